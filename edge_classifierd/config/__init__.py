@@ -1,0 +1,1 @@
+"""The configuration: typed sections, the YAML loader and what is generated from them."""

@@ -1,0 +1,1 @@
+"""The daemon: pipelines, their supervision, and the composition root."""

@@ -1,0 +1,1 @@
+"""Observations in, decisions out: pure code, the clock passed in."""

@@ -1,0 +1,1 @@
+"""How the daemon is doing: metrics, the board, heartbeats and systemd."""

@@ -1,0 +1,1 @@
+"""Running a model: the runtimes, the classifiers on them, and what their scores mean."""

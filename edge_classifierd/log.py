@@ -1,0 +1,36 @@
+"""Logging for a daemon: plain lines on stderr, with the priority prefix that journald reads when it is the reader."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+# sd-daemon(3): `<N>` at the start of a line sets its syslog priority.
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def configure(level: str = "info") -> None:
+    """Send every record at or above `level` to stderr; one of `LEVELS`."""
+    handler = logging.StreamHandler(sys.stderr)
+    journal = "JOURNAL_STREAM" in os.environ
+    handler.setFormatter(_JournalFormatter("%(message)s") if journal else logging.Formatter(_terminal_format()))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+
+
+def _terminal_format() -> str:
+    return "%(asctime)s %(levelname)-7s %(message)s"
+
+
+class _JournalFormatter(logging.Formatter):
+    """journald adds the time itself; every line of a traceback carries the priority."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines())

@@ -1,0 +1,1 @@
+"""What a `.tflite` file is: tensors, labels, metadata; nothing here loads a runtime."""

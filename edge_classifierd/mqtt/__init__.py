@@ -1,0 +1,1 @@
+"""MQTT: topics, the connection, the publisher that empties the outbox, commands."""
