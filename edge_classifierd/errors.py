@@ -80,3 +80,7 @@ class BrokerError(EdgeClassifierError):
 
 class OutboxError(EdgeClassifierError):
     """The outbox's file cannot be used."""
+
+
+class PayloadError(EdgeClassifierError):
+    """A message does not hold what its topic promises."""

@@ -1,0 +1,171 @@
+"""The event: what one looks like in memory, and as JSON on the wire and in the outbox."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from edge_classifierd.clock import timestamp
+from edge_classifierd.errors import PayloadError
+
+SCHEMA_VERSION = 1
+"""The `schema` of every event; grows only when a subscriber would have to change."""
+
+
+class EventType(StrEnum):
+    """What happened to a watch."""
+
+    DETECTED = "detected"
+    CLEARED = "cleared"
+
+
+@dataclass(frozen=True, slots=True)
+class RankedLabel:
+    """One of a frame's best classes; `confidence` is between 0 and 1."""
+
+    index: int
+    label: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What computed an event: the model's name and the file's SHA-256, the runtime with version, the accelerator."""
+
+    name: str
+    sha256: str
+    runtime: str
+    accelerator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventDraft:
+    """An event before the outbox numbered it.
+
+    `time` is aware; it is when the frame was taken. `active_s` says how long a `cleared` watch was on, None for
+    `detected`.
+    Raises ValueError for a number that JSON cannot carry (a bug of the caller's).
+    """
+
+    type: EventType
+    device: str
+    pipeline: str
+    watch: str
+    label: str
+    confidence: float
+    top: tuple[RankedLabel, ...]
+    time: datetime
+    clock_synchronised: bool
+    model: ModelIdentity
+    inference_ms: float
+    active_s: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = [self.confidence, self.inference_ms, self.active_s or 0.0, *(one.confidence for one in self.top)]
+        if not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"event of {self.pipeline}/{self.watch} holds a number that is not finite: {numbers}")
+        if self.time.tzinfo is None:
+            raise ValueError(f"event of {self.pipeline}/{self.watch} has a time without a zone: {self.time}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(EventDraft):
+    """An event as subscribers see it.
+
+    `event_id` is unique and time-ordered; `seq` grows by one per event of a device for ever.
+    """
+
+    event_id: str
+    seq: int
+    schema: int = SCHEMA_VERSION
+
+
+def number(draft: EventDraft, *, seq: int, event_id: str) -> Event:
+    """The draft with its number and identity."""
+    content = {field.name: getattr(draft, field.name) for field in fields(EventDraft)}
+    return Event(seq=seq, event_id=event_id, **content)
+
+
+def encode(event: Event) -> bytes:
+    """Compact UTF-8 JSON, keys in the documented order; the same event always gives the same bytes."""
+    document = {
+        "schema": event.schema,
+        "event_id": event.event_id,
+        "seq": event.seq,
+        "type": event.type.value,
+        "device": event.device,
+        "pipeline": event.pipeline,
+        "watch": event.watch,
+        "label": event.label,
+        "confidence": round(event.confidence, 4),
+        "top": ranked_documents(event.top),
+        "time": timestamp(event.time),
+        "clock_synchronised": event.clock_synchronised,
+        "model": {
+            "name": event.model.name,
+            "sha256": event.model.sha256,
+            "runtime": event.model.runtime,
+            "accelerator": event.model.accelerator,
+        },
+        "inference_ms": round(event.inference_ms, 2),
+        "active_s": None if event.active_s is None else round(event.active_s, 3),
+    }
+    return dump(document)
+
+
+def decode(payload: bytes | str) -> Event:
+    """The event in a payload; keys that this version does not know are ignored. Raises PayloadError."""
+    try:
+        document: Any = json.loads(payload)
+        model = document["model"]
+        return Event(
+            schema=_integer(document["schema"]),
+            event_id=_text(document["event_id"]),
+            seq=_integer(document["seq"]),
+            type=EventType(document["type"]),
+            device=_text(document["device"]),
+            pipeline=_text(document["pipeline"]),
+            watch=_text(document["watch"]),
+            label=_text(document["label"]),
+            confidence=float(document["confidence"]),
+            top=tuple(
+                RankedLabel(_integer(one["index"]), _text(one["label"]), float(one["confidence"]))
+                for one in document["top"]
+            ),
+            time=datetime.fromisoformat(document["time"]),
+            clock_synchronised=bool(document["clock_synchronised"]),
+            model=ModelIdentity(
+                _text(model["name"]), _text(model["sha256"]), _text(model["runtime"]), _text(model["accelerator"])
+            ),
+            inference_ms=float(document["inference_ms"]),
+            active_s=None if document["active_s"] is None else float(document["active_s"]),
+        )
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PayloadError(f"not an event of schema {SCHEMA_VERSION} ({reason}); who else publishes here?") from error
+
+
+def ranked_documents(top: tuple[RankedLabel, ...]) -> list[dict[str, int | str | float]]:
+    """The JSON form of a frame's best classes."""
+    return [{"index": one.index, "label": one.label, "confidence": round(one.confidence, 4)} for one in top]
+
+
+def dump(document: object) -> bytes:
+    """Compact UTF-8 JSON; a lone surrogate in a label becomes `?` rather than an error."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.60} where a whole number belongs")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} where a text belongs")
+    return value
