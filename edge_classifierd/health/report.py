@@ -1,0 +1,204 @@
+"""The health document: everything the daemon tells about itself, why it is degraded, and its JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from edge_classifierd.clock import timestamp
+from edge_classifierd.health.metrics import Percentiles, Reason
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from edge_classifierd.health.board import BoardState, Throttling
+    from edge_classifierd.health.metrics import PipelineSnapshot
+
+SCHEMA_VERSION = 1
+PERIOD_S = 30.0
+"""How often health is published; at once besides when `degradation_changed`."""
+
+_BOARD_SENTENCES = {
+    "under_voltage": "the board's supply voltage is too low; use a stronger power supply",
+    "frequency_capped": "the board's processor is slowed down (frequency capped); cool it or use a stronger supply",
+    "throttled": "the board's processor is slowed down (throttled); cool it or use a stronger supply",
+    "soft_temperature_limit": "the board reached its soft temperature limit; cool it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineHealth:
+    """One pipeline: whether its camera delivers, and its figures."""
+
+    name: str
+    status: Literal["online", "offline"]
+    status_reason: str | None
+    """Why it is offline though it should not be, one sentence; None when that is meant (starting, disabled, finished)."""
+    figures: PipelineSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxHealth:
+    """The events on their way to the broker."""
+
+    depth: int
+    """Events not yet acknowledged by the broker."""
+    lost: int
+    """Events given up since the daemon started: too old, or too many."""
+    sent: int
+    """Events acknowledged since the daemon started."""
+    durable: bool
+    """Whether a decided event survives a loss of power."""
+    durable_reason: str | None
+    """Why it would not, one sentence."""
+    oldest_age_s: float | None
+    """Age of the oldest waiting event; None when none waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class MqttHealth:
+    """The connection to the broker."""
+
+    connected_since_s: float | None
+    """For how many seconds the connection has stood; None while there is none."""
+    reconnects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Everything at one moment; a part that does not exist (yet) is None."""
+
+    version: str
+    time: datetime
+    uptime_s: float
+    clock_synchronised: bool
+    pipelines: tuple[PipelineHealth, ...]
+    outbox: OutboxHealth | None
+    board: BoardState
+    mqtt: MqttHealth | None
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why the daemon is degraded: pipelines first, each flag and sentence beginning with the pipeline's name."""
+        found = [
+            Reason(f"{pipeline.name}.{reason.flag}", f"{pipeline.name}: {reason.sentence}")
+            for pipeline in self.pipelines
+            for reason in _pipeline_reasons(pipeline)
+        ]
+        if self.outbox is not None and not self.outbox.durable:
+            why = self.outbox.durable_reason or "the outbox's file cannot be written"
+            found.append(Reason("outbox", f"events would not survive a loss of power: {why}"))
+        if self.board.throttling is not None:
+            found += [
+                Reason(f"board.{flag}", sentence)
+                for flag, sentence in _BOARD_SENTENCES.items()
+                if getattr(self.board.throttling.now, flag)
+            ]
+        return tuple(found)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether anything works less well than configured."""
+        return bool(self.reasons)
+
+
+def degradation_changed(before: Health | None, now: Health) -> bool:
+    """Whether any degraded flag came or went, so that health is due at once; a reason's wording does not count."""
+    if before is None:
+        return True
+    return {reason.flag for reason in before.reasons} != {reason.flag for reason in now.reasons}
+
+
+def encode(health: Health) -> bytes:
+    """The document's JSON, compact UTF-8, as docs/health.schema.json describes it."""
+    return json.dumps(document(health), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def document(health: Health) -> dict[str, Any]:
+    """The document as JSON's own types."""
+    reasons = health.reasons
+    return {
+        "schema": SCHEMA_VERSION,
+        "version": health.version,
+        "time": timestamp(health.time),
+        "uptime_s": round(health.uptime_s, 1),
+        "clock_synchronised": health.clock_synchronised,
+        "degraded": bool(reasons),
+        "reasons": [reason.sentence for reason in reasons],
+        "pipelines": {pipeline.name: _pipeline(pipeline) for pipeline in health.pipelines},
+        "outbox": None if health.outbox is None else _outbox(health.outbox),
+        "board": _board(health.board),
+        "mqtt": None if health.mqtt is None else _mqtt(health.mqtt),
+    }
+
+
+def _pipeline_reasons(pipeline: PipelineHealth) -> tuple[Reason, ...]:
+    if pipeline.status == "online" or pipeline.status_reason is None:
+        return pipeline.figures.reasons
+    return (Reason("offline", pipeline.status_reason), *pipeline.figures.reasons)
+
+
+def _pipeline(pipeline: PipelineHealth) -> dict[str, Any]:
+    figures = pipeline.figures
+    reasons = _pipeline_reasons(pipeline)
+    return {
+        "status": pipeline.status,
+        "degraded": bool(reasons),
+        "reasons": [reason.sentence for reason in reasons],
+        "accelerator": figures.accelerator,
+        "fps": _rounded(figures.fps, 2),
+        "frames": figures.frames,
+        "inferences": figures.inferences,
+        "dropped": figures.dropped,
+        "gated": figures.gated,
+        "skipped": figures.skipped,
+        "errors": figures.errors,
+        "restarts": figures.restarts,
+        "inference_ms": _percentiles(figures.inference_ms),
+        "latency_ms": _percentiles(figures.latency_ms),
+        "ambiguous_share": _rounded(figures.ambiguous_share, 3),
+        "hint": figures.hint,
+    }
+
+
+def _percentiles(percentiles: Percentiles | None) -> dict[str, float | None]:
+    if percentiles is None:
+        return {"p50": None, "p95": None, "p99": None}
+    return {name: round(value_ms, 2) for name, value_ms in asdict(percentiles).items()}
+
+
+def _outbox(outbox: OutboxHealth) -> dict[str, Any]:
+    return {
+        "depth": outbox.depth,
+        "lost": outbox.lost,
+        "sent": outbox.sent,
+        "durable": outbox.durable,
+        "oldest_age_s": _rounded(outbox.oldest_age_s, 1),
+    }
+
+
+def _board(board: BoardState) -> dict[str, Any]:
+    return {
+        "model": board.model,
+        "temperature_c": _rounded(board.temperature_c, 1),
+        "throttled": _throttled(board.throttling),
+        "memory": {"rss_mb": _rounded(board.rss_mb, 1), "available_mb": _rounded(board.available_mb, 1)},
+        "load": board.load,
+        "disk_free_mb": _rounded(board.disk_free_mb, 0),
+    }
+
+
+def _throttled(throttling: Throttling | None) -> dict[str, dict[str, bool | None]]:
+    if throttling is None:
+        untold = dict.fromkeys(_BOARD_SENTENCES)
+        return {"now": {**untold}, "since_boot": {**untold}}
+    return {"now": asdict(throttling.now), "since_boot": asdict(throttling.since_boot)}
+
+
+def _mqtt(mqtt: MqttHealth) -> dict[str, Any]:
+    return {"connected_since_s": _rounded(mqtt.connected_since_s, 1), "reconnects": mqtt.reconnects}
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
