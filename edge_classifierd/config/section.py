@@ -1,0 +1,95 @@
+"""What every section of the configuration has in common, and the types of value that several sections use."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from edge_classifierd.config.wording import Expected
+
+FROM_OTHERS: Any = None
+"""Default of a field that is worked out from other fields when it is absent or null."""
+
+
+class Section(BaseModel):
+    """A mapping in the file: frozen, no unknown keys, no silent conversions; empty (null) means all defaults."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_defaults(cls, value: object) -> object:
+        return {} if value is None else value
+
+
+def slug(text: str) -> str:
+    """`text` made fit for a name or an id: `Porch Cam.local` becomes `porch-cam-local`; may be empty."""
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-")[:64]
+
+
+def _checked_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9_-]{1,64}", value):
+        better = slug(value) if isinstance(value, str) else ""
+        if better:
+            raise PydanticCustomError("expected", "", {"remedy": f"; `{better}` would do"})
+        raise PydanticCustomError("expected", "")
+    return value
+
+
+def _switch(value: object) -> object:
+    if isinstance(value, str):
+        return {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
+    return value
+
+
+def _selector(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise PydanticCustomError("expected", "")
+    if (isinstance(value, int) and not 0 <= value < 1_000_000) or (isinstance(value, str) and len(value) > 200):
+        raise PydanticCustomError("expected", "")
+    return value
+
+
+Name = Annotated[
+    str,
+    BeforeValidator(_checked_name),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"}),
+    Expected("1 to 64 of the characters a-z, 0-9, _ and -"),
+]
+"""Part of a topic."""
+
+Switch = Annotated[
+    bool,
+    BeforeValidator(_switch),
+    WithJsonSchema({"enum": [True, False, "yes", "no", "on", "off"]}),
+    Expected("true or false"),
+]
+"""A boolean; `yes`, `no`, `on`, `off` are understood too."""
+
+LabelSelector = Annotated[
+    int | str,
+    BeforeValidator(_selector),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 999_999},
+                {"type": "string", "minLength": 1, "maxLength": 200},
+            ]
+        }
+    ),
+    Expected('a label, a glob over labels, a class index, or a range such as "151-268"'),
+]
+"""An int is always a class index; a text is a label, a glob, an index or a range: what the model's labels tell."""
+
+Text = Annotated[str, Field(min_length=1, max_length=1000), Expected("text")]
+Fraction = Annotated[float, Field(gt=0, le=1)]

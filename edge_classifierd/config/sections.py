@@ -1,0 +1,257 @@
+"""The sections of the configuration file as frozen models: every key, its bounds, its default and its meaning."""
+
+import os
+import re
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from edge_classifierd.config.durations import Duration
+from edge_classifierd.config.paths import StatePath, UserPath
+from edge_classifierd.config.section import (
+    FROM_OTHERS,
+    Fraction,
+    LabelSelector,
+    Name,
+    Section,
+    Switch,
+    Text,
+    slug,
+)
+from edge_classifierd.config.sources import FolderSource, Mirror, Rotation, Source, StreamSource, V4l2Source
+
+__all__ = [
+    "Configuration", "Device", "FolderSource", "LabelSelector", "Mirror", "Model", "Mqtt", "Outbox", "Pipeline",
+    "Region", "Rotation", "Section", "Snapshot", "Source", "StreamSource", "Tls", "V4l2Source", "Watch",
+]  # fmt: skip
+
+
+class Device(Section):
+    """Who this machine is, on the broker and to people."""
+
+    id: Name = Field(
+        default_factory=lambda: slug(os.uname().nodename.partition(".")[0]) or "edge",
+        description="Part of every topic, so it must be unique on the broker. Default: the host's name.",
+    )
+    name: Text = Field(default=FROM_OTHERS, validate_default=True, description="Shown to people. Default: the id.")
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _default_name(cls, value: object, info: ValidationInfo) -> object:
+        return info.data.get("id", "edge") if value is None else value
+
+
+class Tls(Section):
+    """TLS to the broker, 1.2 or newer, always verified; `tls: {}` trusts the system's authorities."""
+
+    ca_file: UserPath | None = Field(None, description="Certificate authorities to trust; null: the system's.")
+    cert_file: UserPath | None = Field(None, description="This device's certificate, when the broker asks for one.")
+    key_file: UserPath | None = Field(None, description="The certificate's private key; null: it is in `cert_file`.")
+
+    @field_validator("key_file", mode="after")
+    @classmethod
+    def _key_needs_certificate(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get("cert_file", ...) is None:
+            raise PydanticCustomError("rule", "needs `cert_file` beside it")
+        return value
+
+
+class Mqtt(Section):
+    """The broker that receives the events."""
+
+    host: Text = Field("localhost", description="The broker's name or address.")
+    port: int = Field(1883, ge=1, le=65535, description="The broker's port. Default: 1883, with `tls` 8883.")
+    username: Text | None = Field(None, description="The account on the broker, if it asks for one.")
+    password: SecretStr | None = Field(
+        None,
+        strict=False,
+        min_length=1,
+        max_length=65535,
+        description="Its password: `!credential NAME`, `!env NAME` or `!file PATH` keep it out of the file.",
+    )
+    tls: Tls | None = Field(None, description="Encrypt the connection; null: plain. See the section below.")
+    base_topic: str = Field(
+        "edge-classifierd",
+        min_length=1,
+        max_length=200,
+        description="Topics begin with this, followed by the device's id.",
+    )
+    protocol: Literal[5, "3.1.1"] = Field(5, description="Version of MQTT; `3.1.1` for old brokers.")
+    keepalive: Duration = Field(
+        30.0, ge=1, le=65535, description="The broker says `offline` for us after one and a half times this silence."
+    )
+    client_id: Text | None = Field(None, description="Unique on the broker; null: made from the machine's identity.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _port_follows_tls(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("tls") is not None and "port" not in value:
+            return {**value, "port": 8883}
+        return value
+
+    @field_validator("password", mode="after")
+    @classmethod
+    def _password_needs_username(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None and info.data.get("username", ...) is None:
+            raise PydanticCustomError("rule", "needs `username` beside it")
+        return value
+
+    @field_validator("base_topic", mode="after")
+    @classmethod
+    def _topic_to_publish_on(cls, value: str) -> str:
+        if re.search(r"[#+\0]", value) or value.startswith(("/", "$")) or value.endswith("/"):
+            raise PydanticCustomError("rule", "must have no # or +, not begin with / or $, and not end with /")
+        return value
+
+
+class Outbox(Section):
+    """Where events wait until the broker has acknowledged them."""
+
+    path: StatePath = Field(
+        default="outbox.sqlite3", validate_default=True, description="The file; relative to the state directory."
+    )
+    max_events: int = Field(100_000, ge=1, le=10_000_000, description="The oldest go when more than this many wait.")
+    max_age: Duration = Field(14 * 86400.0, ge=1, description="Events that waited longer than this go.")
+
+
+class Region(Section):
+    """The part of the upright picture to look at, in fractions of its width and height."""
+
+    x: float = Field(0.0, ge=0, lt=1, description="Left edge.")
+    y: float = Field(0.0, ge=0, lt=1, description="Upper edge.")
+    width: Fraction = Field(default=FROM_OTHERS, validate_default=True, description="Default: up to the right edge.")
+    height: Fraction = Field(default=FROM_OTHERS, validate_default=True, description="Default: down to the lower edge.")
+
+    @field_validator("width", "height", mode="before")
+    @classmethod
+    def _default_rest(cls, value: object, info: ValidationInfo) -> object:
+        return 1.0 - info.data.get(_START[str(info.field_name)], 0.0) if value is None else value
+
+    @field_validator("width", "height", mode="after")
+    @classmethod
+    def _inside(cls, value: float, info: ValidationInfo) -> float:
+        start = _START[str(info.field_name)]
+        if info.data.get(start, 0.0) + value > 1 + 1e-9:
+            raise PydanticCustomError(
+                "rule",
+                "reaches outside the picture: {start} {origin} plus {value} is more than 1",
+                {"start": start, "origin": info.data[start], "value": value},
+            )
+        return value
+
+
+_START = {"width": "x", "height": "y"}
+
+
+class Model(Section):
+    """The classifier."""
+
+    path: UserPath | None = Field(
+        None, description="A `.tflite` file, relative to the configuration file; null: the bundled ImageNet model."
+    )
+    labels: UserPath | None = Field(None, description="A labels file, when the model carries none; null: its own.")
+    device: Literal["auto", "cpu"] = Field("auto", description="What computes; `auto`: the fastest that fits.")
+    threads: int = Field(
+        default_factory=lambda: min(4, len(os.sched_getaffinity(0))),
+        ge=1,
+        le=64,
+        description="Threads of one inference. Default: one for each core, at most 4.",
+    )
+    locale: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,3}$",
+        description="Language of the labels that people see, such as `de`, if the model has them in it; null: its own.",
+    )
+
+
+class Watch(Section):
+    """Something to report: an event when it appears, another when it is gone."""
+
+    name: Name = Field(description="Part of the watch's topics; unique within the pipeline.")
+    labels: tuple[LabelSelector, ...] = Field(
+        strict=False,
+        min_length=1,
+        max_length=10_000,
+        description='Labels, globs over labels (`"*terrier*"`), class indices (151) and ranges (`"151-268"`); '
+        "the watch's confidence is that of all of them together.",
+    )
+    threshold: Fraction = Field(0.6, description="`detected` when the confidence reaches this.")
+    release: Fraction = Field(
+        default=FROM_OTHERS,
+        validate_default=True,
+        description="`cleared` when the confidence falls below this. Default: two thirds of `threshold`.",
+    )
+    confirm: int = Field(1, ge=1, le=1000, description="As many frames in a row must agree before `detected`.")
+    cooldown: Duration = Field(0.0, description="Quiet time after `cleared` before the next `detected`.")
+
+    @field_validator("release", mode="before")
+    @classmethod
+    def _default_release(cls, value: object, info: ValidationInfo) -> object:
+        # Six significant digits: 0.6 gives 0.4, not 0.39999999999999997, and no threshold is so small that it gives 0.
+        return float(f"{info.data.get('threshold', 0.6) * 2 / 3:.6g}") if value is None else value
+
+    @field_validator("release", mode="after")
+    @classmethod
+    def _release_below_threshold(cls, value: float, info: ValidationInfo) -> float:
+        threshold = info.data.get("threshold", 1.0)
+        if value > threshold:
+            raise PydanticCustomError(
+                "rule",
+                "must not be above `threshold`: {release} is more than {threshold}",
+                {"release": value, "threshold": threshold},
+            )
+        return value
+
+
+class Snapshot(Section):
+    """The picture that is published with a detection."""
+
+    enabled: Switch = Field(default=True, description="Publish a picture with each detection.")
+    max_width: int = Field(640, ge=16, le=4096, description="Wider pictures are scaled down to this, in pixels.")
+    quality: int = Field(80, ge=1, le=95, description="JPEG quality.")
+
+
+class Pipeline(Section):
+    """One source, one model, and what to watch for."""
+
+    name: Name = Field(description="Part of the pipeline's topics; unique.")
+    source: Source = Field(description="Where frames come from; `type` decides which keys it has.")
+    region: Region = Field(default=Region(), description="The part of the picture to look at; default: all of it.")
+    fit: Literal["crop", "letterbox", "stretch"] = Field(
+        "crop",
+        description="How the region meets the model's input: `crop` its centre, `letterbox` with bars, or `stretch` it "
+        "(costs accuracy).",
+    )
+    crop_fraction: Fraction = Field(1.0, description="Side of the centre crop, as a fraction of the shorter side.")
+    model: Model = Field(default_factory=Model, description="The classifier; default: the bundled one.")
+    top_k: int = Field(5, ge=1, le=100, description="How many of the best labels events and states carry.")
+    allow: tuple[LabelSelector, ...] = Field(
+        (), strict=False, max_length=10_000, description="Only these labels may be reported; empty: all."
+    )
+    deny: tuple[LabelSelector, ...] = Field(
+        (), strict=False, max_length=10_000, description="These labels are never reported, even when allowed."
+    )
+    ambiguity_margin: float = Field(
+        0.0, ge=0, le=1, description="A frame whose best label leads the second by less than this is uncertain; 0: off."
+    )
+    watches: tuple[Watch, ...] = Field(
+        (), strict=False, max_length=256, description="What to report; empty: one watch, `any`, over the best label."
+    )
+    snapshot: Snapshot = Field(default=Snapshot(), description="The picture that goes with a detection.")
+
+    @field_validator("allow", "deny", "watches", mode="before")
+    @classmethod
+    def _empty_means_none(cls, value: object) -> object:
+        return () if value is None else value
+
+
+class Configuration(Section):
+    """The whole file."""
+
+    device: Device = Field(default_factory=Device, description="Who this machine is.")
+    mqtt: Mqtt = Field(default=Mqtt(), description="The broker.")
+    outbox: Outbox = Field(default={}, validate_default=True, description="Where events wait for the broker.")
+    pipelines: tuple[Pipeline, ...] = Field(
+        strict=False, min_length=1, max_length=64, description="At least one: what is captured, classified and watched."
+    )

@@ -1,0 +1,83 @@
+"""How a field's allowed values are put into words, for error messages and the reference alike."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Annotation of a type whose allowed values cannot be told from the type: `a duration such as 30s`."""
+
+    words: str
+
+
+_SIMPLE: dict[type, str] = {
+    bool: "true or false",
+    str: "text",
+    SecretStr: "text",
+    Path: "a path",
+    int: "a whole number",
+    float: "a number",
+}
+
+
+def expected_of(field: FieldInfo) -> str:
+    """What a field accepts, with its article: `a number above 0 and at most 1`, `one of crop, letterbox, stretch`."""
+    return _expected(field.annotation, field.metadata)
+
+
+def expected_item_of(field: FieldInfo) -> str:
+    """What one item of a list field accepts."""
+    return _expected(get_args(field.annotation)[0], ())
+
+
+def _expected(annotation: object, metadata: Iterable[object]) -> str:  # noqa: PLR0911 - one return a kind of type
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        return _expected(inner, (*metadata, *more))
+    for mark in metadata:
+        if isinstance(mark, Expected):
+            return mark.words
+    arguments = get_args(annotation)
+    if get_origin(annotation) in {Union, UnionType}:
+        others = [a for a in arguments if a is not NoneType]
+        words = " or ".join(_expected(a, metadata) for a in others) if len(others) == 1 else "a mapping of keys"
+        return f"{words}, or null" if NoneType in arguments else words
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(str(a) for a in arguments)
+    if get_origin(annotation) is tuple:
+        return "a list"
+    if isinstance(annotation, type) and annotation in _SIMPLE:
+        return _SIMPLE[annotation] + (_bounds(metadata) if annotation in {int, float} else "")
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a mapping of keys"
+    raise TypeError(f"no words for {annotation!r}: give it an Expected annotation")
+
+
+def _bounds(metadata: Iterable[object]) -> str:
+    low = high = ""
+    inclusive = False
+    for mark in metadata:
+        for bound in (mark, *getattr(mark, "metadata", ())):
+            match bound:
+                case Ge(ge=value):
+                    low, inclusive = f"{value}", True
+                case Gt(gt=value):
+                    low, inclusive = f"{value}", False
+                case Le(le=value):
+                    high = f"at most {value}"
+                case Lt(lt=value):
+                    high = f"below {value}"
+                case _:
+                    pass
+    if inclusive and high.startswith("at most "):
+        return f" between {low} and {high.removeprefix('at most ')}"
+    words = [word for word in ((f"at least {low}" if inclusive else f"above {low}") if low else "", high) if word]
+    return (" " + " and ".join(words)) if words else ""
