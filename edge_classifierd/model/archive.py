@@ -1,0 +1,47 @@
+"""The zip archive that label files travel in, appended to a `.tflite`."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from typing import Final
+
+from edge_classifierd.errors import ModelError
+
+_MAX_FILE_BYTES: Final = 16_000_000
+_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
+
+
+class Archive:
+    """The files appended to a model; empty when there is no archive."""
+
+    def __init__(self, data: bytes) -> None:
+        self._zip: zipfile.ZipFile | None = None
+        if b"PK\x05\x06" in data[-66_000:]:  # the end record, which a comment of at most 64 KiB may follow
+            try:
+                self._zip = zipfile.ZipFile(io.BytesIO(data))
+            except _DAMAGED as error:
+                raise ModelError(f"carries a damaged zip archive: {error}; copy or download it again") from error
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files' names in the order of the archive, folders left out."""
+        if self._zip is None:
+            return ()
+        return tuple(entry.filename for entry in self._zip.infolist() if not entry.is_dir())
+
+    def read(self, name: str) -> bytes:
+        """One file's content. Raises ModelError when it is missing, damaged or unreasonably large."""
+        if self._zip is None:
+            raise ModelError(f"names a file `{name}` in its metadata but carries no archive")
+        try:
+            with self._zip.open(name) as file:
+                content = file.read(_MAX_FILE_BYTES + 1)
+        except KeyError as error:
+            raise ModelError(f"names a file `{name}` in its metadata that is not in its archive") from error
+        except _DAMAGED as error:
+            raise ModelError(f"carries a damaged file `{name}`: {error}; copy or download it again") from error
+        if len(content) > _MAX_FILE_BYTES:
+            raise ModelError(f"carries a file `{name}` of more than {_MAX_FILE_BYTES // 1_000_000} MB")
+        return content

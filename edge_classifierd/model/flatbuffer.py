@@ -1,0 +1,153 @@
+"""Reading a flatbuffer without trusting it: every offset and length is checked against the file before use.
+
+The `flatbuffers` package reads what a generated schema points at and verifies nothing, so a damaged file makes it loop,
+allocate or raise whatever comes; this reader knows tables, vectors, strings and scalars, and raises `MalformedError`
+only.
+Layout: https://flatbuffers.dev/internals/ (little-endian; a table starts with the signed distance back to its vtable).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# No list or text that is read from a real model comes near; they bound the time and memory a hostile file can cost.
+MAX_ELEMENTS: Final = 65_536
+MAX_TEXT: Final = 16_384
+
+
+class MalformedError(Exception):
+    """The bytes are not the flatbuffer they claim to be; `str()` says what does not fit."""
+
+
+class Table:
+    """One table in `data`; fields are numbered as in the schema, absent ones give the default."""
+
+    __slots__ = ("_data", "_fields", "_position", "_vtable")
+
+    def __init__(self, data: bytes | memoryview, position: int) -> None:
+        self._data = data
+        self._position = position
+        self._vtable = position - int(_scalar(data, "i", position))
+        size = int(_scalar(data, "H", self._vtable))
+        if size < 4 or self._vtable + size > len(data):
+            raise MalformedError("a table's layout points outside the file")
+        self._fields = (size - 4) // 2
+
+    @classmethod
+    def root(cls, data: bytes | memoryview) -> Table:
+        """The table a flatbuffer starts with."""
+        return cls(data, int(_scalar(data, "I", 0)))
+
+    def has(self, field: int) -> bool:
+        """Whether the field is stored."""
+        return self._place(field) is not None
+
+    def integer(self, field: int, code: str, default: int = 0) -> int:
+        """A scalar of the struct code `code` (b B h H i I q Q)."""
+        place = self._place(field)
+        return default if place is None else int(_scalar(self._data, code, place))
+
+    def text(self, field: int) -> str | None:
+        """A string, at most `MAX_TEXT` bytes of it; bytes that are not UTF-8 are replaced."""
+        place = self._place(field)
+        if place is None:
+            return None
+        start, length = self._vector(place, 1)
+        return bytes(self._data[start : start + min(length, MAX_TEXT)]).decode("utf-8", "replace")
+
+    def raw(self, field: int) -> bytes | memoryview:
+        """A vector of bytes, as a slice of the file."""
+        place = self._place(field)
+        if place is None:
+            return b""
+        start, length = self._vector(place, 1)
+        return self._data[start : start + length]
+
+    def integers(self, field: int, code: str = "i", first: int = MAX_ELEMENTS) -> tuple[int, ...]:
+        """A vector of integers of the struct code `code`, or its `first` so many."""
+        return tuple(int(value) for value in self._unpack(field, code, first))
+
+    def floats(self, field: int) -> tuple[float, ...]:
+        """A vector of 32-bit floats."""
+        return tuple(float(value) for value in self._unpack(field, "f", MAX_ELEMENTS))
+
+    def table(self, field: int) -> Table | None:
+        """The table that the field points at."""
+        place = self._place(field)
+        return None if place is None else Table(self._data, self._follow(place))
+
+    def tables(self, field: int) -> TableVector:
+        """A vector of tables, read as they are asked for."""
+        place = self._place(field)
+        if place is None:
+            return TableVector(self._data, 0, 0)
+        start, length = self._vector(place, 4)
+        _check_count(length)
+        return TableVector(self._data, start, length)
+
+    def _unpack(self, field: int, code: str, first: int) -> tuple[int | float, ...]:
+        place = self._place(field)
+        if place is None:
+            return ()
+        start, length = self._vector(place, struct.calcsize("<" + code))
+        _check_count(length)
+        return struct.unpack_from(f"<{min(length, first)}{code}", self._data, start)
+
+    def _place(self, field: int) -> int | None:
+        if field >= self._fields:
+            return None
+        offset = int(_scalar(self._data, "H", self._vtable + 4 + 2 * field))
+        return self._position + offset if offset else None
+
+    def _follow(self, place: int) -> int:
+        return place + int(_scalar(self._data, "I", place))
+
+    def _vector(self, place: int, element_size: int) -> tuple[int, int]:
+        at = self._follow(place)
+        length = int(_scalar(self._data, "I", at))
+        start = at + 4
+        if start + length * element_size > len(self._data):
+            raise MalformedError("a list is longer than the file")
+        return start, length
+
+
+class TableVector:
+    """A vector of tables; indexing outside it is malformed, since only indices from the file are used."""
+
+    __slots__ = ("_data", "_length", "_start")
+
+    def __init__(self, data: bytes | memoryview, start: int, length: int) -> None:
+        self._data = data
+        self._start = start
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Table]:
+        return (self[index] for index in range(self._length))
+
+    def __getitem__(self, index: int) -> Table:
+        if not 0 <= index < self._length:
+            raise MalformedError(f"entry {index} of a list with {self._length} entries is asked for")
+        place = self._start + 4 * index
+        return Table(self._data, place + int(_scalar(self._data, "I", place)))
+
+
+def _check_count(length: int) -> None:
+    if length > MAX_ELEMENTS:
+        raise MalformedError(f"a list claims {length} entries")
+
+
+def _scalar(data: bytes | memoryview, code: str, position: int) -> int | float:
+    if position < 0:
+        raise MalformedError("an offset points before the file")
+    try:
+        (value,) = struct.unpack_from("<" + code, data, position)
+    except struct.error as error:
+        raise MalformedError("an offset points behind the file's end") from error
+    return value  # type: ignore[no-any-return]

@@ -1,0 +1,143 @@
+"""Label files as they are found in the field: plain lists, numbered lists, CSV tables."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from typing import Final
+
+from edge_classifierd.errors import ModelError
+from edge_classifierd.model.labels import BACKGROUND
+
+_MAX_BYTES: Final = 16_000_000
+_MAX_INDEX: Final = 200_000
+_NUMBERED: Final = re.compile(r"(\d{1,7})(\s*[:=\t]\s*|\s+)(\S.*)")
+_INDEX_COLUMNS: Final = ("class_index", "index", "class_id", "label_id", "id", "class", "number")
+_LABEL_COLUMNS: Final = ("label", "name", "class_name", "label_name", "display_name", "class")
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def parse_labels(content: bytes, file: str, classes: int) -> tuple[str, ...]:
+    """The labels in `content`, in the order of the model's `classes` outputs.
+
+    `file` names the content in messages; its ending `.csv` makes it a table. The result may be longer or shorter than
+    `classes`: what that means is the caller's to say. Raises ModelError.
+    """
+    text = _decode(content, file)
+    if file.lower().endswith(".csv"):
+        labels = _from_table(text, file)
+    else:
+        lines = [line.strip() for line in text.split("\n")]
+        labels = _from_numbered([line for line in lines if line], file, classes) or _from_lines(lines, classes)
+    if not labels:
+        raise ModelError(f"{file}: contains no label; write one label a line")
+    return labels
+
+
+def align(labels: tuple[str, ...], classes: int) -> tuple[str, ...] | None:
+    """Labels for exactly `classes` outputs, allowing for ImageNet's `background`; None when the counts do not fit.
+
+    TensorFlow's ImageNet models have 1,001 outputs with `background` first, others 1,000; label files of both kinds
+    are about.
+    """
+    if len(labels) == classes:
+        return labels
+    if len(labels) == classes + 1 and labels[0].casefold() == BACKGROUND:
+        return labels[1:]
+    if (len(labels), classes) == (1000, 1001):
+        return (BACKGROUND, *labels)
+    return None
+
+
+def _decode(content: bytes, file: str) -> str:
+    if len(content) > _MAX_BYTES:
+        raise ModelError(f"{file}: is larger than {_MAX_BYTES // 1_000_000} MB; write one short label a line")
+    try:
+        text = content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if "\0" in text:
+        raise ModelError(f"{file}: is not a text file; a label file has one label a line")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _from_lines(lines: list[str], classes: int) -> tuple[str, ...]:
+    """One label a line; a blank line holds a place only where the count says so."""
+    while lines and not lines[-1]:
+        lines.pop()
+    if len(lines) == classes:
+        return tuple(line or _unnamed(index) for index, line in enumerate(lines))
+    return tuple(line for line in lines if line)
+
+
+def _from_numbered(lines: list[str], file: str, classes: int) -> tuple[str, ...] | None:
+    """`index label` on every line, or None: then these are labels that happen to start with numbers ("2 of hearts").
+
+    Numbers that count up from 0 or 1 without a gap are indices. With gaps they are where a colon, an equals sign or a
+    tab sets them apart and a plain list of that length would not fit.
+    """
+    found = [_NUMBERED.fullmatch(line) for line in lines]
+    pairs = [(int(one[1]), one[3].strip(), bool(one[2].strip(" "))) for one in found if one is not None]
+    if not pairs or len(pairs) < len(lines):
+        return None
+    numbers = sorted(number for number, _, _ in pairs)
+    start = numbers[0]
+    consecutive = start in {0, 1} and numbers == list(range(start, start + len(numbers)))
+    if not consecutive and (len(pairs) == classes or not all(marked for _, _, marked in pairs)):
+        return None
+    if consecutive and start == 1 and len(pairs) == classes:
+        pairs = [(number - 1, label, marked) for number, label, marked in pairs]
+    return _placed([(number, label) for number, label, _ in pairs], file)
+
+
+def _from_table(text: str, file: str) -> tuple[str, ...]:
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise ModelError(f"{file}: is not a CSV table: {error}") from error
+    if not rows:
+        return ()
+    header = [cell.casefold().replace(" ", "_") for cell in rows[0]]
+    label_column = next((header.index(name) for name in _LABEL_COLUMNS if name in header), None)
+    if label_column is not None:
+        others = {name: column for column, name in enumerate(header) if column != label_column}
+        index_column = next((others[name] for name in _INDEX_COLUMNS if name in others), None)
+        rows = rows[1:]
+    elif len(rows[0]) == 1:
+        index_column, label_column = None, 0
+    elif len(rows[0]) == 2 and rows[0][0].isdecimal():
+        index_column, label_column = 0, 1
+    else:
+        raise ModelError(f"{file}: line 1 names no column `label`; start the table with the line `index,label`")
+    width = max(label_column, index_column or 0) + 1
+    short = next((number for number, row in enumerate(rows, 1) if len(row) < width), None)
+    if short is not None:
+        raise ModelError(f"{file}: row {short} has fewer than {width} columns")
+    if index_column is None:
+        return tuple(row[label_column] or _unnamed(index) for index, row in enumerate(rows))
+    pairs: list[tuple[int, str]] = []
+    for row in rows:
+        if not (row[index_column].isascii() and row[index_column].isdecimal()):
+            raise ModelError(f"{file}: `{row[index_column][:40]}` is not an index; indices are whole numbers from 0")
+        pairs.append((int(row[index_column][:9]), row[label_column]))
+    return _placed(pairs, file)
+
+
+def _placed(pairs: list[tuple[int, str]], file: str) -> tuple[str, ...]:
+    labels: dict[int, str] = {}
+    for index, label in pairs:
+        if index > _MAX_INDEX:
+            raise ModelError(f"{file}: the index {index} is larger than any model's number of classes")
+        if labels.setdefault(index, label) != label:
+            raise ModelError(f"{file}: index {index} has two labels, `{labels[index][:60]}` and `{label[:60]}`")
+    if not labels:
+        return ()
+    if min(labels) == 1:
+        labels[0] = BACKGROUND
+    return tuple(labels.get(index) or _unnamed(index) for index in range(max(labels) + 1))
+
+
+def _unnamed(index: int) -> str:
+    return f"class {index}"
