@@ -1,0 +1,133 @@
+"""The policy: turns a row of observations into `detected` and `cleared` decisions, once per real change.
+
+Threshold up, release down (hysteresis), `confirm` frames in a row for either, cooldown after `cleared`. A frame that is
+below the threshold or ambiguous starts the count for `detected` again; only confidence counts for `cleared`, because a
+scene from which the thing has gone is often ambiguous for good. Pure: no clock, no threads, no I/O.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_classifierd.decision.types import Decision, Observation, Outcome, Ranked, WatchRule, WatchState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+
+class Policy:
+    """All watches of one pipeline. Observations must come in the order of their time."""
+
+    def __init__(self, rules: Iterable[WatchRule], *, ambiguity_margin: float = 0.0) -> None:
+        """`ambiguity_margin`: how far the best class must be ahead of the second for a frame to count; 0 is off."""
+        self._watches = {rule.name: _Watch(rule) for rule in rules}
+        self._margin = ambiguity_margin
+
+    def observe(self, observation: Observation) -> Outcome:
+        """Judge one frame; decisions come in the order of the watches, `cleared` before `detected` within one."""
+        top = observation.top
+        ambiguous = self._margin > 0 and len(top) > 1 and top[0].confidence - top[1].confidence < self._margin
+        decisions: list[Decision] = []
+        for watch in self._watches.values():
+            watch.observe(observation, ambiguous=ambiguous, into=decisions)
+        return Outcome(tuple(decisions), ambiguous)
+
+    def end(self, at_s: float) -> tuple[Decision, ...]:
+        """Clear every active watch: the source has ended or the pipeline was switched off, nothing is seen any more."""
+        return tuple(watch.clear(at_s, 0.0) for watch in self._watches.values() if watch.state.active)
+
+    def states(self) -> Mapping[str, WatchState]:
+        """Every watch's state by name, in the order of the configuration."""
+        return {name: watch.state for name, watch in self._watches.items()}
+
+    def set_threshold(self, watch: str, threshold: float) -> None:
+        """Change one watch's threshold from the next frame on; its release follows where it would lie above.
+
+        Raises KeyError for an unknown watch and ValueError for a threshold outside (0, 1].
+        """
+        self._watches[watch].set_threshold(threshold)
+
+    def restore(self, watch: str, *, index: int, since_s: float) -> None:
+        """Take up a watch that was active before a restart or reload; no decision is made of it. Raises KeyError."""
+        self._watches[watch].restore(index, since_s)
+
+
+class _Watch:
+    """One watch: off, counting frames up, on, counting frames down, cooling down."""
+
+    def __init__(self, rule: WatchRule) -> None:
+        self._rule = rule
+        self._indices = None if rule.indices is None else np.asarray(rule.indices, np.intp)
+        self._threshold = rule.threshold
+        self._release = rule.release
+        self._confidence = 0.0
+        self._run = 0
+        self._run_index: int | None = None
+        self._active_index: int | None = None
+        self._since_s = 0.0
+        self._quiet_until_s = float("-inf")
+
+    @property
+    def state(self) -> WatchState:
+        active = self._active_index is not None
+        since_s = self._since_s if active else None
+        return WatchState(active, self._confidence, self._threshold, since_s, self._active_index)
+
+    def set_threshold(self, threshold: float) -> None:
+        if not 0 < threshold <= 1:
+            raise ValueError(f"a threshold lies above 0 and at most at 1, not at {threshold}")
+        self._threshold = threshold
+        self._release = min(self._rule.release, threshold)
+
+    def restore(self, index: int, since_s: float) -> None:
+        self._active_index, self._since_s, self._run = index, since_s, 0
+
+    def observe(self, observation: Observation, *, ambiguous: bool, into: list[Decision]) -> None:
+        best = self._best(observation)
+        self._confidence = best.confidence
+        if self._active_index is not None:
+            self._run = self._run + 1 if best.confidence < self._release else 0
+            if self._run < self._rule.confirm:
+                return
+            into.append(self.clear(observation.at_s, best.confidence))
+            if self._indices is not None:
+                return
+            # The watch `any` follows the top label: what pushed the old one out may be a detection itself.
+            best = self._best(observation)
+            self._confidence = best.confidence
+        self._count_up(best, observation.at_s, ambiguous=ambiguous, into=into)
+
+    def clear(self, at_s: float, confidence: float) -> Decision:
+        assert self._active_index is not None
+        decision = Decision("cleared", self._rule.name, self._active_index, confidence, max(0.0, at_s - self._since_s))
+        self._active_index, self._run, self._run_index = None, 0, None
+        self._quiet_until_s = at_s + self._rule.cooldown_s
+        return decision
+
+    def _count_up(self, best: Ranked, at_s: float, *, ambiguous: bool, into: list[Decision]) -> None:
+        if ambiguous or best.confidence < self._threshold:
+            self._run = 0
+            return
+        same = self._indices is not None or best.index == self._run_index
+        self._run = self._run + 1 if same else 1
+        self._run_index = best.index
+        if self._run < self._rule.confirm or at_s < self._quiet_until_s:
+            return
+        self._active_index, self._since_s, self._run = best.index, at_s, 0
+        into.append(Decision("detected", self._rule.name, best.index, best.confidence, None))
+
+    def _best(self, observation: Observation) -> Ranked:
+        """The watch's strongest class, with the confidence of the watch as a whole."""
+        if self._indices is None:
+            if self._active_index is not None:
+                return Ranked(self._active_index, float(observation.confidences[self._active_index]))
+            return observation.top[0] if observation.top else Ranked(0, 0.0)
+        watched: NDArray[np.float32] = observation.confidences[self._indices]
+        strongest = int(watched.argmax())
+        confidence = watched.sum() if self._rule.combine == "sum" else watched[strongest]
+        # Rounding in float32 can carry a sum of probabilities a hair over 1.
+        return Ranked(int(self._indices[strongest]), min(1.0, float(confidence)))

@@ -1,0 +1,252 @@
+"""Preprocessing: a picture as the source delivers it becomes exactly the input tensor that a model was made for.
+
+The order is: turn upright → region → fit (crop, letterbox or stretch) → antialiased resize → normalise and quantise.
+Only pixels that count are touched: the crop is a view (FFmpeg's crop filter moves pointers), the resize reads it in the
+source's own pixel format, and turning and mirroring happen on the small result.
+
+Measured, 480×480 out of 640×480 RGB to 224×224: 0.34 ms to planar RGB against 0.85 ms to packed RGB, both equal to an
+exact antialiased bilinear resize within rounding (mean 0.25 of 255); packing afterwards costs 0.04 ms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+import av
+import av.filter
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edge_classifierd.model.metadata import Normalisation
+    from edge_classifierd.model.structure import TensorSpec
+
+    Tensor = NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]
+
+Fit = Literal["crop", "letterbox", "stretch"]
+Rotation = Literal[0, 90, 180, 270]
+Mirror = Literal["none", "horizontal", "vertical", "both"]
+
+# Antialiased bilinear; FULL_CHR_H_INP keeps every column of an RGB source instead of averaging pairs, and is faster.
+_FILTER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INP
+_TIME_BASE = Fraction(1, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle in fractions of the upright frame."""
+
+    x: float = 0.0
+    y: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How people see the source's frames: turned clockwise, then mirrored, then cut to a region of that."""
+
+    rotation: Rotation = 0
+    mirror: Mirror = "none"
+    region: Region = Region()
+
+    def quarter_turns(self, picture: av.VideoFrame) -> int:
+        """Clockwise quarter turns that show the picture upright: its own mark (EXIF orientation) and the configured ones."""
+        marked = round(-float(getattr(picture, "rotation", 0) or 0) / 90)
+        return (marked + self.rotation // 90) % 4
+
+    def region_box(self, width: int, height: int) -> Box:
+        """The region in pixels of an upright frame of that size; at least one pixel each way."""
+        left, right = round(self.region.x * width), round((self.region.x + self.region.width) * width)
+        top, bottom = round(self.region.y * height), round((self.region.y + self.region.height) * height)
+        left, top = min(left, width - 1), min(top, height - 1)
+        return Box(left, top, max(1, min(right, width) - left), max(1, min(bottom, height) - top))
+
+    def source_box(self, box: Box, turns: int, width: int, height: int) -> Box:
+        """Where a box of the upright frame (`width` × `height`) lies in the picture as the source delivers it."""
+        x, y = box.x, box.y
+        if self.mirror in {"horizontal", "both"}:
+            x = width - x - box.width
+        if self.mirror in {"vertical", "both"}:
+            y = height - y - box.height
+        if turns == 1:
+            return Box(y, width - x - box.width, box.height, box.width)
+        if turns == 2:
+            return Box(width - x - box.width, height - y - box.height, box.width, box.height)
+        if turns == 3:
+            return Box(height - y - box.height, x, box.height, box.width)
+        return Box(x, y, box.width, box.height)
+
+    def upright(self, pixels: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
+        """Turn and mirror (height, width, 3) pixels of the source's orientation; a view, nothing is copied."""
+        if turns:
+            pixels = np.rot90(pixels, -turns)
+        if self.mirror in {"horizontal", "both"}:
+            pixels = pixels[:, ::-1]
+        if self.mirror in {"vertical", "both"}:
+            pixels = pixels[::-1]
+        return pixels
+
+
+class Scaler:
+    """Cuts a box out of pictures and resizes it to packed RGB; keeps swscale's tables, so use one per thread."""
+
+    def __init__(self) -> None:
+        self._resize = VideoReformatter()
+        self._pack = VideoReformatter()
+        self._cutter: av.filter.Graph | None = None
+        self._cut_for: tuple[str, int, int, Box] | None = None
+
+    def rgb(self, picture: av.VideoFrame, box: Box, width: int, height: int) -> NDArray[np.uint8]:
+        """Shape (height, width, 3), RGB; a view on a frame made for this call. `box` is in the picture's own pixels."""
+        cut = self._cut(picture, box)
+        planar = self._resize.reformat(cut, width, height, "gbrp", interpolation=_FILTER, threads=1)
+        packed = self._pack.reformat(planar, width, height, "rgb24", threads=1)
+        plane = packed.planes[0]
+        rows: NDArray[np.uint8] = np.ndarray((height, plane.line_size), np.uint8, buffer=memoryview(plane))
+        return rows[:, : width * 3].reshape(height, width, 3)
+
+    def _cut(self, picture: av.VideoFrame, box: Box) -> av.VideoFrame:
+        if box == Box(0, 0, picture.width, picture.height):
+            return picture
+        key = (picture.format.name, picture.width, picture.height, box)
+        if self._cutter is None or key != self._cut_for:
+            self._cutter, self._cut_for = _crop_graph(*key), key
+        self._cutter.push(picture)
+        cut = self._cutter.pull()
+        assert isinstance(cut, av.VideoFrame)
+        return cut
+
+
+class Preprocessor:
+    """Makes the input tensor of one model from pictures of one source; use one per thread."""
+
+    def __init__(
+        self,
+        spec: TensorSpec,
+        normalisation: Normalisation,
+        *,
+        fit: Fit = "crop",
+        crop_fraction: float = 1.0,
+        view: View | None = None,
+    ) -> None:
+        """`spec` is the model's input, shape (1, height, width, 3), dtype uint8, int8 or float32."""
+        _, self._height, self._width, _ = spec.shape
+        self._fit = fit
+        self._crop_fraction = crop_fraction
+        self._view = view or View()
+        self._scaler = Scaler()
+        self._quantise = Quantiser(spec, normalisation)
+
+    def __call__(self, picture: av.VideoFrame) -> Tensor:
+        """The input tensor, shape (1, height, width, 3), contiguous, in the model's dtype; owns its memory."""
+        turns = self._view.quarter_turns(picture)
+        across = bool(turns % 2)
+        width, height = (picture.height, picture.width) if across else (picture.width, picture.height)
+        box, target = self._fitted(self._view.region_box(width, height))
+        source = self._view.source_box(box, turns, width, height)
+        size = (target.height, target.width) if across else (target.width, target.height)
+        pixels = self._view.upright(self._scaler.rgb(picture, source, *size), turns)
+        if (target.width, target.height) == (self._width, self._height):
+            return self._quantise(pixels)
+        canvas = self._quantise.canvas(self._height, self._width)
+        canvas[target.y : target.y + target.height, target.x : target.x + target.width] = pixels
+        return self._quantise(canvas)
+
+    def _fitted(self, region: Box) -> tuple[Box, Box]:
+        """Which box of the upright frame is resized, and the box of the tensor that it fills."""
+        whole = Box(0, 0, self._width, self._height)
+        if self._fit == "stretch":
+            return region, whole
+        if self._fit == "letterbox":
+            scale = min(self._width / region.width, self._height / region.height)
+            width = max(1, min(self._width, round(region.width * scale)))
+            height = max(1, min(self._height, round(region.height * scale)))
+            return region, Box((self._width - width) // 2, (self._height - height) // 2, width, height)
+        scale = min(region.width / self._width, region.height / self._height) * self._crop_fraction
+        width = max(1, min(region.width, round(self._width * scale)))
+        height = max(1, min(region.height, round(self._height * scale)))
+        x = region.x + (region.width - width) // 2
+        y = region.y + (region.height - height) // 2
+        return Box(x, y, width, height), whole
+
+
+class Quantiser:
+    """Turns RGB bytes into a model's input values: (pixel - mean) / std, then / scale + zero point for integers."""
+
+    def __init__(self, spec: TensorSpec, normalisation: Normalisation) -> None:
+        mean = np.broadcast_to(np.asarray(normalisation.mean, np.float64), (3,))
+        std = np.broadcast_to(np.asarray(normalisation.std, np.float64), (3,))
+        self._dtype = np.dtype(spec.dtype)
+        self._background = np.clip(np.rint(mean), 0, 255).astype(np.uint8)
+        self._tables: tuple[bytes, bytes, bytes] | None = None
+        self._flip = 0
+        if self._dtype == np.float32:
+            self._factor = (1 / std).astype(np.float32)
+            self._offset = (-mean / std).astype(np.float32)
+            if (self._factor == self._factor[0]).all() and (self._offset == self._offset[0]).all():
+                self._factor, self._offset = self._factor[:1], self._offset[:1]
+            return
+        limits = np.iinfo(self._dtype)
+        real = (np.arange(256)[:, None] - mean) / std
+        levels = np.clip(np.rint(real / spec.scale) + spec.zero_point, limits.min, limits.max).astype(self._dtype)
+        tables = levels.view(np.uint8)
+        identity = np.arange(256, dtype=np.uint8)[:, None]
+        for flip in (0x00, 0x80):
+            if (tables == identity ^ flip).all():
+                self._flip = flip
+                return
+        self._tables = (tables[:, 0].tobytes(), tables[:, 1].tobytes(), tables[:, 2].tobytes())
+
+    def canvas(self, height: int, width: int) -> NDArray[np.uint8]:
+        """An empty picture in the colour that the model sees as zero (its mean), for letterbox bars."""
+        canvas = np.empty((height, width, 3), np.uint8)
+        canvas[:] = self._background
+        return canvas
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(height, width, 3) bytes, in any memory order, to (1, height, width, 3) in the model's dtype, contiguous."""
+        tensor = np.empty((1, *pixels.shape), self._dtype)
+        if self._dtype == np.float32:
+            np.multiply(pixels, self._factor, out=tensor[0])
+            tensor[0] += self._offset
+            return tensor
+        levels = tensor.view(np.uint8)[0]
+        if self._tables is None:
+            np.bitwise_xor(pixels, np.uint8(self._flip), out=levels)
+        elif self._tables[0] == self._tables[1] == self._tables[2]:
+            # bytes.translate runs at 1 ns a byte, a numpy look-up at 2.5.
+            translated = np.ascontiguousarray(pixels).tobytes().translate(self._tables[0])
+            levels[:] = np.frombuffer(translated, np.uint8).reshape(pixels.shape)
+        else:
+            for channel, table in enumerate(self._tables):
+                translated = np.ascontiguousarray(pixels[..., channel]).tobytes().translate(table)
+                levels[..., channel] = np.frombuffer(translated, np.uint8).reshape(pixels.shape[:2])
+        return tensor
+
+
+def _crop_graph(pixel_format: str, width: int, height: int, box: Box) -> av.filter.Graph:
+    """FFmpeg's crop filter: it moves the planes' pointers and copies nothing; chroma offsets are rounded down."""
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(pixel_format), time_base=_TIME_BASE)
+    crop = graph.add("crop", f"{box.width}:{box.height}:{box.x}:{box.y}:exact=1")
+    sink = graph.add("buffersink")
+    source.link_to(crop)
+    crop.link_to(sink)
+    graph.configure()
+    return graph
