@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,7 @@ class Board:
         self._clock = clock
         self._root = root
         self._state = state
-        self._model = _text(root / "proc/device-tree/model")
+        self._model = _text(root / "proc/device-tree/model") or None
         self._vcgencmd_due_s: float | None = None
         self._vcgencmd_bits: int | None = None
 
@@ -131,7 +132,7 @@ class Board:
     def _available_mb(self) -> float | None:
         for line in (_text(self._root / "proc/meminfo") or "").splitlines():
             if line.startswith("MemAvailable:"):
-                kibibytes = _number(line.split()[1])
+                kibibytes = _number(line.removeprefix("MemAvailable:").removesuffix("kB"))
                 return None if kibibytes is None else kibibytes * 1024 / 1e6
         return None
 
@@ -180,9 +181,10 @@ def _text(path: Path) -> str | None:
 
 def _number(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        number = nan if text is None else float(text)
     except ValueError:
         return None
+    return number if isfinite(number) else None
 
 
 def _hexadecimal(text: str) -> int | None:

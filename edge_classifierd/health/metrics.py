@@ -120,7 +120,7 @@ class PipelineMetrics:
             self._errors += 1
 
     def captured(self, *, frames: int, dropped: int, skipped: int) -> None:
-        """Take over a capture's own totals, as often as wanted and once when it ends; lower ones are a new capture's."""
+        """Take over a capture's own totals, as often as wanted and when it ends; lower ones are a new one's."""
         with self._lock:
             totals = (frames, dropped, skipped)
             fresh = any(now < before for now, before in zip(totals, self._capture, strict=True))

@@ -34,7 +34,7 @@ class PipelineHealth:
     name: str
     status: Literal["online", "offline"]
     status_reason: str | None
-    """Why it is offline though it should not be, one sentence; None when that is meant (starting, disabled, finished)."""
+    """Why it is offline against its will, one sentence; None when it is meant (starting, disabled, at its end)."""
     figures: PipelineSnapshot
 
 
