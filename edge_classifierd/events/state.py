@@ -30,7 +30,7 @@ class PipelineState:
 
     @property
     def meaning(self) -> tuple[str | None, float, tuple[str, ...]]:
-        """What a subscriber would care to hear about: equal meanings need no new message (confidence in steps of 0.05)."""
+        """What a subscriber wants to hear about: equal meanings need no new message (confidence in steps of 0.05)."""
         return self.label, round((self.confidence or 0.0) * 20) / 20, self.active
 
 
