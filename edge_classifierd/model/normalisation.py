@@ -1,11 +1,11 @@
 """Which normalisation a model expects when nobody wrote it down, or when what is written cannot be meant.
 
 Quantised inputs: the tensor's own range says what its author fed it. Coral's classifiers (and pycoral's classify
-example, mean 128, deviation 128) take the pixel itself: uint8, scale 1/128, zero point 128, although their metadata says
-mean 127.5, deviation 127.5. The same holds for every tensor whose 256 values span [-1, 1], [0, 1] or [0, 255] within two
-steps, so the pixel goes in unscaled there (less 128 for int8). A range close to those, but not on them, comes from
-calibration with few pictures: then the nominal range is meant. A range of about [-2.12, 2.64] is that of ImageNet's
-per-channel mean and deviation (as PyTorch's models use).
+example, mean 128, deviation 128) take the pixel itself: uint8, scale 1/128, zero point 128, although their metadata
+says mean 127.5, deviation 127.5. The same holds for every tensor whose 256 values span [-1, 1], [0, 1] or [0, 255]
+within two steps, so the pixel goes in unscaled there (less 128 for int8). A range close to those, but not on them,
+comes from calibration with few pictures: then the nominal range is meant. A range of about [-2.12, 2.64] is that of
+ImageNet's per-channel mean and deviation (as PyTorch's models use).
 
 Float inputs say nothing: [-1, 1], which TensorFlow's MobileNets and Inceptions use (mean 127.5, deviation 127.5 in the
 examples of https://ai.google.dev/edge/litert/models/metadata), is the commonest. Who needs another writes it into the

@@ -1,0 +1,63 @@
+"""The classifier that computes on the CPU, in this process."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_classifierd.errors import InferenceError, MissingError
+from edge_classifierd.inference.base import Inference
+from edge_classifierd.inference.runtime import edgetpu_sentence, one_line
+from edge_classifierd.inference.scores import Scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edge_classifierd.inference.runtime import Interpreter, Runtime
+    from edge_classifierd.model.bundle import ModelBundle
+
+
+class CpuClassifier:
+    """Implements Classifier. Loads the model and runs it once, so that what can fail fails here and not hours later.
+
+    Raises ModelError when the runtime cannot load the model, MissingError when it is compiled for the Edge TPU,
+    InferenceError when the first inference fails.
+    """
+
+    accelerator = "cpu"
+
+    def __init__(self, bundle: ModelBundle, runtime: Runtime, threads: int) -> None:
+        if bundle.edgetpu_compiled:
+            raise MissingError(edgetpu_sentence(bundle.path))
+        self.runtime = str(runtime)
+        self._path = bundle.path
+        self._shape = bundle.input.shape
+        self._dtype = np.dtype(bundle.input.dtype)
+        self._scores = Scores(bundle.output, bundle.output_kind)
+        self._interpreter: Interpreter | None = runtime.make_interpreter(bundle.path, threads)
+        self._input_index = int(self._interpreter.get_input_details()[0]["index"])
+        self._output_index = int(self._interpreter.get_output_details()[bundle.output_position]["index"])
+        self.classify(np.zeros(self._shape, self._dtype))
+
+    def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
+        """Classify one input tensor of exactly the model's shape and dtype. Raises InferenceError."""
+        interpreter = self._interpreter
+        if interpreter is None:
+            raise ValueError("the classifier is closed")
+        if tensor.shape != self._shape or tensor.dtype != self._dtype:
+            raise ValueError(f"a tensor {tensor.shape} {tensor.dtype} for a model of {self._shape} {self._dtype}")
+        try:
+            interpreter.set_tensor(self._input_index, tensor)
+            start = time.perf_counter()
+            interpreter.invoke()
+            inference_ms = (time.perf_counter() - start) * 1000.0
+            raw = interpreter.get_tensor(self._output_index)
+        except (RuntimeError, ValueError) as error:
+            raise InferenceError(f"{self._path}: {self.runtime} failed to run it: {one_line(str(error))}") from error
+        return Inference(self._scores.confidences(raw), inference_ms, self.accelerator)
+
+    def close(self) -> None:
+        """Release the runtime's memory; safe to call twice."""
+        self._interpreter = None

@@ -1,0 +1,174 @@
+"""Which TensorFlow Lite runtime is installed, and how to make it load a model: LiteRT, else tflite-runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import threading
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from edge_classifierd.errors import MissingError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+CHOICE: Final = "EDGE_CLASSIFIERD_RUNTIME"
+"""Environment variable that allows one runtime only, `litert` or `tflite`; for tests and for telling faults apart."""
+
+_RUNTIMES: Final = {
+    "litert": ("ai-edge-litert", "ai_edge_litert.interpreter"),
+    "tflite": ("tflite-runtime", "tflite_runtime.interpreter"),
+}
+_redirection = threading.Lock()
+
+
+class Interpreter(Protocol):
+    """The part of both runtimes' interpreters that is used."""
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        """One dictionary per input, with `index`, `shape` and `dtype`."""
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        """One dictionary per output."""
+
+    def set_tensor(self, tensor_index: int, value: NDArray[Any]) -> None:
+        """Copy `value` in."""
+
+    def invoke(self) -> None:
+        """Run the graph, without the interpreter lock of Python."""
+
+    def get_tensor(self, tensor_index: int) -> NDArray[Any]:
+        """A copy of a tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """An installed runtime; `str()` is its name and version: `ai-edge-litert 2.3.0`."""
+
+    name: str
+    version: str
+    module: Any
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    def make_interpreter(self, path: Path, threads: int, delegates: Sequence[object] = ()) -> Interpreter:
+        """Load a model and allocate its tensors. Raises ModelError; MissingError for an Edge TPU's model without one.
+
+        Call `model.bundle.load_bundle` first: it refuses damaged files that would take the process down in here.
+        """
+        try:
+            with contextlib.nullcontext() if delegates else _native_chatter_dropped():
+                interpreter = self.module.Interpreter(
+                    model_path=str(path), num_threads=threads, experimental_delegates=list(delegates) or None
+                )
+                interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, OSError) as error:
+            raise self._load_error(path, str(error)) from error
+        return interpreter  # type: ignore[no-any-return]
+
+    def load_delegate(self, library: str, options: Mapping[str, str]) -> object:
+        """Load a delegate's shared library. Raises what the runtime raises: ValueError or OSError."""
+        return self.module.load_delegate(library, dict(options))
+
+    def _load_error(self, path: Path, reason: str) -> ModelError | MissingError:
+        if "edgetpu-custom-op" in reason:
+            return MissingError(edgetpu_sentence(path))
+        custom = re.search(r"unresolved custom op: ([\w:.-]+?)\.?(?:\s|$)", reason, re.IGNORECASE)
+        if custom:
+            return ModelError(
+                f"{path}: needs the custom operator {custom[1]}, which {self} does not have; "
+                "use a model made of TensorFlow Lite's own operators"
+            )
+        newer = re.search(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'", reason)
+        if newer:
+            return ModelError(
+                f"{path}: needs the operator {newer[1]} in version {newer[2]}, which {self} does not have; "
+                f"install a newer {self.name} or a model converted for an older one"
+            )
+        if "Select TensorFlow op" in reason:
+            return ModelError(
+                f"{path}: needs operators of the full TensorFlow, which {self} does not have; "
+                "convert it with TensorFlow Lite's own operators only"
+            )
+        return ModelError(f"{path}: {self} cannot load it: {one_line(reason)}; check it with `edge-classifierd check`")
+
+
+def find_runtime() -> Runtime:
+    """The installed runtime, LiteRT before tflite-runtime. Raises MissingError with what to install."""
+    choice = os.environ.get(CHOICE, "")
+    if choice not in {"", *_RUNTIMES}:
+        raise UsageError(f"{CHOICE}={choice}: no such runtime; allowed are {' and '.join(_RUNTIMES)}")
+    broken: list[str] = []
+    for key in [choice] if choice else _RUNTIMES:
+        name, module_name = _RUNTIMES[key]
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != module_name.split(".", 1)[0]:
+                broken.append(f"{name}: {one_line(str(error))}")
+        except (ImportError, AttributeError, OSError) as error:  # built for another numpy or C library
+            broken.append(f"{name}: {one_line(str(error))}")
+        else:
+            return Runtime(name, _version(name), module)
+    wanted = _RUNTIMES[choice or "litert"][0]
+    if broken:
+        reasons = "; ".join(broken)
+        raise MissingError(
+            f"the TensorFlow Lite runtime does not start ({reasons}); run `pip install --force-reinstall {wanted}`"
+        )
+    raise MissingError(f"no TensorFlow Lite runtime is installed; run `pip install {wanted}`")
+
+
+def edgetpu_sentence(path: Path) -> str:
+    """Why a model compiled for the Edge TPU does not run on the CPU, and what to do."""
+    return (
+        f"{path}: is compiled for the Edge TPU and cannot run on the CPU; give the CPU version of the model "
+        "(the file without `_edgetpu` in its name)"
+    )
+
+
+def one_line(text: str) -> str:
+    """A runtime's message as part of a sentence: its first lines joined, at most 300 characters, no full stop."""
+    return " ".join(text.split())[:300].rstrip(". ") or "no reason given"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+@contextlib.contextmanager
+def _native_chatter_dropped() -> Iterator[None]:
+    """Drop the INFO lines that the C++ side writes to stderr while loading ("Created TensorFlow Lite XNNPACK …").
+
+    No environment variable silences them. Whatever else arrives in those milliseconds, also from other threads, is
+    written out afterwards. Not used with delegates: their last words before an abort must not be lost.
+    """
+    with _redirection:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # a process without stderr
+            yield
+            return
+        catcher = os.memfd_create("stderr")
+        os.dup2(catcher, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            with os.fdopen(catcher, "rb") as caught:
+                caught.seek(0)
+                kept = b"".join(line for line in caught if not line.startswith(b"INFO: "))
+            if kept:
+                os.write(2, kept)

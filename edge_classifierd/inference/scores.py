@@ -1,0 +1,61 @@
+"""What a model's raw output means: confidences between 0 and 1, and the best of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_classifierd.errors import InferenceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edge_classifierd.model.structure import OutputKind, TensorSpec
+
+
+class Scores:
+    """Turns one raw output tensor into confidences; any thread."""
+
+    def __init__(self, output: TensorSpec, kind: OutputKind) -> None:
+        self._softmax = kind == "logits"
+        self._reals = None if output.dtype == "float32" else _real_of_byte(output)
+
+    def confidences(self, raw: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """A new array of shape (classes,) from a tensor with as many elements; the tensor is left alone.
+
+        A quantised softmax rounds each probability to its step (1/256), so that their sum is only near 1; they are not
+        scaled up to it, since hundreds rounded to zero would inflate the rest. Raises InferenceError when a float model
+        gives no numbers.
+        """
+        if self._reals is not None:
+            scores = self._reals.take(raw.reshape(-1).view(np.uint8))
+        else:
+            scores = raw.reshape(-1).astype(np.float32)
+        if self._softmax:
+            scores -= scores.max()
+            np.exp(scores, out=scores)
+            scores /= scores.sum()
+        if self._reals is None and not np.isfinite(scores.sum()):
+            raise InferenceError("the model's scores are not numbers; the model or its normalisation is wrong")
+        return scores
+
+
+def top_k(confidences: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """The indices of the `count` greatest confidences, best first; the lower index first among equals."""
+    size = confidences.size
+    if count < size:
+        # Partition the values, not the indices: everything that ties with the last place stays a candidate.
+        least = np.partition(confidences, size - count)[size - count] if count > 0 else np.inf
+        candidates = np.flatnonzero(confidences >= least)
+    else:
+        candidates = np.arange(size)
+    order = np.argsort(-confidences[candidates], kind="stable")
+    return candidates[order[: max(count, 0)]]
+
+
+def _real_of_byte(output: TensorSpec) -> NDArray[np.float32]:
+    """Real value for each of the 256 bit patterns of a quantised element, looked up by its unsigned byte."""
+    values = np.arange(256, dtype=np.uint8)
+    signed = values.view(np.int8) if output.dtype == "int8" else values
+    return ((signed.astype(np.int32) - output.zero_point) * np.float64(output.scale)).astype(np.float32)
