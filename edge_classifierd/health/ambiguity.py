@@ -24,7 +24,7 @@ class AmbiguityHour:
         self._clock = clock
         self._lock = threading.Lock()
         self._first_minute: int | None = None
-        self._minutes = [-1] * _MINUTES  # which minute each slot counts; -1: none yet
+        self._minutes = [-1] * _MINUTES  # which minute each slot counts; -1: none yet, its counts are 0
         self._frames = [0] * _MINUTES
         self._ambiguous = [0] * _MINUTES
 
@@ -58,5 +58,5 @@ class AmbiguityHour:
     def _totals(self) -> tuple[int, int]:
         oldest = int(self._clock.monotonic() // 60) - _MINUTES + 1
         with self._lock:
-            recent = [slot for slot, minute in enumerate(self._minutes) if minute >= max(oldest, 0)]
+            recent = [slot for slot, minute in enumerate(self._minutes) if minute >= oldest]
             return sum(self._frames[slot] for slot in recent), sum(self._ambiguous[slot] for slot in recent)

@@ -62,6 +62,15 @@ def test_the_bad_hour_is_forgotten(clock: HandClock) -> None:
     assert hour.share() is None
 
 
+def test_a_frame_leaves_in_the_sixtieth_minute_after_its_own(clock: HandClock) -> None:
+    hour = AmbiguityHour(clock)
+    hour.record(ambiguous=True)
+    clock.pass_s(59 * 60)
+    assert hour.share() == 1.0
+    clock.pass_s(60)
+    assert hour.share() is None
+
+
 @given(st.lists(st.tuples(st.floats(0, 1500), st.booleans()), min_size=1, max_size=60), st.floats(0, 1e6))
 def test_share_equals_that_of_a_list_of_all_frames(frames: Sequence[tuple[float, bool]], start_s: float) -> None:
     clock = HandClock(start_s)

@@ -183,7 +183,8 @@ def test_vcgencmd_that_cannot_be_executed_is_not_told(tmp_path: Path, clock: Han
 def test_the_kernel_s_voltage_alarm_tells_under_voltage_alone(
     tmp_path: Path, clock: HandClock, alarm: str, expected: bool
 ) -> None:
-    write(tmp_path, "sys/class/hwmon/hwmon0/name", "cpu_thermal\n")
+    write(tmp_path, "sys/class/hwmon/hwmon0/name", "another_chip\n")
+    write(tmp_path, "sys/class/hwmon/hwmon0/in0_lcrit_alarm", f"{1 - int(alarm)}\n")
     write(tmp_path, "sys/class/hwmon/hwmon1/name", "rpi_volt\n")
     write(tmp_path, "sys/class/hwmon/hwmon1/in0_lcrit_alarm", f"{alarm}\n")
     throttling = Board(clock, root=tmp_path).read().throttling
