@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,15 +149,14 @@ def _normal_locale(locale: str) -> str:
 def _read_file(path: Path, what: str) -> bytes:
     """The content of a regular file; never blocks on a pipe or a device, never reads beyond `_MAX_BYTES`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelError(f"{path}: is not a file; give {what}")
-            if status.st_size > _MAX_BYTES:
-                megabytes = status.st_size // 1_000_000
-                raise ModelError(f"{path}: is {megabytes:,} MB; at most {_MAX_BYTES // 1_000_000} MB are read")
-            return file.read(_MAX_BYTES)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(f"{path}: is not a file; give {what}")
+        if status.st_size > _MAX_BYTES:
+            megabytes = status.st_size // 1_000_000
+            raise ModelError(f"{path}: is {megabytes:,} MB; at most {_MAX_BYTES // 1_000_000} MB are read")
+        with path.open("rb") as file:
+            return file.read(status.st_size)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; give {what}") from error
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from edge_classifierd.errors import ModelError
 from edge_classifierd.model.flatbuffer import MalformedError, Table
+from edge_classifierd.model.references import verify_references
 
 if TYPE_CHECKING:
     from edge_classifierd.model.flatbuffer import TableVector
@@ -88,6 +89,7 @@ def _read(model: Table, data: bytes | memoryview) -> Structure:
     subgraphs = model.tables(2)
     if not len(subgraphs):
         raise ModelError("contains no graph")
+    verify_references(model, len(data))
     graph = subgraphs[0]
     tensors = graph.tables(0)
     codes = [_operator_code(code) for code in model.tables(1)]
