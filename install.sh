@@ -84,25 +84,26 @@ apt_install() { # WHY PACKAGE...
 }
 
 apt_get_install() {
-  # The lists of a fresh system are empty or old.
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update &&
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "$@"
+  # The lists of a fresh system are empty or old. One dead source among several is no reason to give up.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update || true
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "$@"
 }
 
 # ---------------------------------------------------------------- Python
 python=
 
 find_python() {
-  local candidate seen=
-  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11; do
+  local candidate candidates=(python3 python3.13 python3.12 python3.11) seen=
+  [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
     command -v "$candidate" >/dev/null || continue
-    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+    if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then
       python=$(command -v "$candidate")
       return
     fi
     seen="${seen:+$seen, }$candidate is $("$candidate" -c 'import platform; print(platform.python_version())' 2>/dev/null || echo broken)"
   done
-  fail "needs Python 3.11, 3.12 or 3.13 (${seen:-none found}); Debian 12 and 13 bring one:" "sudo apt-get install -y python3 python3-venv"
+  fail "needs Python 3.11, 3.12 or 3.13 (${seen:-no ${candidates[0]} found}); Debian 12 and 13 bring one:" "sudo apt-get install -y python3 python3-venv"
 }
 
 venv_works() {
