@@ -48,7 +48,7 @@ class Outbox:
         self._closed = False
         self._queue_lock = threading.Lock()  # over the batches that wait for the next commit
         self._queue: list[_Batch] = []
-        self._arrival = threading.Condition()
+        self._rings: tuple[Callable[[], None], ...] = ()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -56,7 +56,6 @@ class Outbox:
         self._numbers = SequenceFiles(path)
         self._shelf = Shelf(path, clock=clock, max_events=max_events, max_age_s=max_age_s)
         self._next = self._first_number()
-        self._newest = self._next - 1
 
     def append(self, drafts: Sequence[EventDraft]) -> tuple[Event, ...]:
         """Number the drafts, in order; durable when it returns, unless `durable` is False.
@@ -88,17 +87,9 @@ class Outbox:
         with self._lock:
             self._shelf.forget(seqs)
 
-    def wait(self, after_seq: int, timeout_s: float) -> bool:
-        """Sleep until an event with a greater number is there, `wake` or the timeout; True when there is one."""
-        with self._arrival:
-            if self._newest <= after_seq:
-                self._arrival.wait(timeout_s)
-            return self._newest > after_seq
-
-    def wake(self) -> None:
-        """End a `wait` early."""
-        with self._arrival:
-            self._arrival.notify_all()
+    def on_append(self, ring: Callable[[], None]) -> None:
+        """Have `ring` called, on the appending thread, after each append: it may only wake somebody."""
+        self._rings = (*self._rings, ring)
 
     def maintain(self) -> None:
         """Expire the old and try to get back to the disk, when due: call it every second or so."""
@@ -142,8 +133,7 @@ class Outbox:
     @property
     def last_seq(self) -> int:
         """The last number given, 0 before the first."""
-        with self._arrival:
-            return self._newest
+        return self._next - 1
 
     def close(self) -> None:
         """Move what is in memory to the disk if it takes it, and release the files; safe to call twice."""
@@ -152,7 +142,6 @@ class Outbox:
                 self._closed = True
                 self._shelf.close()
                 self._numbers.close()
-        self.wake()
 
     def _commit(self, batches: Sequence[_Batch]) -> None:
         """Number and keep what all waiting threads brought; under the lock."""
@@ -173,9 +162,8 @@ class Outbox:
         self._numbers.note(seq - 1)
         for batch, events in zip(batches, numbered, strict=True):
             batch.events = events
-        with self._arrival:
-            self._newest = seq - 1
-            self._arrival.notify_all()
+        for ring in self._rings:
+            ring()
 
     def _first_number(self) -> int:
         """Go on after the last number given, or after every number that may have been given when that is not known."""

@@ -1,0 +1,164 @@
+"""Why a connection to the broker failed: each cause as one sentence with its remedy, and how long to wait after it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paho.mqtt.reasoncodes import ReasonCode
+
+# X509_V_ERR_…, see openssl/x509_vfy.h
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_HOST_NAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64
+# MQTT 5 reason codes
+_LOGIN_REFUSED = {0x86, 0x87, 0x8A, 0x8C}  # bad user name or password, not authorised, banned, bad method
+_UNSUPPORTED_VERSION = 0x84
+_CLIENT_ID_REFUSED = 0x85
+_TAKEN_OVER = 0x8E
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One sentence for people; `permanent` when waiting alone will not help and the longest wait is right."""
+
+    sentence: str
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The broker and the identity used there, as they appear in sentences; holds no secret."""
+
+    host: str
+    port: int
+    tls: bool
+    username: str | None
+    client_id: str
+    protocol: str
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def of_exception(error: Exception, endpoint: Endpoint) -> Failure:
+    """The failure behind an exception from connecting: name, network, TLS."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Failure(_of_certificate(error, endpoint))
+    if isinstance(error, ssl.SSLError):
+        return Failure(of_tls_text(f"{error.reason or error}", endpoint))
+    return Failure(f"{endpoint}: {_of_network(error)}")
+
+
+def of_credentials(error: OSError, file: object) -> Failure:
+    """A TLS file that cannot be loaded."""
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or error
+        return Failure(f"{file}: no usable PEM file, or key and certificate do not match ({reason}); see mqtt.tls")
+    return Failure(f"{file}: {error.strerror or error}; see mqtt.tls")
+
+
+def of_refusal(reason: ReasonCode, endpoint: Endpoint) -> Failure:
+    """The failure behind a CONNACK that says no."""
+    if reason.value in _LOGIN_REFUSED:
+        account = f"user {endpoint.username!r}" if endpoint.username else "a login without user name"
+        return Failure(
+            f"{endpoint}: the broker refuses {account} ({_words(reason)}); check mqtt.username and mqtt.password",
+            permanent=True,
+        )
+    if reason.value == _UNSUPPORTED_VERSION:
+        other = "3.1.1" if endpoint.protocol == "5" else "5"
+        sentence = f"{endpoint}: the broker does not speak MQTT {endpoint.protocol}; set mqtt.protocol: {other}"
+        return Failure(sentence, permanent=True)
+    if reason.value == _CLIENT_ID_REFUSED:
+        sentence = f"{endpoint}: the broker refuses the client id {endpoint.client_id!r}; set mqtt.client_id"
+        return Failure(sentence, permanent=True)
+    return Failure(f"{endpoint}: the broker refuses the connection ({_words(reason)})")
+
+
+def of_disconnect(reason: ReasonCode, endpoint: Endpoint) -> Failure:
+    """The failure behind a DISCONNECT from the broker (MQTT 5)."""
+    if reason.value == _TAKEN_OVER:
+        return Failure(
+            f"{endpoint}: another client took over the client id {endpoint.client_id!r};"
+            " give each device its own device.id or mqtt.client_id"
+        )
+    return Failure(f"{endpoint}: the broker ended the connection ({_words(reason)})", permanent=reason.value == 0x87)
+
+
+def of_repeated_drops(endpoint: Endpoint) -> Failure:
+    """The broker hangs up soon after each login, which is how MQTT 3.1.1 tells of a stolen client id."""
+    return Failure(
+        f"{endpoint}: the broker drops the connection soon after each login; most likely another client"
+        f" uses the client id {endpoint.client_id!r}: give each device its own device.id or mqtt.client_id"
+    )
+
+
+def of_loss(endpoint: Endpoint, last_error: str | None, *, before_answer: bool) -> Failure:
+    """The connection ended without a word from the broker."""
+    if last_error is not None and ("SSL" in last_error or "TLS" in last_error.upper()):
+        return Failure(of_tls_text(last_error, endpoint))
+    if before_answer:
+        hint = "is it an MQTT port?" if endpoint.tls else "is it an MQTT port, and one without TLS?"
+        return Failure(f"{endpoint}: the connection was closed before the broker answered; {hint}")
+    return Failure(f"{endpoint}: the connection was lost")
+
+
+def of_silence(endpoint: Endpoint, seconds: float, *, before_answer: bool) -> Failure:
+    """The connection stands but nothing comes."""
+    if before_answer:
+        return Failure(f"{endpoint}: connected, but no answer to the login within {seconds:.0f} s; is it an MQTT port?")
+    return Failure(f"{endpoint}: the broker has not answered for {seconds:.0f} s; the connection is given up")
+
+
+def of_nonsense(error: Exception, endpoint: Endpoint) -> Failure:
+    """Bytes came that are not MQTT."""
+    return Failure(f"{endpoint}: what answers there does not speak MQTT ({error}); check mqtt.host and mqtt.port")
+
+
+def of_tls_text(text: str, endpoint: Endpoint) -> str:
+    """The sentence for OpenSSL's reason, which comes as a symbol or inside a message."""
+    upper = text.upper().replace(" ", "_")
+    if "WRONG_VERSION_NUMBER" in upper or "RECORD_LAYER_FAILURE" in upper:
+        return f"{endpoint}: the port does not speak TLS; take the broker's TLS port (often 8883) or remove mqtt.tls"
+    if "CERTIFICATE_REQUIRED" in upper or "HANDSHAKE_FAILURE" in upper:
+        return f"{endpoint}: the broker wants a client certificate; set mqtt.tls.cert_file and mqtt.tls.key_file"
+    if "UNKNOWN_CA" in upper or "BAD_CERTIFICATE" in upper or "CERTIFICATE_UNKNOWN" in upper:
+        return f"{endpoint}: the broker does not accept this device's certificate; check mqtt.tls.cert_file"
+    if "PROTOCOL_VERSION" in upper or "UNSUPPORTED_PROTOCOL" in upper:
+        return f"{endpoint}: the broker offers no TLS 1.2 or newer; upgrade the broker"
+    return f"{endpoint}: TLS failed ({text.strip()}); check mqtt.port and mqtt.tls"
+
+
+def _of_network(error: Exception) -> str:
+    match error:
+        case socket.gaierror():
+            return f"the host name is unknown ({error.strerror}); check mqtt.host and the network's DNS"
+        case UnicodeError():
+            return "the host name is not valid; check mqtt.host"
+        case ConnectionRefusedError():
+            return "connection refused; does the broker run, and is mqtt.port right?"
+        case TimeoutError():
+            return "no answer; check mqtt.host, mqtt.port, the network and firewalls"
+        case OSError():
+            return f"{error.strerror or error}; check the network and mqtt.host"
+    return f"{error}; check mqtt.host and mqtt.port"
+
+
+def _of_certificate(error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> str:
+    if error.verify_code == _EXPIRED:
+        return f"{endpoint}: the broker's certificate has expired; renew it, and check this machine's clock"
+    if error.verify_code == _NOT_YET_VALID:
+        return f"{endpoint}: the broker's certificate is not valid yet; check this machine's clock"
+    if error.verify_code in {_HOST_NAME_MISMATCH, _ADDRESS_MISMATCH}:
+        return f"{endpoint}: the broker's certificate is for another host name; set mqtt.host to the name in it"
+    return (
+        f"{endpoint}: the broker's certificate is not signed by a trusted authority ({error.verify_message});"
+        " check mqtt.tls.ca_file"
+    )
+
+
+def _words(reason: ReasonCode) -> str:
+    return str(reason.getName()).lower()

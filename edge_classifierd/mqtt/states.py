@@ -1,0 +1,133 @@
+"""The retained states: the last value of every state topic, published on change and again with every connection."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_classifierd.mqtt.message import TEXT, Message, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.mqtt.client import Session
+
+log = logging.getLogger(__name__)
+
+MIN_INTERVAL_S = 0.3
+"""How far apart two messages on one topic are at least; the latest value is never left out."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    payload: bytes
+    meaning: Hashable
+    content_type: str
+    expiry_s: int | None
+    schema: int | None
+    qos: int
+    due: bool = True
+    sent_s: float = float("-inf")
+
+
+class RetainedStates:
+    """Safe for several threads. A broker that lost its retained messages hears them again on reconnection.
+
+    With `expiry_s` (MQTT 5) the broker forgets a state of a device that vanished; it is published again well before.
+    """
+
+    def __init__(self, session: Session, clock: Clock, *, min_interval_s: float = MIN_INTERVAL_S) -> None:
+        self._session = session
+        self._clock = clock
+        self._min_interval_s = min_interval_s
+        self._lock = threading.Lock()
+        self._entries: dict[str, _Entry] = {}
+        self._refused: set[str] = set()
+        session.add_listener(self)
+
+    def set(
+        self,
+        topic: str,
+        payload: bytes | str,
+        *,
+        meaning: Hashable = None,
+        content_type: str = TEXT,
+        expiry_s: int | None = None,
+        schema: int | None = None,
+        qos: int = 1,
+    ) -> None:
+        """Give a topic its value; never blocks.
+
+        It is published when its `meaning` differs from the last one (default: the payload itself), at most every 0.3 s;
+        a payload with the same meaning is only kept for the next connection.
+        """
+        content = payload.encode() if isinstance(payload, str) else payload
+        meaning = content if meaning is None else meaning
+        with self._lock:
+            entry = self._entries.get(topic)
+            if entry is None:
+                self._entries[topic] = entry = _Entry(content, meaning, content_type, expiry_s, schema, qos)
+            else:
+                entry.due = entry.due or meaning != entry.meaning
+                entry.payload, entry.meaning, entry.expiry_s = content, meaning, expiry_s
+            self._publish_if_due(topic, entry)
+
+    def get(self, topic: str) -> bytes | None:
+        """The topic's value."""
+        with self._lock:
+            entry = self._entries.get(topic)
+            return None if entry is None else entry.payload
+
+    def remove(self, topic: str) -> None:
+        """Forget a topic, also on the broker if it is connected."""
+        with self._lock:
+            if self._entries.pop(topic, None) is not None:
+                self._session.publish(Message(topic, b"", qos=1, retain=True))
+
+    def connected(self) -> None:
+        """The session's: say everything again."""
+        with self._lock:
+            for topic, entry in self._entries.items():
+                entry.due, entry.sent_s = True, float("-inf")
+                self._publish_if_due(topic, entry)
+
+    def disconnected(self) -> None:
+        """The session's: nothing to do."""
+
+    def tick(self) -> None:
+        """The session's: say what had to wait, and what would expire."""
+        with self._lock:
+            now = self._clock.monotonic()
+            for topic, entry in self._entries.items():
+                if entry.expiry_s is not None and now - entry.sent_s > entry.expiry_s / 2:
+                    entry.due = True
+                if entry.due:
+                    self._publish_if_due(topic, entry)
+
+    def _publish_if_due(self, topic: str, entry: _Entry) -> None:
+        now = self._clock.monotonic()
+        if not entry.due or now - entry.sent_s < self._min_interval_s:
+            return
+        message = Message(
+            topic,
+            entry.payload,
+            qos=entry.qos,
+            retain=True,
+            content_type=entry.content_type,
+            expiry_s=entry.expiry_s,
+            schema=entry.schema,
+            on_outcome=self._answer(topic),
+        )
+        if self._session.publish(message):
+            entry.due, entry.sent_s = False, now
+
+    def _answer(self, topic: str) -> Callable[[Outcome, str], None]:
+        def note(outcome: Outcome, reason: str) -> None:
+            if outcome is Outcome.REFUSED and topic not in self._refused:
+                self._refused.add(topic)
+                log.warning("%s: the broker refuses this state (%s); check its ACL", topic, reason)
+
+        return note

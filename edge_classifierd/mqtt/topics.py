@@ -1,0 +1,100 @@
+"""The device's topics: every topic that the daemon publishes on or listens to is made here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+# Wildcards, and what brokers refuse: NUL, other controls, non-characters, surrogates (MQTT 5, section 1.5.4).
+_FORBIDDEN = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_LONGEST_BYTES = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one device: `<base_topic>/<device>/…`.
+
+    Pipelines and watches are given by name: one topic level each. Raises ValueError for a name that would make another
+    topic of it (empty, a `/`, a wildcard, a control character); the configuration has refused those before.
+    """
+
+    base_topic: str
+    device: str
+
+    COMMAND_SUFFIX: ClassVar[str] = "/set"
+
+    def __post_init__(self) -> None:
+        base = self.base_topic
+        if not base or base.startswith(("/", "$")) or base.endswith("/") or _FORBIDDEN.search(base):
+            raise ValueError(f"{base!r} is not a base topic: no # or +, not begin with / or $, not end with /")
+        self._join()
+
+    @property
+    def base(self) -> str:
+        """`<base_topic>/<device>`, under which everything lies."""
+        return self._join()
+
+    @property
+    def status(self) -> str:
+        """`online` or `offline`, retained; the last will."""
+        return self._join("status")
+
+    @property
+    def health(self) -> str:
+        """The health document, retained."""
+        return self._join("health")
+
+    @property
+    def reload_command(self) -> str:
+        """Commands the device to read its configuration again."""
+        return self._join("reload", "set")
+
+    def pipeline_status(self, pipeline: str) -> str:
+        """`online` or `offline`: whether the pipeline's camera delivers; retained."""
+        return self._join(pipeline, "status")
+
+    def event(self, pipeline: str) -> str:
+        """Events; never retained."""
+        return self._join(pipeline, "event")
+
+    def state(self, pipeline: str) -> str:
+        """What the camera shows now, retained."""
+        return self._join(pipeline, "state")
+
+    def image(self, pipeline: str) -> str:
+        """The JPEG of the last detection, retained."""
+        return self._join(pipeline, "image")
+
+    def enabled(self, pipeline: str) -> str:
+        """Whether the pipeline classifies, `ON` or `OFF`, retained."""
+        return self._join(pipeline, "enabled")
+
+    def enabled_command(self, pipeline: str) -> str:
+        """Switches the pipeline on and off."""
+        return self._join(pipeline, "enabled", "set")
+
+    def snapshot_command(self, pipeline: str) -> str:
+        """Asks for a picture on `image`."""
+        return self._join(pipeline, "snapshot", "set")
+
+    def watch_state(self, pipeline: str, watch: str) -> str:
+        """`ON` while the watch is active, else `OFF`; retained."""
+        return self._join(pipeline, watch, "state")
+
+    def threshold(self, pipeline: str, watch: str) -> str:
+        """The watch's threshold, retained."""
+        return self._join(pipeline, watch, "threshold")
+
+    def threshold_command(self, pipeline: str, watch: str) -> str:
+        """Sets the watch's threshold."""
+        return self._join(pipeline, watch, "threshold", "set")
+
+    def _join(self, *levels: str) -> str:
+        for level in (self.device, *levels):
+            if not level or "/" in level or _FORBIDDEN.search(level):
+                raise ValueError(f"{level!r} is not one level of a topic")
+        topic = "/".join((self.base_topic, self.device, *levels))
+        if len(topic.encode()) > _LONGEST_BYTES:
+            raise ValueError(f"a topic of {len(topic.encode())} bytes is longer than MQTT allows: {topic:.60}…")
+        return topic
