@@ -41,8 +41,11 @@ def distributions(repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(repository / name, source / name)
-    for name in ("edge_classifierd", "models"):
-        shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".venv"))
+    (source / "models").mkdir()
+    shutil.copy(repository / "models" / MODEL, source / "models" / MODEL)
+    shutil.copytree(
+        repository / "edge_classifierd", source / "edge_classifierd", ignore=shutil.ignore_patterns("__pycache__")
+    )
     run(sys.executable, "-m", "build", "--outdir", folder, source, cwd=folder)
     return folder
 

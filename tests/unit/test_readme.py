@@ -1,0 +1,45 @@
+"""What the README shows is true: its configuration loads, its event fits the schema, what it links to is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+
+from edge_classifierd.config.load import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def readme(repository: Path) -> str:
+    return (repository / "README.md").read_text(encoding="utf-8")
+
+
+def block(readme: str, language: str) -> str:
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_the_configuration_of_the_readme_is_accepted(
+    readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MQTT_PASSWORD", "secret")
+    path = tmp_path / "config.yaml"
+    path.write_text(block(readme, "yaml"), encoding="utf-8")
+    load(path)
+
+
+def test_the_event_of_the_readme_fits_the_schema(readme: str, repository: Path) -> None:
+    schema = json.loads((repository / "docs/event.schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(json.loads(block(readme, "json")), schema, format_checker=jsonschema.FormatChecker())
+
+
+def test_every_link_of_the_readme_leads_to_a_file(readme: str, repository: Path) -> None:
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", readme) if "://" not in target]
+    assert targets
+    assert [target for target in targets if not (repository / target).is_file()] == []
