@@ -40,14 +40,18 @@ class FrameSource(Protocol):
     def skipped(self) -> int:
         """Pictures that could not be decoded and were skipped, since the object was made."""
 
+    @property
+    def pausing(self) -> bool:
+        """True while `read` waits on purpose (pacing): however long that lasts, it is no stall."""
+
     def open(self) -> None:
-        """Make ready to read. Raises SourceError (worth retrying) or MissingError (a library or device is not there)."""
+        """Make ready to read. Raises SourceError (worth retrying) or MissingError (a library is not there)."""
 
     def read(self) -> Frame | None:
-        """Block until the next frame; None at the end of a finite source. Raises SourceError when it stops delivering."""
+        """Block until the next frame; None at the end of a finite source. Raises SourceError when it fails."""
 
     def close(self) -> None:
         """Release the device; safe to call twice and without `open`."""
 
     def cancel(self) -> None:
-        """Called from another thread: make a blocked `read` return None or raise SourceError soon."""
+        """Called from another thread: make a blocked `open` or `read` raise SourceError soon; holds until `close`."""

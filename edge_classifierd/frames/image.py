@@ -1,0 +1,81 @@
+"""Decoding of one still picture from a file."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+import av
+import av.error
+
+from edge_classifierd.errors import SourceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+
+_MOST_BYTES = 256 * 1024 * 1024
+_MOST_PIXELS = 100_000_000
+
+# FFmpeg's decoders by the first bytes of a file: its name may lie.
+_DECODERS = (
+    (b"\xff\xd8", "mjpeg"),
+    (b"\x89PNG", "png"),
+    (b"RIFF", "webp"),
+    (b"BM", "bmp"),
+    (b"GIF8", "gif"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+)
+
+
+def read_image(path: Path) -> av.VideoFrame:
+    """Decode the (first) picture in a file, in the pixel format it is stored in.
+
+    The frame's `rotation` carries the EXIF orientation; the pixels are not turned. Raises SourceError for a file that
+    is missing, unreadable, empty, cut short, damaged or no picture.
+    """
+    data = _read(path)
+    decoder = next((name for magic, name in _DECODERS if data.startswith(magic)), None)
+    if decoder is None:
+        raise SourceError(f"{path}: not a JPEG, PNG, WebP, BMP, GIF or TIFF picture; remove or convert it")
+    context = av.CodecContext.create(decoder, "r")
+    assert isinstance(context, av.VideoCodecContext)
+    context.thread_count = 1
+    # `explode` refuses what is damaged; it would also make the TIFF decoder refuse tags that it merely does not know.
+    strictness = {} if decoder == "tiff" else {"err_detect": "explode"}
+    context.options = {"max_pixels": str(_MOST_PIXELS), **strictness}
+    try:
+        frames = context.decode(av.Packet(data)) or context.decode(None)
+    except av.error.FFmpegError as error:
+        raise _damaged(path, decoder) from error
+    if not frames or frames[0].is_corrupt:
+        raise _damaged(path, decoder)
+    return frames[0]
+
+
+def _damaged(path: Path, decoder: str) -> SourceError:
+    kind = {"mjpeg": "JPEG"}.get(decoder, decoder.upper())
+    return SourceError(
+        f"{path}: the {kind} data is damaged, cut short or larger than 100 megapixels; replace or remove it"
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a pipe would block
+            raise SourceError(f"{path}: not a regular file; remove it")
+        if found.st_size > _MOST_BYTES:
+            raise SourceError(f"{path}: {found.st_size / 1e6:.0f} MB is too large for a picture; remove it")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file; check the path") from error
+    except PermissionError as error:
+        raise SourceError(f"{path}: permission denied; make it readable for the service user") from error
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+    if not data:
+        raise SourceError(f"{path}: the file is empty; replace or remove it")
+    return data

@@ -1,0 +1,107 @@
+"""A video file as a frame source."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.base import Frame
+from edge_classifierd.frames.pace import OwnPace
+from edge_classifierd.frames.video import Video
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import av
+
+    from edge_classifierd.clock import Clock
+
+
+class VideoFileSource:
+    """A video file, at its own pace (then it is live: a slow reader skips frames) or as fast as it is asked for."""
+
+    def __init__(self, path: Path, *, paced: bool, loop: bool, clock: Clock) -> None:
+        self._path = path
+        self._paced = paced
+        self._loop = loop
+        self._clock = clock
+        self._cancelled = threading.Event()
+        self._pace = OwnPace()
+        self._pausing = False
+        self._video: Video | None = None
+        self._skipped_before = 0
+        self._read_in_pass = 0
+        self._sequence = 0
+
+    @property
+    def live(self) -> bool:
+        """True when paced."""
+        return self._paced
+
+    @property
+    def skipped(self) -> int:
+        """Damaged packets and frames so far, over all passes."""
+        return self._skipped_before + (0 if self._video is None else self._video.skipped)
+
+    @property
+    def pausing(self) -> bool:
+        """True while `read` waits for the next frame's time."""
+        return self._pausing
+
+    def open(self) -> None:
+        """Open the file at its beginning. Raises SourceError."""
+        self._close_video()
+        self._video = Video(str(self._path), shown=str(self._path), quiet=self._skipped_before > 0)
+        self._read_in_pass = 0
+        self._pace.restart()
+
+    def read(self) -> Frame | None:
+        """The next frame at its time; None at the end of a file that is not looped."""
+        picture = self._next_picture()
+        if picture is None:
+            return None
+        if self._paced and self._video is not None:
+            delay_s = self._pace.delay_s(self._clock.monotonic(), _time_s(picture), self._video.period_s)
+            if delay_s > 0:
+                self._pausing = True
+                self._cancelled.wait(delay_s)
+                self._pausing = False
+        if self._cancelled.is_set():
+            raise SourceError(f"{self._path}: reading was cancelled")
+        frame = Frame(picture, self._sequence, self._clock.monotonic(), self._clock.utc(), self._path.name)
+        self._sequence += 1
+        return frame
+
+    def close(self) -> None:
+        """Close the file."""
+        self._close_video()
+        self._cancelled.clear()
+
+    def cancel(self) -> None:
+        """End a wait for the next frame's time."""
+        self._cancelled.set()
+
+    def _next_picture(self) -> av.VideoFrame | None:
+        while True:
+            if self._video is None:
+                raise SourceError(f"{self._path}: not open")
+            picture = self._video.read()
+            if picture is not None:
+                self._read_in_pass += 1
+                return picture
+            if not self._read_in_pass:
+                raise SourceError(f"{self._path}: not one of its frames can be decoded; check that it is complete")
+            if not self._loop or self._cancelled.is_set():
+                return None
+            self.open()
+
+    def _close_video(self) -> None:
+        if self._video is not None:
+            self._skipped_before += self._video.skipped
+            self._video.close()
+            self._video = None
+
+
+def _time_s(picture: av.VideoFrame) -> float | None:
+    return None if picture.pts is None or picture.time_base is None else float(picture.pts * picture.time_base)

@@ -1,0 +1,220 @@
+"""One opened FFmpeg input: its video stream, decoded frame by frame, with its failures in plain words."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+import av.error
+
+from edge_classifierd.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+_log = logging.getLogger(__name__)
+
+_EPISODE_FRAMES: Final = 250
+"""Good frames after which the next damaged packet is news again."""
+_MOST_BAD_IN_A_ROW: Final = 500
+
+
+def shown_url(url: str) -> str:
+    """`url` for people and logs: user, password and query (cameras take passwords there too) are masked.
+
+    Masks up to the last `@` there is, since passwords with unescaped `/`, `?` or `#` are common.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    rest = re.sub(r"^.*@", "***@", rest, flags=re.DOTALL)
+    return scheme + separator + re.sub(r"\?.*$", "?***", rest, flags=re.DOTALL)
+
+
+class Video:
+    """An open input; used by one thread, closed by the same one (FFmpeg crashes otherwise).
+
+    `shown` names the input in messages, free of secrets. Frames own their memory. `on_idle` makes sense for inputs
+    opened non-blocking: it is called whenever no packet is there yet, waits a little, and may raise.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        shown: str,
+        format_name: str | None = None,
+        options: dict[str, str] | None = None,
+        timeout_s: float | None = None,
+        sliced: bool = False,
+        copy_packets: bool = False,
+        quiet: bool = False,
+        on_idle: Callable[[], None] | None = None,
+        words: Mapping[int, str] | None = None,
+    ) -> None:
+        """Open `address`; blocks for at most about `timeout_s`. Raises SourceError.
+
+        `sliced` decodes with slice threads only, which add no latency. `copy_packets` decodes from copies of the
+        packets, for inputs whose packets lie in memory that closing unmaps. `words` says what an error
+        number means here. `quiet` warns of no damage, when it was warned of before.
+        """
+        self.skipped = 0
+        """Damaged packets and frames so far."""
+        self._shown = shown
+        self._timeout_s = timeout_s
+        self._copy_packets = copy_packets
+        self._on_idle = on_idle
+        self._words = words or {}
+        self._ready: deque[av.VideoFrame] = deque()
+        self._bad_in_a_row = 0
+        self._good_in_a_row = _EPISODE_FRAMES
+        self._quiet = quiet
+        self._last_s = 0.0
+        try:
+            self._container: InputContainer = av.open(
+                address, "r", format=format_name, options=options or {}, timeout=timeout_s, metadata_errors="replace"
+            )
+        except av.error.FFmpegError as error:
+            # Not `from error`: its own text holds the address, secrets included.
+            raise self._failure(error, opening=True) from None
+        except ValueError as error:
+            raise SourceError(f"{shown}: cannot be opened; check the address") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise SourceError(f"{shown}: carries no video; check the address")
+        self._stream: VideoStream = self._container.streams.video[0]
+        context: object = self._stream.codec_context
+        if context is None:
+            self._container.close()
+            raise SourceError(f"{shown}: its video codec is unknown to FFmpeg; choose H.264 or MJPEG")
+        self._stream.thread_type = "SLICE" if sliced else "AUTO"
+        self._packets: Iterator[Packet[Any]] = self._container.demux(self._stream)
+
+    @property
+    def period_s(self) -> float | None:
+        """The usual distance of two frames, when the input says."""
+        rate = self._stream.average_rate
+        return float(1 / rate) if rate else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height that the input announces; 0 when it does not."""
+        return self._stream.codec_context.width, self._stream.codec_context.height
+
+    def read(self) -> av.VideoFrame | None:
+        """The next good frame; None at the end. Raises SourceError when the input fails or nothing can be decoded."""
+        while not self._ready:
+            packet = self._next_packet()
+            if packet is None:
+                self._look_for_a_missing_end()
+                return None
+            if packet.is_corrupt:
+                self._skip("a damaged packet")
+                continue
+            try:
+                frames = packet.decode()
+            except av.error.EOFError:  # asked for more after its end
+                return None
+            except av.error.InvalidDataError:
+                self._skip("data that cannot be decoded")
+                continue
+            except av.error.FFmpegError as error:
+                raise self._failure(error, opening=False) from None
+            for frame in frames:
+                if not isinstance(frame, av.VideoFrame) or frame.is_corrupt:
+                    self._skip("a damaged frame")
+                else:
+                    self._ready.append(frame)
+        self._bad_in_a_row = 0
+        self._good_in_a_row += 1
+        picture = self._ready.popleft()
+        self._last_s = picture.time or 0.0
+        return picture
+
+    def close(self) -> None:
+        """Close the input; safe to call twice."""
+        self._ready.clear()
+        self._packets = iter(())
+        self._container.close()
+
+    def _next_packet(self) -> Packet[Any] | None:
+        while True:
+            try:
+                packet = next(self._packets, None)
+            except av.error.BlockingIOError as error:
+                if self._on_idle is None:
+                    raise self._failure(error, opening=False) from None
+                self._on_idle()
+            except av.error.InvalidDataError:
+                self._skip("data that cannot be read")
+            except av.error.FFmpegError as error:
+                raise self._failure(error, opening=False) from None
+            else:
+                if packet is not None and self._copy_packets and packet.size:
+                    return self._copied(packet)
+                return packet
+            self._packets = self._container.demux(self._stream)  # an error ended the old iterator
+
+    def _look_for_a_missing_end(self) -> None:
+        """Matroska files that are cut short end without a word from FFmpeg, but their header tells the duration."""
+        container = self._container
+        if self.skipped or container.duration is None or not container.format.name.startswith("matroska"):
+            return
+        if container.duration / 1e6 - self._last_s > max(1.0, 3 * (self.period_s or 0.0)):
+            self._skip(f"the end after {self._last_s:.1f} of {container.duration / 1e6:.1f} s, which is missing")
+
+    def _copied(self, packet: Packet[Any]) -> Packet[Any]:
+        copy: Packet[Any] = av.Packet(bytes(packet))
+        copy.stream = self._stream
+        copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+        copy.is_corrupt = packet.is_corrupt
+        return copy
+
+    def _skip(self, what: str) -> None:
+        self.skipped += 1
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= _MOST_BAD_IN_A_ROW:
+            raise SourceError(f"{self._shown}: {self._bad_in_a_row} damaged packets in a row; check the source")
+        if self._good_in_a_row >= _EPISODE_FRAMES and not self._quiet:
+            _log.warning("%s: skipped %s; more of it is skipped in silence", self._shown, what)
+        self._good_in_a_row = 0
+
+    def _failure(self, error: av.error.FFmpegError, *, opening: bool) -> SourceError:
+        words = self._words.get(error.errno or 0) or _in_words(error, self._timeout_s, opening=opening)
+        return SourceError(f"{self._shown}: {words}")
+
+
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (av.error.HTTPUnauthorizedError, "401 unauthorised; check the user name and password in the address"),
+    (av.error.HTTPForbiddenError, "403 forbidden; check the account's rights on the camera"),
+    (av.error.HTTPNotFoundError, "404 not found; check the path in the address"),
+    (av.error.ConnectionRefusedError, "connection refused; check that the camera is on, and the port"),
+    (av.error.ConnectionResetError, "the connection was reset; check the camera"),
+    (av.error.BrokenPipeError, "the connection was closed; check the camera"),
+    (av.error.FileNotFoundError, "no such file; check the path"),
+    (av.error.PermissionError, "permission denied; make it readable for the service user"),
+    (av.error.IsADirectoryError, "a folder, not a video; for pictures use `type: folder`"),
+    (av.error.ProtocolNotFoundError, "this kind of address is unknown to FFmpeg; use a file, rtsp:// or http(s)://"),
+)
+
+
+def _in_words(error: av.error.FFmpegError, timeout_s: float | None, *, opening: bool) -> str:
+    if isinstance(error, av.error.ExitError | av.error.TimeoutError):
+        waited = "" if timeout_s is None else f" within {timeout_s:g} s"
+        return f"{'no answer' if opening else 'no data'}{waited}; check the camera and the network"
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, av.error.InvalidDataError) and opening:
+        return "not a video that can be read; check that it is complete"
+    if error.errno == errno.EIO:
+        return "cannot be reached; check the name and the network" if opening else "reading failed; check the source"
+    return f"{(error.strerror or type(error).__name__).rstrip('. ')}; check the source"

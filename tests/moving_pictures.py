@@ -1,0 +1,75 @@
+"""Small real pictures and videos for tests, encoded by PyAV: each frame has one grey level, so that it can be told."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WIDTH, HEIGHT = 160, 120
+
+
+def picture(level: int, *, noise: bool = False) -> av.VideoFrame:
+    """An RGB frame of one grey level; with noise, to make its encoding large."""
+    pixels = np.full((HEIGHT, WIDTH, 3), level, np.uint8)
+    if noise:
+        pixels = np.random.default_rng(level).integers(0, 255, pixels.shape, np.uint8)
+    return av.VideoFrame.from_ndarray(pixels, format="rgb24")
+
+
+def level(frame: av.VideoFrame) -> int:
+    """The grey level of a decoded frame."""
+    return round(float(frame.to_ndarray(format="gray").mean()))
+
+
+def encoded(frame: av.VideoFrame, codec: str = "mjpeg", pixel_format: str = "yuvj420p", **options: str) -> bytes:
+    """One still picture."""
+    context = av.CodecContext.create(codec, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = frame.width, frame.height, pixel_format
+    context.time_base = Fraction(1, 25)
+    context.options = options
+    packets = context.encode(frame.reformat(format=pixel_format)) + context.encode(None)
+    return b"".join(bytes(packet) for packet in packets)
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with an EXIF orientation, as phones write it."""
+    entry = b"\x12\x01\x03\x00\x01\x00\x00\x00" + bytes([orientation, 0, 0, 0])
+    body = b"Exif\0\0" + b"II*\0\x08\x00\x00\x00" + b"\x01\x00" + entry + b"\0\0\0\0"
+    return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
+
+
+def write_video(
+    path: Path, levels: list[int], *, codec: str = "mpeg4", fps: int = 25, noise: bool = False, **options: str
+) -> Path:
+    """A video with one frame per grey level."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=fps)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = WIDTH, HEIGHT
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for value in levels:
+            container.mux(stream.encode(picture(value, noise=noise)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def h264_access_units(levels: list[int]) -> list[list[bytes]]:
+    """An H.264 stream as NAL units (without start codes) frame by frame; each key frame carries its parameter sets."""
+    context = av.CodecContext.create("libx264", "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+    context.time_base = Fraction(1, 25)
+    context.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "5", "x264-params": "repeat-headers=1"}
+    units = []
+    for value in levels:
+        for packet in context.encode(picture(value).reformat(format="yuv420p")):
+            data = bytes(packet).replace(b"\0\0\0\1", b"\0\0\1")
+            units.append([nal for nal in data.split(b"\0\0\1") if nal])
+    return units

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import av
+import pytest
+from frame_fakes import ManualClock
+from moving_pictures import encoded, level, picture, with_orientation
+
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.folder import FolderSource, images_in
+from edge_classifierd.frames.image import read_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def put(folder: Path, name: str, grey: int = 100) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(picture(grey)))
+    return path
+
+
+def source(folder: Path, *, fps: float | None = None, loop: bool = False, recursive: bool = False) -> FolderSource:
+    made = FolderSource(folder, fps=fps, loop=loop, recursive=recursive, clock=SystemClock())
+    made.open()
+    return made
+
+
+def names(made: FolderSource, most: int = 100) -> list[str | None]:
+    found = []
+    while len(found) < most and (frame := made.read()) is not None:
+        found.append(frame.name)
+    return found
+
+
+def test_pictures_come_in_natural_order_and_nothing_else_does(tmp_path: Path) -> None:
+    for name in ("img10.jpg", "img2.JPG", "img1.jpeg", "Alpha.jpg", ".hidden.jpg", "notes.txt", "img.gif.part"):
+        put(tmp_path, name)
+    (tmp_path / "below.jpg").mkdir()
+    put(tmp_path, "below.jpg/img3.jpg")
+    assert [path.name for path in images_in(tmp_path) if path.is_file()] == [
+        "Alpha.jpg", "img1.jpeg", "img2.JPG", "img10.jpg"
+    ]  # fmt: skip
+    assert [str(path.relative_to(tmp_path)) for path in images_in(tmp_path, recursive=True)] == [
+        "Alpha.jpg", "below.jpg/img3.jpg", "img1.jpeg", "img2.JPG", "img10.jpg"
+    ]  # fmt: skip
+
+
+def test_a_finite_folder_ends_after_its_last_picture(tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        put(tmp_path, f"{number}.jpg", number * 20)
+    made = source(tmp_path)
+    assert not made.live
+    frames = [made.read() for _ in range(4)]
+    assert frames[3] is None
+    assert [(frame.name, frame.sequence, level(frame.picture)) for frame in frames[:3] if frame] == [
+        ("1.jpg", 0, 20), ("2.jpg", 1, 40), ("10.jpg", 2, 200)
+    ]  # fmt: skip
+
+
+def test_jpeg_frames_stay_in_the_format_they_are_stored_in(tmp_path: Path) -> None:
+    assert read_image(put(tmp_path, "a.jpg")).format.name == "yuvj420p"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [("a.png", "png", "rgb24"), ("a.bmp", "bmp", "bgr24"), ("a.webp", "libwebp", "yuv420p"),
+     ("a.tif", "tiff", "rgb24"), ("a.gif", "gif", "rgb8"), ("lies.jpg", "png", "gray")],
+)  # fmt: skip
+def test_every_format_is_read_by_its_content(tmp_path: Path, name: str, codec: str, pixel_format: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(encoded(picture(120), codec, pixel_format))
+    if codec == "gif":  # the codec alone writes no file header
+        _write_gif(path)
+    frame = read_image(path)
+    assert (frame.width, frame.height) == (160, 120)
+    assert abs(level(frame) - 120) < 20
+
+
+def _write_gif(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("gif", rate=5)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "gray"
+        for grey in (120, 30):
+            container.mux(stream.encode(picture(grey).reformat(format="gray")))
+        container.mux(stream.encode(None))
+
+
+def test_the_exif_orientation_is_on_the_frame(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.jpg")
+    path.write_bytes(with_orientation(path.read_bytes(), 6))
+    assert read_image(path).rotation == -90
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("mjpeg", "yuvj420p"), ("png", "rgb24"), ("libwebp", "yuv420p"),
+                                                    ("bmp", "bgr24"), ("tiff", "rgb24")])  # fmt: skip
+@pytest.mark.parametrize("kept", [0, 3, 0.2, 0.5, 0.95])
+def test_a_picture_cut_short_is_refused_in_one_sentence(
+    tmp_path: Path, codec: str, pixel_format: str, kept: float
+) -> None:
+    data = encoded(picture(7, noise=True), codec, pixel_format)
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(data[: int(kept * len(data)) if kept < 1 else int(kept)])
+    with pytest.raises(SourceError, match=r"^\S*cut\.jpg: [^\n]*; [^\n]*$"):
+        read_image(path)
+
+
+def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(SourceError, match="not a regular file"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_huge_announced_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    data = bytearray(encoded(picture(1), "png", "rgb24"))
+    data[16:24] = (60000).to_bytes(4, "big") * 2
+    (tmp_path / "bomb.png").write_bytes(data)
+    with pytest.raises(SourceError, match="damaged, cut short or larger"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_damaged_pictures_are_skipped_with_one_warning_each_and_counted_every_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "1.jpg")
+    (tmp_path / "2.jpg").write_bytes(b"")
+    (tmp_path / "3.jpg").write_bytes(put(tmp_path, "4.jpg").read_bytes()[:300])
+    made = source(tmp_path, loop=True)
+    assert names(made, 6) == ["1.jpg", "4.jpg"] * 3
+    assert made.skipped == 6
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert "2.jpg: the file is empty" in caplog.text
+    assert "3.jpg: the JPEG data is damaged" in caplog.text
+    assert capfd.readouterr().err == ""  # FFmpeg's own words stay inside
+
+
+def test_a_folder_of_damaged_pictures_fails_instead_of_spinning(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"no")
+    made = source(tmp_path, loop=True)
+    with pytest.raises(SourceError, match="none of its pictures can be decoded"):
+        made.read()
+
+
+def test_files_may_come_and_go_between_passes(tmp_path: Path) -> None:
+    first, _second = put(tmp_path, "1.jpg"), put(tmp_path, "2.jpg")
+    made = source(tmp_path, loop=True)
+    assert names(made, 2) == ["1.jpg", "2.jpg"]
+    put(tmp_path, "3.jpg")
+    assert names(made, 2) == ["1.jpg", "2.jpg"]
+    first.unlink()
+    (tmp_path / "2.jpg").unlink()
+    assert names(made, 2) == ["3.jpg", "3.jpg"]
+    assert made.skipped == 0
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing", "file"])
+def test_a_folder_without_pictures_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "pictures"
+    if kind == "empty":
+        folder.mkdir()
+        assert images_in(folder) == ()
+    elif kind == "file":
+        folder.write_text("x")
+    with pytest.raises(SourceError, match=r"pictures: (holds no pictures|no such folder|not a folder).*; "):
+        source(folder)
+
+
+def test_the_rate_is_kept_and_a_wait_is_marked_and_can_be_cancelled(tmp_path: Path) -> None:
+    put(tmp_path, "1.jpg")
+    made = source(tmp_path, fps=20, loop=True)
+    began = time.monotonic()
+    names(made, 5)
+    assert 0.19 <= time.monotonic() - began < 1.0
+
+    slow = source(tmp_path, fps=0.01, loop=True)
+    slow.read()
+    seen: list[bool] = []
+    threading.Timer(0.2, lambda: (seen.append(slow.pausing), slow.cancel())).start()
+    began = time.monotonic()
+    with pytest.raises(SourceError, match="cancelled"):
+        slow.read()
+    assert time.monotonic() - began < 2
+    assert seen == [True]
+    assert not slow.pausing
+
+
+def test_frames_carry_the_clock_they_were_given(tmp_path: Path) -> None:
+    put(tmp_path, "1.jpg")
+    clock = ManualClock()
+    made = FolderSource(tmp_path, fps=None, loop=False, clock=clock)
+    made.open()
+    frame = made.read()
+    assert frame is not None
+    assert (frame.captured_s, frame.captured_at) == (clock.now_s, clock.utc())
