@@ -30,13 +30,13 @@ class Scores:
         """
         if self._reals is not None:
             scores = self._reals.take(raw.reshape(-1).view(np.uint8))
-        else:
-            scores = raw.reshape(-1).astype(np.float32)
-        if self._softmax:
-            scores -= scores.max()
-            np.exp(scores, out=scores)
-            scores /= scores.sum()
-        if self._reals is None and not np.isfinite(scores.sum()):
+            return _softmax(scores) if self._softmax else scores
+        scores = raw.reshape(-1).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self._softmax:
+                scores = _softmax(scores)
+            total = scores.sum()
+        if not np.isfinite(total):
             raise InferenceError("the model's scores are not numbers; the model or its normalisation is wrong")
         return scores
 
@@ -47,6 +47,14 @@ def top_k(confidences: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     A whole stable sort: 4 to 23 µs for 1,000 classes, less than partitioning first where many scores are zero.
     """
     return np.argsort(-confidences, kind="stable")[:count]
+
+
+def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """In place; subtracting the greatest first keeps every power at most 1."""
+    scores -= scores.max()
+    np.exp(scores, out=scores)
+    scores /= scores.sum()
+    return scores
 
 
 def _real_of_byte(output: TensorSpec) -> NDArray[np.float32]:
