@@ -91,5 +91,10 @@ LabelSelector = Annotated[
 ]
 """An int is always a class index; a text is a label, a glob, an index or a range: what the model's labels tell."""
 
+Locale = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,3}$"),
+    Expected("a language such as de or pt-BR"),
+]
 Text = Annotated[str, Field(min_length=1, max_length=1000), Expected("text")]
 Fraction = Annotated[float, Field(gt=0, le=1)]

@@ -13,6 +13,7 @@ from edge_classifierd.config.section import (
     FROM_OTHERS,
     Fraction,
     LabelSelector,
+    Locale,
     Name,
     Section,
     Switch,
@@ -158,9 +159,8 @@ class Model(Section):
         le=64,
         description="Threads of one inference. Default: one for each core, at most 4.",
     )
-    locale: str | None = Field(
+    locale: Locale | None = Field(
         None,
-        pattern=r"^[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8}){0,3}$",
         description="Language of the labels that people see, such as `de`, if the model has them in it; null: its own.",
     )
 

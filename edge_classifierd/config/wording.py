@@ -1,5 +1,6 @@
 """How a field's allowed values are put into words, for error messages and the reference alike."""
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +39,27 @@ def expected_item_of(field: FieldInfo) -> str:
     return _expected(get_args(field.annotation)[0], ())
 
 
+def shortened(text: str, length: int = 60) -> str:
+    """`text` on one line and short enough for a message."""
+    line = "".join(character if character.isprintable() else "?" for character in text[: length + 1])
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def close_match(word: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that `word` was probably meant to be."""
+    words = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(word[:100].lower(), words, n=1)
+    return words[close[0]] if close else None
+
+
 def _expected(annotation: object, metadata: Iterable[object]) -> str:  # noqa: PLR0911 - one return a kind of type
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         return _expected(inner, (*metadata, *more))
     for mark in metadata:
         if isinstance(mark, Expected):
-            return mark.words
+            bounds = _bounds(metadata) if annotation is float else ""
+            return f"{mark.words},{bounds}" if bounds else mark.words
     arguments = get_args(annotation)
     if get_origin(annotation) in {Union, UnionType}:
         others = [a for a in arguments if a is not NoneType]

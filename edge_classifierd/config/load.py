@@ -1,0 +1,142 @@
+"""Loads a configuration file: either a checked Document, or every mistake in it at once, each at its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from edge_classifierd.config.files import UnreadableError, decode, read_small_file
+from edge_classifierd.config.paths import FOLDER, STATE, state_directory
+from edge_classifierd.config.rules import broken_rules
+from edge_classifierd.config.sections import Configuration
+from edge_classifierd.config.sentences import holds_secret, is_echo, locate_error, sentence
+from edge_classifierd.config.sources import mask_userinfo
+from edge_classifierd.config.structure import format_key, locate, parse_key
+from edge_classifierd.config.tree import Place, compose
+from edge_classifierd.config.values import Values, plain_value, read_values
+from edge_classifierd.errors import ConfigurationError, Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+    from edge_classifierd.config.structure import KeyPath
+
+MAX_BYTES = 1_000_000
+MAX_PROBLEMS = 100
+"""More are counted, not listed."""
+
+_PLAIN_ERRORS = {"int_type", "float_type", "bool_type", "literal_error", "expected", "int_from_float"}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A loaded configuration that still knows the places of its keys."""
+
+    file: str
+    """As the user named it."""
+    configuration: Configuration
+    warnings: tuple[Problem, ...] = ()
+    _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
+
+    def problem(self, key: str, message: str) -> Problem:
+        """A problem at `key` (`pipelines[0].watches[1].labels[2]`), or at the nearest key above that the file has."""
+        place = _place_of(parse_key(key), self._values)
+        return Problem(self.file, place.line, place.column, key, message)
+
+
+def load(path: Path) -> Document:
+    """Read, check and resolve the file at `path`; raises ConfigurationError with every problem, in the file's order."""
+    file = str(path)
+    try:
+        small = read_small_file(path, MAX_BYTES)
+    except UnreadableError as error:
+        raise ConfigurationError((Problem(file, 0, 0, "", str(error)),)) from error
+    root = compose(decode(small.content, file), file)
+    if root is None:
+        raise ConfigurationError((Problem(file, 0, 0, "", "is empty; at least `pipelines` is needed"),))
+    folder = path.absolute().parent
+    values = read_values(root, folder)
+    if not isinstance(values.data, dict):
+        message = "must be a mapping of keys: " + ", ".join(Configuration.model_fields)
+        raise ConfigurationError((Problem(file, root.place.line, root.place.column, "", message),))
+
+    configuration, errors = _validate(values, folder)
+    problems = _problems(file, values, errors)
+    if problems or configuration is None:
+        raise ConfigurationError(problems)
+    warnings = _warnings(file, values) if small.world_readable else ()
+    return Document(file, configuration, warnings, values)
+
+
+def _validate(values: Values, folder: Path) -> tuple[Configuration | None, list[ErrorDetails]]:
+    """What a tag fetched is text; where no text is wanted it is read as YAML would read it without quotes."""
+    context = {FOLDER: folder, STATE: state_directory()}
+    for last in (False, True):
+        try:
+            return Configuration.model_validate(values.data, context=context), []
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+        retry = False
+        for found in errors if values.sources and not last else ():
+            if found["type"] in _PLAIN_ERRORS:
+                retry |= _reread(locate_error(Configuration, found, values).path, values)
+        if not retry:
+            break
+    return None, errors
+
+
+def _reread(path: KeyPath, values: Values) -> bool:
+    if path not in values.sources or path in values.unread:
+        return False
+    parent = locate(Configuration, path[:-1], values.data).value
+    assert isinstance(parent, dict | list)
+    text = parent[path[-1]]  # type: ignore[index]
+    meaning = plain_value(text)
+    parent[path[-1]] = meaning  # type: ignore[index]
+    return not isinstance(meaning, str)
+
+
+def _problems(file: str, values: Values, errors: list[ErrorDetails]) -> tuple[Problem, ...]:
+    found: list[tuple[Place, KeyPath, str | ErrorDetails]] = [(f.place, f.path, f.message) for f in values.faults]
+    for error in errors:
+        location = locate_error(Configuration, error, values)
+        unread = any(location.path[:end] in values.unread for end in range(len(location.path) + 1))
+        if unread or is_echo(error, location):
+            continue
+        at = values.key_places if error["type"] == "extra_forbidden" else values.places
+        found.append((at.get(location.path) or _place_of(location.path, values), location.path, error))
+    found += [(_place_of(path, values), path, message) for path, message in broken_rules(values.data)]
+    found.sort(key=lambda entry: entry[0])
+    problems = [_problem(file, values, *entry) for entry in found[:MAX_PROBLEMS]]
+    if len(found) > MAX_PROBLEMS:
+        problems.append(Problem(file, 0, 0, "", f"and {len(found) - MAX_PROBLEMS:,} more problems"))
+    return tuple(problems)
+
+
+def _problem(file: str, values: Values, place: Place, path: KeyPath, what: str | ErrorDetails) -> Problem:
+    if not isinstance(what, str):
+        what = sentence(Configuration, what, locate_error(Configuration, what, values), values)
+    return Problem(file, place.line, place.column, format_key(path), what)
+
+
+def _place_of(path: KeyPath, values: Values) -> Place:
+    for end in range(len(path), -1, -1):
+        if place := values.places.get(path[:end]):
+            return place
+    return Place(0, 0)
+
+
+def _warnings(file: str, values: Values) -> tuple[Problem, ...]:
+    """For a file that every account may read: one at each password that stands in it."""
+    message = "every account of this machine can read this password; `chmod o-r` the file, or use `!credential`"
+    problems = []
+    for path, place in values.places.items():
+        location = locate(Configuration, path, values.data)
+        literal = isinstance(location.value, str) and path not in values.sources
+        if literal and (holds_secret(location) or mask_userinfo(str(location.value)) != location.value):
+            problems.append(Problem(file, place.line, place.column, format_key(path), message))
+    return tuple(problems)

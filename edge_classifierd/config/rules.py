@@ -1,0 +1,45 @@
+"""The rules between pipelines and between watches: what pydantic, which looks at each alone, cannot see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge_classifierd.config.structure import KeyPath
+
+
+def broken_rules(data: object) -> Iterator[tuple[KeyPath, str]]:
+    """The path and the sentence of each rule that plain data of whatever shape breaks."""
+    pipelines = data.get("pipelines") if isinstance(data, dict) else None
+    yield from _repeated_names(("pipelines",), pipelines, "pipeline")
+    for index, pipeline in enumerate(_mappings(pipelines)):
+        yield from _repeated_names(("pipelines", index, "watches"), pipeline.get("watches"), "watch")
+    yield from _shared_cameras(pipelines)
+
+
+def _mappings(items: object) -> list[dict[object, object]]:
+    """The items, each that is no mapping as an empty one, so that indices stay right."""
+    return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else []
+
+
+def _repeated_names(path: KeyPath, items: object, kind: str) -> Iterator[tuple[KeyPath, str]]:
+    seen: dict[str, int] = {}
+    for index, item in enumerate(_mappings(items)):
+        name = item.get("name")
+        if isinstance(name, str) and seen.setdefault(name, index) != index:
+            yield (*path, index, "name"), f"must be unique; {kind} number {seen[name] + 1} has this name already"
+
+
+def _shared_cameras(pipelines: object) -> Iterator[tuple[KeyPath, str]]:
+    """One process can stream from a Video4Linux device only once."""
+    seen: dict[str, int] = {}
+    for index, pipeline in enumerate(_mappings(pipelines)):
+        source = pipeline.get("source")
+        if isinstance(source, dict) and source.get("type") == "v4l2":
+            device = source.get("device", "/dev/video0")
+            if isinstance(device, str) and seen.setdefault(device, index) != index:
+                key = "device" if "device" in source else "type"
+                message = f"pipeline number {seen[device] + 1} uses this camera already; a camera serves only one"
+                yield ("pipelines", index, "source", key), message

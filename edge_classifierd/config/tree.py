@@ -1,0 +1,187 @@
+"""YAML text as a tree of nodes that know their places, bounded in depth and size whatever it nests or repeats."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from edge_classifierd.errors import ConfigurationError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_DEPTH = 32
+MAX_NODES = 100_000
+"""After expansion of aliases."""
+
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times faster, if it is there
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands in the file; both count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One value of the tree; an aliased one stands in it several times as the same object."""
+
+    place: Place
+    tag: str | None
+    """An explicit tag (`!env`), None for an ordinary value."""
+    nodes: int = 1
+    """How many nodes this one stands for, itself and what aliases repeat included."""
+    depth: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Scalar(Node):
+    """A text; `plain` when it stood without quotes, so that it may mean a number, a boolean or null."""
+
+    text: str = ""
+    plain: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Sequence(Node):
+    """A list."""
+
+    items: list[Node] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Mapping(Node):
+    """Keys and values in the file's order, duplicates included; a key can be any node."""
+
+    entries: list[tuple[Node, Node]] = field(default_factory=list)
+
+
+def compose(text: str, file: str, loader: type[Any] = _LOADER) -> Node | None:
+    """The root of the only document in `text`, None when there is none; raises ConfigurationError at a fault."""
+    builder = _Builder(file)
+    try:
+        for event in _events(text, loader):
+            builder.take(event)
+    except yaml.YAMLError as error:
+        raise ConfigurationError((_syntax_problem(error, file),)) from error
+    except (ValueError, OverflowError) as error:  # PyYAML's own scanner, on escapes beyond Unicode ("\UFFFFFFFF")
+        problem = Problem(file, 0, 0, "", "is not YAML: it has an impossible escape sequence")
+        raise ConfigurationError((problem,)) from error
+    return builder.root
+
+
+def _events(text: str, loader: type[Any]) -> Iterator[yaml.Event]:
+    return yaml.parse(text, Loader=loader)  # type: ignore[no-untyped-call,no-any-return,unused-ignore]
+
+
+class _Builder:
+    """Puts nodes together from the parser's events, without recursion."""
+
+    def __init__(self, file: str) -> None:
+        self.root: Node | None = None
+        self._file = file
+        self._documents = 0
+        self._open: list[Sequence | Mapping] = []
+        self._keys: list[Node | None] = []  # beside `_open`: the key that waits for its value
+        self._anchors: dict[str, Node] = {}
+        self._nodes = 0
+
+    def take(self, event: yaml.Event) -> None:
+        """Add what one event tells."""
+        match event:
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    raise self._fault(_place(event), "a second document begins here; the file must hold one")
+            case yaml.AliasEvent():
+                self._add(self._aliased(event))
+            case yaml.ScalarEvent():
+                self._check_text(event)
+                plain = not event.style and bool(event.implicit[0])
+                node = Scalar(_place(event), _explicit(event), text=event.value, plain=plain)
+                self._name(event.anchor, node)
+                self._add(node)
+            case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
+                kind = Sequence if isinstance(event, yaml.SequenceStartEvent) else Mapping
+                opened = kind(_place(event), _explicit(event))
+                self._name(event.anchor, opened)
+                self._open.append(opened)
+                self._keys.append(None)
+                if len(self._open) > MAX_DEPTH:
+                    raise self._fault(opened.place, f"is nested more than {MAX_DEPTH} levels deep")
+            case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
+                self._keys.pop()
+                self._add(self._open.pop())
+            case _:
+                pass
+
+    def _add(self, node: Node) -> None:
+        if len(self._open) + node.depth > MAX_DEPTH:
+            raise self._fault(node.place, f"is nested more than {MAX_DEPTH} levels deep")
+        if not self._open:
+            self.root = node
+            return
+        parent = self._open[-1]
+        parent.nodes += node.nodes
+        parent.depth = max(parent.depth, 1 + node.depth)
+        if parent.nodes > MAX_NODES:
+            raise self._fault(node.place, f"the file holds more than {MAX_NODES:,} values, aliases expanded")
+        if isinstance(parent, Sequence):
+            parent.items.append(node)
+        elif isinstance(parent, Mapping):
+            key = self._keys[-1]
+            if key is None:
+                self._keys[-1] = node
+            else:
+                parent.entries.append((key, node))
+                self._keys[-1] = None
+
+    def _name(self, anchor: str | None, node: Node) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = node
+
+    def _aliased(self, event: yaml.AliasEvent) -> Node:
+        # The name is not shown: a password that begins with * and lacks its quotes looks like an alias.
+        node = self._anchors.get(event.anchor)
+        if node is None:
+            raise self._fault(_place(event), "no anchor (&) above has this name; text that begins with * needs quotes")
+        if any(node is opened for opened in self._open):
+            raise self._fault(_place(event), "an alias cannot refer to what it stands in")
+        return node
+
+    def _check_text(self, event: yaml.ScalarEvent) -> None:
+        if wrong := re.search("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", event.value.replace("\r", "")):
+            raise self._fault(_place(event), f"has the control character U+{ord(wrong[0]):04X}")
+
+    def _fault(self, place: Place, message: str) -> ConfigurationError:
+        return ConfigurationError((Problem(self._file, place.line, place.column, "", message),))
+
+
+def _place(event: yaml.Event) -> Place:
+    mark = event.start_mark
+    return Place(mark.line + 1, mark.column + 1) if mark else Place(0, 0)
+
+
+def _explicit(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> str | None:
+    return None if event.tag in {None, "", "!"} else str(event.tag)
+
+
+def _syntax_problem(error: yaml.YAMLError, file: str) -> Problem:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    what = str(getattr(error, "problem", None) or "it cannot be read")
+    if "tag handle" in what:  # names the text, which may be a password that begins with ! and lacks its quotes
+        what = "unknown tag; text that begins with ! needs quotes"
+    remedies = {
+        "\\t": "indent with spaces, not with tabs",
+        "mapping values are not allowed": "text with a colon needs quotes, and keys of a mapping one indentation",
+        "cannot start any token": "text that begins with this character needs quotes",
+    }
+    remedy = next((f"; {remedy}" for part, remedy in remedies.items() if part in what), "")
+    place = Place(mark.line + 1, mark.column + 1) if mark else Place(0, 0)
+    return Problem(file, place.line, place.column, "", f"is not YAML: {what}{remedy}")
