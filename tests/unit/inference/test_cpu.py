@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import av
 import numpy as np
 import pytest
 import tflite_builder as tflite
@@ -15,6 +16,7 @@ from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.runtime import CHOICE, find_runtime
 from edge_classifierd.inference.scores import top_k
 from edge_classifierd.model.bundle import ModelBundle, bundled_model_path, load_bundle
+from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,12 +80,14 @@ def test_scores_come_from_the_output_that_holds_them(tmp_path: Path) -> None:
     assert inference.confidences.argmax() == 1
 
 
-def test_bundled_model_runs_with_the_runtime_named() -> None:
+def test_bundled_model_sees_a_rocket_and_names_its_runtime(repository: Path) -> None:
     bundle = load_bundle(bundled_model_path())
     classifier = make_classifier(bundle, "cpu", 2)
-    inference = classifier.classify(np.zeros(bundle.input.shape, np.int8))
-    assert inference.confidences.shape == (1000,)
-    assert 0.5 < inference.confidences.sum() < 1.2
+    with av.open(str(repository / "edge_classifierd/demo_photos/rocket.jpg")) as file:
+        tensor = Preprocessor(bundle.input, bundle.normalisation)(next(file.decode(video=0)))
+    confidences = classifier.classify(tensor).confidences
+    assert confidences.shape == (1000,)
+    assert bundle.labels.names[top_k(confidences, 1)[0]] == "missile"
     name, version = classifier.runtime.split()
     assert name in {"ai-edge-litert", "tflite-runtime"}
     assert version[0].isdecimal()
@@ -228,10 +232,8 @@ make_classifier(load_bundle(Path(sys.argv[1])))
 
 
 def test_photo_of_a_parrot_is_a_macaw(shared: Path) -> None:
-    import av
-
     bundle = load_bundle(shared / "data/coral/mobilenet_v2_1.0_224_quant.tflite")
     with av.open(str(shared / "data/photos/parrot.jpg")) as file:
-        picture = next(file.decode(video=0)).reformat(224, 224, "rgb24").to_ndarray()
-    confidences = make_classifier(bundle, threads=2).classify(picture[np.newaxis]).confidences
+        tensor = Preprocessor(bundle.input, bundle.normalisation)(next(file.decode(video=0)))
+    confidences = make_classifier(bundle, threads=2).classify(tensor).confidences
     assert bundle.labels.names[top_k(confidences, 1)[0]] == "macaw"
