@@ -216,5 +216,5 @@ def _in_words(error: av.error.FFmpegError, timeout_s: float | None, *, opening: 
     if isinstance(error, av.error.InvalidDataError) and opening:
         return "not a video that can be read; check that it is complete"
     if error.errno == errno.EIO:
-        return "cannot be reached; check the name and the network" if opening else "reading failed; check the source"
+        return f"{'cannot be reached; check the name and' if opening else 'the data ended early; check'} the network"
     return f"{(error.strerror or type(error).__name__).rstrip('. ')}; check the source"

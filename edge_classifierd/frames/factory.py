@@ -1,0 +1,46 @@
+"""Making the frame source that a configuration section describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+if TYPE_CHECKING:
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.config.sources import FolderSource, StreamSource, V4l2Source
+    from edge_classifierd.frames.base import FrameSource
+
+
+def make_source(section: FolderSource | StreamSource | V4l2Source, clock: Clock) -> FrameSource:
+    """The source, closed; nothing is touched. What a kind of source needs is imported only when it is used."""
+    if section.type == "folder":
+        from edge_classifierd.frames.folder import FolderSource as Folder  # noqa: PLC0415
+
+        return Folder(section.path, fps=section.fps, loop=section.loop, recursive=section.recursive, clock=clock)
+    if section.type == "stream":
+        return _stream(section, clock)
+    if section.type == "v4l2":
+        from edge_classifierd.frames.v4l2 import V4l2Source as Camera  # noqa: PLC0415
+
+        return Camera(
+            section.device,
+            width=section.width,
+            height=section.height,
+            fps=section.fps,
+            input_format=section.input_format,
+            stall_timeout_s=section.stall_timeout,
+            clock=clock,
+        )
+    assert_never(section.type)
+
+
+def _stream(section: StreamSource, clock: Clock) -> FrameSource:
+    if "://" in section.url:
+        from edge_classifierd.frames.network import NetworkSource  # noqa: PLC0415
+
+        return NetworkSource(
+            section.url, transport=section.transport, stall_timeout_s=section.stall_timeout, clock=clock
+        )
+    from edge_classifierd.frames.stream import VideoFileSource  # noqa: PLC0415
+
+    return VideoFileSource(Path(section.url), paced=section.paced, loop=section.loop, clock=clock)

@@ -1,0 +1,283 @@
+"""Network cameras, read through real FFmpeg from real sockets."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from moving_pictures import level
+from stream_servers import LEVELS, HttpServer, RtspServer, Server, SilentServer, until
+
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.backoff import Backoff
+from edge_classifierd.frames.capture import Capture, CaptureStatus
+from edge_classifierd.frames.network import NetworkSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edge_classifierd.frames.base import Frame
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Server], Server]]:
+    servers: list[Server] = []
+
+    def keep(server: Server) -> Server:
+        servers.append(server)
+        return server
+
+    yield keep
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("stream", "capture"))])
+
+
+def camera(server: Server, stall_timeout_s: float = 5.0) -> NetworkSource:
+    return NetworkSource(server.url, stall_timeout_s=stall_timeout_s, clock=SystemClock())
+
+
+def drain(source: NetworkSource, arrived_s: list[float] | None = None) -> None:
+    """Read until it fails."""
+    while True:
+        source.read()
+        if arrived_s is not None:
+            arrived_s.append(time.monotonic())
+
+
+def grey(frame: Frame) -> int:
+    return min(LEVELS, key=lambda value: abs(value - level(frame.picture)))
+
+
+@pytest.mark.parametrize("make", [HttpServer, RtspServer])
+def test_a_network_camera_delivers_its_frames_in_order(
+    serve: Callable[[Server], Server], make: Callable[[], Server], capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = camera(serve(make()))
+    assert source.live
+    source.open()
+    frames = [source.read() for _ in range(15)]
+    source.close()
+    greys = [grey(frame) for frame in frames]
+    start = LEVELS.index(greys[0])
+    assert greys == [LEVELS[(start + at) % 5] for at in range(15)]
+    assert [frame.sequence for frame in frames] == list(range(15))
+    assert frames == sorted(frames, key=lambda frame: frame.captured_s)
+    assert source.skipped == 0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("make", [HttpServer, RtspServer])
+def test_a_network_camera_is_open_within_a_second_and_its_frames_are_fresh(
+    serve: Callable[[Server], Server], make: Callable[[], Server]
+) -> None:
+    source = camera(serve(make()))
+    began_s = time.monotonic()
+    source.open()
+    source.read()
+    assert time.monotonic() - began_s < 2.0
+    for _ in range(30):
+        frame = source.read()
+    assert time.monotonic() - frame.captured_s < 0.5
+    source.close()
+
+
+@pytest.mark.parametrize("make", [HttpServer, RtspServer])
+def test_the_end_of_a_live_stream_is_a_failure(
+    serve: Callable[[Server], Server], make: Callable[..., Server]
+) -> None:
+    source = camera(serve(make(frames=60)))
+    source.open()
+    with pytest.raises(SourceError, match=r"^(rtsp|http)://\*\*\*@127\.0\.0\.1:\d+/live: .*(ended|closed|reset).*; "):
+        drain(source)
+    source.close()
+
+
+@pytest.mark.parametrize("make", [HttpServer, RtspServer])
+def test_a_stream_that_stalls_is_a_failure_after_the_stall_timeout(
+    serve: Callable[[Server], Server], make: Callable[..., Server]
+) -> None:
+    source = camera(serve(make(frames=60, then="stall")), stall_timeout_s=1.0)
+    source.open()
+    arrived_s: list[float] = []
+    with pytest.raises(SourceError, match=r"no (picture|data)( for| within) 1 s; check"):
+        drain(source, arrived_s)
+    assert 0.5 <= time.monotonic() - arrived_s[-1] < 2.0
+    source.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_server_that_says_nothing_is_a_failure_after_the_stall_timeout(
+    serve: Callable[[Server], Server], scheme: str
+) -> None:
+    source = camera(serve(SilentServer(scheme)), stall_timeout_s=0.5)
+    began_s = time.monotonic()
+    with pytest.raises(SourceError, match=r"; check"):
+        source.open()
+    assert 0.4 <= time.monotonic() - began_s < 1.5
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: HttpServer("404 Not Found"), "404 not found; check the path in the address"),
+        (lambda: HttpServer("401 Unauthorized"), "401 unauthorised; check the user name and password"),
+        (lambda: HttpServer("403 Forbidden"), "403 forbidden; check the account"),
+        (lambda: HttpServer("503 Service Unavailable"), "Server returned 5XX Server Error reply; check"),
+        (lambda: HttpServer(frames=0), "; check"),
+        (lambda: RtspServer(refuse=True), "401 unauthorised; check the user name and password"),
+    ],
+)
+def test_a_refusal_is_one_sentence_without_secrets(
+    serve: Callable[[Server], Server],
+    make: Callable[[], Server],
+    words: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = serve(make())
+    source = camera(server)
+    with pytest.raises(SourceError) as caught:
+        source.open()
+    source.close()
+    assert words in str(caught.value)
+    assert f"{server.scheme}://***@127.0.0.1:" in str(caught.value)
+    chain, error = "", caught.value
+    while error is not None:
+        chain += repr(error)
+        error = error.__cause__  # type: ignore[assignment]
+    assert "secret" not in chain + caplog.text + capfd.readouterr().err
+
+
+def test_a_closed_port_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    source = NetworkSource(f"rtsp://127.0.0.1:{port}/live", stall_timeout_s=5, clock=SystemClock())
+    with pytest.raises(SourceError, match="connection refused; check that the camera is on"):
+        source.open()
+
+
+@pytest.mark.parametrize("blocked", ["open", "read"])
+@pytest.mark.parametrize("make", [HttpServer, RtspServer])
+def test_cancelling_ends_a_blocked_call_at_once(
+    serve: Callable[[Server], Server], make: Callable[..., Server], blocked: str
+) -> None:
+    server = serve(SilentServer(make.scheme) if blocked == "open" else make(frames=40, then="stall"))  # type: ignore[attr-defined]
+    source = camera(server, stall_timeout_s=3.0)
+    cancelled_s: list[float] = []
+    if blocked == "read":
+        source.open()
+
+    def cancel() -> None:
+        cancelled_s.append(time.monotonic())
+        source.cancel()
+
+    threading.Timer(1.2, cancel).start()
+    with pytest.raises(SourceError, match="cancelled"):
+        source.open() if blocked == "open" else [source.read() for _ in range(100)]
+    assert time.monotonic() - cancelled_s[0] < 0.3
+    source.close()
+    assert time.monotonic() - cancelled_s[0] < 0.8
+
+
+def test_a_cancelled_source_does_not_even_connect(serve: Callable[[Server], Server]) -> None:
+    server = serve(HttpServer())
+    source = camera(server)
+    source.cancel()
+    with pytest.raises(SourceError, match="cancelled"):
+        source.open()
+    assert server.connections == 0
+    source.close()
+    source.open()
+    source.close()
+
+
+def test_damaged_pictures_of_a_stream_are_skipped_with_one_warning(
+    serve: Callable[[Server], Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = camera(serve(HttpServer(frames=100, damaged=frozenset({70, 71, 75}))))
+    source.open()
+    with pytest.raises(SourceError, match="ended"):
+        drain(source)
+    assert source.skipped == 3
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    source.close()
+    assert source.skipped == 3
+
+
+def test_a_camera_that_goes_and_comes_back_is_captured_again(
+    serve: Callable[[Server], Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server = serve(HttpServer(frames=60))
+    statuses: list[CaptureStatus] = []
+    capture = Capture(
+        camera(server),
+        grey,
+        name="porch",
+        clock=SystemClock(),
+        stall_timeout_s=5,
+        on_status=lambda status, _: statuses.append(status),
+        backoff=Backoff(0.05, 0.1),
+    )
+    capture.start()
+    while capture.reopened < 2 or capture.status is not CaptureStatus.DELIVERING:
+        capture.take(1.0)
+    assert capture.stop(2.0)
+    assert statuses[:5] == [
+        CaptureStatus.DELIVERING, CaptureStatus.RETRYING, CaptureStatus.DELIVERING, CaptureStatus.RETRYING,
+        CaptureStatus.DELIVERING,
+    ]  # fmt: skip
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert server.connections == 3
+
+
+def test_stopping_a_capture_of_a_stalled_camera_takes_no_time(serve: Callable[[Server], Server]) -> None:
+    capture = Capture(
+        camera(serve(SilentServer("rtsp")), 2.0), grey, name="porch", clock=SystemClock(), stall_timeout_s=2.0
+    )
+    capture.start()
+    assert capture.take(0.3) is None
+    began_s = time.monotonic()
+    assert capture.stop(2.0)
+    assert time.monotonic() - began_s < 0.6
+
+
+def test_a_process_ends_cleanly_while_ffmpeg_still_waits_for_a_silent_camera(
+    serve: Callable[[Server], Server],
+) -> None:
+    code = (
+        "import sys, threading\n"
+        "from edge_classifierd.clock import SystemClock\n"
+        "from edge_classifierd.frames.network import NetworkSource\n"
+        "source = NetworkSource(sys.argv[1], stall_timeout_s=30, clock=SystemClock())\n"
+        "threading.Timer(0.3, source.cancel).start()\n"
+        "try:\n    source.open()\n"
+        "except Exception as error:\n    print(error)\n"
+        "source.close()\n"
+    )
+    began_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, serve(SilentServer("rtsp")).url],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cancelled" in done.stdout
+    assert time.monotonic() - began_s < 10

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from itertools import pairwise
+from math import inf
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from frame_fakes import ManualClock, ScriptedCamera
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.errors import InferenceError, MissingError, SourceError
+from edge_classifierd.frames.backoff import Backoff
+from edge_classifierd.frames.capture import FRESHNESS_S, Capture, CaptureStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edge_classifierd.frames.base import Frame
+
+QUICK = Backoff(first_s=0.001, longest_s=0.002, missing_s=0.01)
+GONE = SourceError("camera: gone; plug it in")
+
+
+class Bench:
+    """Makes captures and stops them at the end of the test."""
+
+    def __init__(self) -> None:
+        self.statuses: list[tuple[CaptureStatus, str]] = []
+        self._captures: list[Capture[int]] = []
+
+    def capture(
+        self,
+        camera: ScriptedCamera,
+        prepare: Callable[[Frame], int] = lambda frame: frame.sequence,
+        *,
+        stall_timeout_s: float = 10.0,
+        backoff: Backoff = QUICK,
+        clock: Any = None,
+    ) -> Capture[int]:
+        made = Capture(
+            camera,
+            prepare,
+            name="porch",
+            clock=clock or SystemClock(),
+            stall_timeout_s=stall_timeout_s,
+            on_status=lambda status, sentence: self.statuses.append((status, sentence)),
+            backoff=backoff,
+        )
+        self._captures.append(made)
+        made.start()
+        return made
+
+    def stop(self) -> None:
+        for made in self._captures:
+            made.stop(2.0)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.stop()
+
+
+def taken(capture: Capture[int], most: int) -> list[int]:
+    found: list[int] = []
+    while len(found) < most and not capture.finished:
+        captured = capture.take(5.0)
+        if captured is not None:
+            found.append(captured.prepared)
+    return found
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited for 5 s"
+        time.sleep(0.002)
+
+
+def test_a_slow_taker_of_a_live_source_gets_fresh_frames_and_the_stale_ones_are_counted(bench: Bench) -> None:
+    camera = ScriptedCamera()
+    capture = bench.capture(camera)
+    found = []
+    for _ in range(5):
+        time.sleep(0.1)
+        captured = capture.take(1.0)
+        assert captured is not None
+        found.append(captured.prepared)
+    until(lambda: camera.reads > found[-1] + 1)
+    assert all(later - earlier >= 3 for earlier, later in pairwise(found))
+    assert capture.dropped >= found[-1] - 5
+    # An unlimited camera is not read faster than a frame may go stale: 0.5 s hold 50 of 10 ms.
+    assert found[-1] <= 0.7 / FRESHNESS_S
+
+
+def test_a_source_that_is_not_live_never_loses_a_frame(bench: Bench) -> None:
+    capture = bench.capture(ScriptedCamera([["frame"] * 30], live=False))
+    found = []
+    while not capture.finished:
+        if (captured := capture.take(1.0)) is not None:
+            found.append(captured.prepared)
+            if captured.prepared % 10 == 0:
+                time.sleep(3 * FRESHNESS_S)
+    assert found == list(range(30))
+    assert (capture.delivered, capture.dropped) == (30, 0)
+
+
+def test_a_fast_taker_gets_every_frame_of_a_live_source(bench: Bench) -> None:
+    capture = bench.capture(ScriptedCamera([["frame"] * 200]))
+    assert len(taken(capture, 200)) + capture.dropped == 200
+    assert capture.dropped <= 5  # a busy machine may be late for a few
+
+
+def test_preparing_happens_in_the_capture_thread(bench: Bench) -> None:
+    capture = bench.capture(ScriptedCamera(), lambda _frame: threading.get_ident())
+    captured = capture.take(2.0)
+    assert captured is not None
+    assert captured.prepared != threading.get_ident()
+    assert "capture porch" in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_end_of_a_source_is_told_after_its_last_frame(bench: Bench) -> None:
+    capture = bench.capture(ScriptedCamera([["frame"]]))
+    until(lambda: capture.status is CaptureStatus.FINISHED)
+    assert not capture.finished
+    assert capture.take(0.0) is not None
+    assert capture.finished
+    began = time.monotonic()
+    assert capture.take(5.0) is None
+    assert time.monotonic() - began < 1
+    assert [status for status, _ in bench.statuses] == [CaptureStatus.DELIVERING, CaptureStatus.FINISHED]
+    assert capture.stop(1.0)
+    assert capture.last_beat_s == inf
+
+
+def test_failures_are_retried_with_one_warning_a_cycle_and_an_info_at_its_end(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    capture = bench.capture(ScriptedCamera([GONE, GONE, ["frame", SourceError("camera: lost")], GONE]))
+    assert taken(capture, 3) == [0, 1, 2]
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "porch: camera: gone; plug it in (trying again until it works)"),
+        ("INFO", "porch: delivers again after 2 failed attempts"),
+    ]
+    assert bench.statuses == [
+        (CaptureStatus.RETRYING, "camera: gone; plug it in"),
+        (CaptureStatus.DELIVERING, ""),
+        (CaptureStatus.RETRYING, "camera: lost"),
+        (CaptureStatus.DELIVERING, ""),
+    ]
+    assert capture.reopened == 2
+    assert capture.last_error == "camera: gone; plug it in"
+
+
+def test_a_failure_after_steady_delivery_begins_a_new_cycle(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    camera = ScriptedCamera([GONE, ["frame", "frame", GONE]])
+
+    def time_passes() -> None:
+        clock.now_s += 6.0
+
+    camera.before_read = time_passes
+    capture = bench.capture(camera, clock=clock, stall_timeout_s=1000.0)
+    taken(capture, 4)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+
+
+def test_waiting_to_retry_ends_at_once_when_stopped(bench: Bench) -> None:
+    capture = bench.capture(ScriptedCamera([GONE] * 9), backoff=Backoff(60, 60))
+    until(lambda: capture.status is CaptureStatus.RETRYING)
+    before_s = capture.last_beat_s
+    time.sleep(0.05)
+    assert capture.last_beat_s > before_s  # it waits knowingly
+    began = time.monotonic()
+    assert capture.stop(5.0)
+    assert time.monotonic() - began < 1
+    assert capture.status is CaptureStatus.STOPPED
+
+
+def test_a_missing_library_is_retried_rarely(bench: Bench) -> None:
+    camera = ScriptedCamera([MissingError("picamera2: not installed; apt install it")] * 9)
+    capture = bench.capture(camera, backoff=Backoff(0.001, 0.001, missing_s=60))
+    until(lambda: capture.status is CaptureStatus.RETRYING)
+    time.sleep(0.1)
+    assert camera.opened == 1
+    assert "not installed" in capture.last_error
+
+
+def test_a_camera_that_hangs_is_reopened_after_the_stall_timeout(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = ScriptedCamera([["frame", "hang"]])
+    capture = bench.capture(camera, stall_timeout_s=0.2)
+    assert taken(capture, 1) == [0]
+    began = time.monotonic()
+    captured = capture.take(5.0)
+    assert captured is not None
+    assert captured.prepared == 1
+    assert 0.2 <= time.monotonic() - began < 3
+    assert (camera.opened, capture.reopened) == (2, 1)
+    assert "porch: the source delivered no frame for 0.2 s" in caplog.text
+
+
+def test_a_read_that_ignores_being_cancelled_stops_the_beat(bench: Bench) -> None:
+    camera = ScriptedCamera([["deaf"]])
+    capture = bench.capture(camera, stall_timeout_s=0.1)
+    until(lambda: camera.reads)
+    assert capture.take(0.05) is None
+    assert time.monotonic() - capture.last_beat_s < 0.2  # within the stall timeout it waits knowingly
+    for _ in range(4):
+        assert capture.take(0.1) is None
+    assert time.monotonic() - capture.last_beat_s > 0.25
+    assert not capture.stop(0.05)
+    camera.wake.set()
+    assert capture.stop(2.0)
+
+
+def test_pausing_on_purpose_is_no_stall(bench: Bench) -> None:
+    camera = ScriptedCamera([["deaf", "frame"]])
+    camera.pausing = True
+    capture = bench.capture(camera, stall_timeout_s=0.05)
+    for _ in range(4):
+        assert capture.take(0.05) is None
+    assert time.monotonic() - capture.last_beat_s < 0.02
+    camera.wake.set()
+    assert capture.take(2.0) is not None
+    assert camera.opened == 1
+
+
+def test_a_source_that_is_not_live_may_take_its_time(bench: Bench) -> None:
+    camera = ScriptedCamera([["deaf"]], live=False)
+    capture = bench.capture(camera, stall_timeout_s=0.05)
+    for _ in range(4):
+        assert capture.take(0.05) is None
+    assert not camera.cancelled.is_set()
+    camera.wake.set()
+    assert capture.take(2.0) is not None
+
+
+def test_waiting_for_a_taker_is_a_chosen_wait(bench: Bench) -> None:
+    capture = bench.capture(ScriptedCamera(live=False))
+    until(lambda: capture.delivered)
+    time.sleep(0.1)
+    assert time.monotonic() - capture.last_beat_s < 0.05
+    assert capture.stop(2.0)
+
+
+def test_a_frame_that_cannot_be_prepared_is_skipped_with_one_warning(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(frame: Frame) -> int:
+        if frame.sequence in {1, 3}:
+            raise InferenceError("odd size")
+        return frame.sequence
+
+    capture = bench.capture(ScriptedCamera([["frame"] * 5], live=False), prepare)
+    assert taken(capture, 9) == [0, 2, 4]
+    assert capture.skipped == 2
+    assert [record.getMessage() for record in caplog.records] == ["porch: skipped a frame: odd size"]
+
+
+def test_a_bug_reaches_the_taker_with_its_traceback(bench: Bench) -> None:
+    def prepare(frame: Frame) -> int:
+        return 1 // (1 - frame.sequence)
+
+    camera = ScriptedCamera(live=False)
+    capture = bench.capture(camera, prepare)
+    assert capture.take(2.0) is not None
+    with pytest.raises(ZeroDivisionError) as caught:
+        capture.take(2.0)
+    assert any(entry.name == "prepare" for entry in caught.traceback)
+    assert camera.closed == 1
+    assert not capture.finished
+
+
+def test_a_bug_in_the_source_reaches_the_taker(bench: Bench) -> None:
+    capture = bench.capture(ScriptedCamera([[KeyError("x")]]))
+    with pytest.raises(KeyError):
+        capture.take(2.0)
+    assert bench.statuses == [(CaptureStatus.STOPPED, "KeyError: 'x'")]
+
+
+def test_stopping_ends_a_blocked_read_and_a_blocked_take(bench: Bench) -> None:
+    camera = ScriptedCamera([["hang"]])
+    capture = bench.capture(camera)
+    until(lambda: camera.reads)
+    threading.Timer(0.1, lambda: capture.stop(2.0)).start()
+    began = time.monotonic()
+    assert capture.take(10.0) is None
+    assert time.monotonic() - began < 2
+    assert capture.stop(2.0)
+    assert capture.finished
+    assert camera.closed
+
+
+def test_the_rate_of_recent_frames_is_told_and_sinks_when_no_more_come(bench: Bench) -> None:
+    clock = ManualClock()
+    camera = ScriptedCamera([["frame"] * 50 + ["deaf"]], live=False)
+
+    def tenth_passes() -> None:
+        clock.now_s += 0.1
+
+    camera.before_read = tenth_passes
+    capture = bench.capture(camera, clock=clock)
+    assert capture.fps == 0.0
+    taken(capture, 50)
+    until(lambda: camera.reads == 51)
+    assert capture.fps == pytest.approx(10.0, rel=0.05)
+    clock.now_s += 100
+    assert capture.fps < 0.4
+    camera.wake.set()
+
+
+def test_a_thousand_captures_leave_no_thread_behind() -> None:
+    before = threading.active_count()
+    for number in range(1000):
+        camera = ScriptedCamera([["frame"] * (number % 3)])
+        capture = Capture(camera, lambda frame: frame, name="n", clock=SystemClock(), stall_timeout_s=10)
+        capture.start()
+        capture.take(1.0)
+        assert capture.stop(2.0)
+        assert camera.closed
+    gc.collect()
+    assert threading.active_count() == before
+
+
+def test_stopping_without_starting_is_fine() -> None:
+    assert Capture(ScriptedCamera(), id, name="n", clock=SystemClock(), stall_timeout_s=10).stop(1.0)
+
+
+@given(st.integers(1, 10_000), st.integers())
+def test_backoff_doubles_with_jitter_up_to_its_limit(attempt: int, seed: int) -> None:
+    delay_s = Backoff().delay_s(attempt, missing=False, random=Random(seed))
+    whole_s = min(30.0, 0.5 * 2 ** min(attempt - 1, 10))
+    assert whole_s / 2 <= delay_s <= whole_s
+    assert 15 <= Backoff().delay_s(attempt, missing=True, random=Random(seed)) <= 300
