@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,16 @@ class SystemClock:
         return self._synchronised
 
 
+def process_age_s() -> float:
+    """Seconds since this process was started, to a hundredth; 0.0 where the kernel does not tell."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+        uptime_s = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, LookupError):
+        return 0.0
+    return max(0.0, uptime_s - ticks / os.sysconf("SC_CLK_TCK"))
+
+
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-11-21T22:26:11.123Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -61,7 +72,7 @@ def _kernel_clock_synchronised() -> bool:
         libc = ctypes.CDLL(None, use_errno=True)
         # struct timex is 208 bytes on 64-bit and smaller on 32-bit; `modes` is first (0: read only).
         buffer = ctypes.create_string_buffer(256)
-        state = libc.adjtimex(buffer)
+        state = int(libc.adjtimex(buffer))
     except (OSError, AttributeError):
         return False
     clock_error = 5  # TIME_ERROR: not synchronised

@@ -65,7 +65,7 @@ class View:
     region: Region = Region()
 
     def quarter_turns(self, picture: av.VideoFrame) -> int:
-        """Clockwise quarter turns that show the picture upright: its own mark (EXIF orientation) and the configured ones."""
+        """Clockwise quarter turns that show the picture upright: its own mark (EXIF) plus the configured ones."""
         marked = round(-float(getattr(picture, "rotation", 0) or 0) / 90)
         return (marked + self.rotation // 90) % 4
 

@@ -51,6 +51,19 @@ class Policy:
         """
         self._watches[watch].set_threshold(threshold)
 
+    def adopt(self, rules: Iterable[WatchRule], *, ambiguity_margin: float, at_s: float) -> tuple[Decision, ...]:
+        """Go on with other rules: watches of the same name keep their state, active ones that are gone are cleared."""
+        before, self._watches = self._watches, {}
+        for rule in rules:
+            kept = before.get(rule.name)
+            if kept is not None and kept.watches_top is (rule.indices is None):
+                kept.adopt(rule)
+                self._watches[rule.name] = before.pop(rule.name)
+            else:
+                self._watches[rule.name] = _Watch(rule)
+        self._margin = ambiguity_margin
+        return tuple(watch.clear(at_s, 0.0) for watch in before.values() if watch.state.active)
+
     def restore(self, watch: str, *, index: int, since_s: float) -> None:
         """Take up a watch that was active before a restart or reload; no decision is made of it. Raises KeyError."""
         self._watches[watch].restore(index, since_s)
@@ -60,16 +73,23 @@ class _Watch:
     """One watch: off, counting frames up, on, counting frames down, cooling down."""
 
     def __init__(self, rule: WatchRule) -> None:
-        self._rule = rule
-        self._indices = None if rule.indices is None else np.asarray(rule.indices, np.intp)
-        self._threshold = rule.threshold
-        self._release = rule.release
+        self.adopt(rule)
         self._confidence = 0.0
         self._run = 0
         self._run_index: int | None = None
         self._active_index: int | None = None
         self._since_s = 0.0
         self._quiet_until_s = float("-inf")
+
+    def adopt(self, rule: WatchRule) -> None:
+        self._rule = rule
+        self._indices = None if rule.indices is None else np.asarray(rule.indices, np.intp)
+        self._threshold = rule.threshold
+        self._release = rule.release
+
+    @property
+    def watches_top(self) -> bool:
+        return self._indices is None
 
     @property
     def state(self) -> WatchState:

@@ -68,12 +68,15 @@ class Session:
         clock: Clock,
         backoff: Backoff | None = None,
         answer_timeout_s: float = 20.0,
+        announce: bool = True,
     ) -> None:
+        """`announce` False is for those who only listen: no `online`, no `offline`, no last will."""
         self._section = section
         self._topics = topics
         self._clock = clock
         self._backoff = backoff or Backoff()
         self._answer_timeout_s = answer_timeout_s
+        self._announcing = announce
         self.endpoint = failures.Endpoint(
             host=section.host,
             port=section.port,
@@ -208,7 +211,7 @@ class Session:
                 secret.get_secret_value() if secret is not None else None,
                 max(1, round(self._section.keepalive)),
                 tls,
-                self._topics.status,
+                self._topics.status if self._announcing else None,
                 self._answer_timeout_s,
             ),
             self._clock,
@@ -232,7 +235,8 @@ class Session:
         return connection.failure, None if since_s is None else self._clock.monotonic() - since_s
 
     def _announce(self, connection: Connection) -> None:
-        connection.send(Message(self._topics.status, ONLINE, qos=1, retain=True, content_type=TEXT))
+        if self._announcing:
+            connection.send(Message(self._topics.status, ONLINE, qos=1, retain=True, content_type=TEXT))
         with self._lock:
             self._connections += 1
             self._current = self._connections
@@ -281,7 +285,8 @@ class Session:
             self._send(connection)
             hurry = self._clock.monotonic() > self._stop_at_s - _GOODBYE_S and connection.in_flight < connection.quota
             if not said and (hurry or not (self._outgoing or connection.in_flight)):
-                connection.send(offline)
+                if self._announcing:
+                    connection.send(offline)
                 said = True
             elif said and connection.in_flight == 0:
                 break

@@ -43,13 +43,16 @@ _NONSENSE = (ValueError, LookupError, TypeError, struct.error, MQTTException)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to connect. `tls` is None for a plain connection; `will_topic` gets `offline`, retained, when we vanish."""
+    """How to connect. `tls` is None for a plain connection.
+
+    `will_topic` gets `offline`, retained, when we vanish; None when nobody is told of us.
+    """
 
     endpoint: failures.Endpoint
     password: str | None = field(repr=False)
     keepalive_s: int
     tls: ssl.SSLContext | None
-    will_topic: str
+    will_topic: str | None
     answer_timeout_s: float = 20.0
     """The connection is given up when an acknowledgement is due and nothing at all comes for so long."""
 
@@ -195,7 +198,8 @@ class Connection:
         )
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(0)  # none of paho's queueing: the quota is kept here
-        client.will_set(self._options.will_topic, b"offline", qos=1, retain=True)
+        if self._options.will_topic is not None:
+            client.will_set(self._options.will_topic, b"offline", qos=1, retain=True)
         if endpoint.username is not None:
             client.username_pw_set(endpoint.username, self._options.password)
         if self._options.tls is not None:

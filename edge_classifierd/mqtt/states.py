@@ -29,6 +29,7 @@ class _Entry:
     expiry_s: int | None
     schema: int | None
     qos: int
+    min_interval_s: float
     due: bool = True
     sent_s: float = float("-inf")
 
@@ -58,6 +59,7 @@ class RetainedStates:
         expiry_s: int | None = None,
         schema: int | None = None,
         qos: int = 1,
+        min_interval_s: float | None = None,
     ) -> None:
         """Give a topic its value; never blocks.
 
@@ -66,10 +68,12 @@ class RetainedStates:
         """
         content = payload.encode() if isinstance(payload, str) else payload
         meaning = content if meaning is None else meaning
+        interval_s = self._min_interval_s if min_interval_s is None else min_interval_s
         with self._lock:
             entry = self._entries.get(topic)
             if entry is None:
-                self._entries[topic] = entry = _Entry(content, meaning, content_type, expiry_s, schema, qos)
+                entry = _Entry(content, meaning, content_type, expiry_s, schema, qos, interval_s)
+                self._entries[topic] = entry
             else:
                 entry.due = entry.due or meaning != entry.meaning
                 entry.payload, entry.meaning, entry.expiry_s = content, meaning, expiry_s
@@ -109,7 +113,7 @@ class RetainedStates:
 
     def _publish_if_due(self, topic: str, entry: _Entry) -> None:
         now = self._clock.monotonic()
-        if not entry.due or now - entry.sent_s < self._min_interval_s:
+        if not entry.due or now - entry.sent_s < entry.min_interval_s:
             return
         message = Message(
             topic,

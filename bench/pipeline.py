@@ -1,0 +1,266 @@
+"""How much of the bare runtime's speed the whole pipeline keeps, stage by stage.
+
+usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2] [--seconds 3] [--rounds 5] [--frames N] [--json]
+
+A synthetic camera delivers 640×480 frames as fast as anybody takes them. In each round the bare loop
+(`set_tensor; invoke; get_tensor`) and the pipeline (capture thread → slot → classifier → judge) run one after the
+other in one process; the ratio is the median over the rounds, so that a machine that speeds up or slows down in between
+does not count. With --frames N the pipeline then runs on for N frames and the resident memory on the way is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.config.load import load
+from edge_classifierd.daemon.classifiers import SharedClassifier
+from edge_classifierd.daemon.judge import Judge
+from edge_classifierd.daemon.memory import Memory
+from edge_classifierd.daemon.pipeline import Pipeline, Surroundings
+from edge_classifierd.daemon.preflight import Plan, preflight
+from edge_classifierd.frames.base import Frame
+from edge_classifierd.health.heartbeat import Heartbeats
+from edge_classifierd.health.metrics import PipelineMetrics
+from edge_classifierd.inference.cpu import CpuClassifier
+from edge_classifierd.inference.runtime import find_runtime
+from edge_classifierd.inference.scores import Scores, top_k
+from edge_classifierd.preprocess import Preprocessor
+
+
+class Camera:
+    """Delivers one and the same picture without end and without delay."""
+
+    live = True
+    skipped = 0
+    pausing = False
+
+    def __init__(self, picture: av.VideoFrame) -> None:
+        self._picture = picture
+        self._clock = SystemClock()
+        self._sequence = 0
+        self._cancelled = False
+
+    def open(self) -> None:
+        pass
+
+    def read(self) -> Frame | None:
+        if self._cancelled:
+            return None
+        self._sequence += 1
+        return Frame(self._picture, self._sequence, self._clock.monotonic(), self._clock.utc())
+
+    def close(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+
+class Outlet:
+    """Takes everything and keeps nothing."""
+
+    def events(self, drafts: Any) -> None:
+        pass
+
+    def watches(self, plan: Any, active: Any) -> None:
+        pass
+
+    def state(self, plan: Any, state: Any) -> None:
+        pass
+
+    def status(self, plan: Any, *, online: bool) -> None:
+        pass
+
+    def picture(self, plan: Any, frame: Any) -> None:
+        pass
+
+
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def a_picture(pixel_format: str) -> av.VideoFrame:
+    coarse = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    small = av.VideoFrame.from_ndarray(coarse, format="rgb24")
+    return small.reformat(640, 480, "rgb24").reformat(format=pixel_format)
+
+
+def plan_for(model: Path | None, threads: int, folder: Path) -> Plan:
+    """A plan over the model; its folder source is replaced by the camera and never read, but must have a picture."""
+    (folder / "0.bmp").write_bytes(b"BM")
+    config = folder / "config.yaml"
+    chosen = f"path: {json.dumps(str(model.resolve()))}, " if model else ""
+    config.write_text(
+        f"pipelines: [{{name: bench, source: {{type: folder, path: .}}, model: {{{chosen}threads: {threads}}}}}]\n"
+    )
+    (plan,) = preflight(load(config))
+    return plan
+
+
+def bare_rate(plan: Plan, threads: int, seconds: float, tensor: np.ndarray[Any, Any]) -> float:
+    interpreter = find_runtime().make_interpreter(plan.bundle.path, threads)
+    index = interpreter.get_input_details()[0]["index"]
+    output = interpreter.get_output_details()[plan.bundle.output_position]["index"]
+    for _ in range(5):
+        interpreter.invoke()
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        interpreter.set_tensor(index, tensor)
+        interpreter.invoke()
+        interpreter.get_tensor(output)
+        count += 1
+    return count / elapsed
+
+
+class Running:
+    """The real pipeline on the synthetic camera."""
+
+    def __init__(self, plan: Plan, threads: int, picture: av.VideoFrame, folder: Path) -> None:
+        clock = SystemClock()
+        self.metrics = PipelineMetrics(clock)
+        surroundings = Surroundings(
+            device="bench",
+            outlet=Outlet(),
+            heartbeats=Heartbeats(clock),
+            memory=Memory(folder / "state.json"),
+            clock=clock,
+            make_source=lambda _section, _clock: Camera(picture),
+        )
+        classifier = SharedClassifier(CpuClassifier(plan.bundle, find_runtime(), threads))
+        self.pipeline = Pipeline(plan, classifier, self.metrics, surroundings)
+        self.pipeline.start()
+        while self.count < 20:
+            time.sleep(0.01)
+            if self.pipeline.failure:
+                raise self.pipeline.failure
+
+    @property
+    def count(self) -> int:
+        return self.metrics.snapshot().inferences
+
+    def rate(self, seconds: float) -> float:
+        before, start = self.count, time.perf_counter()
+        threading.Event().wait(seconds)
+        return (self.count - before) / (time.perf_counter() - start)
+
+    def stop(self) -> None:
+        self.pipeline.stop(5.0)
+
+
+def microseconds(call: Any, repeat: int = 300) -> float:
+    for _ in range(10):
+        call()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return round(statistics.median(times) * 1e6, 1)
+
+
+def stages(plan: Plan, threads: int) -> dict[str, float]:
+    """Median microseconds of each stage alone."""
+    bundle = plan.bundle
+    rgb, yuv = a_picture("rgb24"), a_picture("yuv420p")
+    prepare = Preprocessor(bundle.input, bundle.normalisation)
+    classifier = CpuClassifier(bundle, find_runtime(), threads)
+    tensor = prepare(rgb)
+    inference = classifier.classify(tensor)
+    raw = np.zeros(bundle.output.shape, bundle.output.dtype)
+    scores = Scores(bundle.output, bundle.output_kind)
+    judge = Judge(plan, device="bench", runtime=classifier.runtime)
+    clock = SystemClock()
+    frame = Frame(rgb, 0, clock.monotonic(), clock.utc())
+    return {
+        "prepare 640x480 rgb24": microseconds(lambda: prepare(rgb)),
+        "prepare 640x480 yuv420p": microseconds(lambda: prepare(yuv)),
+        "classify": microseconds(lambda: classifier.classify(tensor)),
+        "scores": microseconds(lambda: scores.confidences(raw)),
+        "top 5": microseconds(lambda: top_k(inference.confidences, 5)),
+        "judge": microseconds(lambda: judge.judge(frame, inference, clock_synchronised=True)),
+    }
+
+
+def measure(model: Path | None, threads: int, options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plan = plan_for(model, threads, folder)
+        result: dict[str, Any] = {"model": plan.bundle.name, "threads": threads, "runtime": str(find_runtime())}
+        for pixel_format in ("rgb24", "yuv420p"):
+            picture = a_picture(pixel_format)
+            tensor = Preprocessor(plan.bundle.input, plan.bundle.normalisation)(picture)
+            bare, whole = [], []
+            for _ in range(options.rounds):
+                bare.append(bare_rate(plan, threads, options.seconds, tensor))
+                running = Running(plan, threads, picture, folder)
+                whole.append(running.rate(options.seconds))
+                running.stop()
+            bare.append(bare_rate(plan, threads, options.seconds, tensor))
+            # Each pipeline window against the mean of the bare windows before and after it.
+            ratios = [rate / ((bare[i] + bare[i + 1]) / 2) for i, rate in enumerate(whole)]
+            result[pixel_format] = {
+                "bare_fps": round(statistics.median(bare), 1),
+                "pipeline_fps": round(statistics.median(whole), 1),
+                "ratio": round(statistics.median(ratios), 4),
+                "ratio_range": [round(min(ratios), 4), round(max(ratios), 4)],
+            }
+        result["stages_us"] = stages(plan, threads)
+        if options.frames:
+            result["memory"] = memory(plan, threads, options.frames, folder)
+    return result
+
+
+def memory(plan: Plan, threads: int, frames: int, folder: Path) -> list[dict[str, float]]:
+    running = Running(plan, threads, a_picture("rgb24"), folder)
+    samples = []
+    for tenth in range(11):
+        while running.count < frames * tenth / 10:
+            time.sleep(0.2)
+        samples.append({"frames": running.count, "resident_mb": round(resident_mb(), 1)})
+        print(f"  {samples[-1]['frames']:>8} frames  {samples[-1]['resident_mb']:.1f} MB", file=sys.stderr, flush=True)
+    running.stop()
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    results = [measure(options.model, int(threads), options) for threads in options.threads.split(",")]
+    if options.json:
+        print(json.dumps(results))
+        return
+    for result in results:
+        print(f"\n{result['model']}, {result['threads']} thread(s), {result['runtime']}")
+        for pixel_format in ("rgb24", "yuv420p"):
+            row = result[pixel_format]
+            low, high = row["ratio_range"]
+            print(
+                f"  {pixel_format:<8} bare {row['bare_fps']:7.1f} fps   pipeline {row['pipeline_fps']:7.1f} fps   "
+                f"ratio {row['ratio']:.3f} ({low:.3f} to {high:.3f})"
+            )
+        for stage, value in result["stages_us"].items():
+            print(f"  {stage:<26} {value:9.1f} µs")
+
+
+if __name__ == "__main__":
+    main()

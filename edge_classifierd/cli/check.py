@@ -1,0 +1,85 @@
+"""`check`: validates the configuration, the models and the labels without touching hardware or network."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import TYPE_CHECKING
+
+import typer
+
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edge_classifierd.errors import Problem
+
+
+@reporting
+def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: LogLevel = "warning") -> ExitCode:  # noqa: ARG001
+    """Validate the configuration, the models, their labels and every watch, without hardware or network.
+
+    Every mistake is shown at once, as FILE:LINE:COLUMN: key.path: what is wrong. Exit code 0 when all is well, else 2.
+
+    Example: edge-classifierd check --config config.yaml
+    """
+    from edge_classifierd.config.load import load  # noqa: PLC0415
+    from edge_classifierd.daemon.preflight import preflight  # noqa: PLC0415
+    from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
+
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    summary: list[dict[str, object]] = []
+    try:
+        document = load(config)
+        warnings = document.warnings
+        for plan in preflight(document):
+            watches = {rule.name: 0 if rule.indices is None else len(rule.indices) for rule in plan.rules}
+            name = plan.section.name
+            summary.append({"name": name, "model": str(plan.bundle.path), "watches": watches})
+    except ConfigurationError as error:
+        problems = error.problems
+    if json:
+        typer.echo(
+            json_module.dumps(
+                {
+                    "file": str(config),
+                    "ok": not problems,
+                    "problems": [_document(problem) for problem in problems],
+                    "warnings": [_document(problem) for problem in warnings],
+                    "pipelines": summary,
+                },
+                ensure_ascii=False,
+            )
+        )
+    else:
+        _print(problems, warnings, summary, str(config))
+    return ExitCode.USAGE if problems else ExitCode.OK
+
+
+def _print(
+    problems: tuple[Problem, ...], warnings: tuple[Problem, ...], summary: list[dict[str, object]], file: str
+) -> None:
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    for problem in warnings:
+        typer.echo(f"warning: {problem}", err=True)
+    if problems:
+        count = len(problems)
+        typer.echo(f"{file}: {count} problem{'s' if count > 1 else ''}", err=True)
+        return
+    for pipeline in summary:
+        watches = pipeline["watches"]
+        assert isinstance(watches, dict)
+        told = ", ".join(f"{name} ({count or 'top'} labels)" for name, count in watches.items())
+        typer.echo(f"{pipeline['name']}: {pipeline['model']}; watches {told}")
+    typer.echo(f"{file}: ok")
+
+
+def _document(problem: Problem) -> dict[str, object]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "key": problem.key,
+        "message": problem.message,
+    }

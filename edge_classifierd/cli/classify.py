@@ -1,0 +1,101 @@
+"""`classify`: the best labels of picture files, with or without a configuration."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edge_classifierd.inference.base import Classifier
+    from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.preprocess import Preprocessor
+
+FitOption = Annotated[
+    Literal["crop", "letterbox", "stretch"],
+    typer.Option("--fit", help="How pictures meet the model's input."),
+]
+
+
+@reporting
+def command(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, or folders of them.")],
+    *,
+    model: Annotated[Path | None, typer.Option(help="A .tflite file; default: the bundled ImageNet model.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A labels file, when the model carries none.")] = None,
+    fit: FitOption = "crop",
+    crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, max=1000, help="How many labels to print.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
+    locale: Annotated[str | None, typer.Option(help="Language of the labels, if the model has them in it.")] = None,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Print the best labels of picture files.
+
+    Needs no configuration. With --json one object per line: file, top (index, label, confidence) and inference_ms.
+
+    Example: edge-classifierd classify --json --top 3 cat.jpg
+    """
+    from edge_classifierd.errors import SourceError  # noqa: PLC0415
+    from edge_classifierd.inference.factory import make_classifier  # noqa: PLC0415
+    from edge_classifierd.model.bundle import bundled_model_path, load_bundle  # noqa: PLC0415
+    from edge_classifierd.preprocess import Preprocessor  # noqa: PLC0415
+
+    bundle = load_bundle(model or bundled_model_path(), labels, locale)
+    classifier = make_classifier(bundle, "auto", threads)
+    prepare = Preprocessor(bundle.input, bundle.normalisation, fit=fit, crop_fraction=crop_fraction)
+    failed = 0
+    files = _files(images)
+    for file in files:
+        try:
+            document = _classified(file, bundle, prepare, classifier, top)
+        except SourceError as error:
+            typer.echo(str(error), err=True)
+            failed += 1
+            continue
+        typer.echo(json_module.dumps(document, ensure_ascii=False) if json else _text(document))
+    classifier.close()
+    if failed:
+        typer.echo(f"{failed} of {len(files)} pictures could not be read", err=True)
+    return ExitCode.FAILED if failed else ExitCode.OK
+
+
+def _files(images: list[Path]) -> list[Path]:
+    from edge_classifierd.frames.folder import images_in  # noqa: PLC0415
+
+    files: list[Path] = []
+    for image in images:
+        files.extend(images_in(image) if image.is_dir() else [image])
+    return files
+
+
+def _classified(
+    file: Path, bundle: ModelBundle, prepare: Preprocessor, classifier: Classifier, top: int
+) -> dict[str, object]:
+    from edge_classifierd.frames.image import read_image  # noqa: PLC0415
+    from edge_classifierd.inference.scores import top_k  # noqa: PLC0415
+
+    inference = classifier.classify(prepare(read_image(file)))
+    confidences = inference.confidences
+    return {
+        "file": str(file),
+        "top": [
+            {"index": index, "label": bundle.labels.display[index], "confidence": round(float(confidences[index]), 4)}
+            for index in top_k(confidences, top).tolist()
+        ],
+        "inference_ms": round(inference.inference_ms, 2),
+    }
+
+
+def _text(document: dict[str, object]) -> str:
+    ranked = document["top"]
+    assert isinstance(ranked, list)
+    lines = [f"{document['file']}  ({document['inference_ms']} ms)"]
+    lines += [f"  {one['confidence']:7.1%}  {one['label']}  [{one['index']}]" for one in ranked]
+    return "\n".join(lines)

@@ -1,0 +1,158 @@
+"""`demo`: the whole chain on bundled photos, the bundled model and an embedded broker."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge_classifierd.mqtt.message import Incoming
+
+_CONFIG = """\
+device: {{id: demo}}
+mqtt: {{host: 127.0.0.1, port: {port}, protocol: "3.1.1"}}   # amqtt, the embedded broker, speaks 3.1.1 only
+pipelines:
+  - name: photos
+    source: {{type: folder, path: {photos}, fps: 1, loop: true}}
+    watches:
+      - {{name: cat, labels: ["*cat"], threshold: 0.5}}
+      - {{name: coffee, labels: [espresso, cup, coffee mug, "*coffee*"], threshold: 0.5}}
+      - {{name: rocket, labels: [missile, projectile, space shuttle], threshold: 0.4}}
+"""
+
+
+@reporting
+def command(
+    *,
+    seconds: Annotated[float, typer.Option("--for", min=1, max=3600, help="How long to show events.")] = 15.0,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Show the whole chain: bundled photos and model, an embedded broker, and the events that a subscriber receives.
+
+    Needs nothing but the package with its extra `demo`. Ends by itself; Ctrl-C ends it earlier.
+
+    Example: edge-classifierd demo
+    """
+    import edge_classifierd  # noqa: PLC0415
+
+    photos = Path(edge_classifierd.__file__).parent / "demo_photos"
+    with tempfile.TemporaryDirectory(prefix="edge-classifierd-demo-") as folder, _broker() as port:
+        config = Path(folder) / "config.yaml"
+        config.write_text(_CONFIG.format(port=port, photos=json_module.dumps(str(photos))), encoding="utf-8")
+        _say("The configuration:", json=json)
+        _say("  " + config.read_text(encoding="utf-8").replace("\n", "\n  ").rstrip(), json=json)
+        _say("\nThe events, as an MQTT subscriber receives them:", json=json)
+        shown = _show(config, port, Path(folder), seconds, json=json)
+    if not shown:
+        typer.echo("demo: no event arrived; run it again with --log-level info to see why", err=True)
+        return ExitCode.FAILED
+    _say(f"\n{shown} events. Next: copy config/example.yaml, name your camera and what matters, then", json=json)
+    _say("  edge-classifierd check --config config.yaml\n  edge-classifierd run --config config.yaml", json=json)
+    return ExitCode.OK
+
+
+def _say(text: str, *, json: bool) -> None:
+    typer.echo(text, err=json)
+
+
+def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) -> int:
+    """Run the daemon beside a subscriber; returns how many events came."""
+    from edge_classifierd.clock import SystemClock  # noqa: PLC0415
+    from edge_classifierd.config.sections import Mqtt  # noqa: PLC0415
+    from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
+    from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
+
+    incoming: queue.Queue[Incoming] = queue.Queue(1000)
+    section = Mqtt(host="127.0.0.1", port=port, protocol="3.1.1", client_id="demo-subscriber")
+    subscriber = Session(section, topics=Topics(section.base_topic, "demo"), clock=SystemClock(), announce=False)
+    subscriber.subscribe("edge-classifierd/demo/#", incoming.put_nowait)
+    subscriber.start()
+    shown = 0
+    with _daemon(config, folder) as daemon:
+        end_s = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end_s and daemon.poll() is None:
+                try:
+                    message = incoming.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                shown += _show_message(message, json=json)
+        except KeyboardInterrupt:
+            _say("", json=json)
+    subscriber.stop(1.0)
+    return shown
+
+
+def _show_message(message: Incoming, *, json: bool) -> int:
+    is_event = message.topic.endswith("/event")
+    if is_event:
+        text = message.payload.decode()
+        typer.echo(text if json else f"{message.topic}  {_brief(text)}")
+    elif not json and message.topic.endswith(("/status", "/state")) and message.payload[:1] != b"{":
+        typer.echo(f"{message.topic}  {message.payload.decode()}")
+    sys.stdout.flush()
+    return int(is_event)
+
+
+def _brief(text: str) -> str:
+    event = json_module.loads(text)
+    kept = ("seq", "type", "watch", "label", "confidence", "time", "inference_ms", "active_s")
+    return json_module.dumps({key: event[key] for key in kept}, ensure_ascii=False)
+
+
+@contextmanager
+def _daemon(config: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The real daemon, in a process and with a state directory of its own; Ctrl-C reaches it through us."""
+    environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(folder / "state")}
+    daemon = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", "edge_classifierd", "run", "--config", str(config), "--log-level", "warning"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield daemon
+    finally:
+        daemon.terminate()
+        try:
+            daemon.wait(5)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+@contextmanager
+def _broker() -> Iterator[int]:
+    """An embedded broker on a free loopback port, in a child process; its port. Raises MissingError."""
+    from edge_classifierd.cli.embedded_broker import wait_until_listening  # noqa: PLC0415
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_classifierd.cli.embedded_broker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield wait_until_listening(process)
+    finally:
+        process.terminate()
+        process.wait(5)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()

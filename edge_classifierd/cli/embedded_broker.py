@@ -1,0 +1,46 @@
+"""The demonstration's broker: amqtt on a free loopback port, in a process of its own that ends with its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from edge_classifierd.errors import MissingError
+
+if TYPE_CHECKING:
+    import subprocess
+
+_START_TIMEOUT_S = 20.0
+
+
+def wait_until_listening(process: subprocess.Popen[bytes]) -> int:
+    """The port that a started child listens on. Raises MissingError when amqtt is not installed or does not start."""
+    assert process.stdout is not None
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    line = process.stdout.readline()
+    if not line.strip().isdigit() or time.monotonic() > deadline_s:
+        raise MissingError(
+            "the embedded broker did not start; install it with `pip install 'edge-classifierd[demo]'`"
+        )
+    return int(line)
+
+
+async def _serve() -> None:
+    from amqtt.broker import Broker  # noqa: PLC0415
+
+    plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+    broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}, "plugins": plugins})
+    await broker.start()
+    (server,) = broker._servers.values()  # amqtt tells the port it was given nowhere else
+    print(server.instance.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - the parent reads it
+    # Standard input closes when the parent ends, however it ends.
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    asyncio.run(_serve())

@@ -1,0 +1,106 @@
+"""`listen`: prints a device's events as a subscriber receives them."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edge_classifierd.config.sections import Mqtt
+    from edge_classifierd.mqtt.message import Incoming
+    from edge_classifierd.mqtt.topics import Topics
+
+
+@reporting
+def command(
+    config: Config = DEFAULT_CONFIG,
+    *,
+    host: Annotated[str | None, typer.Option(help="Another broker; needs no configuration.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The other broker's port.")] = 1883,
+    device: Annotated[str | None, typer.Option(help="Another device's id; `+` for all devices.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Print all topics of the device, not only events.")] = False,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
+    seconds: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Subscribe to the device's topics and print its events as they come, until Ctrl-C.
+
+    With --json one line per message: the event itself, with --all its topic beside it.
+
+    Example: edge-classifierd listen --config config.yaml --json
+    """
+    from edge_classifierd.clock import SystemClock  # noqa: PLC0415
+    from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
+
+    section, topics = _target(config, host, port, device)
+    incoming: queue.Queue[Incoming] = queue.Queue(10_000)
+    session = Session(section, topics=topics, clock=SystemClock(), announce=False)
+    base = topics.base if device != "+" else f"{topics.base_topic}/+"
+    session.subscribe(f"{base}/#" if everything else f"{base}/+/event", incoming.put_nowait)
+    session.start()
+    end_s = None if seconds is None else time.monotonic() + seconds
+    printed = 0
+    try:
+        while (count is None or printed < count) and (end_s is None or time.monotonic() < end_s):
+            try:
+                message = incoming.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            typer.echo(_line(message, json=json, everything=everything))
+            sys.stdout.flush()
+            printed += 1
+    finally:
+        session.stop(1.0)
+    return ExitCode.OK if printed or count is None else ExitCode.FAILED
+
+
+def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[Mqtt, Topics]:
+    """The broker and the topics; the client id is a fresh one, or the daemon and we would throw each other out."""
+    import uuid  # noqa: PLC0415
+
+    from edge_classifierd.config.load import load  # noqa: PLC0415
+    from edge_classifierd.config.sections import Device, Mqtt  # noqa: PLC0415
+    from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
+
+    client_id = f"edge-classifierd-listen-{uuid.uuid4().hex[:8]}"
+    if host is not None:
+        section, own = Mqtt(host=host, port=port, client_id=client_id), Device().id
+    else:
+        configuration = load(config).configuration
+        section, own = configuration.mqtt.model_copy(update={"client_id": client_id}), configuration.device.id
+    chosen = own if device in {None, "+"} else str(device)
+    return section, Topics(section.base_topic, chosen)
+
+
+def _line(message: Incoming, *, json: bool, everything: bool) -> str:
+    from edge_classifierd.errors import PayloadError  # noqa: PLC0415
+    from edge_classifierd.events.schema import decode  # noqa: PLC0415
+
+    text = message.payload.decode("utf-8", "replace")
+    if everything:
+        import json as json_module  # noqa: PLC0415
+
+        shown = text if len(text) < 4096 and message.payload[:2] != b"\xff\xd8" else f"({len(message.payload)} bytes)"
+        if json:
+            return json_module.dumps({"topic": message.topic, "retained": message.retained, "payload": shown})
+        return f"{message.topic} {shown}"
+    if json:
+        return text
+    try:
+        event = decode(message.payload)
+    except PayloadError as error:
+        return f"{message.topic}: {error}"
+    lasted = "" if event.active_s is None else f" after {event.active_s:.1f} s"
+    when = event.time.astimezone().strftime("%H:%M:%S")
+    where = f"{event.device}/{event.pipeline}"
+    what = f"{event.watch} {event.type.value}{lasted}: {event.label} ({event.confidence:.0%})"
+    return f"{when}  #{event.seq}  {where}  {what}"

@@ -1,0 +1,47 @@
+"""The command line: registers the commands; each keeps its heavy imports inside its own function."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge_classifierd import __version__
+from edge_classifierd.cli import check, classify, demo, listen, run
+
+app = typer.Typer(
+    name="edge-classifierd",
+    help="Point a Raspberry Pi at something, name what matters, and get MQTT events.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        typer.echo(f"edge-classifierd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What holds for all commands; options follow the command."""
+
+
+app.command("run")(run.command)
+app.command("check")(check.command)
+app.command("classify")(classify.command)
+app.command("listen")(listen.command)
+app.command("demo")(demo.command)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    app()

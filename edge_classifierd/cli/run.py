@@ -1,0 +1,31 @@
+"""`run`: the daemon."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+
+@reporting
+def command(
+    config: Config = DEFAULT_CONFIG,
+    *,
+    forget_commands: Annotated[
+        bool, typer.Option("--forget-commands", help="Drop what was commanded over MQTT; back to the configuration.")
+    ] = False,
+    log_level: LogLevel = "info",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Run the daemon: capture, classify, decide and publish until stopped.
+
+    SIGTERM and Ctrl-C end it orderly (exit code 0). A configuration that is wrong ends it at once (exit code 2).
+    It ends by itself when every source has come to its end (a folder without `loop`).
+
+    Example: edge-classifierd run --config config.yaml
+    """
+    from edge_classifierd.daemon.service import Service  # noqa: PLC0415
+
+    return Service(config, forget_commands=forget_commands).run()

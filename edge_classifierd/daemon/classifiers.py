@@ -1,0 +1,59 @@
+"""The classifiers in use: one for each (model, device), shared behind a lock by the pipelines that name the same."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from edge_classifierd.inference.factory import make_classifier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_classifierd.daemon.preflight import Plan
+    from edge_classifierd.inference.base import Classifier, Inference
+    from edge_classifierd.preprocess import Tensor
+
+
+class SharedClassifier:
+    """A classifier that several threads may use, one at a time."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self._lock = threading.Lock()
+        self.runtime = classifier.runtime
+
+    @property
+    def accelerator(self) -> str:
+        """What computes now, such as `cpu` or `usb:0`."""
+        return self._classifier.accelerator
+
+    def classify(self, tensor: Tensor) -> Inference:
+        """Wait for the classifier to be free, then classify. Raises InferenceError."""
+        with self._lock:
+            return self._classifier.classify(tensor)
+
+    def close(self) -> None:
+        """Release the model and the device once nobody classifies."""
+        with self._lock:
+            self._classifier.close()
+
+
+class Classifiers:
+    """Loads classifiers when they are first asked for; used by the service's thread."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[Path, str, int], SharedClassifier] = {}
+
+    def get(self, plan: Plan) -> SharedClassifier:
+        """The classifier of a plan, loaded and warmed up. Raises ModelError, MissingError, InferenceError."""
+        model = plan.section.model
+        key = (plan.bundle.path, model.device, model.threads)
+        if key not in self._loaded:
+            self._loaded[key] = SharedClassifier(make_classifier(plan.bundle, model.device, model.threads))
+        return self._loaded[key]
+
+    def close(self) -> None:
+        """Release all of them."""
+        while self._loaded:
+            self._loaded.popitem()[1].close()

@@ -1,0 +1,83 @@
+"""The outlet: takes a pipeline's results to the outbox and to the retained states of the broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.events.state import SCHEMA_VERSION as STATE_SCHEMA
+from edge_classifierd.events.state import encode_state
+from edge_classifierd.frames.jpeg import encode_jpeg
+from edge_classifierd.mqtt.message import JPEG, JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_classifierd.daemon.preflight import Plan
+    from edge_classifierd.events.outbox import Outbox
+    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.events.state import PipelineState
+    from edge_classifierd.frames.base import Frame
+    from edge_classifierd.mqtt.states import RetainedStates
+    from edge_classifierd.mqtt.topics import Topics
+
+ON: Final = "ON"
+OFF: Final = "OFF"
+_EXPIRY_S: Final = 3600
+"""A device that vanished for good leaves no state for longer; a living one says it again well before (MQTT 5)."""
+
+
+class MqttOutlet:
+    """Implements the pipelines' Outlet; any thread."""
+
+    def __init__(self, topics: Topics, outbox: Outbox, states: RetainedStates) -> None:
+        self._topics = topics
+        self._outbox = outbox
+        self._states = states
+
+    def events(self, drafts: Sequence[EventDraft]) -> None:
+        """Number the events and keep them; durable when it returns."""
+        self._outbox.append(drafts)
+
+    def watches(self, plan: Plan, active: frozenset[str]) -> None:
+        """Which watches are on now. Every change is sent, however short a watch was on."""
+        for rule in plan.rules:
+            topic = self._topics.watch_state(plan.section.name, rule.name)
+            self._states.set(topic, ON if rule.name in active else OFF, expiry_s=_EXPIRY_S, min_interval_s=0.0)
+
+    def state(self, plan: Plan, state: PipelineState) -> None:
+        """The pipeline's state has changed."""
+        topic = self._topics.state(plan.section.name)
+        self._states.set(topic, encode_state(state), content_type=JSON, schema=STATE_SCHEMA, expiry_s=_EXPIRY_S)
+
+    def status(self, plan: Plan, *, online: bool) -> None:
+        """Whether the camera delivers frames."""
+        topic = self._topics.pipeline_status(plan.section.name)
+        self._states.set(topic, "online" if online else "offline", min_interval_s=0.0)
+
+    def picture(self, plan: Plan, frame: Frame) -> None:
+        """Publish the frame, upright, cut to the region and scaled."""
+        snapshot = plan.section.snapshot
+        jpeg = encode_jpeg(frame.picture, plan.view, max_width=snapshot.max_width, quality=snapshot.quality)
+        self._states.set(self._topics.image(plan.section.name), jpeg, content_type=JPEG, qos=0)
+
+    def settings(self, plan: Plan, *, enabled: bool, thresholds: dict[str, float]) -> None:
+        """The values that commands can change, as they are now."""
+        name = plan.section.name
+        self._states.set(self._topics.enabled(name), ON if enabled else OFF, min_interval_s=0.0)
+        for watch, threshold in thresholds.items():
+            self._states.set(self._topics.threshold(name, watch), f"{threshold:g}", min_interval_s=0.0)
+
+    def withdraw(self, plan: Plan, watches: Sequence[str] | None = None) -> None:
+        """Take the retained topics of watches, or of the whole pipeline, off the broker."""
+        name = plan.section.name
+        for watch in watches if watches is not None else [rule.name for rule in plan.rules]:
+            self._states.remove(self._topics.watch_state(name, watch))
+            self._states.remove(self._topics.threshold(name, watch))
+        if watches is None:
+            for topic in (
+                self._topics.pipeline_status(name),
+                self._topics.state(name),
+                self._topics.image(name),
+                self._topics.enabled(name),
+            ):
+                self._states.remove(topic)

@@ -1,0 +1,159 @@
+"""Preflight: everything about a configuration that can be known without hardware or network, every mistake at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_classifierd.config.sections import FolderSource
+from edge_classifierd.decision.types import WatchRule
+from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
+from edge_classifierd.frames.folder import images_in
+from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+from edge_classifierd.model.labels import match, nearest
+from edge_classifierd.preprocess import Region, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edge_classifierd.config.load import Document
+    from edge_classifierd.config.sections import Model, Pipeline, Watch
+    from edge_classifierd.decision.types import Combine
+    from edge_classifierd.errors import Problem
+    from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.model.labels import Labels
+
+ANY_WATCH = "any"
+"""The watch of a pipeline that names none: whatever is on top."""
+_ANY_THRESHOLD, _ANY_RELEASE = 0.6, 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One pipeline, checked and resolved: what to run and what to look for."""
+
+    section: Pipeline
+    bundle: ModelBundle
+    rules: tuple[WatchRule, ...]
+    allowed: NDArray[np.bool_] | None
+    """Shape (classes,): which may be reported; None when all may."""
+
+    @property
+    def view(self) -> View:
+        """How the source's frames are seen."""
+        source, region = self.section.source, self.section.region
+        return View(source.rotation, source.mirror, Region(region.x, region.y, region.width, region.height))
+
+
+def preflight(document: Document) -> tuple[Plan, ...]:
+    """The plans of all pipelines. Raises ConfigurationError with every problem of models, labels, globs and folders."""
+    problems: list[Problem] = []
+    bundles: dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError] = {}
+    plans = []
+    for position, section in enumerate(document.configuration.pipelines):
+        key = f"pipelines[{position}]"
+        problems += _source_problems(document, section, f"{key}.source")
+        bundle = _bundle(section.model, bundles)
+        if isinstance(bundle, ModelError):
+            at = "labels" if section.model.labels and str(section.model.labels) in str(bundle) else "path"
+            problems.append(document.problem(f"{key}.model.{at}", str(bundle)))
+            continue
+        selection = _Selection(document, section, bundle, key)
+        plans.append(selection.plan())
+        problems += selection.problems
+    if problems:
+        raise ConfigurationError(tuple(sorted(problems, key=lambda problem: (problem.line, problem.column))))
+    return tuple(plan for plan in plans if plan is not None)
+
+
+def _source_problems(document: Document, section: Pipeline, key: str) -> Iterator[Problem]:
+    if isinstance(section.source, FolderSource):
+        try:
+            images_in(section.source.path, recursive=section.source.recursive)
+        except SourceError as error:
+            yield document.problem(f"{key}.path", str(error))
+
+
+def _bundle(
+    model: Model, loaded: dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError]
+) -> ModelBundle | ModelError:
+    """Each file is read once, however many pipelines share it, and complained of wherever it is named."""
+    wanted = (model.path or bundled_model_path(), model.labels, model.locale)
+    if wanted not in loaded:
+        try:
+            loaded[wanted] = load_bundle(*wanted)
+        except ModelError as error:
+            loaded[wanted] = error
+    return loaded[wanted]
+
+
+class _Selection:
+    """Turns one pipeline's label patterns into class indices and gathers what is wrong with them."""
+
+    def __init__(self, document: Document, section: Pipeline, bundle: ModelBundle, key: str) -> None:
+        self.problems: list[Problem] = []
+        self._document = document
+        self._section = section
+        self._bundle = bundle
+        self._key = key
+        self._allowed = self._allow_and_deny()
+
+    def plan(self) -> Plan | None:
+        """The plan, None when there are problems."""
+        rules = [self._rule(number, watch) for number, watch in enumerate(self._section.watches)]
+        if self.problems:
+            return None
+        found = tuple(rule for rule in rules if rule is not None)
+        any_watch = (WatchRule(ANY_WATCH, None, _ANY_THRESHOLD, _ANY_RELEASE),)
+        # Background is not a thing to report, but a watch that names it may have it ("the door stands open").
+        mask = _mask(self._allowed - {self._bundle.labels.background}, len(self._bundle.labels))
+        return Plan(self._section, self._bundle, found or any_watch, mask)
+
+    def _allow_and_deny(self) -> set[int]:
+        allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))
+        allowed = allow - self._matching(self._section.deny, "deny")
+        if not allowed and not self.problems:
+            self._complain("deny", "leaves no label to report; deny fewer")
+        return allowed
+
+    def _rule(self, number: int, watch: Watch) -> WatchRule | None:
+        place = f"watches[{number}].labels"
+        matched = self._matching(watch.labels, place)
+        indices = tuple(sorted(matched & self._allowed))
+        if not indices:
+            if matched:
+                self._complain(place, "`allow` and `deny` leave none of these labels")
+            return None
+        combine: Combine = "max" if self._bundle.output_kind == "multi_label" else "sum"
+        return WatchRule(watch.name, indices, watch.threshold, watch.release, watch.confirm, watch.cooldown, combine)
+
+    def _matching(self, patterns: Iterable[str | int], place: str) -> set[int]:
+        indices: set[int] = set()
+        for number, pattern in enumerate(patterns):
+            matched = match(self._bundle.labels, pattern)
+            indices.update(matched)
+            if not matched:
+                self._complain(f"{place}[{number}]", _no_match(self._bundle.labels, pattern))
+        return indices
+
+    def _complain(self, place: str, message: str) -> None:
+        self.problems.append(self._document.problem(f"{self._key}.{place}", message))
+
+
+def _mask(reportable: set[int], classes: int) -> NDArray[np.bool_] | None:
+    if len(reportable) == classes:
+        return None
+    mask = np.zeros(classes, np.bool_)
+    mask[list(reportable)] = True
+    return mask
+
+
+def _no_match(labels: Labels, pattern: str | int) -> str:
+    near = nearest(labels, pattern)
+    hint = f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
+    return f"{pattern!r} matches none of the model's {len(labels):,} labels (indices 0 to {len(labels) - 1}){hint}"

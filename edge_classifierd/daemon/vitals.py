@@ -1,0 +1,116 @@
+"""The vitals: gathers the health of all parts into one document, and publishes it when it is due."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_classifierd import __version__
+from edge_classifierd.health.report import (
+    PERIOD_S,
+    SCHEMA_VERSION,
+    Health,
+    MqttHealth,
+    OutboxHealth,
+    PipelineHealth,
+    degradation_changed,
+    encode,
+)
+from edge_classifierd.mqtt.message import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.daemon.pipeline import Pipeline
+    from edge_classifierd.events.outbox import Outbox
+    from edge_classifierd.health.board import Board
+    from edge_classifierd.mqtt.client import Session
+    from edge_classifierd.mqtt.publisher import Publisher
+    from edge_classifierd.mqtt.states import RetainedStates
+
+_LOOK_EVERY_S = 1.0
+
+
+class Vitals:
+    """Used by the service's thread."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        session: Session,
+        publisher: Publisher,
+        states: RetainedStates,
+        board: Board,
+        clock: Clock,
+    ) -> None:
+        self._outbox = outbox
+        self._session = session
+        self._publisher = publisher
+        self._states = states
+        self._board = board
+        self._clock = clock
+        self._started_s = clock.monotonic()
+        self._connection: int | None = None
+        self._connected_s = 0.0
+        self._lost_at_start = sum(outbox.lost.values())
+        self._published: Health | None = None
+        self._published_s = float("-inf")
+        self._looked_s = float("-inf")
+
+    def tick(self, topic: str, pipelines: Iterable[Pipeline]) -> None:
+        """Publish health every 30 s, and within a second when a degraded flag came or went."""
+        now_s = self._clock.monotonic()
+        if now_s - self._looked_s < _LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        health = self.health(pipelines)
+        if now_s - self._published_s >= PERIOD_S or degradation_changed(self._published, health):
+            self._published, self._published_s = health, now_s
+            self._states.set(topic, encode(health), content_type=JSON, schema=SCHEMA_VERSION, qos=0)
+
+    def health(self, pipelines: Iterable[Pipeline]) -> Health:
+        """Everything at this moment."""
+        now_s = self._clock.monotonic()
+        return Health(
+            version=__version__,
+            time=self._clock.utc(),
+            uptime_s=now_s - self._started_s,
+            clock_synchronised=self._clock.synchronised(),
+            pipelines=tuple(_pipeline(pipeline) for pipeline in pipelines),
+            outbox=OutboxHealth(
+                depth=self._outbox.depth,
+                lost=sum(self._outbox.lost.values()) - self._lost_at_start,
+                sent=self._publisher.delivered,
+                durable=self._outbox.durable,
+                durable_reason=self._outbox.trouble,
+                oldest_age_s=self._outbox.oldest_age_s,
+            ),
+            board=self._board.read(),
+            mqtt=MqttHealth(self._connected_for(now_s), max(0, self._session.connections - 1)),
+        )
+
+    def status_line(self, pipelines: Iterable[Pipeline]) -> str:
+        """What `systemctl status` shows: `3 pipelines, 9.8 fps, connected to …`."""
+        all_pipelines = list(pipelines)
+        fps = sum(pipeline.metrics.snapshot().fps or 0.0 for pipeline in all_pipelines)
+        count = len(all_pipelines)
+        offline = [pipeline.name for pipeline in all_pipelines if pipeline.offline_reason]
+        trouble = f", no frames from {', '.join(offline)}" if offline else ""
+        return f"{count} pipeline{'s' if count > 1 else ''}, {fps:.1f} fps{trouble}, {self._session.status_sentence}"
+
+    def _connected_for(self, now_s: float) -> float | None:
+        connection = self._session.connection
+        if connection != self._connection:
+            self._connection, self._connected_s = connection, now_s
+        return None if connection is None else now_s - self._connected_s
+
+
+def _pipeline(pipeline: Pipeline) -> PipelineHealth:
+    pipeline.refresh_metrics()
+    return PipelineHealth(
+        name=pipeline.name,
+        status="online" if pipeline.online else "offline",
+        status_reason=pipeline.offline_reason,
+        figures=pipeline.metrics.snapshot(),
+    )
