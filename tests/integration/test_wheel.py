@@ -62,7 +62,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", environment, cwd=environment)
     pip = (environment / "bin/python", "-m", "pip", "--disable-pip-version-check", "--no-input")
-    run(*pip, "install", "--quiet", "--prefer-binary", f"{wheel}[demo]", cwd=environment)
+    run(*pip, "install", "--quiet", "--no-compile", "--prefer-binary", f"{wheel}[demo]", cwd=environment)
     run(*pip, "check", cwd=environment)
     return environment / "bin"
 
@@ -95,6 +95,6 @@ def test_installed_command_line_classifies_a_photograph(installed: Path, reposit
 
 
 def test_demo_runs_from_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
-    lines = run(installed / "edge-classifierd", "demo", "--json", cwd=tmp_path, timeout=90).stdout.splitlines()
+    lines = run(installed / "edge-classifierd", "demo", "--json", "--for", "6", cwd=tmp_path, timeout=90).stdout.splitlines()
     types = {json.loads(line).get("type") for line in lines}
     assert {"detected", "cleared"} <= types
