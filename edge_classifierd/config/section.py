@@ -21,6 +21,7 @@ class Section(BaseModel):
         extra="forbid",
         frozen=True,
         strict=True,
+        defer_build=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,
         protected_namespaces=(),

@@ -71,7 +71,9 @@ class Mqtt(Section):
         max_length=65535,
         description="Its password: `!credential NAME`, `!env NAME` or `!file PATH` keep it out of the file.",
     )
-    tls: Tls | None = Field(None, description="Encrypt the connection; null: plain. See the section below.")
+    tls: Tls | None = Field(
+        None, description="Encrypt the connection; null: plain. `{}` trusts the system's authorities."
+    )
     base_topic: str = Field(
         "edge-classifierd",
         min_length=1,
@@ -121,8 +123,12 @@ class Region(Section):
 
     x: float = Field(0.0, ge=0, lt=1, description="Left edge.")
     y: float = Field(0.0, ge=0, lt=1, description="Upper edge.")
-    width: Fraction = Field(default=FROM_OTHERS, validate_default=True, description="Default: up to the right edge.")
-    height: Fraction = Field(default=FROM_OTHERS, validate_default=True, description="Default: down to the lower edge.")
+    width: Fraction = Field(
+        default=FROM_OTHERS, validate_default=True, description="Width. Default: up to the right edge."
+    )
+    height: Fraction = Field(
+        default=FROM_OTHERS, validate_default=True, description="Height. Default: down to the lower edge."
+    )
 
     @field_validator("width", "height", mode="before")
     @classmethod
@@ -217,14 +223,16 @@ class Pipeline(Section):
 
     name: Name = Field(description="Part of the pipeline's topics; unique.")
     source: Source = Field(description="Where frames come from; `type` decides which keys it has.")
-    region: Region = Field(default=Region(), description="The part of the picture to look at; default: all of it.")
+    region: Region = Field(
+        default_factory=Region, description="The part of the picture to look at. Default: all of it."
+    )
     fit: Literal["crop", "letterbox", "stretch"] = Field(
         "crop",
         description="How the region meets the model's input: `crop` its centre, `letterbox` with bars, or `stretch` it "
         "(costs accuracy).",
     )
     crop_fraction: Fraction = Field(1.0, description="Side of the centre crop, as a fraction of the shorter side.")
-    model: Model = Field(default_factory=Model, description="The classifier; default: the bundled one.")
+    model: Model = Field(default_factory=Model, description="The classifier. Default: the bundled one.")
     top_k: int = Field(5, ge=1, le=100, description="How many of the best labels events and states carry.")
     allow: tuple[LabelSelector, ...] = Field(
         (), strict=False, max_length=10_000, description="Only these labels may be reported; empty: all."
@@ -238,7 +246,7 @@ class Pipeline(Section):
     watches: tuple[Watch, ...] = Field(
         (), strict=False, max_length=256, description="What to report; empty: one watch, `any`, over the best label."
     )
-    snapshot: Snapshot = Field(default=Snapshot(), description="The picture that goes with a detection.")
+    snapshot: Snapshot = Field(default_factory=Snapshot, description="The picture that goes with a detection.")
 
     @field_validator("allow", "deny", "watches", mode="before")
     @classmethod
@@ -250,8 +258,10 @@ class Configuration(Section):
     """The whole file."""
 
     device: Device = Field(default_factory=Device, description="Who this machine is.")
-    mqtt: Mqtt = Field(default=Mqtt(), description="The broker.")
-    outbox: Outbox = Field(default={}, validate_default=True, description="Where events wait for the broker.")
+    mqtt: Mqtt = Field(default_factory=Mqtt, description="The broker.")
+    outbox: Outbox = Field(
+        default={}, validate_default=True, description="Where events wait for the broker."
+    )
     pipelines: tuple[Pipeline, ...] = Field(
         strict=False, min_length=1, max_length=64, description="At least one: what is captured, classified and watched."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge_classifierd.config.sources import mask_userinfo
-from edge_classifierd.config.structure import Location, locate, sections_of, types_of
+from edge_classifierd.config.structure import Location, keys_of, locate, sections_of, types_of
 from edge_classifierd.config.values import plain_value
 from edge_classifierd.config.wording import close_match, expected_item_of, expected_of, shortened
 
@@ -51,7 +51,8 @@ def sentence(  # noqa: PLR0911 - one return a kind of error
             words = "one of " + ", ".join(str(name) for name in allowed)
             if kind == "union_tag_not_found":
                 return f"is missing; it must be {words}"
-            return f"must be {words}, not {shown(location, values)}{_meant(location.value, allowed)}"
+            remedy = _meant(location.value, allowed) if location.path not in values.sources else ""
+            return f"must be {words}, not {shown(location, values)}{remedy}"
         case "rule":
             return error["msg"]
         case "too_short" | "string_too_short":
@@ -61,7 +62,8 @@ def sentence(  # noqa: PLR0911 - one return a kind of error
         case "too_long" | "string_too_long":
             return f"is too long; at most {context['max_length']:,} characters are allowed"
         case _:
-            return f"must be {_expectation(location)}, not {shown(location, values)}{_remedy(kind, context, location)}"
+            remedy = _remedy(kind, context, location) if location.path not in values.sources else ""
+            return f"must be {_expectation(location)}, not {shown(location, values)}{remedy}"
 
 
 def shown(location: Location, values: Values) -> str:  # noqa: PLR0911 - one return a kind of value
@@ -94,7 +96,7 @@ def _expectation(location: Location) -> str:
 
 def _unknown_key(location: Location) -> str:
     key = str(location.path[-1])
-    known = list(location.section.model_fields) if location.section else []
+    known = keys_of(location.section) if location.section else []
     if close := close_match(key, known):
         return f"unknown key `{shortened(key)}`; did you mean `{close}`?"
     return f"unknown key `{shortened(key)}`; allowed here are {', '.join(known)}"

@@ -65,6 +65,11 @@ def sections_of(annotation: object) -> list[type[Section]]:
     return []
 
 
+def keys_of(section: type[Section]) -> list[str]:
+    """The section's keys as people should read them: `type` first, what it shares with others last."""
+    return sorted(section.model_fields, key=lambda name: (name != "type", name not in section.__annotations__))
+
+
 def section_for(annotation: object, value: object) -> type[Section] | None:
     """The section that `value` was meant to be: by its `type` where there is a choice."""
     sections = sections_of(annotation)

@@ -148,7 +148,7 @@ class _Builder:
 
     def _aliased(self, event: yaml.AliasEvent) -> Node:
         # The name is not shown: a password that begins with * and lacks its quotes looks like an alias.
-        node = self._anchors.get(event.anchor)
+        node = self._anchors.get(str(event.anchor))
         if node is None:
             raise self._fault(_place(event), "no anchor (&) above has this name; text that begins with * needs quotes")
         if any(node is opened for opened in self._open):

@@ -34,6 +34,11 @@ def expected_of(field: FieldInfo) -> str:
     return _expected(field.annotation, field.metadata)
 
 
+def is_list(field: FieldInfo) -> bool:
+    """Whether the field holds a list."""
+    return get_origin(field.annotation) is tuple
+
+
 def expected_item_of(field: FieldInfo) -> str:
     """What one item of a list field accepts."""
     return _expected(get_args(field.annotation)[0], ())
@@ -65,6 +70,8 @@ def _expected(annotation: object, metadata: Iterable[object]) -> str:  # noqa: P
         others = [a for a in arguments if a is not NoneType]
         words = " or ".join(_expected(a, metadata) for a in others) if len(others) == 1 else "a mapping of keys"
         return f"{words}, or null" if NoneType in arguments else words
+    if get_origin(annotation) is Literal and len(arguments) == 1:
+        return str(arguments[0])
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(str(a) for a in arguments)
     if get_origin(annotation) is tuple:
