@@ -134,7 +134,7 @@ def decode(payload: bytes | str) -> Event:
             confidence=float(document["confidence"]),
             top=tuple(
                 RankedLabel(_integer(one["index"]), _text(one["label"]), float(one["confidence"]))
-                for one in document["top"]
+                for one in _list(document["top"])
             ),
             time=datetime.fromisoformat(document["time"]),
             clock_synchronised=bool(document["clock_synchronised"]),
@@ -168,4 +168,10 @@ def _integer(value: object) -> int:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.60} where a text belongs")
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.60} where a list belongs")
     return value

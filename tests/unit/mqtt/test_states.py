@@ -1,0 +1,125 @@
+"""Retained states: published when their meaning changes, at most so often, and all again with a new connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from edge_classifierd.mqtt.states import RetainedStates
+
+if TYPE_CHECKING:
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.mqtt.client import Listener, Session
+    from edge_classifierd.mqtt.message import Message
+
+
+class FakeNetwork:
+    """Stands for the session and the clock."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.sent: list[Message] = []
+        self.now_s = 100.0
+
+    def publish(self, message: Message) -> bool:
+        if self.connected:
+            self.sent.append(message)
+        return self.connected
+
+    def add_listener(self, listener: Listener) -> None:
+        pass
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def take(self) -> list[tuple[str, bytes]]:
+        taken = [(one.topic, one.payload) for one in self.sent]
+        self.sent.clear()
+        return taken
+
+
+@pytest.fixture
+def network() -> FakeNetwork:
+    return FakeNetwork()
+
+
+@pytest.fixture
+def states(network: FakeNetwork) -> RetainedStates:
+    return RetainedStates(cast("Session", network), cast("Clock", network))
+
+
+def test_a_state_is_published_retained_at_once_and_only_when_it_changes(
+    states: RetainedStates, network: FakeNetwork
+) -> None:
+    states.set("a", "ON")
+    assert network.sent[0].retain
+    assert network.sent[0].qos == 1
+    assert network.take() == [("a", b"ON")]
+    network.now_s += 10
+    states.set("a", "ON")
+    states.tick()
+    assert network.take() == []
+    states.set("a", "OFF")
+    assert network.take() == [("a", b"OFF")]
+
+
+def test_changes_in_quick_succession_become_one_message_with_the_latest(
+    states: RetainedStates, network: FakeNetwork
+) -> None:
+    for count in range(10):
+        states.set("a", str(count))
+        network.now_s += 0.01
+    assert network.take() == [("a", b"0")]
+    states.tick()
+    assert network.take() == []
+    network.now_s += 0.3
+    states.tick()
+    assert network.take() == [("a", b"9")]
+    states.tick()
+    assert network.take() == []
+
+
+def test_a_payload_with_the_same_meaning_is_kept_for_the_next_connection_only(
+    states: RetainedStates, network: FakeNetwork
+) -> None:
+    states.set("a", "0.81", meaning=("cat", 0.8))
+    network.now_s += 1
+    states.set("a", "0.82", meaning=("cat", 0.8))
+    states.tick()
+    assert network.take() == [("a", b"0.81")]
+    states.connected()
+    assert network.take() == [("a", b"0.82")]
+
+
+def test_what_was_set_without_a_connection_is_said_with_the_next(states: RetainedStates, network: FakeNetwork) -> None:
+    network.connected = False
+    states.set("a", "1")
+    states.set("b", "2")
+    states.set("a", "3")
+    network.connected = True
+    states.connected()
+    assert network.take() == [("a", b"3"), ("b", b"2")]
+
+
+def test_a_state_that_expires_on_the_broker_is_said_again_in_time(states: RetainedStates, network: FakeNetwork) -> None:
+    states.set("a", "1", expiry_s=60)
+    assert network.sent[0].expiry_s == 60
+    network.take()
+    network.now_s += 29
+    states.tick()
+    assert network.take() == []
+    network.now_s += 2
+    states.tick()
+    assert network.take() == [("a", b"1")]
+
+
+def test_a_removed_state_is_cleared_on_the_broker_and_not_said_again(
+    states: RetainedStates, network: FakeNetwork
+) -> None:
+    states.set("a", "1")
+    states.remove("a")
+    states.remove("never there")
+    states.connected()
+    assert network.take() == [("a", b"1"), ("a", b"")]
+    assert states.get("a") is None
