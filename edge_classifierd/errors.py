@@ -27,7 +27,10 @@ class EdgeClassifierError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a configuration file; `line` and `column` count from 1, 0 when the whole file is meant."""
+    """One mistake in a configuration file; `line` and `column` count from 1, 0 when the whole file is meant.
+
+    As text the whole file's place is its beginning, so that every editor can jump to it.
+    """
 
     file: str
     line: int
@@ -37,7 +40,7 @@ class Problem:
 
     def __str__(self) -> str:
         key = f"{self.key}: " if self.key else ""
-        return f"{self.file}:{self.line}:{self.column}: {key}{self.message}"
+        return f"{self.file}:{max(1, self.line)}:{max(1, self.column)}: {key}{self.message}"
 
 
 class ConfigurationError(EdgeClassifierError):

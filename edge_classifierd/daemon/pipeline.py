@@ -199,6 +199,8 @@ class Pipeline:
             self._beat.enter("classify")
             self._classify(captured)
             self._beat.progress()
+        elif self._stopping.is_set():
+            return
         elif capture.finished:
             self._finish()
         else:

@@ -129,7 +129,7 @@ class Service:
         for pipeline in self._pipelines.values():
             pipeline.start()
             self._publish_settings(pipeline)
-        _log.info("%s: %d pipelines started", self._document.file, len(self._pipelines))
+        _log.info("%s: running %s", self._document.file, ", ".join(self._pipelines))
         self._announce_ready()
 
     def _announce_ready(self) -> None:
