@@ -26,6 +26,9 @@ def command(
 
     Example: edge-classifierd run --config config.yaml
     """
+    from edge_classifierd.daemon.allocator import tune  # noqa: PLC0415
+
+    tune()
     from edge_classifierd.daemon.service import Service  # noqa: PLC0415
 
     return Service(config, forget_commands=forget_commands).run()
