@@ -28,7 +28,7 @@ _HEAD = """\
 # YAML as it is to stand in the file.
 _VALUES: dict[str, object] = {
     "device": {"id": "porch", "name": "Porch"},
-    "mqtt": {"host": "localhost"},
+    "mqtt": {"host": "localhost", "tls": {}},
     "outbox": {},
     "pipelines": {
         "name": "driveway",
@@ -51,7 +51,9 @@ _VALUES: dict[str, object] = {
 _SAMPLES = {
     "username": "edge",
     "password": "!credential mqtt_password",
-    "tls": "{ca_file: /etc/ssl/certs/ca-certificates.crt}",
+    "ca_file": "ca.pem",
+    "cert_file": "device.pem",
+    "key_file": "device.key",
     "client_id": "edge-classifierd-porch",
     "allow": '["*cat*", 281]',
     "deny": "[web site]",

@@ -61,7 +61,7 @@ keys, wrong types and combinations that cannot work are errors; nothing is guess
   Elsewhere these words are text, as are `1:30`, `0755` and `2026-11-21`: unquoted values follow YAML 1.2, which
   has none of YAML 1.1's surprises. Text that consists of digits, such as a user name, needs quotes.
 - An **empty section** (`outbox:` with nothing after it) means all of its defaults.
-- Anchors, aliases and `<<` work. The file may hold 1 MB, 32 levels and 100,000 values.
+- Anchors, aliases and `<<` work. The file may hold 1 MB, 32 levels and 20,000 values.
 """
 
 

@@ -1,4 +1,4 @@
-"""The rules between pipelines and between watches: what pydantic, which looks at each alone, cannot see."""
+"""The rules that pydantic cannot see: between pipelines, between watches, and between absent and empty."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ def broken_rules(data: object) -> Iterator[tuple[KeyPath, str]]:
     for index, pipeline in enumerate(_mappings(pipelines)):
         yield from _repeated_names(("pipelines", index, "watches"), pipeline.get("watches"), "watch")
     yield from _shared_cameras(pipelines)
+    mqtt = data.get("mqtt") if isinstance(data, dict) else None
+    if isinstance(mqtt, dict) and mqtt.get("tls", ...) is None:
+        yield ("mqtt", "tls"), "is empty: write `{}` to trust the system's authorities, or remove the key for no TLS"
 
 
 def _mappings(items: object) -> list[dict[object, object]]:

@@ -72,7 +72,7 @@ class Mqtt(Section):
         description="Its password: `!credential NAME`, `!env NAME` or `!file PATH` keep it out of the file.",
     )
     tls: Tls | None = Field(
-        None, description="Encrypt the connection; null: plain. `{}` trusts the system's authorities."
+        None, description="Encrypt the connection; `{}` trusts the system's authorities. Default: plain."
     )
     base_topic: str = Field(
         "edge-classifierd",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_DEPTH = 32
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 """After expansion of aliases."""
 
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times faster, if it is there
@@ -69,7 +69,7 @@ def compose(text: str, file: str, loader: type[Any] = _LOADER) -> Node | None:
         for event in _events(text, loader):
             builder.take(event)
     except yaml.YAMLError as error:
-        raise ConfigurationError((_syntax_problem(error, file),)) from error
+        raise ConfigurationError((_syntax_problem(error, text, file),)) from error
     except (ValueError, OverflowError) as error:  # PyYAML's own scanner, on escapes beyond Unicode ("\UFFFFFFFF")
         problem = Problem(file, 0, 0, "", "is not YAML: it has an impossible escape sequence")
         raise ConfigurationError((problem,)) from error
@@ -172,13 +172,15 @@ def _explicit(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> str | None
     return None if event.tag in {None, "", "!"} else str(event.tag)
 
 
-def _syntax_problem(error: yaml.YAMLError, file: str) -> Problem:
+def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     what = str(getattr(error, "problem", None) or "it cannot be read")
     if "tag handle" in what:  # names the text, which may be a password that begins with ! and lacks its quotes
         what = "unknown tag; text that begins with ! needs quotes"
+    if mark and text[mark.index : mark.index + 1] == "\t":
+        what = "a tab cannot stand here"
     remedies = {
-        "\\t": "indent with spaces, not with tabs",
+        "a tab": "indent with spaces",
         "mapping values are not allowed": "text with a colon needs quotes, and keys of a mapping one indentation",
         "cannot start any token": "text that begins with this character needs quotes",
     }
