@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -59,7 +59,7 @@ class Daemon:
             env={**os.environ, "EDGE_CLASSIFIERD_STATE": str(self.state), **environment},
         )
 
-    def __enter__(self) -> Daemon:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

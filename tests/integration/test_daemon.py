@@ -177,7 +177,8 @@ def test_garbage_on_the_command_topics_changes_nothing(broker: Broker, subscribe
     say(broker, "driveway/enabled/set", "OFF", retain=True)
     with Daemon(config) as daemon:
         wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/status")[-1:] == [b"online"])
-        for topic in ("driveway/enabled/set", "driveway/cat/threshold/set", "driveway/dog/threshold/set", "x/enabled/set"):
+        topics = ("driveway/enabled/set", "driveway/cat/threshold/set", "driveway/dog/threshold/set", "x/enabled/set")
+        for topic in topics:
             for payload in (b"", b"maybe", b"\xff\xfe", b"nan", b"-1", b"2", b"0", b"{}", b"x" * 100_000):
                 if topic != "driveway/enabled/set" or payload != b"0":
                     say(broker, topic, payload)
@@ -249,9 +250,9 @@ def test_health_tells_the_truth(broker: Broker, subscriber: Subscriber, tmp_path
     [
         ("pipelines: [{name: a, source: {type: foldr, path: .}}]", "foldr"),
         ("pipelines: [{name: a, source: {type: folder, path: ./nothing}}]", "nothing"),
-        ("pipelines: [{name: a, source: {type: folder, path: PHOTOS}, watches: [{name: x, labels: [zebrra]}]}]", "zebra"),
-        ("pipelines: [{name: a, source: {type: folder, path: PHOTOS}, model: {path: missing.tflite}}]", "missing.tflite"),
-        ("pipelines: [{name: a, source: {type: folder, path: PHOTOS}, model: {path: c.yaml}}]", "c.yaml"),
+        ("pipelines: [{name: a, source: PHOTOS, watches: [{name: x, labels: [zebrra]}]}]", "zebra"),
+        ("pipelines: [{name: a, source: PHOTOS, model: {path: missing.tflite}}]", "missing.tflite"),
+        ("pipelines: [{name: a, source: PHOTOS, model: {path: c.yaml}}]", "c.yaml"),
         ("", "pipelines"),
     ],
 )
@@ -261,7 +262,7 @@ def test_a_wrong_configuration_ends_with_code_2_and_its_place(
 ) -> None:
     photographs(tmp_path / "p", "cat")
     file = tmp_path / "c.yaml"
-    file.write_text(text.replace("PHOTOS", str(tmp_path / "p")))
+    file.write_text(text.replace("PHOTOS", "{type: folder, path: p}"))
     done = subprocess.run(
         [sys.executable, "-m", "edge_classifierd", command, "--config", str(file)],
         capture_output=True,

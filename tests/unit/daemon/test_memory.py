@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edge_classifierd.daemon.memory import ActiveWatch, Memory, Remembered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SINCE = datetime(2026, 11, 21, 22, 26, 11, 123000, tzinfo=UTC)
+
+
+def test_everything_survives_a_restart(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state.json")
+    memory.set_enabled("a", False)
+    memory.set_threshold("a", "dog", 0.7)
+    memory.set_threshold("a", "cat", 0.8)
+    memory.set_active("b", {"any": ActiveWatch("tench, Tinca tinca", SINCE)})
+    again = Memory(tmp_path / "state.json")
+    assert again.pipeline("a") == Remembered(enabled=False, thresholds=(("dog", 0.7), ("cat", 0.8)))
+    assert again.pipeline("b") == Remembered(active=(("any", ActiveWatch("tench, Tinca tinca", SINCE)),))
+    assert again.pipeline("c") == Remembered()
+
+
+def test_commands_can_be_forgotten_and_watches_stay(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state.json")
+    memory.set_enabled("a", False)
+    memory.set_active("a", {"any": ActiveWatch("tench", SINCE)})
+    memory.forget_commands()
+    assert Memory(tmp_path / "state.json").pipeline("a") == Remembered(active=(("any", ActiveWatch("tench", SINCE)),))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"pipelines, version 1": {"a": 1}}', '{"version 9": {}}', "\x00" * 9]
+)
+def test_a_damaged_file_is_set_aside_and_said(content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "state.json"
+    file.write_text(content)
+    memory = Memory(file)
+    assert memory.pipeline("a") == Remembered()
+    assert "set aside" in caplog.text
+    assert (tmp_path / "state.json.unreadable").read_text() == content
+    memory.set_enabled("a", True)
+    assert Memory(file).pipeline("a").enabled is True
+
+
+def test_a_file_that_cannot_be_written_is_said_once_and_costs_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = Memory(tmp_path / "missing" / "state.json")
+    memory.set_enabled("a", False)
+    memory.set_enabled("b", False)
+    assert memory.pipeline("a").enabled is False
+    assert len(caplog.records) == 1
+    (tmp_path / "missing").mkdir()
+    memory.set_enabled("c", False)
+    assert Memory(tmp_path / "missing" / "state.json").pipeline("a").enabled is False
+
+
+def test_nothing_is_written_when_nothing_changes(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state.json")
+    memory.set_threshold("a", "dog", 0.7)
+    before = (tmp_path / "state.json").stat().st_ino
+    memory.set_threshold("a", "dog", 0.7)
+    assert (tmp_path / "state.json").stat().st_ino == before
