@@ -100,6 +100,7 @@ class Session:
         self._stopping = threading.Event()
         self._stop_at_s = self._next_tick_s = 0.0
         self._status = "not started"
+        self._careful = False  # one message at a time, because connections end soon
         self._told: set[str] = set()  # the sentences of this cycle that were said aloud
         self._thread: threading.Thread | None = None
 
@@ -109,14 +110,17 @@ class Session:
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> bool:
-        """Send what was taken, publish `offline`, disconnect; False when that was not done in time."""
-        if self._thread is None:
-            return True
+        """Send what was taken, publish `offline`, disconnect; False when that was not done in time. For good."""
         self._stop_at_s = self._clock.monotonic() + timeout_s
         self._stopping.set()
         self._wake()
-        self._thread.join(timeout_s + 0.1)
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(timeout_s + 0.1)
+            if self._thread.is_alive():
+                return False
+        self._wake_read.close()
+        self._wake_write.close()
+        return True
 
     def publish(self, message: Message, *, connection: int | None = None) -> bool:
         """Take a message for sending, in order; False when there is no connection (or not that one), or no room."""
@@ -191,7 +195,8 @@ class Session:
                 if lasted_s >= _SOON_S:
                     self._told.clear()
                 dropped = dropped + 1 if lasted_s < _SOON_S else 0
-            if dropped >= _DROPS and self.endpoint.protocol != "5":
+                self._careful = dropped >= _DROPS - 1
+            if dropped >= _DROPS and failure.wordless:
                 failure = failures.of_repeated_drops(self.endpoint)
             self._tell(failure)
             wait_s = self._backoff.delay_s(max(failed, min(dropped - 1, 5)))
@@ -226,6 +231,8 @@ class Session:
                     if since_s is None:
                         since_s = self._clock.monotonic()
                         self._announce(connection)
+                    elif self._careful and self._clock.monotonic() - since_s > _SOON_S:
+                        self._careful = False
                     self._attend(connection)
                 connection.report()
             if connection.failure is None and since_s is not None:
@@ -268,9 +275,11 @@ class Session:
         self._send(connection)
 
     def _send(self, connection: Connection) -> None:
+        # A broker that hangs up over a message says so just before; sending more at once would lose its word.
+        quota = 1 if self._careful else connection.quota
         while connection.writable:
             with self._lock:
-                if not self._outgoing or (self._outgoing[0].qos and connection.in_flight >= connection.quota):
+                if not self._outgoing or (self._outgoing[0].qos and connection.in_flight >= quota):
                     return
                 message = self._outgoing.popleft()
                 self._queued_bytes -= len(message.payload)

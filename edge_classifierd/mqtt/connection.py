@@ -67,6 +67,7 @@ class Connection:
         self._client = self._build()
         self._poll = select.poll()
         self._last_error: str | None = None
+        self._refused_topic: str | None = None
         self._flying: dict[int, Message] = {}
         self._written: list[Message] = []
         self._outcomes: deque[tuple[Message, Outcome, str]] = deque()
@@ -142,7 +143,7 @@ class Connection:
         """Wait for the network, a byte on `wake` or the timeout; read, write and keep alive once. May set `failure`."""
         sock = self._client.socket()
         if sock is None or self.failure is not None:
-            self._fail(failures.of_loss(self._options.endpoint, self._last_error, before_answer=not self.established))
+            self._fail_lost()
             return
         descriptor, waker = sock.fileno(), wake.fileno()
         self._poll.register(descriptor, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
@@ -222,7 +223,7 @@ class Connection:
         if result == MQTTErrorCode.MQTT_ERR_SUCCESS:
             result = self._client.loop_misc()
         if result != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._fail(failures.of_loss(self._options.endpoint, self._last_error, before_answer=not self.established))
+            self._fail_lost()
 
     def _watch_silence(self) -> None:
         silent_s = self._clock.monotonic() - max(self._heard_s, self._due_s)
@@ -230,6 +231,10 @@ class Connection:
         if (self._flying or not self.established) and silent_s > limit_s:
             before = not self.established
             self._fail(failures.of_silence(self._options.endpoint, limit_s, before_answer=before))
+
+    def _fail_lost(self) -> None:
+        endpoint, before = self._options.endpoint, not self.established
+        self._fail(failures.of_loss(endpoint, self._last_error, before_answer=before, refused=self._refused_topic))
 
     def _fail(self, failure: failures.Failure) -> None:
         if self.failure is None:  # the first cause is the one that explains
@@ -264,6 +269,7 @@ class Connection:
         if message is not None:
             refused = reason.is_failure
             outcome = Outcome.REFUSED if refused else Outcome.DELIVERED
+            self._refused_topic = message.topic if refused else self._refused_topic
             self._outcomes.append((message, outcome, str(reason.getName()).lower() if refused else ""))
 
     def _on_subscribe(

@@ -26,6 +26,8 @@ class Failure:
 
     sentence: str
     permanent: bool = False
+    wordless: bool = False
+    """The broker gave no reason: several in a row may have one that can be guessed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +91,25 @@ def of_disconnect(reason: ReasonCode, endpoint: Endpoint) -> Failure:
 
 
 def of_repeated_drops(endpoint: Endpoint) -> Failure:
-    """The broker hangs up soon after each login, which is how MQTT 3.1.1 tells of a stolen client id."""
+    """The broker hangs up soon after each login without a word, which is how many tell of a stolen client id."""
     return Failure(
-        f"{endpoint}: the broker drops the connection soon after each login; most likely another client"
-        f" uses the client id {endpoint.client_id!r}: give each device its own device.id or mqtt.client_id"
+        f"{endpoint}: the broker drops the connection soon after each login; most likely another client uses the"
+        f" client id {endpoint.client_id!r} (give each device its own device.id or mqtt.client_id), else see its log"
     )
 
 
-def of_loss(endpoint: Endpoint, last_error: str | None, *, before_answer: bool) -> Failure:
-    """The connection ended without a word from the broker."""
+def of_loss(endpoint: Endpoint, last_error: str | None, *, before_answer: bool, refused: str | None = None) -> Failure:
+    """The connection ended without a word from the broker; `refused` is the topic it had just refused."""
     if last_error is not None and ("SSL" in last_error or "TLS" in last_error.upper()):
         return Failure(of_tls_text(last_error, endpoint))
     if before_answer:
-        hint = "is it an MQTT port?" if endpoint.tls else "is it an MQTT port, and one without TLS?"
+        hint = "is it an MQTT port, and one without TLS?"
+        if endpoint.tls:  # a reset can overtake the alert that says so
+            hint = "does it want a client certificate (mqtt.tls.cert_file), and is it an MQTT port?"
         return Failure(f"{endpoint}: the connection was closed before the broker answered; {hint}")
-    return Failure(f"{endpoint}: the connection was lost")
+    if refused is not None:  # mosquitto 2.0.11 does that
+        return Failure(f"{endpoint}: the broker refused {refused} and hung up; check its ACL")
+    return Failure(f"{endpoint}: the connection was lost", wordless=True)
 
 
 def of_silence(endpoint: Endpoint, seconds: float, *, before_answer: bool) -> Failure:
@@ -121,7 +127,7 @@ def of_nonsense(error: Exception, endpoint: Endpoint) -> Failure:
 def of_tls_text(text: str, endpoint: Endpoint) -> str:
     """The sentence for OpenSSL's reason, which comes as a symbol or inside a message."""
     upper = text.upper().replace(" ", "_")
-    if "WRONG_VERSION_NUMBER" in upper or "RECORD_LAYER_FAILURE" in upper:
+    if "WRONG_VERSION_NUMBER" in upper or "RECORD_LAYER_FAILURE" in upper or "UNEXPECTED_EOF" in upper:
         return f"{endpoint}: the port does not speak TLS; take the broker's TLS port (often 8883) or remove mqtt.tls"
     if "CERTIFICATE_REQUIRED" in upper or "HANDSHAKE_FAILURE" in upper:
         return f"{endpoint}: the broker wants a client certificate; set mqtt.tls.cert_file and mqtt.tls.key_file"
@@ -132,19 +138,21 @@ def of_tls_text(text: str, endpoint: Endpoint) -> str:
     return f"{endpoint}: TLS failed ({text.strip()}); check mqtt.port and mqtt.tls"
 
 
+_NETWORK = (
+    (UnicodeError, "the host name is not valid; check mqtt.host"),
+    (ConnectionRefusedError, "connection refused; does the broker run, and is mqtt.port right?"),
+    (ConnectionResetError, "the connection was reset; is mqtt.port right, with TLS, without, or a client certificate?"),
+    (TimeoutError, "no answer; check mqtt.host, mqtt.port, the network and firewalls"),
+)
+
+
 def _of_network(error: Exception) -> str:
-    match error:
-        case socket.gaierror():
-            return f"the host name is unknown ({error.strerror}); check mqtt.host and the network's DNS"
-        case UnicodeError():
-            return "the host name is not valid; check mqtt.host"
-        case ConnectionRefusedError():
-            return "connection refused; does the broker run, and is mqtt.port right?"
-        case TimeoutError():
-            return "no answer; check mqtt.host, mqtt.port, the network and firewalls"
-        case OSError():
-            return f"{error.strerror or error}; check the network and mqtt.host"
-    return f"{error}; check mqtt.host and mqtt.port"
+    if isinstance(error, socket.gaierror):
+        return f"the host name is unknown ({error.strerror}); check mqtt.host and the network's DNS"
+    for kind, sentence in _NETWORK:
+        if isinstance(error, kind):
+            return sentence
+    return f"{getattr(error, 'strerror', None) or error}; check the network, mqtt.host and mqtt.port"
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> str:

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 MIN_INTERVAL_S = 0.3
 """How far apart two messages on one topic are at least; the latest value is never left out."""
 
+REFUSED_PAUSE_S = 600.0
+"""How long a topic that the broker refuses is left alone, also over reconnections."""
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -46,7 +49,7 @@ class RetainedStates:
         self._min_interval_s = min_interval_s
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
-        self._refused: set[str] = set()
+        self._refused: dict[str, float] = {}  # topic: when; some brokers hang up with each refusal
         session.add_listener(self)
 
     def set(
@@ -113,7 +116,8 @@ class RetainedStates:
 
     def _publish_if_due(self, topic: str, entry: _Entry) -> None:
         now = self._clock.monotonic()
-        if not entry.due or now - entry.sent_s < entry.min_interval_s:
+        refused_s = self._refused.get(topic, float("-inf"))
+        if not entry.due or now - entry.sent_s < entry.min_interval_s or now - refused_s < REFUSED_PAUSE_S:
             return
         message = Message(
             topic,
@@ -130,8 +134,11 @@ class RetainedStates:
 
     def _answer(self, topic: str) -> Callable[[Outcome, str], None]:
         def note(outcome: Outcome, reason: str) -> None:
-            if outcome is Outcome.REFUSED and topic not in self._refused:
-                self._refused.add(topic)
-                log.warning("%s: the broker refuses this state (%s); check its ACL", topic, reason)
+            if outcome is Outcome.REFUSED:
+                if topic not in self._refused:
+                    log.warning("%s: the broker refuses this state (%s); check its ACL", topic, reason)
+                self._refused[topic] = self._clock.monotonic()
+            elif outcome is Outcome.DELIVERED:
+                self._refused.pop(topic, None)
 
         return note
