@@ -4,17 +4,74 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge_classifierd.errors import UsageError
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.errors import EdgeClassifierError, MissingError
 from edge_classifierd.inference.cpu import CpuClassifier
+from edge_classifierd.inference.devices import Selector, list_tpus
+from edge_classifierd.inference.edgetpu import EdgeTpuSettings, check_compiled
+from edge_classifierd.inference.failover import FailoverClassifier
+from edge_classifierd.inference.pool import PoolClassifier
 from edge_classifierd.inference.runtime import find_runtime
+from edge_classifierd.inference.twin import Twin, check_twin
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_classifierd.clock import Clock
     from edge_classifierd.inference.base import Classifier
     from edge_classifierd.model.bundle import ModelBundle
 
 
-def make_classifier(bundle: ModelBundle, device: str = "auto", threads: int = 1) -> Classifier:
-    """A loaded, warmed-up classifier on `device`: `auto` or `cpu`. Raises ModelError, MissingError, InferenceError."""
-    if device not in {"auto", "cpu"}:
-        raise UsageError(f"device `{device}`: not supported; allowed are auto and cpu")
-    return CpuClassifier(bundle, find_runtime(), threads)
+def make_classifier(
+    bundle: ModelBundle,
+    device: str = "auto",
+    threads: int = 1,
+    *,
+    cpu_bundle: ModelBundle | None = None,
+    edgetpu: EdgeTpuSettings | None = None,
+    clock: Clock | None = None,
+    root: Path | None = None,
+) -> Classifier:
+    """A loaded, warmed-up classifier on `device`: `auto`, `cpu`, `edgetpu`, `usb`, `usb:0`, `pci`, `pci:0`.
+
+    `auto` uses an Edge TPU when there is one and the model is compiled for it, else `cpu_bundle`, else the model.
+    With `cpu_bundle` an Edge TPU may be missing or fail, at the start and later; what is returned is then `Accelerated`
+    too. `root` stands in for `/` in tests. Raises ModelError, MissingError, InferenceError; UsageError for `device`.
+    """
+    selector = None if device in {"auto", "cpu"} else Selector.parse(device)
+    if cpu_bundle is not None and bundle.edgetpu_compiled:
+        check_twin(bundle, cpu_bundle)
+    if selector is not None:
+        check_compiled(bundle)
+    elif not bundle.edgetpu_compiled or device == "cpu":
+        chosen = cpu_bundle if cpu_bundle is not None and bundle.edgetpu_compiled else bundle
+        return CpuClassifier(chosen, find_runtime(), threads)
+    elif cpu_bundle is None and not list_tpus(root):
+        raise MissingError(
+            f"{bundle.path}: is compiled for the Edge TPU and none is plugged in; plug one in, "
+            "or give the CPU version of the model as `model.cpu_model`"
+        )
+    twin = None if cpu_bundle is None else Twin(CpuClassifier(cpu_bundle, find_runtime(), threads))
+    settings = edgetpu or EdgeTpuSettings()
+    members: list[FailoverClassifier] = []
+    try:
+        for _ in range(settings.count):
+            members.append(  # noqa: PERF401 - those made so far must be closed when one fails
+                FailoverClassifier(
+                    bundle,
+                    selector or Selector(None, None),
+                    settings,
+                    clock or SystemClock(),
+                    twin=twin,
+                    optional=selector is None,
+                    meanwhile="the others go on" if settings.count > 1 else "classifying on the CPU meanwhile",
+                    root=root,
+                )
+            )
+    except EdgeClassifierError:
+        for member in members:
+            member.close()
+        if twin is not None:
+            twin.close()
+        raise
+    return members[0] if len(members) == 1 else PoolClassifier(members)
