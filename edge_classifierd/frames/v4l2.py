@@ -51,6 +51,7 @@ class V4l2Source:
         self._video: Video | None = None
         self._asked_s = 0.0
         self._first_poll = True
+        self._told_size = False
         self._skipped_before = 0
         self._sequence = 0
 
@@ -89,7 +90,8 @@ class V4l2Source:
             on_idle=self._idle,
             words=_WORDS | {errno.EINVAL: f"does not offer {self._wanted()}; see `v4l2-ctl --list-formats-ext`"},
         )
-        if self._video.size != self._size:
+        if self._video.size != self._size and not self._told_size:
+            self._told_size = True
             _log.warning(
                 "%s: delivers %dx%d instead of %dx%d; see `v4l2-ctl --list-formats-ext`",
                 self._device, *self._video.size, width, height,

@@ -79,8 +79,14 @@ class Video:
         self._quiet = quiet
         self._last_s = 0.0
         try:
+            # `options=` would reach the decoder too, where `video_size` overrules what the camera really delivers.
             self._container: InputContainer = av.open(
-                address, "r", format=format_name, options=options or {}, timeout=timeout_s, metadata_errors="replace"
+                address,
+                "r",
+                format=format_name,
+                container_options=options or {},
+                timeout=timeout_s,
+                metadata_errors="replace",
             )
         except av.error.FFmpegError as error:
             # Not `from error`: its own text holds the address, secrets included.

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 import time
+import zlib
 from typing import TYPE_CHECKING
 
 import av
@@ -120,9 +122,13 @@ def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
 
 
 def test_a_huge_announced_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
-    data = bytearray(encoded(picture(1), "png", "rgb24"))
-    data[16:24] = (60000).to_bytes(4, "big") * 2
-    (tmp_path / "bomb.png").write_bytes(data)
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    side = 11_000  # a sound picture of 121 megapixels, one bit each
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(bytes((1 + side // 8) * side)))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b""))
     with pytest.raises(SourceError, match="damaged, cut short or larger"):
         read_image(tmp_path / "bomb.png")
 
@@ -158,6 +164,12 @@ def test_files_may_come_and_go_between_passes(tmp_path: Path) -> None:
     first.unlink()
     (tmp_path / "2.jpg").unlink()
     assert names(made, 2) == ["3.jpg", "3.jpg"]
+    put(tmp_path, "4.jpg")
+    assert names(made, 2) == ["3.jpg", "4.jpg"]
+    put(tmp_path, "5.jpg")
+    assert names(made, 1) == ["3.jpg"]
+    (tmp_path / "4.jpg").unlink()  # listed already
+    assert names(made, 2) == ["5.jpg", "3.jpg"]
     assert made.skipped == 0
 
 
