@@ -211,10 +211,7 @@ def _output_kind(
         operator_found = producers.get(tensor)
         if operator_found is None:
             break
-        index = operator_found.integer(0, "I")
-        if index >= len(codes):
-            raise MalformedError("an operator has no code")
-        number = codes[index][1]
+        number = codes[operator_found.integer(0, "I")][1]
         if number == _SOFTMAX:
             return "softmax"
         if number == _LOGISTIC:

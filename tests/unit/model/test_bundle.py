@@ -102,7 +102,9 @@ def test_meaning_of_scores_is_traced_to_their_operator(tmp_path: Path, graph: tf
     assert bundle.output_kind == kind
 
 
-@pytest.mark.parametrize(("scale", "zero_point", "kind"), [(1 / 256, 0, "softmax"), (0.1, 77, "logits")])
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "kind"), [(1 / 256, 0, "softmax"), (0.1, 77, "logits"), (0.1, 0, "logits")]
+)
 def test_compiled_model_is_recognised_and_its_scores_told_by_their_quantisation(
     tmp_path: Path, scale: float, zero_point: int, kind: str
 ) -> None:
@@ -114,7 +116,7 @@ def test_compiled_model_is_recognised_and_its_scores_told_by_their_quantisation(
 
 
 def test_metadata_gives_origin_labels_and_display_names_by_locale(tmp_path: Path) -> None:
-    described = tflite.metadata(label_files=(("names.txt", ""), ("de.txt", "de"), ("pt.txt", "pt-BR")))
+    described = tflite.metadata(label_files=(("de.txt", "de"), ("names.txt", ""), ("pt.txt", "pt-BR")))
     files = {"de.txt": "Rot\nGrün\nBlau\n".encode(), "names.txt": COLOURS, "pt.txt": b"vermelho\nverde\nazul"}
     path = write(tmp_path, tflite.pack(tflite.classifier(tflite.SOFTMAX), described, files))
     plain = load_bundle(path)
