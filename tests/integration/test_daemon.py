@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from conftest import Subscriber, wait_until
+from broker_process import Subscriber, wait_until
 from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 from paho.mqtt import publish
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from conftest import Broker
+    from broker_process import Broker
 
 BASE = "edge-classifierd/porch"
 EVENTS = f"{BASE}/driveway/event"
