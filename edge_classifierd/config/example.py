@@ -34,7 +34,7 @@ _VALUES: dict[str, object] = {
         "name": "driveway",
         "source": {"type": "v4l2", "device": "/dev/video0", "rotation": "180"},
         "region": {"x": "0.1", "y": "0.2", "width": "0.8", "height": "0.7"},
-        "model": {},
+        "model": {"edgetpu": {}},
         "watches": {
             "name": "dog",
             "labels": '["*terrier*", Labrador retriever, "151-268"]',
@@ -60,6 +60,7 @@ _SAMPLES = {
     "locale": "de",
     "path": "mobilenet_v2.tflite",
     "labels": "labels.txt",
+    "cpu_model": "mobilenet_v2.tflite",
     "fps": "10",
     "input_format": "mjpeg",
     "threads": "2",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from edge_classifierd.config.accelerators import ComputeDevice, EdgeTpu
 from edge_classifierd.config.durations import Duration
 from edge_classifierd.config.paths import StatePath, UserPath
 from edge_classifierd.config.section import (
@@ -23,8 +24,8 @@ from edge_classifierd.config.section import (
 from edge_classifierd.config.sources import FolderSource, Mirror, Rotation, Source, StreamSource, V4l2Source
 
 __all__ = [
-    "Configuration", "Device", "FolderSource", "LabelSelector", "Mirror", "Model", "Mqtt", "Outbox", "Pipeline",
-    "Region", "Rotation", "Section", "Snapshot", "Source", "StreamSource", "Tls", "V4l2Source", "Watch",
+    "Configuration", "Device", "EdgeTpu", "FolderSource", "LabelSelector", "Mirror", "Model", "Mqtt", "Outbox",
+    "Pipeline", "Region", "Rotation", "Section", "Snapshot", "Source", "StreamSource", "Tls", "V4l2Source", "Watch",
 ]  # fmt: skip
 
 
@@ -158,7 +159,17 @@ class Model(Section):
         None, description="A `.tflite` file, relative to the configuration file; null: the bundled ImageNet model."
     )
     labels: UserPath | None = Field(None, description="A labels file, when the model carries none; null: its own.")
-    device: Literal["auto", "cpu"] = Field("auto", description="What computes; `auto`: the fastest that fits.")
+    device: ComputeDevice = Field(
+        "auto",
+        description="What computes; `auto`: an Edge TPU if there is one and the model is compiled for it, else the "
+        "processor.",
+    )
+    cpu_model: UserPath | None = Field(
+        None,
+        description="The CPU version of a model compiled for the Edge TPU: it computes while no Edge TPU can; null: "
+        "nothing does.",
+    )
+    edgetpu: EdgeTpu = Field(default_factory=EdgeTpu, description="How an Edge TPU is driven.")
     threads: int = Field(
         default_factory=lambda: min(4, len(os.sched_getaffinity(0))),
         ge=1,
