@@ -42,7 +42,11 @@ def serve() -> Iterator[Callable[[Server], Server]]:
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
-    until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith(("stream", "capture"))])
+    until(no_threads)
+
+
+def no_threads() -> bool:
+    return not any(thread.name.startswith(("stream", "capture")) for thread in threading.enumerate())
 
 
 def camera(server: Server, stall_timeout_s: float = 5.0) -> NetworkSource:
@@ -70,6 +74,7 @@ def test_a_network_camera_delivers_its_frames_in_order(
     source.open()
     frames = [source.read() for _ in range(15)]
     source.close()
+    until(no_threads, 1.0)  # while the camera goes on sending
     greys = [grey(frame) for frame in frames]
     start = LEVELS.index(greys[0])
     assert greys == [LEVELS[(start + at) % 5] for at in range(15)]
