@@ -57,10 +57,10 @@ class EdgeTpu(Section):
         description="For the library, such as `{Performance: Max}` (a USB stick then needs cooling). Default: `{}`.",
     )
     deadline: Duration = Field(
-        0.5, ge=0.01, le=60, description="An inference that takes longer has hung: its process is killed."
+        0.5, ge=0.01, le=10, description="An inference that takes longer has hung: its process is killed."
     )
     load_deadline: Duration = Field(
-        10.0, ge=0.5, le=300, description="The same for loading the model, and for the first inference."
+        10.0, ge=0.5, le=60, description="The same for loading the model, and for the first inference."
     )
     reset_on_hang: Switch = Field(
         default=False, description="Reset the stick's USB port after a hang; the service needs the right to write it."

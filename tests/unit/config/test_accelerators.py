@@ -38,7 +38,7 @@ def test_options_reach_the_library_as_texts() -> None:
         {"options": "Performance=Max"},
         {"options": {str(number): "a" for number in range(33)}},
         {"deadline": 0},
-        {"deadline": "2m"},
+        {"deadline": "11s"},
         {"load_deadline": 0.1},
         {"count": 0},
         {"library": ""},
