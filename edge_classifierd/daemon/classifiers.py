@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from edge_classifierd.inference.accelerated import Accelerated
 from edge_classifierd.inference.factory import make_classifier
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_classifierd.config.accelerators import EdgeTpu
     from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.inference.base import Classifier, Inference
+    from edge_classifierd.inference.edgetpu import EdgeTpuSettings
     from edge_classifierd.preprocess import Tensor
 
 
@@ -21,12 +24,20 @@ class SharedClassifier:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
         self._lock = threading.Lock()
+        self._accelerated = classifier if isinstance(classifier, Accelerated) else None
         self.runtime = classifier.runtime
 
     @property
     def accelerator(self) -> str:
         """What computes now, such as `cpu` or `usb:0`."""
         return self._classifier.accelerator
+
+    @property
+    def troubles(self) -> dict[str, str | None]:
+        """By flag, why it does not compute as configured: one sentence each, None while it does."""
+        if self._accelerated is None:
+            return {}
+        return {"edgetpu": self._accelerated.degradation, "edgetpu_heat": self._accelerated.heat_warning}
 
     def classify(self, tensor: Tensor) -> Inference:
         """Wait for the classifier to be free, then classify. Raises InferenceError."""
@@ -43,17 +54,34 @@ class Classifiers:
     """Loads classifiers when they are first asked for; used by the service's thread."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[Path, str, int], SharedClassifier] = {}
+        self._loaded: dict[tuple[Path, str, str], SharedClassifier] = {}
 
     def get(self, plan: Plan) -> SharedClassifier:
         """The classifier of a plan, loaded and warmed up. Raises ModelError, MissingError, InferenceError."""
         model = plan.section.model
-        key = (plan.bundle.path, model.device, model.threads)
+        key = (plan.bundle.path, plan.bundle.sha256, model.model_dump_json())
         if key not in self._loaded:
-            self._loaded[key] = SharedClassifier(make_classifier(plan.bundle, model.device, model.threads))
+            settings = _settings(model.edgetpu) if plan.bundle.edgetpu_compiled else None
+            classifier = make_classifier(
+                plan.bundle, model.device, model.threads, cpu_bundle=plan.cpu_bundle, edgetpu=settings
+            )
+            self._loaded[key] = SharedClassifier(classifier)
         return self._loaded[key]
 
     def close(self) -> None:
         """Release all of them."""
         while self._loaded:
             self._loaded.popitem()[1].close()
+
+
+def _settings(section: EdgeTpu) -> EdgeTpuSettings:
+    from edge_classifierd.inference.edgetpu import EdgeTpuSettings  # noqa: PLC0415 - brings the child process along
+
+    return EdgeTpuSettings(
+        library=section.library,
+        options=section.options,
+        deadline_s=section.deadline,
+        load_deadline_s=section.load_deadline,
+        reset_on_hang=section.reset_on_hang,
+        count=section.count,
+    )

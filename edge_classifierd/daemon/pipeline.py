@@ -6,29 +6,26 @@ import logging
 import queue
 import threading
 from dataclasses import dataclass
-from datetime import timedelta
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from edge_classifierd.clock import process_age_s
-from edge_classifierd.daemon.judge import Judge
-from edge_classifierd.daemon.memory import ActiveWatch
+from edge_classifierd.daemon.teller import Teller
 from edge_classifierd.errors import InferenceError
 from edge_classifierd.frames.capture import Capture, CaptureStatus
 from edge_classifierd.frames.factory import make_source
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.sections import Source
     from edge_classifierd.daemon.classifiers import SharedClassifier
     from edge_classifierd.daemon.memory import Memory
     from edge_classifierd.daemon.preflight import Plan
-    from edge_classifierd.events.schema import EventDraft
-    from edge_classifierd.events.state import PipelineState
-    from edge_classifierd.frames.base import Frame, FrameSource
+    from edge_classifierd.daemon.teller import Outlet
+    from edge_classifierd.frames.base import FrameSource
     from edge_classifierd.frames.capture import Captured
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
@@ -39,25 +36,6 @@ _log = logging.getLogger(__name__)
 _IDLE_S = 0.5
 _STUCK_AFTER_S = 15.0
 _MOST_ORDERS = 64
-
-
-class Outlet(Protocol):
-    """Where a pipeline's results go; called from the pipeline's threads."""
-
-    def events(self, drafts: Sequence[EventDraft]) -> None:
-        """Number the events and keep them; durable when it returns."""
-
-    def watches(self, plan: Plan, active: frozenset[str]) -> None:
-        """Which watches are on now."""
-
-    def state(self, plan: Plan, state: PipelineState) -> None:
-        """The pipeline's state has changed."""
-
-    def status(self, plan: Plan, *, online: bool) -> None:
-        """Whether the camera delivers frames."""
-
-    def picture(self, plan: Plan, frame: Frame) -> None:
-        """The frame that made a detection, or one that somebody asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +65,22 @@ class Pipeline:
         """The bug that ended the pipeline's thread, for the supervisor."""
         self._classifier = classifier
         self._around = surroundings
-        self._judge = Judge(plan, device=surroundings.device, runtime=classifier.runtime)
+        self._teller = Teller(
+            plan,
+            device=surroundings.device,
+            runtime=classifier.runtime,
+            outlet=surroundings.outlet,
+            memory=surroundings.memory,
+            clock=surroundings.clock,
+        )
         self._capture: Capture[Tensor] | None = None
         self._orders: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_ORDERS)
         self._stopping = threading.Event()
-        self._picture_wanted = False
         self._classified = False
         self._inference_failing = False
         self._offline_reason: str | None = None
         self._online = False
         self._thread = threading.Thread(target=self._run, name=f"infer-{plan.section.name}", daemon=True)
-        self._recall()
 
     @property
     def name(self) -> str:
@@ -151,7 +134,7 @@ class Pipeline:
 
     def set_threshold(self, watch: str, threshold: float) -> bool:
         """Change a watch's threshold from the next frame on; the caller has checked both."""
-        return self._order(lambda: self._judge.policy.set_threshold(watch, threshold))
+        return self._order(lambda: self._teller.set_threshold(watch, threshold))
 
     def adopt(self, plan: Plan) -> bool:
         """Go on with a plan that differs in its watches only, without losing a frame or a watch's state."""
@@ -159,11 +142,11 @@ class Pipeline:
 
     def thresholds(self) -> dict[str, float]:
         """Every watch's threshold as it is now."""
-        return {name: state.threshold for name, state in self._judge.policy.states().items()}
+        return self._teller.thresholds()
 
     def want_picture(self) -> bool:
         """Publish the next frame as a picture."""
-        return self._order(self._ask_picture)
+        return self._order(self._teller.want_picture)
 
     def _order(self, order: Callable[[], None]) -> bool:
         try:
@@ -174,7 +157,7 @@ class Pipeline:
 
     def _run(self) -> None:
         try:
-            self._around.outlet.watches(self.plan, self._active_names())
+            self._teller.begin()
             self._around.outlet.status(self.plan, online=False)
             if self.enabled:
                 self._open()
@@ -211,6 +194,7 @@ class Pipeline:
             inference = self._classifier.classify(captured.prepared)
         except InferenceError as error:
             self.metrics.failed()
+            self._note_troubles()
             if not self._inference_failing:
                 _log.warning("%s: %s", self.name, error)
                 self.metrics.degrade("inference", str(error))
@@ -221,81 +205,39 @@ class Pipeline:
             self.metrics.recover("inference")
             self._inference_failing = False
         frame = captured.frame
-        clock = self._around.clock
-        verdict = self._judge.judge(frame, inference, clock_synchronised=clock.synchronised())
-        if verdict.drafts:
-            self._tell(verdict.drafts)
-            if self._picture_after(verdict.drafts):
-                self._around.outlet.picture(self.plan, frame)
-        elif self._picture_wanted:
-            self._around.outlet.picture(self.plan, frame)
-        self._picture_wanted = False
-        state = self._judge.changed_state(frame.captured_at)
-        if state is not None:
-            self._around.outlet.state(self.plan, state)
+        verdict = self._teller.judged(frame, inference)
         if not self._classified:
             self._classified = True
             _log.info("%s: first frame classified, %.2f s after the start of the process", self.name, process_age_s())
         self.metrics.computes_on(inference.accelerator)
+        self._note_troubles()
         self.metrics.ambiguity.record(ambiguous=verdict.ambiguous)
-        latency_ms = (clock.monotonic() - frame.captured_s) * 1000.0
+        latency_ms = (self._around.clock.monotonic() - frame.captured_s) * 1000.0
         self.metrics.classified(inference_ms=inference.inference_ms, latency_ms=latency_ms)
 
-    def _picture_after(self, drafts: Sequence[EventDraft]) -> bool:
-        wanted = self.plan.section.snapshot.enabled and any(draft.type == "detected" for draft in drafts)
-        return self._picture_wanted or wanted
-
-    def _tell(self, drafts: Sequence[EventDraft]) -> None:
-        """Events first: they are durable before anything is acted on."""
-        self._around.outlet.events(drafts)
-        self._remember()
-        self._around.outlet.watches(self.plan, self._active_names())
+    def _note_troubles(self) -> None:
+        for flag, sentence in self._classifier.troubles.items():
+            if sentence is None:
+                self.metrics.recover(flag)
+            else:
+                self.metrics.degrade(flag, sentence)
 
     def _finish(self) -> None:
         """The source is at its end: nothing is seen any more."""
         _log.info("%s: the source has come to its end", self.name)
-        self._clear()
+        self._teller.end(self._classifier.accelerator)
         self.finished = True
-
-    def _clear(self) -> None:
-        clock = self._around.clock
-        drafts = self._judge.end(
-            clock.monotonic(),
-            clock.utc(),
-            accelerator=self._classifier.accelerator,
-            clock_synchronised=clock.synchronised(),
-        )
-        if drafts:
-            self._tell(drafts)
-        state = self._judge.changed_state(clock.utc())
-        if state is not None:
-            self._around.outlet.state(self.plan, state)
 
     def _switch(self, enabled: bool) -> None:  # noqa: FBT001 - the value itself
         if enabled and self._capture is None:
             self._open()
         elif not enabled and self._capture is not None:
             self._close()
-            self._clear()
+            self._teller.end(self._classifier.accelerator)
 
     def _adopt(self, plan: Plan) -> None:
-        clock = self._around.clock
-        drafts = self._judge.adopt(
-            plan,
-            clock.monotonic(),
-            clock.utc(),
-            accelerator=self._classifier.accelerator,
-            clock_synchronised=clock.synchronised(),
-        )
+        self._teller.adopt(plan, self._classifier.accelerator)
         self.plan = plan
-        self._recall_thresholds()
-        if drafts:
-            self._around.outlet.events(drafts)
-        self._remember()
-        self._around.outlet.watches(plan, self._active_names())
-
-    def _ask_picture(self) -> None:
-        self._picture_wanted = True
 
     def _open(self) -> None:
         section = self.plan.section
@@ -336,37 +278,3 @@ class Pipeline:
         self._online = status is CaptureStatus.DELIVERING
         self._offline_reason = sentence if status is CaptureStatus.RETRYING else None
         self._around.outlet.status(self.plan, online=self._online)
-
-    def _active_names(self) -> frozenset[str]:
-        return frozenset(name for name, state in self._judge.policy.states().items() if state.active)
-
-    def _remember(self) -> None:
-        clock = self._around.clock
-        now_s, now = clock.monotonic(), clock.utc()
-        display = self.plan.bundle.labels.display
-        active = {
-            name: ActiveWatch(display[state.index], now - timedelta(seconds=max(0.0, now_s - state.since_s)))
-            for name, state in self._judge.policy.states().items()
-            if state.index is not None and state.since_s is not None
-        }
-        self._around.memory.set_active(self.name, active)
-
-    def _recall(self) -> None:
-        """Take up what was on and what was commanded before the restart, as far as it still exists."""
-        self._recall_thresholds()
-        kept = self._around.memory.pipeline(self.name)
-        names = {rule.name for rule in self.plan.rules}
-        clock = self._around.clock
-        display = self.plan.bundle.labels.display
-        for watch, active in kept.active:
-            if watch in names and active.label in display:
-                lasted_s = max(0.0, (clock.utc() - active.since).total_seconds())
-                self._judge.policy.restore(
-                    watch, index=display.index(active.label), since_s=clock.monotonic() - lasted_s
-                )
-
-    def _recall_thresholds(self) -> None:
-        names = {rule.name for rule in self.plan.rules}
-        for watch, threshold in self._around.memory.pipeline(self.name).thresholds:
-            if watch in names and 0 < threshold <= 1:
-                self._judge.policy.set_threshold(watch, threshold)

@@ -11,6 +11,8 @@ from edge_classifierd.config.sections import FolderSource
 from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
 from edge_classifierd.frames.folder import images_in
+from edge_classifierd.inference.runtime import edgetpu_sentence
+from edge_classifierd.inference.twin import check_twin
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 from edge_classifierd.model.labels import match, nearest
 from edge_classifierd.preprocess import Region, View
@@ -39,6 +41,8 @@ class Plan:
 
     section: Pipeline
     bundle: ModelBundle
+    cpu_bundle: ModelBundle | None
+    """The CPU version of a model compiled for the Edge TPU."""
     rules: tuple[WatchRule, ...]
     allowed: NDArray[np.bool_] | None
     """Shape (classes,): which may be reported; None when all may."""
@@ -63,7 +67,15 @@ def preflight(document: Document) -> tuple[Plan, ...]:
             at = "labels" if section.model.labels and str(section.model.labels) in str(bundle) else "path"
             problems.append(document.problem(f"{key}.model.{at}", str(bundle)))
             continue
-        selection = _Selection(document, section, bundle, key)
+        twin = None
+        if section.model.cpu_model is not None:
+            loaded = _bundle(section.model.model_copy(update={"path": section.model.cpu_model}), bundles)
+            if isinstance(loaded, ModelError):
+                problems.append(document.problem(f"{key}.model.cpu_model", str(loaded)))
+                continue
+            twin = loaded
+        problems += _accelerator_problems(document, section.model, bundle, twin, f"{key}.model")
+        selection = _Selection(document, section, bundle, twin, key)
         plans.append(selection.plan())
         problems += selection.problems
     if problems:
@@ -92,14 +104,37 @@ def _bundle(
     return loaded[wanted]
 
 
+def _accelerator_problems(
+    document: Document, model: Model, bundle: ModelBundle, twin: ModelBundle | None, key: str
+) -> Iterator[Problem]:
+    """What device, model and CPU twin have against one another, as far as no hardware must be asked."""
+    if model.device == "cpu" and twin is None and bundle.edgetpu_compiled:
+        yield document.problem(f"{key}.path", edgetpu_sentence(bundle.path))
+    try:
+        if model.device not in {"auto", "cpu"}:
+            from edge_classifierd.inference.edgetpu import check_compiled  # noqa: PLC0415 - brings the child process along
+
+            check_compiled(bundle)
+    except ModelError as error:
+        yield document.problem(f"{key}.device", str(error))
+    try:
+        if twin is not None:
+            check_twin(bundle, twin)
+    except ModelError as error:
+        yield document.problem(f"{key}.cpu_model", str(error))
+
+
 class _Selection:
     """Turns one pipeline's label patterns into class indices and gathers what is wrong with them."""
 
-    def __init__(self, document: Document, section: Pipeline, bundle: ModelBundle, key: str) -> None:
+    def __init__(
+        self, document: Document, section: Pipeline, bundle: ModelBundle, twin: ModelBundle | None, key: str
+    ) -> None:
         self.problems: list[Problem] = []
         self._document = document
         self._section = section
         self._bundle = bundle
+        self._twin = twin
         self._key = key
         self._allowed = self._allow_and_deny()
 
@@ -112,7 +147,7 @@ class _Selection:
         any_watch = (WatchRule(ANY_WATCH, None, _ANY_THRESHOLD, _ANY_RELEASE),)
         # Background is not a thing to report, but a watch that names it may have it ("the door stands open").
         mask = _mask(self._allowed - {self._bundle.labels.background}, len(self._bundle.labels))
-        return Plan(self._section, self._bundle, found or any_watch, mask)
+        return Plan(self._section, self._bundle, self._twin, found or any_watch, mask)
 
     def _allow_and_deny(self) -> set[int]:
         allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))

@@ -31,7 +31,7 @@ class Classifier(Protocol):
 
     @property
     def accelerator(self) -> str:
-        """What computes now: `cpu`, `usb:0`, `pci:0` …"""
+        """What computes now, such as `cpu`, `usb:0` or `pci:0`."""
 
     def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
         """Classify one input tensor of exactly the model's shape and dtype. Raises InferenceError."""

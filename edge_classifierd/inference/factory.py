@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import EdgeClassifierError, MissingError
 from edge_classifierd.inference.cpu import CpuClassifier
-from edge_classifierd.inference.devices import Selector, list_tpus
-from edge_classifierd.inference.edgetpu import EdgeTpuSettings, check_compiled
-from edge_classifierd.inference.failover import FailoverClassifier
-from edge_classifierd.inference.pool import PoolClassifier
 from edge_classifierd.inference.runtime import find_runtime
-from edge_classifierd.inference.twin import Twin, check_twin
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.inference.base import Classifier
+    from edge_classifierd.inference.devices import Selector
+    from edge_classifierd.inference.edgetpu import EdgeTpuSettings
+    from edge_classifierd.inference.twin import Twin
     from edge_classifierd.model.bundle import ModelBundle
 
 
@@ -38,14 +36,20 @@ def make_classifier(
     With `cpu_bundle` an Edge TPU may be missing or fail, at the start and later; what is returned is then `Accelerated`
     too. `root` stands in for `/` in tests. Raises ModelError, MissingError, InferenceError; UsageError for `device`.
     """
+    if device in {"auto", "cpu"} and not bundle.edgetpu_compiled:
+        # The common case, which needs none of what an Edge TPU brings along.
+        return CpuClassifier(bundle, find_runtime(), threads)
+    from edge_classifierd.inference.devices import Selector, list_tpus  # noqa: PLC0415
+    from edge_classifierd.inference.edgetpu import EdgeTpuSettings, check_compiled  # noqa: PLC0415
+    from edge_classifierd.inference.twin import Twin, check_twin  # noqa: PLC0415
+
     selector = None if device in {"auto", "cpu"} else Selector.parse(device)
     if cpu_bundle is not None and bundle.edgetpu_compiled:
         check_twin(bundle, cpu_bundle)
     if selector is not None:
         check_compiled(bundle)
-    elif not bundle.edgetpu_compiled or device == "cpu":
-        chosen = cpu_bundle if cpu_bundle is not None and bundle.edgetpu_compiled else bundle
-        return CpuClassifier(chosen, find_runtime(), threads)
+    elif device == "cpu":
+        return CpuClassifier(cpu_bundle or bundle, find_runtime(), threads)
     elif cpu_bundle is None and not list_tpus(root):
         raise MissingError(
             f"{bundle.path}: is compiled for the Edge TPU and none is plugged in; plug one in, "
@@ -53,6 +57,23 @@ def make_classifier(
         )
     twin = None if cpu_bundle is None else Twin(CpuClassifier(cpu_bundle, find_runtime(), threads))
     settings = edgetpu or EdgeTpuSettings()
+    return _on_tpus(bundle, selector, settings, clock=clock or SystemClock(), twin=twin, root=root)
+
+
+def _on_tpus(
+    bundle: ModelBundle,
+    selector: Selector | None,
+    settings: EdgeTpuSettings,
+    *,
+    clock: Clock,
+    twin: Twin | None,
+    root: Path | None,
+) -> Classifier:
+    """One failover per Edge TPU, in a pool when there are several; closes what was made when one cannot be."""
+    from edge_classifierd.inference.devices import Selector  # noqa: PLC0415
+    from edge_classifierd.inference.failover import FailoverClassifier  # noqa: PLC0415
+    from edge_classifierd.inference.pool import PoolClassifier  # noqa: PLC0415
+
     members: list[FailoverClassifier] = []
     try:
         for _ in range(settings.count):
@@ -61,7 +82,7 @@ def make_classifier(
                     bundle,
                     selector or Selector(None, None),
                     settings,
-                    clock or SystemClock(),
+                    clock,
                     twin=twin,
                     optional=selector is None,
                     meanwhile="the others go on" if settings.count > 1 else "classifying on the CPU meanwhile",

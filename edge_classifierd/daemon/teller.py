@@ -1,0 +1,146 @@
+"""The teller: has each frame judged, and tells outbox, broker and memory what came of it, so that nothing is lost."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from edge_classifierd.daemon.judge import Judge
+from edge_classifierd.daemon.memory import ActiveWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.daemon.judge import Verdict
+    from edge_classifierd.daemon.memory import Memory
+    from edge_classifierd.daemon.preflight import Plan
+    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.events.state import PipelineState
+    from edge_classifierd.frames.base import Frame
+    from edge_classifierd.inference.base import Inference
+
+
+class Outlet(Protocol):
+    """Where a pipeline's results go; called from the pipeline's threads."""
+
+    def events(self, drafts: Sequence[EventDraft]) -> None:
+        """Number the events and keep them; durable when it returns."""
+
+    def watches(self, plan: Plan, active: frozenset[str]) -> None:
+        """Which watches are on now."""
+
+    def state(self, plan: Plan, state: PipelineState) -> None:
+        """The pipeline's state has changed."""
+
+    def status(self, plan: Plan, *, online: bool) -> None:
+        """Whether the camera delivers frames."""
+
+    def picture(self, plan: Plan, frame: Frame) -> None:
+        """The frame that made a detection, or one that somebody asked for."""
+
+
+class Teller:
+    """Judges the frames of one pipeline and tells of them; used by the pipeline's thread, `thresholds` by any."""
+
+    def __init__(self, plan: Plan, *, device: str, runtime: str, outlet: Outlet, memory: Memory, clock: Clock) -> None:
+        """Takes up what was on and what was commanded before a restart, as far as it still exists."""
+        self._plan = plan
+        self._outlet = outlet
+        self._memory = memory
+        self._clock = clock
+        self._judge = Judge(plan, device=device, runtime=runtime)
+        self._picture_wanted = False
+        self._recall_thresholds()
+        self._recall_active()
+
+    def begin(self) -> None:
+        """Say where every watch stands, before the first frame."""
+        self._outlet.watches(self._plan, self._active_names())
+
+    def judged(self, frame: Frame, inference: Inference) -> Verdict:
+        """Judge a frame and tell of it. Events first: they are durable before anything is acted on."""
+        verdict = self._judge.judge(frame, inference, clock_synchronised=self._clock.synchronised())
+        if verdict.drafts:
+            self._tell(verdict.drafts)
+        if self._picture_wanted or self._deserves_picture(verdict.drafts):
+            self._picture_wanted = False
+            self._outlet.picture(self._plan, frame)
+        state = self._judge.changed_state(frame.captured_at)
+        if state is not None:
+            self._outlet.state(self._plan, state)
+        return verdict
+
+    def end(self, accelerator: str) -> None:
+        """Nothing is seen any more: clear what is on."""
+        now = self._clock.utc()
+        synchronised = self._clock.synchronised()
+        drafts = self._judge.end(self._clock.monotonic(), now, accelerator=accelerator, clock_synchronised=synchronised)
+        if drafts:
+            self._tell(drafts)
+        state = self._judge.changed_state(now)
+        if state is not None:
+            self._outlet.state(self._plan, state)
+
+    def adopt(self, plan: Plan, accelerator: str) -> None:
+        """Go on with a plan that differs in its watches and lists only; what is on stays on if it is still there."""
+        drafts = self._judge.adopt(
+            plan,
+            self._clock.monotonic(),
+            self._clock.utc(),
+            accelerator=accelerator,
+            clock_synchronised=self._clock.synchronised(),
+        )
+        self._plan = plan
+        self._recall_thresholds()
+        self._tell(drafts)
+
+    def set_threshold(self, watch: str, threshold: float) -> None:
+        """Change a watch's threshold from the next frame on; one that a reload has removed meanwhile is left alone."""
+        if watch in self._judge.policy.states():
+            self._judge.policy.set_threshold(watch, threshold)
+
+    def want_picture(self) -> None:
+        """Publish the next frame as a picture."""
+        self._picture_wanted = True
+
+    def thresholds(self) -> dict[str, float]:
+        """Every watch's threshold as it is now."""
+        return {name: state.threshold for name, state in self._judge.policy.states().items()}
+
+    def _deserves_picture(self, drafts: Sequence[EventDraft]) -> bool:
+        return self._plan.section.snapshot.enabled and any(draft.type == "detected" for draft in drafts)
+
+    def _tell(self, drafts: Sequence[EventDraft]) -> None:
+        if drafts:
+            self._outlet.events(drafts)
+        self._remember_active()
+        self._outlet.watches(self._plan, self._active_names())
+
+    def _active_names(self) -> frozenset[str]:
+        return frozenset(name for name, state in self._judge.policy.states().items() if state.active)
+
+    def _remember_active(self) -> None:
+        now_s, now = self._clock.monotonic(), self._clock.utc()
+        display = self._plan.bundle.labels.display
+        active = {
+            name: ActiveWatch(display[state.index], now - timedelta(seconds=max(0.0, now_s - state.since_s)))
+            for name, state in self._judge.policy.states().items()
+            if state.index is not None and state.since_s is not None
+        }
+        self._memory.set_active(self._plan.section.name, active)
+
+    def _recall_active(self) -> None:
+        names = {rule.name for rule in self._plan.rules}
+        display = self._plan.bundle.labels.display
+        for watch, active in self._memory.pipeline(self._plan.section.name).active:
+            if watch in names and active.label in display:
+                lasted_s = max(0.0, (self._clock.utc() - active.since).total_seconds())
+                since_s = self._clock.monotonic() - lasted_s
+                self._judge.policy.restore(watch, index=display.index(active.label), since_s=since_s)
+
+    def _recall_thresholds(self) -> None:
+        names = {rule.name for rule in self._plan.rules}
+        for watch, threshold in self._memory.pipeline(self._plan.section.name).thresholds:
+            if watch in names and 0 < threshold <= 1:
+                self._judge.policy.set_threshold(watch, threshold)
