@@ -59,6 +59,8 @@ def command(
         _say("  " + config.read_text(encoding="utf-8").replace("\n", "\n  ").rstrip(), json=json)
         _say("\nThe events, as an MQTT subscriber receives them:", json=json)
         shown = _show(config, port, Path(folder), seconds, json=json)
+    if shown is None:
+        return ExitCode.INTERRUPTED
     if not shown:
         typer.echo("demo: no event arrived; run it again with --log-level info to see why", err=True)
         return ExitCode.FAILED
@@ -71,8 +73,8 @@ def _say(text: str, *, json: bool) -> None:
     typer.echo(text, err=json)
 
 
-def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) -> int:
-    """Run the daemon beside a subscriber; returns how many events came."""
+def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) -> int | None:
+    """Run the daemon beside a subscriber; returns how many events came, None after Ctrl-C."""
     from edge_classifierd.clock import SystemClock  # noqa: PLC0415
     from edge_classifierd.config.sections import Mqtt  # noqa: PLC0415
     from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
@@ -84,6 +86,7 @@ def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) 
     subscriber.subscribe("edge-classifierd/demo/#", incoming.put_nowait)
     subscriber.start()
     shown = 0
+    interrupted = False
     with _daemon(config, folder) as daemon:
         end_s = time.monotonic() + seconds
         try:
@@ -95,8 +98,9 @@ def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) 
                 shown += _show_message(message, json=json)
         except KeyboardInterrupt:
             _say("", json=json)
+            interrupted = True
     subscriber.stop(1.0)
-    return shown
+    return None if interrupted else shown
 
 
 def _show_message(message: Incoming, *, json: bool) -> int:
