@@ -76,7 +76,7 @@ def test_online_while_connected_and_offline_after_a_stop(
     assert session.status_sentence == "not started"
     session.start()
     wait_until(lambda: subscriber.last(STATUS) == b"online")
-    assert session.connected
+    wait_until(lambda: session.connected)
     assert session.status_sentence == f"connected to 127.0.0.1:{broker.port}"
     started = time.monotonic()
     assert session.stop(2.0)
@@ -422,6 +422,45 @@ def test_stopping_takes_two_seconds_at_most_when_the_broker_swallows_everything(
     assert session.stop(1.5)
     assert time.monotonic() - started < 2.0
     assert outcomes == [Outcome.LOST]
+
+
+def test_a_connection_that_swallows_everything_is_given_up_long_before_the_keepalive(
+    broker: Any, make_proxy: Any, make_session: Any
+) -> None:
+    proxy = make_proxy(broker.port)
+    session = make_session(proxy.port, answer_timeout_s=0.5, keepalive=60.0)
+    session.start()
+    wait_until(lambda: session.connected)
+    time.sleep(0.2)
+    proxy.cut("swallow")
+    time.sleep(0.1)
+    assert session.publish(Message("t", b"x", qos=1))
+    wait_until(lambda: session.connections == 2, 4)
+
+
+def test_no_more_is_in_flight_than_the_broker_allows_and_one_when_it_keeps_hanging_up(make_session: Any) -> None:
+    came: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(4):
+                client, _ = server.accept()
+                with client:
+                    client.recv(1000)
+                    client.sendall(b"\x20\x06\x00\x00\x03\x21\x00\x03")  # CONNACK, receive maximum 3
+                    time.sleep(0.4)
+                    came.append(client.recv(10000).count(b"edge-classifierd/porch/"))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        session = make_session(server.getsockname()[1])
+        states = RetainedStates(session, SystemClock())
+        for name in "abcdefgh":
+            states.set(f"edge-classifierd/porch/{name}/state", "ON")
+        session.start()
+        thread.join(20)
+    assert came[:2] == [3, 3], "the broker's receive maximum"
+    assert came[2:] == [1, 1], "so that its last word can be heard"
 
 
 def test_stopping_is_quick_while_waiting_for_the_next_attempt(make_broker: Any, make_session: Any) -> None:

@@ -343,6 +343,7 @@ def test_without_a_directory_events_go_on_from_memory_and_return_to_the_disk_by_
     assert trouble(outbox) == ""
     given += fill(outbox, 1)
     assert seqs(outbox) == given[5:]
+    assert outbox.depth == 16
     blocked.crash(outbox)
     assert seqs(blocked()) == given[5:]
     assert caplog.text.count("kept in memory only") == 1
