@@ -95,6 +95,6 @@ def test_installed_command_line_classifies_a_photograph(installed: Path, reposit
 
 
 def test_demo_runs_from_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
-    demo = run(installed / "edge-classifierd", "demo", "--json", "--for", "6", cwd=tmp_path, timeout=90)
+    demo = run(installed / "edge-classifierd", "demo", "--json", "--for", "10", cwd=tmp_path, timeout=90)
     types = {json.loads(line).get("type") for line in demo.stdout.splitlines()}
     assert {"detected", "cleared"} <= types
