@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from edge_classifierd.inference.devices import Warmth
@@ -23,3 +23,10 @@ class Accelerated(Protocol):
     @property
     def warmth(self) -> tuple[tuple[str, Warmth], ...]:
         """Temperature and clock of the accelerators that tell them, by name."""
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """A classifier that any number of threads may use at once, and that gains by it."""
+
+    concurrent: Literal[True]

@@ -202,7 +202,7 @@ class IsolatedClassifier:
             raise self._garbled(f"answered request {number} instead of {self._number}")
         if not done:
             raise self._error("failed", f"the runtime reported: {reply[REPLY.size :].decode('utf-8', 'replace')}")
-        return Inference(self._scores.confidences(self._output.copy()), milliseconds, self.accelerator)
+        return Inference(self._scores.confidences(self._output), milliseconds, self.accelerator)
 
     def _send(self, message: bytes) -> None:
         try:
@@ -213,12 +213,12 @@ class IsolatedClassifier:
     def _receive(self, limit_s: float) -> bytes:
         """The child's next message, draining its stderr meanwhile so that it never blocks on a full pipe."""
         end = time.monotonic() + limit_s
+        left_s = limit_s
         while True:
-            left_s = end - time.monotonic()
-            ready = {descriptor for descriptor, _ in self._poll.poll(max(0.0, left_s) * 1000.0)}
-            if self._stderr in ready:
+            ready = self._poll.poll(max(0.0, left_s) * 1000.0)
+            if any(descriptor == self._stderr for descriptor, _ in ready):
                 self._drain()
-            if self._control.fileno() in ready:
+            if any(descriptor != self._stderr for descriptor, _ in ready):
                 try:
                     message = self._control.recv(LONGEST_MESSAGE)
                 except OSError as error:
@@ -226,6 +226,7 @@ class IsolatedClassifier:
                 if not message:
                     raise self._dead()
                 return message
+            left_s = end - time.monotonic()
             if left_s <= 0.0:
                 self._kill_and_wait()
                 raise self._error("hung", f"{self._stage} took more than {limit_s:g} s; the process was killed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from edge_classifierd.errors import InferenceError
 
@@ -21,10 +21,12 @@ _LOOK_AGAIN_S: Final = 0.05
 
 
 class PoolClassifier:
-    """Implements Classifier and Accelerated for any number of threads at once; takes one Failover per TPU.
+    """Implements Classifier, Accelerated and Concurrent; takes one FailoverClassifier per TPU.
 
     A single thread gains no speed, only company: when its TPU dies, the next one answers.
     """
+
+    concurrent: Literal[True] = True
 
     def __init__(self, members: Sequence[FailoverClassifier]) -> None:
         self._members = tuple(members)
