@@ -156,7 +156,7 @@ class _Builder:
         return node
 
     def _check_text(self, event: yaml.ScalarEvent) -> None:
-        if wrong := re.search("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", event.value.replace("\r", "")):
+        if wrong := re.search("[\x00-\x08\x0b-\x1f\x7f]|[\ud800-\udfff]", event.value.replace("\r", "")):
             raise self._fault(_place(event), f"has the control character U+{ord(wrong[0]):04X}")
 
     def _fault(self, place: Place, message: str) -> ConfigurationError:
