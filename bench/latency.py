@@ -99,7 +99,7 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
     outbox = TimedOutbox(folder / "outbox.sqlite3", topics)
     session = Session(document.configuration.mqtt, topics=topics, clock=clock)
     publisher = Publisher(outbox, session, clock)
-    outlet = MqttOutlet(topics, outbox, RetainedStates(session, clock))
+    outlet = MqttOutlet(topics, outbox, RetainedStates(session, clock), folder)
     surroundings = Surroundings(
         device="bench", outlet=outlet, heartbeats=Heartbeats(clock), memory=Memory(folder / "state.json"), clock=clock
     )

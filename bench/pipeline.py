@@ -138,7 +138,7 @@ class Running:
             heartbeats=Heartbeats(clock),
             memory=Memory(folder / "state.json"),
             clock=clock,
-            make_source=lambda _section, _clock: Camera(picture),
+            make_source=lambda _section, _clock, _region: Camera(picture),
         )
         classifier = SharedClassifier(CpuClassifier(plan.bundle, find_runtime(), threads))
         self.pipeline = Pipeline(plan, classifier, self.metrics, surroundings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edge_classifierd.cli.options import Json, LogLevel, reporting
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from edge_classifierd.inference.base import Classifier
@@ -71,7 +71,10 @@ def _files(images: list[Path]) -> list[Path]:
 
     files: list[Path] = []
     for image in images:
-        files.extend(images_in(image) if image.is_dir() else [image])
+        found = images_in(image) if image.is_dir() else (image,)
+        if not found:
+            raise UsageError(f"{image}: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files")
+        files.extend(found)
     return files
 
 

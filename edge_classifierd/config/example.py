@@ -6,7 +6,8 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from edge_classifierd.config.reference import default_words, meaning
-from edge_classifierd.config.sections import Configuration, FolderSource, StreamSource
+from edge_classifierd.config.section import Section
+from edge_classifierd.config.sections import Configuration, FolderSource, Picamera2Source, StreamSource
 from edge_classifierd.config.structure import keys_of, section_for
 from edge_classifierd.config.wording import is_list
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-    from edge_classifierd.config.section import Section
 
 _HEAD = """\
 # edge-classifierd: every key of the configuration, explained.
@@ -68,6 +68,7 @@ _SAMPLES = {
 }
 
 _SOURCES: tuple[tuple[type[Section], dict[str, object]], ...] = (
+    (Picamera2Source, {"type": "picamera2"}),
     (StreamSource, {"type": "stream", "url": "rtsp://camera.local/stream1"}),
     (FolderSource, {"type": "folder", "path": "pictures"}),
 )
@@ -94,6 +95,8 @@ def _section(section: type[Section], values: dict[str, object], indent: str) -> 
         first = False
         yield from _comment(field, indent)
         value = values.get(name)
+        if value is None and isinstance(field.default, Section):
+            value = {}  # a section is shown with its keys, all of them as they are by default
         if isinstance(value, dict):
             inner = section_for(field.annotation, value)
             assert inner is not None

@@ -21,11 +21,20 @@ from edge_classifierd.config.section import (
     Text,
     slug,
 )
-from edge_classifierd.config.sources import FolderSource, Mirror, Rotation, Source, StreamSource, V4l2Source
+from edge_classifierd.config.sources import (
+    FolderSource,
+    Mirror,
+    Picamera2Source,
+    Rotation,
+    Source,
+    StreamSource,
+    V4l2Source,
+)
 
 __all__ = [
-    "Configuration", "Device", "EdgeTpu", "FolderSource", "LabelSelector", "Mirror", "Model", "Mqtt", "Outbox",
-    "Pipeline", "Region", "Rotation", "Section", "Snapshot", "Source", "StreamSource", "Tls", "V4l2Source", "Watch",
+    "Configuration", "Device", "EdgeTpu", "FolderSource", "Keep", "LabelSelector", "Mirror", "Model", "Mqtt",
+    "Outbox", "Picamera2Source", "Pipeline", "Region", "Rotation", "Section", "Snapshot", "Source", "StreamSource",
+    "Tls", "V4l2Source", "Watch",
 ]  # fmt: skip
 
 
@@ -221,12 +230,20 @@ class Watch(Section):
         return value
 
 
+class Keep(Section):
+    """Pictures kept on the device's own disk, in the state directory's `snapshots/<pipeline>`; the oldest go first."""
+
+    count: int = Field(0, ge=0, le=1_000_000, description="As many pictures at most; 0 keeps none.")
+    megabytes: float = Field(100.0, gt=0, le=1_000_000, description="As much of the disk at most, in MB.")
+
+
 class Snapshot(Section):
     """The picture that is published with a detection."""
 
     enabled: Switch = Field(default=True, description="Publish a picture with each detection.")
     max_width: int = Field(640, ge=16, le=4096, description="Wider pictures are scaled down to this, in pixels.")
     quality: int = Field(80, ge=1, le=95, description="JPEG quality.")
+    keep: Keep = Field(default=Keep(), description="Also keep the pictures on the device's disk; default: none.")
 
 
 class Pipeline(Section):

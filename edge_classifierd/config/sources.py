@@ -57,6 +57,29 @@ Rate = Annotated[
 ]
 
 
+def _camera_name(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError("expected", "")
+    if (isinstance(value, int) and not 0 <= value < 100) or (isinstance(value, str) and not 0 < len(value) <= 200):
+        raise PydanticCustomError("expected", "")
+    return value
+
+
+CameraName = Annotated[
+    int | str,
+    BeforeValidator(_camera_name),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 99},
+                {"type": "string", "minLength": 1, "maxLength": 200},
+            ]
+        }
+    ),
+    Expected("a camera's number, or a part of its model or id"),
+]
+
+
 class _Source(Section):
     rotation: Rotation = Field(
         0, description="Degrees clockwise by which the picture is turned to stand upright; applied before `region`."
@@ -64,6 +87,16 @@ class _Source(Section):
     mirror: Mirror = Field(
         "none", description="Flip the turned picture: `horizontal` swaps left and right, `vertical` top and bottom."
     )
+
+    @property
+    def turns_itself(self) -> bool:
+        """Whether its frames come turned and mirrored already."""
+        return False
+
+    @property
+    def cuts_itself(self) -> bool:
+        """Whether its frames show nothing but the pipeline's region already."""
+        return False
 
 
 class _LiveSource(_Source):
@@ -82,6 +115,50 @@ class FolderSource(_Source):
     )
     loop: Switch = Field(default=False, description="Begin again after the last picture; else the pipeline ends there.")
     recursive: Switch = Field(default=False, description="Also take the pictures in folders below.")
+
+
+class Picamera2Source(_LiveSource):
+    """A camera that libcamera drives: the Raspberry Pi's own. Needs the Debian package `python3-picamera2`."""
+
+    type: Literal["picamera2"] = Field(description="The Raspberry Pi's own camera.")
+    camera: CameraName = Field(
+        0, description="Its number, as `rpicam-hello --list-cameras` counts, or a part of its model or id: `imx708`."
+    )
+    width: int = Field(
+        1280, ge=64, le=9152, description="Width of the pictures before `rotation`, in pixels; the camera scales to it."
+    )
+    height: int = Field(720, ge=64, le=6944, description="Height of the pictures before `rotation`, in pixels.")
+    fps: float | None = Field(10.0, gt=0, le=1000, description="Frames per second; null: the camera's own choice.")
+    region_in_camera: Switch = Field(
+        default=False,
+        description="Let the camera deliver the pipeline's `region` only, as large as fits into `width` and `height`: "
+        "a small region then has all the detail that the sensor sees.",
+    )
+    exposure: Literal["normal", "short", "long"] | None = Field(
+        None, description="What the automatic exposure prefers; `short` blurs less what moves. Null: the camera's own."
+    )
+    exposure_time: Duration | None = Field(None, gt=0, le=1000, description="Expose this long; null: automatic.")
+    gain: float | None = Field(None, ge=1, le=1000, description="Amplify this much; null: automatic.")
+    white_balance: (
+        Literal["auto", "incandescent", "tungsten", "fluorescent", "indoor", "daylight", "cloudy"] | None
+    ) = Field(None, description="The light's colour; null: the camera's own choice.")
+    focus: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Where to focus, in dioptres: 0 is infinity, 2 half a metre. Null: continuous autofocus, if the "
+        "camera can.",
+    )
+
+    @property
+    def turns_itself(self) -> bool:
+        """By 180 degrees and mirrored the sensor is read; quarter turns are beyond it."""
+        return self.rotation in {0, 180}
+
+    @property
+    def cuts_itself(self) -> bool:
+        """When asked to."""
+        return self.region_in_camera
 
 
 class StreamSource(_LiveSource):
@@ -132,4 +209,4 @@ class V4l2Source(_LiveSource):
     )
 
 
-Source = Annotated[FolderSource | StreamSource | V4l2Source, Field(discriminator="type")]
+Source = Annotated[FolderSource | Picamera2Source | StreamSource | V4l2Source, Field(discriminator="type")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.daemon.album import Album
 from edge_classifierd.events.state import SCHEMA_VERSION as STATE_SCHEMA
 from edge_classifierd.events.state import encode_state
 from edge_classifierd.frames.jpeg import encode_jpeg
@@ -11,7 +12,9 @@ from edge_classifierd.mqtt.message import JPEG, JSON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from edge_classifierd.config.sections import Keep
     from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.events.schema import EventDraft
@@ -29,10 +32,13 @@ _EXPIRY_S: Final = 3600
 class MqttOutlet:
     """Implements the pipelines' Outlet; any thread."""
 
-    def __init__(self, topics: Topics, outbox: Outbox, states: RetainedStates) -> None:
+    def __init__(self, topics: Topics, outbox: Outbox, states: RetainedStates, snapshots: Path) -> None:
+        """`snapshots` is the folder below which pictures are kept, one folder a pipeline."""
         self._topics = topics
         self._outbox = outbox
         self._states = states
+        self._snapshots = snapshots
+        self._albums: dict[str, tuple[Keep, Album]] = {}
 
     def events(self, drafts: Sequence[EventDraft]) -> None:
         """Number the events and keep them; durable when it returns."""
@@ -59,6 +65,9 @@ class MqttOutlet:
         snapshot = plan.section.snapshot
         jpeg = encode_jpeg(frame.picture, plan.view, max_width=snapshot.max_width, quality=snapshot.quality)
         self._states.set(self._topics.image(plan.section.name), jpeg, content_type=JPEG, qos=0)
+        if snapshot.keep.count:
+            moment = frame.captured_at.strftime("%Y-%m-%d/%H-%M-%S-%f")
+            self._album(plan.section.name, snapshot.keep).add(moment, jpeg)
 
     def settings(self, plan: Plan, *, enabled: bool, thresholds: dict[str, float]) -> None:
         """The values that commands can change, as they are now."""
@@ -81,3 +90,11 @@ class MqttOutlet:
                 self._topics.enabled(name),
             ):
                 self._states.remove(topic)
+
+    def _album(self, pipeline: str, keep: Keep) -> Album:
+        """The pipeline's album; a new one when a reload has changed its bounds."""
+        kept = self._albums.get(pipeline)
+        if kept is None or kept[0] != keep:
+            album = Album(self._snapshots / pipeline, max_files=keep.count, max_bytes=int(keep.megabytes * 1e6))
+            self._albums[pipeline] = kept = (keep, album)
+        return kept[1]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.capture import Captured
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
-    from edge_classifierd.preprocess import Tensor
+    from edge_classifierd.preprocess import Region, Tensor
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Surroundings:
     heartbeats: Heartbeats
     memory: Memory
     clock: Clock
-    make_source: Callable[[Source, Clock], FrameSource] = make_source
+    make_source: Callable[[Source, Clock, Region], FrameSource] = make_source
     """How a source section becomes a source; tests and benches stand in a camera here."""
 
 
@@ -249,7 +249,7 @@ class Pipeline:
             view=self.plan.view,
         )
         self._capture = Capture(
-            self._around.make_source(section.source, self._around.clock),
+            self._around.make_source(section.source, self._around.clock, self.plan.region),
             lambda frame: preprocess(frame.picture),
             name=section.name,
             clock=self._around.clock,

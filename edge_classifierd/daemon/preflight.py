@@ -48,10 +48,17 @@ class Plan:
     """Shape (classes,): which may be reported; None when all may."""
 
     @property
+    def region(self) -> Region:
+        """The part of the upright picture to look at."""
+        region = self.section.region
+        return Region(region.x, region.y, region.width, region.height)
+
+    @property
     def view(self) -> View:
-        """How the source's frames are seen."""
-        source, region = self.section.source, self.section.region
-        return View(source.rotation, source.mirror, Region(region.x, region.y, region.width, region.height))
+        """What is left to be done to the source's frames before they are seen as wanted."""
+        source = self.section.source
+        region = Region() if source.cuts_itself else self.region
+        return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
 
 
 def preflight(document: Document) -> tuple[Plan, ...]:
@@ -85,8 +92,11 @@ def preflight(document: Document) -> tuple[Plan, ...]:
 
 def _source_problems(document: Document, section: Pipeline, key: str) -> Iterator[Problem]:
     if isinstance(section.source, FolderSource):
+        folder = section.source.path
         try:
-            images_in(section.source.path, recursive=section.source.recursive)
+            if not images_in(folder, recursive=section.source.recursive):
+                below = "" if section.source.recursive else " (set `recursive: true` to look into the folders below)"
+                yield document.problem(f"{key}.path", f"{folder}: holds no pictures{below}; put some there")
         except SourceError as error:
             yield document.problem(f"{key}.path", str(error))
 

@@ -82,7 +82,7 @@ class Service:
         self._session = Session(configuration.mqtt, topics=self._topics, clock=self._clock)
         self._states = RetainedStates(self._session, self._clock)
         self._publisher = Publisher(self._outbox, self._session, self._clock)
-        self._outlet = MqttOutlet(self._topics, self._outbox, self._states)
+        self._outlet = MqttOutlet(self._topics, self._outbox, self._states, state_directory() / "snapshots")
         self._vitals = Vitals(
             outbox=self._outbox,
             session=self._session,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Frame:
     """One picture from a source, as the source delivers it: rotation, mirroring and region are not applied yet.
 
+    Except for what its section says that the source does itself (`turns_itself`, `cuts_itself`).
     `picture` is any pixel format that swscale reads (rgb24, yuv420p, nv12, yuyv422 …) and owns its memory: it stays
     valid for as long as the frame is referenced. `sequence` counts from 0 over the life of the source object.
     """

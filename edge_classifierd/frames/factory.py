@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, assert_never
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.sources import FolderSource, StreamSource, V4l2Source
+    from edge_classifierd.config.sources import Picamera2Source, Source, StreamSource
     from edge_classifierd.frames.base import FrameSource
+    from edge_classifierd.preprocess import Region
 
 
-def make_source(section: FolderSource | StreamSource | V4l2Source, clock: Clock) -> FrameSource:
-    """The source, closed; nothing is touched. What a kind of source needs is imported only when it is used."""
+def make_source(section: Source, clock: Clock, region: Region | None = None) -> FrameSource:
+    """The source, closed; nothing is touched. What a kind of source needs is imported only when it is used.
+
+    `region` is the part of the upright picture that counts, for sources that cut it out themselves.
+    """
     if section.type == "folder":
         from edge_classifierd.frames.folder import FolderSource as Folder  # noqa: PLC0415
 
         return Folder(section.path, fps=section.fps, loop=section.loop, recursive=section.recursive, clock=clock)
+    if section.type == "picamera2":
+        return _picamera2(section, clock, region)
     if section.type == "stream":
         return _stream(section, clock)
     if section.type == "v4l2":
@@ -32,6 +38,31 @@ def make_source(section: FolderSource | StreamSource | V4l2Source, clock: Clock)
             clock=clock,
         )
     assert_never(section.type)
+
+
+def _picamera2(section: Picamera2Source, clock: Clock, region: Region | None) -> FrameSource:
+    from edge_classifierd.frames.camera_look import Look  # noqa: PLC0415
+    from edge_classifierd.frames.picamera import WHOLE  # noqa: PLC0415
+    from edge_classifierd.frames.picamera import Picamera2Source as Camera  # noqa: PLC0415
+
+    return Camera(
+        section.camera,
+        width=section.width,
+        height=section.height,
+        fps=section.fps,
+        rotation=section.rotation,
+        mirror=section.mirror,
+        region=region if region is not None and section.region_in_camera else WHOLE,
+        look=Look(
+            exposure=section.exposure,
+            exposure_time_s=section.exposure_time,
+            gain=section.gain,
+            white_balance=section.white_balance,
+            focus=section.focus,
+        ),
+        stall_timeout_s=section.stall_timeout,
+        clock=clock,
+    )
 
 
 def _stream(section: StreamSource, clock: Clock) -> FrameSource:

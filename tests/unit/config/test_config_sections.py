@@ -176,11 +176,11 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
         ),
         (
             "pipelines: [{name: a, source: {type: strem}}]",
-            "source.type: must be one of folder, stream, v4l2, not 'strem'; did you mean `stream`?",
+            "source.type: must be one of folder, picamera2, stream, v4l2, not 'strem'; did you mean `stream`?",
         ),
         (
             "pipelines: [{name: a, source: {path: x}}]",
-            "source.type: is missing; it must be one of folder, stream, v4l2",
+            "source.type: is missing; it must be one of folder, picamera2, stream, v4l2",
         ),
         ("pipelines: [{name: a, source: }]", "source: must be a mapping of keys, not null"),
         ("pipelines: [{name: a, source: {type: folder, path: x, fps: -1}}]", "source.fps: must be a number above 0"),

@@ -73,6 +73,13 @@ def test_every_mistake_is_told_at_once_with_its_place(photos: Path) -> None:
     assert "indices 0 to 999" in found[2][3]
 
 
+def test_a_folder_without_pictures_is_a_mistake(photos: Path) -> None:
+    (photos / "photos" / "cat.jpg").rename(photos / "photos" / "cat.txt")
+    ((line, _, key, message),) = problems(photos, HEAD)
+    assert (line, key) == (3, "pipelines[0].source.path")
+    assert "holds no pictures" in message
+
+
 def test_allow_and_deny_narrow_what_is_reported_and_watched(photos: Path) -> None:
     lists = '    allow: ["281-285"]\n    deny: [283]\n    watches: [{name: cat, labels: ["280-285"]}]\n'
     (plan,) = plans(photos, HEAD + lists)
