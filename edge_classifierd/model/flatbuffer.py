@@ -89,6 +89,21 @@ class Table:
         _check_count(length)
         return TableVector(self._data, start, length)
 
+    def stored(self) -> dict[int, tuple[int, bytes]]:
+        """Each stored field's position in the file and its bytes up to the next field or the table's end.
+
+        For copying a table of scalars whose schema is not known: the bytes are the value and its padding.
+        """
+        end = self._position + int(_scalar(self._data, "H", self._vtable + 2))
+        if end > len(self._data):
+            raise MalformedError("a table is longer than the file")
+        places = {field: place for field in range(self._fields) if (place := self._place(field)) is not None}
+        ends = [*sorted(places.values()), end]
+        return {
+            field: (place, bytes(self._data[place : next((after for after in ends if after > place), place)]))
+            for field, place in places.items()
+        }
+
     def _unpack(self, field: int, code: str, first: int) -> tuple[int | float, ...]:
         place = self._place(field)
         if place is None:

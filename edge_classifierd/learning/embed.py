@@ -1,0 +1,156 @@
+"""Turning pictures into embeddings: the numbers that a model computes just before it names classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_classifierd.errors import InferenceError, MissingError, ModelError
+from edge_classifierd.inference.runtime import find_runtime, one_line
+from edge_classifierd.model.bundle import load_bundle
+from edge_classifierd.model.graph import find_embedding, read_graph
+from edge_classifierd.model.head import PARTS, cut, part
+from edge_classifierd.model.metadata import read_metadata
+from edge_classifierd.model.normalisation import choose_normalisation
+from edge_classifierd.model.rewrite import write_model
+from edge_classifierd.model.structure import read_structure
+from edge_classifierd.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    import av
+    from numpy.typing import NDArray
+
+    from edge_classifierd.model.graph import Embedding, Graph
+    from edge_classifierd.model.metadata import Metadata, Normalisation
+    from edge_classifierd.model.structure import TensorSpec
+    from edge_classifierd.preprocess import Fit, View
+
+_COMPILED_ENDING = "_edgetpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """A model whose embedding is used: a classifier's penultimate tensor, or an embedding extractor's output."""
+
+    path: Path
+    graph: Graph
+    embedding: Embedding
+    input: TensorSpec
+    output: TensorSpec
+    normalisation: Normalisation
+    metadata: Metadata
+    labels: tuple[str, ...] | None
+    """The classifier's own labels; None for an extractor."""
+    edgetpu_compiled: bool
+
+
+def load_extractor(path: Path) -> Extractor:
+    """Read a `.tflite` and find its embedding; loads no runtime. Raises ModelError that starts with the file's name."""
+    try:
+        labels = load_bundle(path).labels.names
+    except ModelError:
+        labels = None  # an extractor has none; whatever else is wrong shows below
+    try:
+        data = path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    if data is None:
+        raise ModelError(f"{path}: no such file; give a .tflite classifier or embedding extractor")
+    try:
+        structure = read_structure(data)
+        graph = read_graph(data)
+        labelled = labels is not None or structure.output_kind != "logits"
+        metadata = read_metadata(structure.metadata, structure.output_position)
+        return Extractor(
+            path=path,
+            graph=graph,
+            embedding=find_embedding(graph, graph.outputs[structure.output_position], labelled=labelled),
+            input=structure.input,
+            output=structure.output,
+            normalisation=choose_normalisation(structure.input, metadata.normalisation),
+            metadata=metadata,
+            labels=labels,
+            edgetpu_compiled=structure.edgetpu_compiled,
+        )
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def computable(extractor: Extractor) -> Extractor:
+    """The extractor that computes the embeddings here: itself, or for a compiled one the CPU version beside it.
+
+    The CPU version must give the same embeddings: same shape and quantisation. Raises MissingError, ModelError.
+    """
+    if not extractor.edgetpu_compiled:
+        return extractor
+    twin_path = extractor.path.with_name(extractor.path.name.replace(_COMPILED_ENDING, ""))
+    if twin_path == extractor.path or not twin_path.is_file():
+        wanted = twin_path.name if twin_path != extractor.path else f"{extractor.path.stem}_cpu.tflite"
+        raise MissingError(
+            f"{extractor.path}: is compiled for the Edge TPU; put its CPU version `{wanted}` beside it: embeddings are "
+            "computed with that, and what is learnt goes onto the compiled file"
+        )
+    twin = load_extractor(twin_path)
+    if _interface(extractor) != _interface(twin):
+        raise ModelError(f"{twin_path}: is not the CPU version of {extractor.path.name}: their tensors differ")
+    # The compiled file takes the mean itself, in 8 bits: so must this one.
+    return dataclasses.replace(twin, embedding=dataclasses.replace(twin.embedding, pooled_from=None))
+
+
+def _interface(extractor: Extractor) -> tuple[object, ...]:
+    given, made = extractor.input, extractor.output
+    return given.shape, given.dtype, made.dtype, made.scale, made.zero_point, extractor.embedding.features
+
+
+class Embedder:
+    """Computes embeddings of pictures with the installed runtime; one thread at a time. Raises as `Runtime` does."""
+
+    def __init__(self, extractor: Extractor, *, fit: Fit, crop_fraction: float, threads: int) -> None:
+        self.channels = extractor.embedding.features
+        self._pooled = extractor.embedding.pooled_from is not None
+        self._extractor = extractor
+        self._fit: Fit = fit
+        self._crop_fraction = crop_fraction
+        self._prepare = Preprocessor(extractor.input, extractor.normalisation, fit=fit, crop_fraction=crop_fraction)
+        runtime = find_runtime()
+        self.runtime = str(runtime)
+        with tempfile.TemporaryDirectory(prefix="edge-classifierd-") as folder:
+            path = Path(folder) / extractor.path.name
+            path.write_bytes(write_model(cut(extractor.graph, extractor.embedding)))
+            self._interpreter = runtime.make_interpreter(path, threads)
+        self._input = int(self._interpreter.get_input_details()[0]["index"])
+        self._outputs = [int(output["index"]) for output in self._interpreter.get_output_details()]
+
+    def __call__(self, picture: av.VideoFrame, view: View | None = None) -> NDArray[np.float32]:
+        """Shape (channels,), followed by the detail map's 3 × 3 parts where there is one (see `model.head.Pooling`).
+
+        `view` shows another part or the mirror image of the picture. Raises InferenceError.
+        """
+        prepare = self._prepare
+        if view is not None:
+            made_for = self._extractor
+            prepare = Preprocessor(
+                made_for.input, made_for.normalisation, fit=self._fit, crop_fraction=self._crop_fraction, view=view
+            )
+        try:
+            self._interpreter.set_tensor(self._input, prepare(picture))
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            sentence = f"{self._extractor.path}: {self.runtime} failed to run it: {one_line(str(error))}"
+            raise InferenceError(sentence) from error
+        made = [np.asarray(self._interpreter.get_tensor(output), np.float32) for output in self._outputs]
+        if not self._pooled:
+            return made[0].reshape(-1)
+        return np.concatenate([made[0][0].mean((0, 1)), *_parts(made[-1][0])])
+
+
+def _parts(detail: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    height, width, _ = detail.shape
+    (tall, down), (wide, right) = part(height), part(width)
+    corners = [(row * down, column * right) for row in range(PARTS) for column in range(PARTS)]
+    return [detail[y : y + tall, x : x + wide].mean((0, 1)) for y, x in corners]

@@ -1,0 +1,210 @@
+"""How good a model is on labelled pictures: accuracy, confusion, calibration, and thresholds that follow from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edge_classifierd.learning.thresholds import Sweep
+
+BINS: Final = 10
+MOST_MISTAKES: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class of the data set; fractions 0 to 1."""
+
+    name: str
+    images: int
+    recall: float
+    """The share of its pictures that were recognised."""
+    precision: float | None
+    """The share right among the pictures taken for it; None when none was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often pictures of `truth` were taken for `predicted`."""
+
+    truth: str
+    predicted: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Pictures whose best confidence lies in one tenth of the scale: how sure the model was, how often it was right."""
+
+    images: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One picture taken for something else."""
+
+    path: Path
+    truth: str
+    predicted: str
+    confidence: float
+    truth_confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What labelled pictures say about a model; all shares and accuracies are fractions 0 to 1."""
+
+    model: str
+    images: int
+    top1: float
+    top5: float
+    per_class: tuple[ClassScore, ...]
+    confusions: tuple[Confusion, ...]
+    """Pictures of one class taken for another, the most frequent first."""
+    bins: tuple[Bin, ...]
+    calibration_error: float
+    """Expected calibration error: the mean distance of confidence from accuracy over the bins, by pictures."""
+    mean_confidence: float
+    ambiguity_margin: float
+    ambiguous: float
+    """The share of pictures whose two best classes are closer than the margin."""
+    sweeps: tuple[Sweep, ...]
+    mistakes: tuple[Mistake, ...]
+    """The most confident ones first, at most 24."""
+    unreadable: tuple[str, ...] = ()
+    """A sentence for each picture that could not be decoded; they count nowhere else."""
+    left_out: tuple[str, ...] = ()
+    """Classes of the data set that the model does not know; their pictures count nowhere else."""
+    inference_ms: float | None = None
+    """Median time of one inference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Pictures with what a model said about them."""
+
+    paths: Sequence[Path]
+    truth: NDArray[np.intp]
+    """Shape (pictures,): positions in `names`."""
+    confidences: NDArray[np.float32]
+    """Shape (pictures, labels)."""
+    names: Sequence[str]
+    """The data set's classes."""
+    targets: Sequence[tuple[int, ...]]
+    """For each of them the labels' indices that are right."""
+    labels: Sequence[str]
+    """What the model calls its outputs."""
+
+
+def evaluate(model: str, scored: Scored, *, margin: float = 0.1, sweeps: tuple[Sweep, ...] = ()) -> Evaluation:
+    """Compute everything from scores; at least one picture. Ties rank the lower index first, as `classify` does."""
+    count, labels = scored.confidences.shape
+    order = np.argsort(-scored.confidences, axis=1, kind="stable")
+    right = np.zeros((len(scored.names), labels), np.bool_)
+    for position, indices in enumerate(scored.targets):
+        right[position, list(indices)] = True
+    hits = np.take_along_axis(right[scored.truth], order[:, :5], 1)
+    best = order[:, 0]
+    correct = hits[:, 0]
+    ranked = np.take_along_axis(scored.confidences, order[:, :2], 1)
+    confidence = ranked[:, 0].astype(np.float64)
+    bins = _bins(confidence, correct)
+    gaps = [one.images * abs(one.confidence - one.accuracy) for one in bins if one.images]
+    ambiguous = float(np.mean(ranked[:, 0] - ranked[:, 1] < margin)) if labels > 1 else 0.0
+    taken_for = _taken_for(scored, best, correct)
+    return Evaluation(
+        model=model,
+        images=count,
+        top1=float(correct.mean()),
+        top5=float(hits.any(1).mean()),
+        per_class=_per_class(scored, best, correct, right),
+        confusions=_confusions(scored, taken_for, correct),
+        bins=bins,
+        calibration_error=sum(gaps) / count,
+        mean_confidence=float(confidence.mean()),
+        ambiguity_margin=margin,
+        ambiguous=ambiguous,
+        sweeps=sweeps,
+        mistakes=_mistakes(scored, taken_for, correct, confidence, right),
+    )
+
+
+def _per_class(
+    scored: Scored, best: NDArray[np.intp], correct: NDArray[np.bool_], right: NDArray[np.bool_]
+) -> tuple[ClassScore, ...]:
+    scores = []
+    for position, name in enumerate(scored.names):
+        mine = scored.truth == position
+        images = int(mine.sum())
+        if not images:
+            continue
+        taken = int(right[position][best].sum())
+        found = int(correct[mine].sum())
+        scores.append(ClassScore(name, images, found / images, found / taken if taken else None))
+    return tuple(scores)
+
+
+def _taken_for(scored: Scored, best: NDArray[np.intp], correct: NDArray[np.bool_]) -> list[str]:
+    """What each picture was taken for, in the data set's words where it has one."""
+    words: dict[int, str] = {}
+    for name, indices in zip(scored.names, scored.targets, strict=True):
+        for index in indices:
+            words.setdefault(index, name)
+    return [
+        scored.names[truth] if hit else words.get(index, scored.labels[index])
+        for truth, index, hit in zip(scored.truth.tolist(), best.tolist(), correct.tolist(), strict=True)
+    ]
+
+
+def _confusions(scored: Scored, taken_for: list[str], correct: NDArray[np.bool_]) -> tuple[Confusion, ...]:
+    pairs = Counter(
+        (scored.names[truth], taken)
+        for truth, taken, hit in zip(scored.truth.tolist(), taken_for, correct.tolist(), strict=True)
+        if not hit
+    )
+    return tuple(Confusion(*pair, count) for pair, count in sorted(pairs.items(), key=lambda one: (-one[1], one[0])))
+
+
+def _mistakes(
+    scored: Scored,
+    taken_for: list[str],
+    correct: NDArray[np.bool_],
+    confidence: NDArray[np.float64],
+    right: NDArray[np.bool_],
+) -> tuple[Mistake, ...]:
+    wrong = np.flatnonzero(~correct)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
+    return tuple(
+        Mistake(
+            path=scored.paths[at],
+            truth=scored.names[scored.truth[at]],
+            predicted=taken_for[at],
+            confidence=float(confidence[at]),
+            truth_confidence=float(scored.confidences[at][right[scored.truth[at]]].sum()),
+        )
+        for at in worst.tolist()
+    )
+
+
+def _bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    place = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
+    bins = []
+    for number in range(BINS):
+        mine = place == number
+        images = int(mine.sum())
+        if images:
+            bins.append(Bin(images, float(confidence[mine].mean()), float(correct[mine].mean())))
+        else:
+            bins.append(Bin(0, (number + 0.5) / BINS, 0.0))
+    return tuple(bins)

@@ -1,0 +1,324 @@
+"""Teaching a model new classes: pictures to embeddings to a head, written as one ordinary `.tflite`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from edge_classifierd.errors import InferenceError, ModelError, SourceError, UsageError
+from edge_classifierd.frames.image import read_image
+from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.learning.dataset import Picture, images_below, read_dataset, split
+from edge_classifierd.learning.duplicates import difference_hash, grouped, near_duplicates
+from edge_classifierd.learning.embed import Embedder, computable, load_extractor
+from edge_classifierd.learning.evaluate import Scored, evaluate
+from edge_classifierd.learning.fitting import Examples, apply, fit_head
+from edge_classifierd.learning.imprint import extend, imprint
+from edge_classifierd.learning.thresholds import WatchedClasses, sweep
+from edge_classifierd.model.bundle import load_bundle
+from edge_classifierd.model.head import last_layer, with_head
+from edge_classifierd.model.rewrite import About, write_model
+from edge_classifierd.preprocess import Preprocessor, Region, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edge_classifierd.learning.embed import Extractor
+    from edge_classifierd.learning.evaluate import Evaluation
+    from edge_classifierd.learning.fitting import Fitted
+    from edge_classifierd.preprocess import Fit
+
+    Progress = Callable[[str, int, int], None]
+    """Told what is being done, how many are done and of how many."""
+
+Method = Literal["logistic", "imprinting"]
+UNKNOWN: Final = "unknown"
+NEARLY_SAME_BITS: Final = 14
+"""Of 256: different pictures of one scene, same hand, same background were 19 and more apart; copies are under 10."""
+_FEW: Final = 10
+_CHECKED: Final = 16
+_AGREEMENT: Final = 1e-3
+_SMALLEST_CROP: Final = 0.88
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to learn from what."""
+
+    source: Path
+    extractor: Path
+    output: Path
+    seed: int = 0
+    holdout: float = 0.2
+    """The share of each class's pictures that is kept apart to measure with; 0 learns from all."""
+    method: Method = "logistic"
+    keep_classes: bool = False
+    unknown: Path | None = None
+    augment: int = 1
+    """Flipped and cropped copies of each picture; cross-validation decides whether they are used."""
+    fit: Fit = "crop"
+    crop_fraction: float = 1.0
+    threads: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What came of it."""
+
+    output: Path
+    sha256: str
+    size: int
+    labels: tuple[str, ...]
+    learnt_from: int
+    held_out: tuple[Picture, ...]
+    evaluation: Evaluation | None
+    """On the pictures held out; None without any."""
+    fitted: Fitted
+    warnings: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    runtime: str
+    agreement: float
+    """The greatest difference between the written file's scores and those computed here."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Pictures that could be read, with what is known of them."""
+
+    pictures: tuple[Picture, ...]
+    embeddings: NDArray[np.float32]
+    hashes: NDArray[np.bool_]
+    unreadable: tuple[str, ...]
+
+
+def train(plan: Plan, progress: Progress = lambda _what, _done, _of: None) -> Training:
+    """Learn and write `plan.output`; the same files and seed give the same bytes.
+
+    Raises UsageError for data that cannot be learnt from, ModelError for an unsuitable extractor, MissingError without
+    a runtime.
+    """
+    start = time.monotonic()
+    target = load_extractor(plan.extractor)
+    extractor = computable(target)
+    pictures = _pictures(plan, target)
+    embedder = Embedder(extractor, fit=plan.fit, crop_fraction=plan.crop_fraction, threads=plan.threads)
+    seen = _look(pictures, embedder, progress)
+    names = tuple(name for name in dict.fromkeys(one.class_name for one in pictures))
+    classes = np.array([names.index(one.class_name) for one in seen.pictures], np.intp)
+    _refuse_too_few(plan, names, classes, seen)
+    groups, warnings = _duplicates(seen, classes)
+    warnings += _few(names, classes, plan)
+    learning, held = split(classes, groups, plan.holdout, plan.seed)
+    copies = _copies([seen.pictures[at] for at in learning.tolist()], embedder, plan, progress)
+    examples = Examples(
+        seen.embeddings[learning], copies, classes[learning], groups[learning], len(names), embedder.channels
+    )
+    progress("learning", 0, 1)
+    fitted = _fit(plan, examples, target)
+    progress("learning", 1, 1)
+    labels = (*(target.labels or ()), *names) if plan.keep_classes else names
+    content = write_model(with_head(target.graph, target.embedding, fitted.head), _about(plan, target, labels))
+    _write(plan.output, content)
+    held_pictures = tuple(seen.pictures[at] for at in held.tolist())
+    confidences = apply(fitted.head, seen.embeddings, embedder.channels)
+    agreement = 0.0 if target.edgetpu_compiled else _agreement(plan, seen.pictures, confidences)
+    evaluation = None
+    if len(held):
+        first = len(labels) - len(names)
+        paths = [one.path for one in held_pictures]
+        targets = [(first + at,) for at in range(len(names))]
+        scored = Scored(paths, classes[held], confidences[held], names, targets, labels)
+        evaluation = _evaluated(plan, scored, seen.unreadable)
+    return Training(
+        output=plan.output,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        labels=labels,
+        learnt_from=len(learning),
+        held_out=held_pictures,
+        evaluation=evaluation,
+        fitted=fitted,
+        warnings=tuple(warnings),
+        unreadable=seen.unreadable,
+        runtime=embedder.runtime,
+        agreement=agreement,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _pictures(plan: Plan, target: Extractor) -> tuple[Picture, ...]:
+    pictures = read_dataset(plan.source).pictures
+    if plan.unknown is not None:
+        background = images_below(plan.unknown)
+        if not background:
+            raise UsageError(f"{plan.unknown}: holds no pictures; put background pictures there or leave out --unknown")
+        pictures += tuple(Picture(path, UNKNOWN) for path in background)
+    names = dict.fromkeys(one.class_name for one in pictures)
+    if len(names) < 2 and not plan.keep_classes:
+        raise UsageError(
+            f"{plan.source}: holds one class, `{next(iter(names))}`; there must be something to tell it from: "
+            "add a folder for another class, or background pictures with --unknown DIR"
+        )
+    broken = next((name for name in names if "\n" in name or not name.strip()), None)
+    if broken is not None:
+        raise UsageError(f"{plan.source}: the class name {broken!r} cannot be a label; rename it")
+    if plan.keep_classes:
+        if plan.method != "imprinting":
+            raise UsageError("--keep-classes needs --method imprinting: regression needs pictures of every class")
+        if target.labels is None or target.embedding.layer is None:
+            raise UsageError(f"{plan.extractor}: has no classes; leave out --keep-classes or give a classifier")
+        known = {label.casefold() for label in target.labels}
+        again = next((name for name in names if name.casefold() in known), None)
+        if again is not None:
+            raise UsageError(f"{plan.source}: the model already has a class `{again}`; rename the folder or remove it")
+    return pictures
+
+
+def _look(pictures: Sequence[Picture], embedder: Embedder, progress: Progress) -> _Seen:
+    readable, embeddings, hashes, unreadable = [], [], [], []
+    for number, picture in enumerate(pictures, 1):
+        try:
+            frame = read_image(picture.path)
+        except SourceError as error:
+            unreadable.append(str(error))
+        else:
+            readable.append(picture)
+            embeddings.append(embedder(frame))
+            hashes.append(difference_hash(frame))
+        progress("looking at pictures", number, len(pictures))
+    if not readable:
+        raise UsageError(f"none of the {len(pictures)} pictures can be read: {unreadable[0]}")
+    return _Seen(tuple(readable), np.stack(embeddings), np.stack(hashes), tuple(unreadable))
+
+
+def _refuse_too_few(plan: Plan, names: Sequence[str], classes: NDArray[np.intp], seen: _Seen) -> None:
+    least = 1 if plan.method == "imprinting" or plan.holdout == 0 else 2
+    for name, count in zip(names, np.bincount(classes, minlength=len(names)).tolist(), strict=True):
+        if count < least:
+            lost = f" ({len(seen.unreadable)} pictures could not be read)" if seen.unreadable else ""
+            raise UsageError(
+                f"{plan.source}: the class `{name}` has {count} readable picture{'' if count == 1 else 's'}{lost}; "
+                f"at least {least} are needed, 20 or more give good results"
+            )
+
+
+def _duplicates(seen: _Seen, classes: NDArray[np.intp]) -> tuple[NDArray[np.intp], list[str]]:
+    pairs = near_duplicates(seen.hashes, NEARLY_SAME_BITS)
+    groups = grouped(len(seen.pictures), pairs)
+    warnings = []
+    if len(pairs):
+        first, second = (seen.pictures[at].path for at in pairs[0].tolist())
+        copies = len(groups) - len(np.unique(groups))
+        warnings.append(
+            f"{copies} pictures are near-duplicates of others ({first} and {second}); they are kept on one side of the "
+            "split, where they cannot flatter the result"
+        )
+    across = pairs[classes[pairs[:, 0]] != classes[pairs[:, 1]]]
+    if len(across):
+        first, second = (seen.pictures[at].path for at in across[0].tolist())
+        warnings.append(
+            f"{len(across)} pairs of near-duplicates lie in different classes ({first} and {second}); put each picture "
+            "in one class"
+        )
+    return groups, warnings
+
+
+def _few(names: Sequence[str], classes: NDArray[np.intp], plan: Plan) -> list[str]:
+    sizes = np.bincount(classes, minlength=len(names))
+    smallest = int(sizes.argmin())
+    warnings = []
+    if sizes[smallest] < _FEW and plan.method == "logistic":
+        few = f"the class `{names[smallest]}` has only {sizes[smallest]} pictures"
+        warnings.append(f"{few}; 20 or more give good results")
+    if sizes.max() > 20 * sizes[smallest]:
+        largest = names[int(sizes.argmax())]
+        uneven = f"`{largest}` has {sizes.max()} pictures and `{names[smallest]}` {sizes[smallest]}"
+        warnings.append(f"{uneven}; both weigh the same, but the few say little")
+    return warnings
+
+
+def _copies(pictures: Sequence[Picture], embedder: Embedder, plan: Plan, progress: Progress) -> NDArray[np.float32]:
+    """Shape (pictures, copies, columns): random crops, every other one mirrored; none for imprinting."""
+    count = plan.augment if plan.method == "logistic" else 0
+    if not count:
+        return np.empty((len(pictures), 0, 0), np.float32)
+    random = np.random.default_rng((plan.seed, 2))
+    copies = []
+    for number, picture in enumerate(pictures, 1):
+        frame = read_image(picture.path)
+        row = []
+        for copy in range(count):
+            side = random.uniform(_SMALLEST_CROP, 1.0)
+            left, top = random.uniform(0, 1 - side), random.uniform(0, 1 - side)
+            region = Region(left, top, side, side)
+            mirrored = (number + copy) % 2
+            row.append(embedder(frame, View(mirror="horizontal" if mirrored else "none", region=region)))
+        copies.append(np.stack(row))
+        progress("looking at flipped and cropped copies", number, len(pictures))
+    return np.stack(copies)
+
+
+def _fit(plan: Plan, examples: Examples, target: Extractor) -> Fitted:
+    if plan.keep_classes:
+        try:
+            return extend(examples, *last_layer(target.graph, target.embedding))
+        except ModelError as error:
+            raise ModelError(f"{target.path}: {error}") from error
+    return imprint(examples) if plan.method == "imprinting" else fit_head(examples, plan.seed)
+
+
+def _about(plan: Plan, target: Extractor, labels: tuple[str, ...]) -> About:
+    kept = f"the {len(target.labels or ()):,} classes of it and {len(labels) - len(target.labels or ()):,} new ones"
+    what = kept if plan.keep_classes else f"{len(labels):,} classes"
+    description = f"Classifies pictures into {what}: a head learnt by {plan.method} on {target.path.name}."
+    return About(plan.output.stem, description, labels, target.normalisation, target.metadata.licence)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all: a model in use is never seen half-written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _agreement(plan: Plan, pictures: Sequence[Picture], confidences: NDArray[np.float32]) -> float:
+    """Run the written file on some pictures and compare; raises InferenceError when it says something else."""
+    bundle = load_bundle(plan.output)
+    classifier = make_classifier(bundle, "cpu", plan.threads)
+    prepare = Preprocessor(bundle.input, bundle.normalisation, fit=plan.fit, crop_fraction=plan.crop_fraction)
+    worst = 0.0
+    for at in range(0, len(pictures), -(-len(pictures) // _CHECKED)):
+        said = classifier.classify(prepare(read_image(pictures[at].path))).confidences
+        worst = max(worst, float(np.abs(said - confidences[at]).max()))
+    classifier.close()
+    if worst > _AGREEMENT:
+        raise InferenceError(
+            f"{plan.output}: its scores are off by up to {worst:.4f} from what was learnt, in {classifier.runtime}; "
+            "do not use it, and report this"
+        )
+    return worst
+
+
+def _evaluated(plan: Plan, scored: Scored, unreadable: tuple[str, ...]) -> Evaluation:
+    per_picture = [scored.targets[at] for at in scored.truth.tolist()]
+    sweeps = tuple(
+        sweep(WatchedClasses(name, target), scored.confidences, per_picture)
+        for name, target in zip(scored.names, scored.targets, strict=True)
+    )
+    return dataclasses.replace(evaluate(plan.output.stem, scored, sweeps=sweeps), unreadable=unreadable)
