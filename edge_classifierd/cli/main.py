@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edge_classifierd import __version__
-from edge_classifierd.cli import check, classify, demo, listen, run
+from edge_classifierd.cli import check, classify, demo, doctor, listen, run
 
 app = typer.Typer(
     name="edge-classifierd",
@@ -37,6 +37,7 @@ def _options(
 
 app.command("run")(run.command)
 app.command("check")(check.command)
+app.command("doctor")(doctor.command)
 app.command("classify")(classify.command)
 app.command("listen")(listen.command)
 app.command("demo")(demo.command)

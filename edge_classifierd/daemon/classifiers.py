@@ -61,7 +61,7 @@ class Classifiers:
         model = plan.section.model
         key = (plan.bundle.path, plan.bundle.sha256, model.model_dump_json())
         if key not in self._loaded:
-            settings = _settings(model.edgetpu) if plan.bundle.edgetpu_compiled else None
+            settings = edgetpu_settings(model.edgetpu) if plan.bundle.edgetpu_compiled else None
             classifier = make_classifier(
                 plan.bundle, model.device, model.threads, cpu_bundle=plan.cpu_bundle, edgetpu=settings
             )
@@ -74,7 +74,8 @@ class Classifiers:
             self._loaded.popitem()[1].close()
 
 
-def _settings(section: EdgeTpu) -> EdgeTpuSettings:
+def edgetpu_settings(section: EdgeTpu) -> EdgeTpuSettings:
+    """The section as the accelerator takes it."""
     from edge_classifierd.inference.edgetpu import EdgeTpuSettings  # noqa: PLC0415 - brings the child process along
 
     return EdgeTpuSettings(

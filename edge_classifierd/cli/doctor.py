@@ -1,0 +1,71 @@
+"""`doctor`: touches everything that the daemon needs and says what is wrong, with the remedy."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edge_classifierd.daemon.finding import Finding
+
+_COLOURS = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}
+
+
+@reporting
+def command(
+    config: Config = DEFAULT_CONFIG,
+    *,
+    suggest: Annotated[bool, typer.Option("--suggest", help="Print a configuration from what is found here.")] = False,
+    json: Json = False,
+    log_level: LogLevel = "error",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Look at cameras, Edge TPU, models, broker, disk, clock and supply: one line each, with the remedy.
+
+    It does not disturb a running daemon. Exit code 0 when nothing failed, 1 when something did, 3 when hardware or a
+    runtime is missing. With --json one document: ok, findings (name, verdict, sentence, remedy).
+
+    Example: edge-classifierd doctor --config config.yaml
+    """
+    if suggest:
+        _suggest()
+        return ExitCode.OK
+    from edge_classifierd.clock import SystemClock  # noqa: PLC0415
+    from edge_classifierd.daemon.doctor import examine  # noqa: PLC0415
+    from edge_classifierd.daemon.finding import exit_code  # noqa: PLC0415
+
+    findings = []
+    for finding in examine(config, SystemClock(), optional=config == DEFAULT_CONFIG):
+        findings.append(finding)
+        if not json:
+            _print(finding)
+    code = exit_code(findings)
+    if json:
+        document = {"ok": code is ExitCode.OK, "findings": [asdict(finding) for finding in findings]}
+        typer.echo(json_module.dumps(document, ensure_ascii=False))
+    else:
+        failed = sum(finding.verdict == "failed" for finding in findings)
+        warnings = sum(finding.verdict == "warning" for finding in findings)
+        typer.echo(f"{len(findings)} looked at: {failed} failed, {warnings} warnings")
+    return code
+
+
+def _print(finding: Finding) -> None:
+    verdict = typer.style(f"{finding.verdict:<7}", fg=_COLOURS[finding.verdict])
+    remedy = f"; {finding.remedy}" if finding.remedy else ""
+    typer.echo(f"{verdict}  {finding.name}: {finding.sentence}{remedy}")
+    sys.stdout.flush()
+
+
+def _suggest() -> None:
+    from edge_classifierd.daemon.suggestion import find_broker, suggest  # noqa: PLC0415
+    from edge_classifierd.frames.cameras import find_cameras  # noqa: PLC0415
+    from edge_classifierd.inference.devices import list_tpus  # noqa: PLC0415
+
+    typer.echo(suggest(find_cameras(), list_tpus(), find_broker()), nl=False)

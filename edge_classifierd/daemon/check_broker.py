@@ -1,0 +1,147 @@
+"""The doctor's look at the broker: login, a message there and back, and whether Home Assistant listens."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.daemon.finding import Finding, from_sentence
+from edge_classifierd.mqtt.client import Session
+from edge_classifierd.mqtt.message import Incoming, Message, Outcome
+from edge_classifierd.mqtt.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.config.sections import Configuration
+
+_LOGIN_S: Final = 15.0
+_ANSWER_S: Final = 5.0
+_ECHO_S: Final = 1.0
+_RETAINED_S: Final = 0.3
+_FAILING: Final = "reconnecting: "
+DEFAULT_PREFIX: Final = "homeassistant"
+
+
+@dataclass(slots=True)
+class BrokerVisit:
+    """What was found, and what the broker keeps of the device."""
+
+    findings: list[Finding] = field(default_factory=list)
+    retained: dict[str, bytes] = field(default_factory=dict)
+    """By topic: the device's `status`, its pipelines' `status`."""
+
+
+def visit_broker(configuration: Configuration, clock: Clock) -> BrokerVisit:
+    """Log in under a client id of our own, announce nothing, and leave nothing behind; at most about 20 s."""
+    mqtt = configuration.mqtt.model_copy(update={"client_id": f"edge-classifierd-doctor-{uuid.uuid4().hex[:8]}"})
+    topics = Topics(mqtt.base_topic, configuration.device.id)
+    heard: deque[Incoming] = deque(maxlen=1000)
+    session = Session(mqtt, topics=topics, clock=clock, answer_timeout_s=_ANSWER_S, announce=False)
+    prefix = discovery_prefix(configuration)
+    echo = f"{topics.base}/doctor"
+    for wanted in (echo, topics.status, f"{topics.base}/+/status", f"{prefix or DEFAULT_PREFIX}/status"):
+        session.subscribe(wanted, heard.append)
+    if prefix is not None:
+        session.subscribe(f"{prefix}/device/+/config", heard.append)
+    visit = BrokerVisit()
+    start_s = time.monotonic()
+    session.start()
+    try:
+        _until(lambda: session.connected or session.status_sentence.startswith(_FAILING), _LOGIN_S)
+        if not session.connected:
+            sentence = session.status_sentence.removeprefix(_FAILING)
+            if session.status_sentence == sentence:
+                sentence = f"{session.endpoint}: no answer within {_LOGIN_S:.0f} s; check mqtt.host and the network"
+            visit.findings.append(from_sentence("broker", sentence))
+            return visit
+        login_ms = (time.monotonic() - start_s) * 1000
+        account = f" as {mqtt.username}" if mqtt.username else ""
+        said = f"{session.endpoint}: logged in{account} (MQTT {mqtt.protocol}) in {login_ms:.0f} ms"
+        visit.findings += [Finding("broker", "ok", said), _round_trip(session, echo, heard)]
+        _until(lambda: False, _RETAINED_S)
+    finally:
+        session.stop(1.0)
+    visit.retained = {one.topic: one.payload for one in heard if one.retained}
+    visit.findings += [_daemon_seen(visit.retained.get(topics.status)), _home_assistant(prefix, heard)]
+    return visit
+
+
+def discovery_prefix(configuration: Configuration) -> str | None:
+    """The prefix of Home Assistant's discovery; None when the configuration has none or it is switched off."""
+    section = getattr(configuration.mqtt, "home_assistant", None)
+    if section is None or not getattr(section, "enabled", True):
+        return None
+    return str(getattr(section, "prefix", DEFAULT_PREFIX))
+
+
+def _round_trip(session: Session, topic: str, heard: deque[Incoming]) -> Finding:
+    """One message to ourselves, not retained. An account that may write but not read there does well too."""
+    name = "round trip"
+    token = uuid.uuid4().hex.encode()
+    outcomes: deque[tuple[Outcome, str, float]] = deque(maxlen=1)
+
+    def note(outcome: Outcome, reason: str) -> None:
+        outcomes.append((outcome, reason, time.monotonic()))
+
+    start_s = time.monotonic()
+    session.publish(Message(topic, token, qos=1, on_outcome=note))
+    if not _until(lambda: bool(outcomes), _ANSWER_S):
+        sentence = f"no acknowledgement for a message on {topic} within {_ANSWER_S:.0f} s"
+        return Finding(name, "failed", sentence, "check the broker's log")
+    outcome, reason, acknowledged_s = outcomes[0]
+    if outcome is not Outcome.DELIVERED:
+        sentence = f"the broker does not take messages on {topic} ({reason})"
+        return Finding(name, "failed", sentence, f"let the account write {topic.rpartition('/')[0]}/# (its ACL)")
+    if _until(lambda: any(one.payload == token for one in list(heard)), _ECHO_S):
+        elapsed_ms = (time.monotonic() - start_s) * 1000
+        return Finding(name, "ok", f"a message to {topic} came back in {elapsed_ms:.1f} ms")
+    elapsed_ms = (acknowledged_s - start_s) * 1000
+    if session.endpoint.protocol == "5":
+        return Finding(name, "ok", f"a message to {topic} was acknowledged in {elapsed_ms:.1f} ms")
+    # Before MQTT 5 a broker acknowledges what its ACL throws away.
+    sentence = f"the broker took a message to {topic} but did not deliver it back"
+    remedy = "if its ACL keeps this account from reading there all is well, else let it write there"
+    return Finding(name, "warning", sentence, remedy)
+
+
+def _daemon_seen(status: bytes | None) -> Finding:
+    if status == b"online":
+        return Finding("daemon", "ok", "the broker has the device as online")
+    said = "never seen on this broker" if status is None else f"last seen there as {_text(status)}"
+    return Finding("daemon", "ok", f"not connected to the broker ({said})")
+
+
+def _home_assistant(prefix: str | None, heard: deque[Incoming]) -> Finding:
+    name = "home assistant"
+    status = next((one.payload for one in heard if one.topic == f"{prefix or DEFAULT_PREFIX}/status"), None)
+    configs = sum(one.topic.endswith("/config") for one in heard)
+    if status == b"online":
+        return Finding(name, "ok", f"online on this broker ({prefix or DEFAULT_PREFIX}/status)")
+    if prefix is None:
+        return Finding(name, "ok", "not seen on this broker, and discovery is not configured")
+    if status is not None:
+        remedy = "start it, or its MQTT integration"
+        return Finding(name, "warning", f"says {_text(status)} on {prefix}/status", remedy)
+    if configs:
+        said = f"says nothing on {prefix}/status, but {configs} devices are announced below {prefix}/"
+        return Finding(name, "ok", said)
+    remedy = "if you use it, add its MQTT integration with this broker and prefix; it is not needed otherwise"
+    return Finding(name, "warning", f"not seen on this broker ({prefix}/status is silent)", remedy)
+
+
+def _text(payload: bytes) -> str:
+    return payload[:20].decode("utf-8", "replace")
+
+
+def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(0.005)
+    return True

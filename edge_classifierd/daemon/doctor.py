@@ -1,0 +1,91 @@
+"""The doctor: touches everything that the daemon needs, one finding each, without disturbing a daemon that runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_classifierd.config.load import load
+from edge_classifierd.config.paths import state_directory
+from edge_classifierd.daemon.check_broker import visit_broker
+from edge_classifierd.daemon.check_camera import EXCLUSIVE, look_through
+from edge_classifierd.daemon.check_compute import check_model, check_runtime, check_tpus
+from edge_classifierd.daemon.check_machine import (
+    check_board,
+    check_clock,
+    check_groups,
+    check_outbox,
+    check_watchdog,
+    daemon_on,
+)
+from edge_classifierd.daemon.finding import Finding
+from edge_classifierd.daemon.preflight import preflight
+from edge_classifierd.errors import ConfigurationError
+from edge_classifierd.health.board import Board
+from edge_classifierd.inference.devices import list_tpus, root_directory
+from edge_classifierd.mqtt.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.config.load import Document
+    from edge_classifierd.daemon.preflight import Plan
+
+
+def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[Finding]:
+    """Look at the configuration and everything it names, then at the machine; findings come as they are made.
+
+    `optional`: a configuration that is not there is no failure (a machine that has none yet).
+    """
+    document: Document | None = None
+    plans: tuple[Plan, ...] = ()
+    if optional and not config.exists():
+        remedy = f"`edge-classifierd doctor --suggest` prints one for {config}"
+        yield Finding("configuration", "warning", f"{config}: not there, so cameras and broker are not known", remedy)
+    else:
+        try:
+            document = load(config)
+            plans = preflight(document)
+        except ConfigurationError as error:
+            for problem in error.problems:
+                yield Finding("configuration", "failed", str(problem), "correct it")
+        else:
+            count = len(plans)
+            yield Finding("configuration", "ok", f"{config}: {count} pipeline{'s' if count > 1 else ''}")
+            for problem in document.warnings:
+                yield Finding("configuration", "warning", str(problem))
+    root = root_directory()
+    yield check_runtime()
+    yield from check_tpus(root, wanted=any(plan.bundle.edgetpu_compiled for plan in plans))
+    yield check_groups(_groups(plans, root))
+    if document is not None:
+        yield from _configured(document, plans, clock, root)
+    state = state_directory()
+    there = next(folder for folder in (state, *state.parents) if folder.exists())
+    yield from check_board(Board(clock, root=root, state=there).read(), there)
+    yield check_clock(clock)
+    yield check_watchdog()
+
+
+def _configured(document: Document, plans: tuple[Plan, ...], clock: Clock, root: Path) -> Iterator[Finding]:
+    """What the configuration names: outbox, broker, models and cameras."""
+    configuration = document.configuration
+    daemon = daemon_on(configuration.outbox.path)
+    yield check_outbox(configuration.outbox.path, daemon)
+    visit = visit_broker(configuration, clock)
+    yield from visit.findings
+    topics = Topics(configuration.mqtt.base_topic, configuration.device.id)
+    for plan in plans:
+        yield from check_model(plan, root, daemon_runs=daemon is not None)
+        reported = visit.retained.get(topics.pipeline_status(plan.section.name))
+        yield look_through(plan, clock, daemon_has_it=daemon is not None, reported=reported)
+
+
+def _groups(plans: tuple[Plan, ...], root: Path) -> list[str]:
+    groups = ["video"] if any(plan.section.source.type in EXCLUSIVE for plan in plans) else []
+    if any(plan.section.source.type == "picamera2" for plan in plans):
+        groups.append("render")
+    if any(plan.bundle.edgetpu_compiled for plan in plans) and any(tpu.kind == "usb" for tpu in list_tpus(root)):
+        groups.append("plugdev")
+    return groups

@@ -1,0 +1,106 @@
+"""`doctor` against a real broker, beside a real daemon and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from broker_process import wait_until
+from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from broker_process import Broker, Subscriber
+
+
+def doctor(config: Path, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_classifierd", "doctor", "--config", str(config), "--json", *arguments],
+        capture_output=True,
+        timeout=110,
+        check=False,
+        env={**os.environ, "EDGE_CLASSIFIERD_STATE": str(config.parent / "state")},
+    )
+    assert done.stdout, done.stderr.decode()
+    return done.returncode, {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+
+
+def test_everything_is_fine_on_a_machine_with_a_broker(tmp_path: Path, broker: Broker) -> None:
+    config = write_config(tmp_path / "config.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "cat"), CAT))
+    code, findings = doctor(config)
+    assert code == 0, findings
+    assert "came back in" in findings["round trip"]["sentence"]
+    assert findings["camera driveway"]["verdict"] == "ok"
+    assert findings["model driveway"]["verdict"] == "ok"
+    assert "not connected" in findings["daemon"]["sentence"]
+
+
+def test_a_running_daemon_is_seen_and_goes_on_undisturbed(
+    tmp_path: Path, broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    counter = subscribe(broker.port)
+    photos = photographs(tmp_path / "p", "cat", "coffee")
+    config = write_config(tmp_path / "config.yaml", broker.port, a_pipeline(photos, CAT))
+    with Daemon(config) as daemon:
+        wait_until(lambda: len(counter.first) >= 2, what="events")
+        code, findings = doctor(config)
+        assert code == 0, findings
+        assert str(daemon.process.pid) in findings["outbox"]["sentence"]
+        assert "online" in findings["daemon"]["sentence"]
+        before = len(counter.first)
+        wait_until(lambda: len(counter.first) >= before + 2, what="events go on")
+        said = daemon.said
+        daemon.end()
+    assert "took over" not in said
+    assert said.count(": connected (") == 1
+    statuses = [payload for topic, payload, retained in counter.messages if topic == "edge-classifierd/porch/status"]
+    assert statuses[-1] == b"offline"
+    assert b"offline" not in statuses[:-1]
+    # Nothing of the doctor's own stays on the broker.
+    own = [topic for topic, _, _ in counter.messages if topic.endswith("/doctor")]
+    assert own
+    counter.close()
+    later = subscribe(broker.port, "edge-classifierd/porch/#")
+    wait_until(lambda: later.messages, what="retained messages")
+    time.sleep(0.3)
+    assert not [topic for topic, _, _ in later.messages if topic.endswith("/doctor")]
+
+
+def test_a_refused_login_is_one_failed_line_with_the_remedy_and_no_secret(
+    tmp_path: Path, make_broker: Callable[..., Broker]
+) -> None:
+    broker = make_broker("allow_anonymous false")
+    config = write_config(tmp_path / "config.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "cat"), CAT))
+    login = "host: 127.0.0.1\n  username: edge\n  password: s3cret"
+    config.write_text(config.read_text().replace("host: 127.0.0.1", login))
+    code, findings = doctor(config)
+    assert code == 1
+    assert findings["broker"]["verdict"] == "failed"
+    assert "mqtt.password" in findings["broker"]["remedy"]
+    assert "s3cret" not in json.dumps(findings)
+
+
+def test_home_assistant_is_seen_by_its_retained_status(
+    tmp_path: Path, broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    subscriber = subscribe(broker.port)
+    subscriber._client.publish("homeassistant/status", b"online", 1, retain=True).wait_for_publish(10)
+    config = write_config(tmp_path / "config.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "cat"), CAT))
+    _, findings = doctor(config)
+    assert "online" in findings["home assistant"]["sentence"]
+
+
+def test_a_wrong_configuration_fails_and_the_machine_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("pipelines: [{name: a}]\n")
+    code, findings = doctor(config)
+    assert code == 1
+    assert "source" in findings["configuration"]["sentence"]
+    assert findings["runtime"]["verdict"] == "ok"
+    assert "clock" in findings
