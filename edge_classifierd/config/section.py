@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from edge_classifierd.config.wording import Expected
@@ -47,6 +47,12 @@ def _checked_name(value: object) -> str:
     return value
 
 
+def _publishable(value: str) -> str:
+    if re.search(r"[#+\0]", value) or value.startswith(("/", "$")) or value.endswith("/"):
+        raise PydanticCustomError("rule", "must have no # or +, not begin with / or $, and not end with /")
+    return value
+
+
 def _switch(value: object) -> object:
     if isinstance(value, str):
         return {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
@@ -68,6 +74,9 @@ Name = Annotated[
     Expected("1 to 64 of the characters a-z, 0-9, _ and -"),
 ]
 """Part of a topic."""
+
+TopicPrefix = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_publishable)]
+"""What topics begin with: one level or several."""
 
 Switch = Annotated[
     bool,

@@ -1,7 +1,6 @@
 """The sections of the configuration file as frozen models: every key, its bounds, its default and its meaning."""
 
 import os
-import re
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
@@ -9,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from edge_classifierd.config.accelerators import ComputeDevice, EdgeTpu
 from edge_classifierd.config.durations import Duration
+from edge_classifierd.config.home_assistant import DeviceClass, HomeAssistant
 from edge_classifierd.config.paths import StatePath, UserPath
 from edge_classifierd.config.section import (
     FROM_OTHERS,
@@ -19,6 +19,7 @@ from edge_classifierd.config.section import (
     Section,
     Switch,
     Text,
+    TopicPrefix,
     slug,
 )
 from edge_classifierd.config.sources import (
@@ -32,9 +33,9 @@ from edge_classifierd.config.sources import (
 )
 
 __all__ = [
-    "Configuration", "Device", "EdgeTpu", "FolderSource", "Keep", "LabelSelector", "Mirror", "Model", "Mqtt",
-    "Outbox", "Picamera2Source", "Pipeline", "Region", "Rotation", "Section", "Snapshot", "Source", "StreamSource",
-    "Tls", "V4l2Source", "Watch",
+    "Configuration", "Device", "EdgeTpu", "FolderSource", "HomeAssistant", "Keep", "LabelSelector", "Mirror", "Model",
+    "Mqtt", "Outbox", "Picamera2Source", "Pipeline", "Region", "Rotation", "Section", "Snapshot", "Source",
+    "StreamSource", "Tls", "V4l2Source", "Watch",
 ]  # fmt: skip
 
 
@@ -84,17 +85,17 @@ class Mqtt(Section):
     tls: Tls | None = Field(
         None, description="Encrypt the connection; `{}` trusts the system's authorities. Default: plain."
     )
-    base_topic: str = Field(
-        "edge-classifierd",
-        min_length=1,
-        max_length=200,
-        description="Topics begin with this, followed by the device's id.",
+    base_topic: TopicPrefix = Field(
+        "edge-classifierd", description="Topics begin with this, followed by the device's id."
     )
     protocol: Literal[5, "3.1.1"] = Field(5, description="Version of MQTT; `3.1.1` for old brokers.")
     keepalive: Duration = Field(
         30.0, ge=1, le=65535, description="The broker says `offline` for us after one and a half times this silence."
     )
     client_id: Text | None = Field(None, description="Unique on the broker; null: made from the machine's identity.")
+    home_assistant: HomeAssistant = Field(
+        default=HomeAssistant(), description="How Home Assistant finds the device by itself. Default: on."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -108,13 +109,6 @@ class Mqtt(Section):
     def _password_needs_username(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is not None and info.data.get("username", ...) is None:
             raise PydanticCustomError("rule", "needs `username` beside it")
-        return value
-
-    @field_validator("base_topic", mode="after")
-    @classmethod
-    def _topic_to_publish_on(cls, value: str) -> str:
-        if re.search(r"[#+\0]", value) or value.startswith(("/", "$")) or value.endswith("/"):
-            raise PydanticCustomError("rule", "must have no # or +, not begin with / or $, and not end with /")
         return value
 
 
@@ -210,6 +204,9 @@ class Watch(Section):
     )
     confirm: int = Field(1, ge=1, le=1000, description="As many frames in a row must agree before `detected`.")
     cooldown: Duration = Field(0.0, description="Quiet time after `cleared` before the next `detected`.")
+    device_class: DeviceClass | None = Field(
+        None, description="What the watch is to Home Assistant: its icon and its words; null: a plain on and off."
+    )
 
     @field_validator("release", mode="before")
     @classmethod
