@@ -27,6 +27,7 @@ import numpy as np
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.load import load
 from edge_classifierd.daemon.classifiers import SharedClassifier
+from edge_classifierd.daemon.allocator import tune
 from edge_classifierd.daemon.judge import Judge
 from edge_classifierd.daemon.memory import Memory
 from edge_classifierd.daemon.pipeline import Pipeline, Surroundings
@@ -245,6 +246,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    tune()  # as `run` does
     results = [measure(options.model, int(threads), options) for threads in options.threads.split(",")]
     if options.json:
         print(json.dumps(results))

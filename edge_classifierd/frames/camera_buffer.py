@@ -48,7 +48,10 @@ class Layout:
 
 
 class BufferReader:
-    """Makes pictures of one layout, cut to a box and mirrored when asked; without either no byte is copied."""
+    """Makes pictures of one layout, cut to a box and mirrored when asked.
+
+    Without either no byte is copied, unless the height is no multiple of 4.
+    """
 
     def __init__(
         self, layout: Layout, *, cut: Box | None = None, left_right: bool = False, top_bottom: bool = False
@@ -92,13 +95,17 @@ class BufferReader:
     def _planar(self, buffer: Pixels) -> av.VideoFrame:
         layout = self._layout
         name = _PLANAR[layout.pixel_format]
-        if self._whole:
+        if self._whole and layout.height % 4 == 0:  # PyAV 18 drops two rows of other heights, and misplaces chroma
             rows = buffer.reshape(layout.height * 3 // 2, layout.stride)
             return av.VideoFrame.from_numpy_buffer(rows, format=name, width=layout.width)
         planes = [self._turned(plane) for plane in self._planes(buffer)]
         height, width = planes[0].shape[:2]
-        packed = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
-        return av.VideoFrame.from_numpy_buffer(packed, format=name, width=width)
+        picture = av.VideoFrame(width, height, name)
+        for plane, target in zip(planes, picture.planes, strict=True):
+            samples = plane.reshape(plane.shape[0], -1)
+            rows = np.ndarray((samples.shape[0], target.line_size), np.uint8, buffer=memoryview(target))
+            rows[:, : samples.shape[1]] = samples
+        return picture
 
     def _turned(self, plane: Pixels) -> Pixels:
         """A plane, cut and mirrored; of chroma planes, which have half as many rows and columns, half the box."""

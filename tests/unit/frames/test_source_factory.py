@@ -15,6 +15,7 @@ from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.factory import make_source
 from edge_classifierd.frames.folder import FolderSource
 from edge_classifierd.frames.network import NetworkSource
+from edge_classifierd.frames.picamera import Picamera2Source
 from edge_classifierd.frames.stream import VideoFileSource
 from edge_classifierd.frames.v4l2 import V4l2Source
 
@@ -28,6 +29,7 @@ from edge_classifierd.frames.v4l2 import V4l2Source
         ({"type": "stream", "url": "rtsp://porch/live"}, NetworkSource, True),
         ({"type": "stream", "url": "http://porch/live"}, NetworkSource, True),
         ({"type": "v4l2", "device": "/nowhere"}, V4l2Source, True),
+        ({"type": "picamera2"}, Picamera2Source, True),
     ],
 )
 def test_every_section_makes_its_source_without_touching_anything(

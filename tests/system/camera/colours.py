@@ -1,0 +1,54 @@
+"""Reads frames of the virtual camera through our source; exit 0 when every colour is where it belongs."""
+
+# ruff: noqa: ANN001, ANN201
+
+from __future__ import annotations
+
+import sys
+
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.frames.picamera import Picamera2Source
+from edge_classifierd.preprocess import Region
+
+# The virtual camera passes JPEG's full range on as if it were video's: colours come 8 % stronger, but in their order.
+WHERE = {"red": (320, 360), "green": (960, 180), "blue": (960, 540)}
+RGB = {"red": (220, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 220)}
+
+
+def colour_at(pixels, x, y):
+    return tuple(int(value) for value in pixels[y - 8 : y + 8, x - 8 : x + 8].reshape(-1, 3).mean(0))
+
+
+def check(source, where):
+    wrong = 0
+    for _ in range(3):  # opened, closed and opened again
+        source.open()
+        frames = [source.read() for _ in range(5)]
+        pixels = frames[-1].picture.to_ndarray(format="rgb24")
+        for name, (x, y) in where.items():
+            seen = colour_at(pixels, x, y)
+            good = all(abs(a - b) < 20 for a, b in zip(seen, RGB[name], strict=True))
+            wrong += not good
+            print(f"{frames[-1].picture.format.name} {name}: {seen}{'' if good else f' instead of {RGB[name]}'}")
+        source.close()
+    return wrong
+
+
+def main() -> int:
+    clock = SystemClock()
+    options = {"width": 1280, "height": 720, "stall_timeout_s": 5, "clock": clock}
+    wrong = check(Picamera2Source("imx708", **options), WHERE)
+    right_half = Picamera2Source(0, region=Region(0.5, 0.0, 0.5, 1.0), fps=20, **options)
+    wrong += check(right_half, {"green": (320, 180), "blue": (320, 540)})
+    right_half.open()
+    begun = clock.monotonic()
+    for _ in range(20):
+        right_half.read()
+    took = clock.monotonic() - begun
+    right_half.close()
+    print(f"20 frames at 20 fps in {took:.2f} s")
+    return int(wrong > 0 or not 0.8 < took < 1.3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
