@@ -26,6 +26,7 @@ from edge_classifierd.daemon.memory import Memory
 from edge_classifierd.daemon.outlet import MqttOutlet
 from edge_classifierd.daemon.pipeline import Pipeline, Surroundings
 from edge_classifierd.daemon.preflight import preflight
+from edge_classifierd.daemon.tally import Tally
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.metrics import PipelineMetrics
@@ -99,7 +100,9 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
     outbox = TimedOutbox(folder / "outbox.sqlite3", topics)
     session = Session(document.configuration.mqtt, topics=topics, clock=clock)
     publisher = Publisher(outbox, session, clock)
-    outlet = MqttOutlet(topics, outbox, RetainedStates(session, clock), folder)
+    states = RetainedStates(session, clock)
+    tally = Tally(folder / "tally.json", topics, states, clock)
+    outlet = MqttOutlet(topics, outbox, states, tally, folder)
     surroundings = Surroundings(
         device="bench", outlet=outlet, heartbeats=Heartbeats(clock), memory=Memory(folder / "state.json"), clock=clock
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.config.sections import Keep
     from edge_classifierd.daemon.preflight import Plan
+    from edge_classifierd.daemon.tally import Tally
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.events.state import PipelineState
@@ -32,17 +33,19 @@ _EXPIRY_S: Final = 3600
 class MqttOutlet:
     """Implements the pipelines' Outlet; any thread."""
 
-    def __init__(self, topics: Topics, outbox: Outbox, states: RetainedStates, snapshots: Path) -> None:
+    def __init__(self, topics: Topics, outbox: Outbox, states: RetainedStates, tally: Tally, snapshots: Path) -> None:
         """`snapshots` is the folder below which pictures are kept, one folder a pipeline."""
         self._topics = topics
         self._outbox = outbox
         self._states = states
+        self._tally = tally
         self._snapshots = snapshots
         self._albums: dict[str, tuple[Keep, Album]] = {}
 
     def events(self, drafts: Sequence[EventDraft]) -> None:
         """Number the events and keep them; durable when it returns."""
         self._outbox.append(drafts)
+        self._tally.note(drafts)
 
     def watches(self, plan: Plan, active: frozenset[str]) -> None:
         """Which watches are on now. Every change is sent, however short a watch was on."""
@@ -72,6 +75,7 @@ class MqttOutlet:
     def settings(self, plan: Plan, *, enabled: bool, thresholds: dict[str, float]) -> None:
         """The values that commands can change, as they are now."""
         name = plan.section.name
+        self._tally.show(plan)
         self._states.set(self._topics.enabled(name), ON if enabled else OFF, min_interval_s=0.0)
         for watch, threshold in thresholds.items():
             self._states.set(self._topics.threshold(name, watch), f"{threshold:g}", min_interval_s=0.0)
@@ -79,7 +83,9 @@ class MqttOutlet:
     def withdraw(self, plan: Plan, watches: Sequence[str] | None = None) -> None:
         """Take the retained topics of watches, or of the whole pipeline, off the broker."""
         name = plan.section.name
-        for watch in watches if watches is not None else [rule.name for rule in plan.rules]:
+        gone = watches if watches is not None else [rule.name for rule in plan.rules]
+        self._tally.withdraw(name, gone)
+        for watch in gone:
             self._states.remove(self._topics.watch_state(name, watch))
             self._states.remove(self._topics.threshold(name, watch))
         if watches is None:

@@ -14,12 +14,14 @@ from edge_classifierd.clock import SystemClock, process_age_s
 from edge_classifierd.config.load import load
 from edge_classifierd.config.paths import state_directory
 from edge_classifierd.daemon.classifiers import Classifiers
+from edge_classifierd.daemon.home import Home
 from edge_classifierd.daemon.memory import Memory
 from edge_classifierd.daemon.outlet import MqttOutlet
 from edge_classifierd.daemon.pipeline import Pipeline, Surroundings
 from edge_classifierd.daemon.preflight import preflight
 from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.daemon.supervisor import Supervisor
+from edge_classifierd.daemon.tally import Tally
 from edge_classifierd.daemon.vitals import Vitals
 from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode
 from edge_classifierd.events.outbox import Outbox
@@ -80,15 +82,27 @@ class Service:
             max_age_s=configuration.outbox.max_age,
         )
         self._session = Session(configuration.mqtt, topics=self._topics, clock=self._clock)
+        board = Board(self._clock, state=state_directory())
+        self._home = Home(
+            self._session,
+            self._topics,
+            configuration,
+            board.read(),
+            self._clock,
+            state=state_directory(),
+            say_states=self._say_states,
+        )
         self._states = RetainedStates(self._session, self._clock)
+        self._tally = Tally(state_directory() / "tally.json", self._topics, self._states, self._clock)
         self._publisher = Publisher(self._outbox, self._session, self._clock)
-        self._outlet = MqttOutlet(self._topics, self._outbox, self._states, state_directory() / "snapshots")
+        snapshots = state_directory() / "snapshots"
+        self._outlet = MqttOutlet(self._topics, self._outbox, self._states, self._tally, snapshots)
         self._vitals = Vitals(
             outbox=self._outbox,
             session=self._session,
             publisher=self._publisher,
             states=self._states,
-            board=Board(self._clock, state=state_directory()),
+            board=board,
             clock=self._clock,
         )
         self._classifiers = Classifiers()
@@ -122,6 +136,7 @@ class Service:
 
     def _start(self) -> None:
         """The broker is met in the background; models and cameras are opened meanwhile."""
+        self._home.announce(self._plans.values())
         self._session.start()
         self._publisher.start()
         for name, plan in self._plans.items():
@@ -153,6 +168,8 @@ class Service:
             self._supervisor.tick(self._pipelines)
             self._watchdog.tick()
             self._vitals.tick(self._topics.health, self._pipelines.values())
+            self._tally.tick()
+            self._home.tick()
             self._tell_status()
             if not (self._session.alive and self._publisher.alive):
                 raise EdgeClassifierError("the delivery to the broker failed unexpectedly; see the traceback above")
@@ -287,6 +304,7 @@ class Service:
             )
         self._document, self._plans = document, plans
         self._commands.watches = _watch_names(plans)
+        self._home.announce(plans.values())
         counted = [change for change in changes.values() if change is not Change.NONE]
         _log.info("%s: reloaded; %d of %d pipelines changed", document.file, len(counted), len(plans))
 
@@ -297,6 +315,9 @@ class Service:
         if gone:
             self._outlet.withdraw(pipeline.plan)
             self._metrics.pop(name, None)
+
+    def _say_states(self) -> None:
+        self._states.repeat()
 
     def _tell_status(self) -> None:
         now_s = self._clock.monotonic()

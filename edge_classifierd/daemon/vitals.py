@@ -59,13 +59,14 @@ class Vitals:
         self._looked_s = float("-inf")
 
     def tick(self, topic: str, pipelines: Iterable[Pipeline]) -> None:
-        """Publish health every 30 s, and within a second when a degraded flag came or went."""
+        """Publish health every 30 s, within a second when a degraded flag came or went, or a first figure is known."""
         now_s = self._clock.monotonic()
         if now_s - self._looked_s < _LOOK_EVERY_S:
             return
         self._looked_s = now_s
         health = self.health(pipelines)
-        if now_s - self._published_s >= PERIOD_S or degradation_changed(self._published, health):
+        due = now_s - self._published_s >= PERIOD_S
+        if due or degradation_changed(self._published, health) or _more_is_known(self._published, health):
             self._published, self._published_s = health, now_s
             self._states.set(topic, encode(health), content_type=JSON, schema=SCHEMA_VERSION, qos=0)
 
@@ -104,6 +105,20 @@ class Vitals:
         if connection != self._connection:
             self._connection, self._connected_s = connection, now_s
         return None if connection is None else now_s - self._connected_s
+
+
+def _more_is_known(before: Health | None, now: Health) -> bool:
+    """Whether a pipeline has a first figure: nobody should look at `unknown` for half a minute after a start."""
+    return before is None or bool(_known(now) - _known(before))
+
+
+def _known(health: Health) -> set[tuple[str, str]]:
+    return {
+        (pipeline.name, figure)
+        for pipeline in health.pipelines
+        for figure in ("fps", "inference_ms", "accelerator")
+        if getattr(pipeline.figures, figure) is not None
+    }
 
 
 def _pipeline(pipeline: Pipeline) -> PipelineHealth:

@@ -95,7 +95,11 @@ class RetainedStates:
                 self._session.publish(Message(topic, b"", qos=1, retain=True))
 
     def connected(self) -> None:
-        """The session's: say everything again."""
+        """The session's: there is a connection."""
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Say everything again: to a broker that may have lost it, or to a subscriber that has just come."""
         with self._lock:
             for topic, entry in self._entries.items():
                 entry.due, entry.sent_s = True, float("-inf")

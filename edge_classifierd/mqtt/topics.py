@@ -82,6 +82,10 @@ class Topics:
         """`ON` while the watch is active, else `OFF`; retained."""
         return self._join(pipeline, watch, "state")
 
+    def watch_stats(self, pipeline: str, watch: str) -> str:
+        """How often the watch was detected today and when it was last on, retained."""
+        return self._join(pipeline, watch, "stats")
+
     def threshold(self, pipeline: str, watch: str) -> str:
         """The watch's threshold, retained."""
         return self._join(pipeline, watch, "threshold")

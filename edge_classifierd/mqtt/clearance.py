@@ -1,0 +1,96 @@
+"""The clearance of a former address: takes its retained topics off the broker, unless another device lives there."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.mqtt.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.mqtt.client import Session
+    from edge_classifierd.mqtt.message import Incoming
+
+_log = logging.getLogger(__name__)
+
+_LISTEN_S: Final = 3.0
+"""So long after the subscription nothing retained is still on its way."""
+_TAKEN_AFTER_S: Final = 180.0
+"""Who is `online` for so long is another device, not the last word of this one before its power was cut."""
+_MOST_TOPICS: Final = 10_000
+
+
+class Clearance:
+    """Watches `<base>/status`; the network thread's. Ends with one call, to `on_free` or to `on_taken`, with the base.
+
+    A card that was copied into another device, which then got an id of its own, must not erase the first device: as
+    long as that is online it is left alone.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        base: str,
+        own: str,
+        clock: Clock,
+        *,
+        on_free: Callable[[str], None],
+        on_taken: Callable[[str], None],
+    ) -> None:
+        """`own` is where this device's topics begin now; they are never touched."""
+        self._session = session
+        self._base = base
+        self._own = own
+        self._clock = clock
+        self._on_free = on_free
+        self._on_taken = on_taken
+        self._online: bool | None = None
+        self._since_s = clock.monotonic()
+        self._clearing = self._done = False
+        self._found: set[str] = set()
+        session.subscribe(f"{base}/status", self._hear)
+
+    def connected(self) -> None:
+        """There is a connection: listen anew."""
+        self._since_s = self._clock.monotonic()
+        self._online = None
+        self._found.clear()
+
+    def tick(self) -> None:
+        """A few times a second while connected."""
+        lasted_s = self._clock.monotonic() - self._since_s
+        if self._done or lasted_s < _LISTEN_S:
+            return
+        if self._online:
+            if lasted_s >= _TAKEN_AFTER_S:
+                _log.info("%s: another device is online there; what it announces is left alone", self._base)
+                self._done = True
+                self._on_taken(self._base)
+        elif not self._clearing:
+            self._clearing, self._since_s = True, self._clock.monotonic()
+            self._session.subscribe(f"{self._base}/#", self._collect)
+        else:
+            self._clear()
+
+    def _clear(self) -> None:
+        while self._found:
+            if not self._session.publish(Message(next(iter(self._found)), b"", qos=1, retain=True)):
+                return
+            self._found.pop()
+        _log.info("%s: the device's former topics are taken off the broker", self._base)
+        self._done = True
+        self._on_free(self._base)
+
+    def _hear(self, incoming: Incoming) -> None:
+        online = incoming.payload == b"online"
+        if online and not self._online:
+            self._since_s = self._clock.monotonic()
+        self._online = online
+
+    def _collect(self, incoming: Incoming) -> None:
+        own = incoming.topic == self._own or incoming.topic.startswith(f"{self._own}/")
+        if incoming.retained and incoming.payload and not own and len(self._found) < _MOST_TOPICS:
+            self._found.add(incoming.topic)
