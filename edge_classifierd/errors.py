@@ -87,3 +87,7 @@ class OutboxError(EdgeClassifierError):
 
 class PayloadError(EdgeClassifierError):
     """A message does not hold what its topic promises."""
+
+
+class FetchError(EdgeClassifierError):
+    """A file cannot be fetched from the network, or is not the one that was meant."""

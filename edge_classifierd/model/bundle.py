@@ -62,7 +62,7 @@ def load_bundle(path: Path, labels: Path | None = None, locale: str | None = Non
     "pt-BR") selects the labels' display names where the metadata has them. Raises ModelError with one sentence that
     starts with the file's name.
     """
-    data = _read_file(path, "a TensorFlow Lite model")
+    data = read_regular_file(path, "a TensorFlow Lite model")
     try:
         structure = read_structure(data)
         metadata = read_metadata(structure.metadata, structure.output_position)
@@ -112,7 +112,7 @@ def _sidecar_labels(path: Path, labels: Path | None, classes: int) -> Labels:
     file = labels or next((path.with_suffix(end) for end in (".txt", ".csv") if path.with_suffix(end).is_file()), None)
     if file is None:
         raise ModelError(f"{path}: carries no labels for its {classes:,} outputs; {_REMEDY}")
-    content = _read_file(file, "a label file")
+    content = read_regular_file(file, "a label file")
     try:
         return make_labels(_counted(content, str(file), str(file), classes))
     except ModelError as error:
@@ -146,7 +146,7 @@ def _normal_locale(locale: str) -> str:
     return locale.split(".", 1)[0].replace("_", "-").casefold()
 
 
-def _read_file(path: Path, what: str) -> bytes:
+def read_regular_file(path: Path, what: str) -> bytes:
     """The content of a regular file; never blocks on a pipe or a device, never reads beyond `_MAX_BYTES`."""
     try:
         status = path.stat()

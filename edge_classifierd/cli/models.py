@@ -1,0 +1,324 @@
+"""`models`: the catalogue, what a model file contains, download with checksum."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from edge_classifierd.model.catalogue import Entry
+    from edge_classifierd.model.inspection import Inspection
+    from edge_classifierd.model.structure import TensorSpec
+
+app = typer.Typer(help="The catalogue of models: what there is, what a file contains, download with checksum.")
+
+Folder = Annotated[
+    Path | None, typer.Option("--folder", help="Where models lie; default: `models` in the state directory.")
+]
+
+
+@app.command("list")
+@reporting
+def list_command(
+    config: Config = DEFAULT_CONFIG,
+    *,
+    folder: Folder = None,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """List the models that can be fetched: size, input, published accuracy, licence, what is installed and in use.
+
+    Example: edge-classifierd models list
+    """
+    from edge_classifierd.model.bundle import BUNDLED_MODEL  # noqa: PLC0415
+    from edge_classifierd.model.catalogue import LICENCE, catalogue  # noqa: PLC0415
+
+    place = _folder(folder)
+    used = _used(config)
+    rows = [_bundled(used.get(BUNDLED_MODEL, []))]
+    for entry in catalogue():
+        file = place / entry.file_name
+        installed = file.is_file()
+        rows.append(
+            {
+                "name": entry.name,
+                "bytes": entry.size or (file.stat().st_size if installed else None),
+                "input": entry.side,
+                "top1": entry.top1,
+                "top5": entry.top5,
+                "edgetpu": entry.edgetpu,
+                "tells": entry.tells,
+                "licence": LICENCE,
+                "installed": str(file) if installed else None,
+                "used_by": used.get(entry.file_name, []),
+            }
+        )
+    if json:
+        typer.echo(json_module.dumps(rows, ensure_ascii=False))
+    else:
+        _print_table(rows)
+    return ExitCode.OK
+
+
+@app.command("info")
+@reporting
+def info_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file.")],
+    *,
+    labels: Annotated[Path | None, typer.Option(help="A labels file, when the model carries none.")] = None,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001
+) -> ExitCode:
+    """Say what a model file contains, and how the daemon will prepare pictures for it, and why.
+
+    Example: edge-classifierd models info mobilenet_v2_1.0_224_quant.tflite
+    """
+    from edge_classifierd.model.inspection import inspect  # noqa: PLC0415
+
+    document = _document(inspect(file, labels))
+    typer.echo(json_module.dumps(document, ensure_ascii=False) if json else _text(document))
+    return ExitCode.OK
+
+
+@app.command("fetch")
+@reporting
+def fetch_command(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Names from `models list`.")],
+    *,
+    folder: Folder = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Address of a folder with the same files; default: Coral's repository.")
+    ] = None,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001
+) -> ExitCode:
+    """Download models, each checked to the byte; one that was cut is gone on with, one that is there is left alone.
+
+    Example: edge-classifierd models fetch mobilenet_v2_1.0_224_quant
+    """
+    from edge_classifierd.errors import FetchError  # noqa: PLC0415
+    from edge_classifierd.model.catalogue import find_entry  # noqa: PLC0415
+
+    entries = [find_entry(name) for name in names]
+    place = _folder(folder)
+    failed = 0
+    for entry in entries:
+        try:
+            document = _fetched(entry, place, mirror)
+        except FetchError as error:
+            typer.echo(str(error), err=True)
+            failed += 1
+            continue
+        if json:
+            typer.echo(json_module.dumps(document, ensure_ascii=False))
+        else:
+            typer.echo(f"{document['path']}" + ("" if document["fresh"] else "  (was there already)"))
+    return ExitCode.FAILED if failed else ExitCode.OK
+
+
+@app.command("verify")
+@reporting
+def verify_command(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE…]", help="Model files; default: all that are installed.")
+    ] = None,
+    *,
+    folder: Folder = None,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001
+) -> ExitCode:
+    """Compare model files with the catalogue, byte for byte; files that it does not know are read and judged.
+
+    Exit code 1 when one is damaged. Example: edge-classifierd models verify
+    """
+    checked = files if files is not None else sorted(_folder(folder).glob("*.tflite"))
+    results = [_verified(file) for file in checked]
+    for result in results:
+        typer.echo(json_module.dumps(result, ensure_ascii=False) if json else f"{result['file']}: {result['sentence']}")
+    if not results and not json:
+        typer.echo(f"{_folder(folder)}: no models there", err=True)
+    return ExitCode.OK if all(result["ok"] for result in results) else ExitCode.FAILED
+
+
+def _folder(folder: Path | None) -> Path:
+    from edge_classifierd.config.paths import state_directory  # noqa: PLC0415
+
+    return folder or state_directory() / "models"
+
+
+def _used(config: Path) -> dict[str, list[str]]:
+    """By model file name, the pipelines of the configuration that name it; none when it cannot be read."""
+    from edge_classifierd.config.load import load  # noqa: PLC0415
+    from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
+    from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
+
+    used: dict[str, list[str]] = {}
+    try:
+        pipelines = load(config).configuration.pipelines if config.exists() else ()
+    except ConfigurationError as error:
+        typer.echo(f"which models are in use is not known: {error.problems[0]}", err=True)
+        return used
+    for pipeline in pipelines:
+        for path in (pipeline.model.path or bundled_model_path(), pipeline.model.cpu_model):
+            if path is not None:
+                used.setdefault(path.name, []).append(pipeline.name)
+    return used
+
+
+def _bundled(used_by: list[str]) -> dict[str, Any]:
+    from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
+
+    path = bundled_model_path()
+    return {
+        "name": path.stem,
+        "bytes": path.stat().st_size,
+        "input": 224,
+        "top1": 74.4,
+        "top5": None,
+        "edgetpu": False,
+        "tells": "1,000 kinds of things (ImageNet); bundled",
+        "licence": "Apache-2.0",
+        "installed": str(path),
+        "used_by": used_by,
+    }
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("name", no_wrap=True)
+    for column in ("MB", "input", "Top-1", "Top-5"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("runs on", "licence", "installed"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        state = f"used by {', '.join(row['used_by'])}" if row["used_by"] else "yes" if row["installed"] else ""
+        table.add_row(
+            row["name"],
+            "?" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f}",
+            str(row["input"]),
+            "" if row["top1"] is None else f"{row['top1']:.1f}",
+            "" if row["top5"] is None else f"{row['top5']:.1f}",
+            "Edge TPU" if row["edgetpu"] else "CPU",
+            row["licence"],
+            state,
+        )
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(table)
+
+
+def _fetched(entry: Entry, place: Path, mirror: str | None) -> dict[str, Any]:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    from edge_classifierd.model.fetch import fetch  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar: Progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar:
+        task = bar.add_task(entry.name, total=entry.size)
+        fetched = fetch(
+            entry, place, mirror=mirror, progress=lambda there, size: bar.update(task, completed=there, total=size)
+        )
+    return {"name": entry.name, "path": str(fetched.path), "fresh": fetched.fresh, "blob": entry.blob}
+
+
+def _verified(file: Path) -> dict[str, Any]:
+    from edge_classifierd.errors import ModelError  # noqa: PLC0415
+    from edge_classifierd.model.catalogue import blob_id, catalogue  # noqa: PLC0415
+    from edge_classifierd.model.inspection import inspect  # noqa: PLC0415
+
+    entry = next((entry for entry in catalogue() if entry.file_name == file.name), None)
+    try:
+        if entry is not None:
+            ok = blob_id(file) == entry.blob
+            sentence = "is the catalogue's" if ok else (
+                f"is damaged, or another version; `edge-classifierd models fetch {entry.name}` brings the catalogue's"
+            )
+            return {"file": str(file), "ok": ok, "known": True, "sentence": sentence}
+        inspect(file)
+    except OSError as error:
+        return {"file": str(file), "ok": False, "known": entry is not None, "sentence": f"{error.strerror or error}"}
+    except ModelError as error:
+        sentence = str(error).removeprefix(f"{file}: ")
+        return {"file": str(file), "ok": False, "known": False, "sentence": sentence}
+    return {"file": str(file), "ok": True, "known": False, "sentence": "can be read; the catalogue does not know it"}
+
+
+def _document(found: Inspection) -> dict[str, Any]:
+    metadata = found.metadata
+    return {
+        "file": str(found.path),
+        "bytes": found.size,
+        "edgetpu": found.edgetpu_compiled,
+        "input": _tensor(found.input),
+        "output": {**_tensor(found.output), "kind": found.output_kind},
+        "operators": found.operators,
+        "multiply_adds": found.multiply_adds,
+        "metadata": {
+            "name": metadata.name,
+            "description": metadata.description,
+            "version": metadata.version,
+            "author": metadata.author,
+            "licence": metadata.licence,
+        },
+        "labels": None if found.labels is None else list(found.labels.display),
+        "labels_trouble": found.labels_trouble,
+        "preparation": found.preparation,
+        "reason": found.reason,
+    }
+
+
+def _tensor(tensor: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }
+
+
+def _text(document: dict[str, Any]) -> str:
+    labels = document["labels"]
+    operators = document["operators"]
+    cost = document["multiply_adds"]
+    lines = [
+        f"{document['file']}: {document['bytes']:,} bytes, "
+        + ("compiled for the Edge TPU" if document["edgetpu"] else "for the CPU"),
+        f"input        {_tensor_text(document['input'])}",
+        f"output       {_tensor_text(document['output'])}, {document['output']['kind'].replace('_', ' ')}",
+    ]
+    if labels is None:
+        lines.append(f"labels       none: {document['labels_trouble']}")
+    else:
+        shown = "; ".join(labels[:5]) + ("; …" if len(labels) > 5 else "")
+        lines.append(f"labels       {len(labels):,}: {shown}")
+    if operators is not None:
+        counted = ", ".join(f"{count} {name}" for name, count in operators.items())
+        lines.append(f"operators    {sum(operators.values())}: {counted}")
+    unknown = "hidden in the compiled part" if document["edgetpu"] else "not known"
+    work = unknown if cost is None else f"{cost / 1e6:,.1f} million multiply-adds an inference"
+    lines.append(f"work         {work}")
+    lines += [f"{key:<12} {value}" for key, value in document["metadata"].items() if value]
+    lines += [f"preparation  {document['preparation']}", f"because      {document['reason']}"]
+    return "\n".join(lines)
+
+
+def _tensor_text(tensor: dict[str, Any]) -> str:
+    shape = ", ".join(map(str, tensor["shape"]))
+    if tensor["dtype"] == "float32":
+        return f"{tensor['name']} ({shape}) float32"
+    quantised = f"scale {tensor['scale']:.6g}, zero point {tensor['zero_point']}"
+    return f"{tensor['name']} ({shape}) {tensor['dtype']}, {quantised}"

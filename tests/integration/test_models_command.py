@@ -1,0 +1,73 @@
+"""The `models` commands as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "mobilenet_v1_0.25_128_quant"
+
+
+def models(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge_classifierd", "models", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "EDGE_CLASSIFIERD_STATE": str(state)},
+    )
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_model_is_fetched_listed_in_use_verified_and_found_damaged(tmp_path: Path, shared: Path) -> None:
+    handler = partial(QuietHandler, directory=str(shared / "data/coral"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        done = models(tmp_path, "fetch", NAME, "--mirror", f"http://127.0.0.1:{server.server_address[1]}", "--json")
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "models" / f"{NAME}.tflite"
+    assert json.loads(done.stdout)["path"] == str(file)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"pipelines: [{{name: porch, source: {{type: v4l2}}, model: {{path: {file}}}}}]\n")
+    rows = {row["name"]: row for row in json.loads(models(tmp_path, "list", "-c", str(config), "--json").stdout)}
+    assert (rows[NAME]["installed"], rows[NAME]["used_by"]) == (str(file), ["porch"])
+    assert rows["efficientnet_lite0_int8"]["used_by"] == []
+    assert rows["inception_v4_299_quant"]["installed"] is None
+    assert models(tmp_path, "verify").returncode == 0
+    file.write_bytes(file.read_bytes()[:-1])
+    damaged = models(tmp_path, "verify")
+    assert damaged.returncode == 1
+    assert f"models fetch {NAME}" in damaged.stdout
+
+
+def test_an_unknown_name_is_a_mistake_of_usage_and_nothing_is_fetched(tmp_path: Path) -> None:
+    done = models(tmp_path, "fetch", NAME, "mobilenet_v9")
+    assert done.returncode == 2
+    assert "mobilenet_v9: not in the catalogue" in done.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_info_reads_for_people_and_for_programs(tmp_path: Path, repository: Path) -> None:
+    bundled = str(shutil.copy(repository / "models/efficientnet_lite0_int8.tflite", tmp_path))
+    text = models(tmp_path, "info", bundled).stdout
+    assert "33 CONV_2D" in text
+    assert "because" in text
+    document = json.loads(models(tmp_path, "info", bundled, "--json").stdout)
+    assert document["input"]["shape"] == [1, 224, 224, 3]
+    assert models(tmp_path, "info", str(tmp_path / "absent.tflite")).returncode == 1
