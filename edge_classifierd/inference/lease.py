@@ -70,6 +70,7 @@ def _lock(path: Path, tpu: Tpu, taken: list[int]) -> str | None:
             descriptor = os.open(path, flags)  # without O_CREAT: the kernel refuses that for others' files in /run/lock
         except FileNotFoundError:
             descriptor = os.open(path, flags | os.O_CREAT, 0o644)
+            os.fchmod(descriptor, 0o644)  # others must be able to lock it too, whatever our umask is
     except OSError as error:
         return f"{path}: {error.strerror}"
     try:
