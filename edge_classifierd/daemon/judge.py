@@ -20,10 +20,16 @@ from edge_classifierd.inference.scores import top_k
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from numpy.typing import NDArray
+
     from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.decision.types import Decision
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
+
+
+_NEVER = np.float32(-1)
+"""Stands in for the confidence of a class that may not be reported; some class always may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,8 @@ class Verdict:
 
     drafts: tuple[EventDraft, ...]
     ambiguous: bool
-    top: tuple[Ranked, ...]
+    best: Ranked | None
+    """The best of the classes that may be reported."""
 
 
 class Judge:
@@ -44,32 +51,34 @@ class Judge:
         self._device = device
         self._runtime = runtime
         self._display = plan.bundle.labels.display
-        # Two are needed to tell how far the best is ahead.
-        self._count = max(2, plan.section.top_k)
         self.policy = Policy(plan.rules, ambiguity_margin=plan.section.ambiguity_margin)
-        self._top: tuple[Ranked, ...] = ()
+        self._reportable: NDArray[np.float32] | None = None
+        self._best: Ranked | None = None
         self._meaning: tuple[object, ...] | None = None
         self._since: datetime | None = None
 
     def judge(self, frame: Frame, inference: Inference, *, clock_synchronised: bool) -> Verdict:
-        """Rank, decide, and put into words; tens of microseconds, on the way of every frame."""
+        """Rank, decide, and put into words; tens of microseconds, on the way of every frame.
+
+        Only the best class is looked for: the others are ranked when somebody is told of them.
+        """
         confidences = inference.confidences
         allowed = self._plan.allowed
-        reportable = confidences if allowed is None else np.where(allowed, confidences, np.float32(-1))
-        best = top_k(reportable, self._count)
-        values = reportable[best].tolist()
-        top = tuple(Ranked(index, value) for index, value in zip(best.tolist(), values, strict=True) if value >= 0)
-        outcome = self.policy.observe(Observation(frame.captured_s, confidences, top))
-        self._top = top
+        reportable = confidences if allowed is None else np.where(allowed, confidences, _NEVER)
+        index = int(reportable.argmax())
+        best = Ranked(index, reportable.item(index))
+        lead = self._lead(reportable) if self._plan.section.ambiguity_margin > 0 else 1.0
+        outcome = self.policy.observe(Observation(frame.captured_s, confidences, best, lead))
+        self._reportable, self._best = reportable, best
         if not outcome.decisions:
-            return Verdict((), outcome.ambiguous, top)
+            return Verdict((), outcome.ambiguous, best)
         moment = _Moment(frame.captured_at, clock_synchronised, inference.accelerator, inference.inference_ms)
         drafts = tuple(self._draft(decision, moment) for decision in outcome.decisions)
-        return Verdict(drafts, outcome.ambiguous, top)
+        return Verdict(drafts, outcome.ambiguous, best)
 
     def end(self, at_s: float, at: datetime, *, accelerator: str, clock_synchronised: bool) -> tuple[EventDraft, ...]:
         """Clear what is on, because nothing is seen any more."""
-        self._top = ()
+        self._reportable = self._best = None
         moment = _Moment(at, clock_synchronised, accelerator, 0.0)
         return tuple(self._draft(decision, moment) for decision in self.policy.end(at_s))
 
@@ -79,15 +88,15 @@ class Judge:
         """Go on with a plan over the same model (other watches, thresholds, lists); what is on stays on."""
         decisions = self.policy.adopt(plan.rules, ambiguity_margin=plan.section.ambiguity_margin, at_s=at_s)
         self._plan = plan
-        self._count = max(2, plan.section.top_k)
+        self._reportable = self._best = None
         self._meaning = None
         moment = _Moment(at, clock_synchronised, accelerator, 0.0)
         return tuple(self._draft(decision, moment) for decision in decisions)
 
     def changed_state(self, at: datetime) -> PipelineState | None:
         """The pipeline's state when a subscriber would care about the change since the last call, else None."""
-        active = tuple(name for name, state in self.policy.states().items() if state.active)
-        best = self._top[0] if self._top else None
+        active = self.policy.active()
+        best = self._best
         topic = (None if best is None else best.index, active)
         meaning = (*topic, 0 if best is None else round(best.confidence * 20))
         if meaning == self._meaning:
@@ -104,10 +113,19 @@ class Judge:
         )
 
     def _ranked_labels(self) -> tuple[RankedLabel, ...]:
-        return tuple(
-            RankedLabel(ranked.index, self._display[ranked.index], ranked.confidence)
-            for ranked in self._top[: self._plan.section.top_k]
-        )
+        if self._reportable is None:
+            return ()
+        best = top_k(self._reportable, self._plan.section.top_k)
+        ranked = zip(best.tolist(), self._reportable[best].tolist(), strict=True)
+        return tuple(RankedLabel(index, self._display[index], value) for index, value in ranked if value >= 0)
+
+    @staticmethod
+    def _lead(reportable: NDArray[np.float32]) -> float:
+        """How far the best class is ahead of the second; one that may not be reported does not count."""
+        if len(reportable) < 2:
+            return 1.0
+        second, best = np.partition(reportable, -2)[-2:].tolist()
+        return float(best - max(0.0, second))
 
     def _draft(self, decision: Decision, moment: _Moment) -> EventDraft:
         bundle = self._plan.bundle

@@ -118,7 +118,7 @@ class Teller:
         self._outlet.watches(self._plan, self._active_names())
 
     def _active_names(self) -> frozenset[str]:
-        return frozenset(name for name, state in self._judge.policy.states().items() if state.active)
+        return frozenset(self._judge.policy.active())
 
     def _remember_active(self) -> None:
         now_s, now = self._clock.monotonic(), self._clock.utc()

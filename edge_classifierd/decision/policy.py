@@ -29,8 +29,7 @@ class Policy:
 
     def observe(self, observation: Observation) -> Outcome:
         """Judge one frame; decisions come in the order of the watches, `cleared` before `detected` within one."""
-        top = observation.top
-        ambiguous = self._margin > 0 and len(top) > 1 and top[0].confidence - top[1].confidence < self._margin
+        ambiguous = self._margin > 0 and observation.lead < self._margin
         decisions: list[Decision] = []
         for watch in self._watches.values():
             watch.observe(observation, ambiguous=ambiguous, into=decisions)
@@ -38,7 +37,11 @@ class Policy:
 
     def end(self, at_s: float) -> tuple[Decision, ...]:
         """Clear every active watch: the source has ended or the pipeline was switched off, nothing is seen any more."""
-        return tuple(watch.clear(at_s, 0.0) for watch in self._watches.values() if watch.state.active)
+        return tuple(watch.clear(at_s, 0.0) for watch in self._watches.values() if watch.is_active)
+
+    def active(self) -> tuple[str, ...]:
+        """The names of the watches that are on."""
+        return tuple(name for name, watch in self._watches.items() if watch.is_active)
 
     def states(self) -> Mapping[str, WatchState]:
         """Every watch's state by name, in the order of the configuration."""
@@ -62,7 +65,7 @@ class Policy:
             else:
                 self._watches[rule.name] = _Watch(rule)
         self._margin = ambiguity_margin
-        return tuple(watch.clear(at_s, 0.0) for watch in before.values() if watch.state.active)
+        return tuple(watch.clear(at_s, 0.0) for watch in before.values() if watch.is_active)
 
     def restore(self, watch: str, *, index: int, since_s: float) -> None:
         """Take up a watch that was active before a restart or reload; no decision is made of it. Raises KeyError."""
@@ -90,6 +93,10 @@ class _Watch:
     @property
     def watches_top(self) -> bool:
         return self._indices is None
+
+    @property
+    def is_active(self) -> bool:
+        return self._active_index is not None
 
     @property
     def state(self) -> WatchState:
@@ -145,7 +152,7 @@ class _Watch:
         if self._indices is None:
             if self._active_index is not None:
                 return Ranked(self._active_index, float(observation.confidences[self._active_index]))
-            return observation.top[0] if observation.top else Ranked(0, 0.0)
+            return observation.best or Ranked(0, 0.0)
         watched: NDArray[np.float32] = observation.confidences[self._indices]
         strongest = int(watched.argmax())
         confidence = watched.sum() if self._rule.combine == "sum" else watched[strongest]

@@ -28,8 +28,10 @@ class Observation:
     """Monotonic seconds at which the frame was captured."""
     confidences: NDArray[np.float32]
     """Shape (classes,), 0 to 1."""
-    top: tuple[Ranked, ...]
-    """The best classes that may be reported, best first; may be shorter than two, even empty."""
+    best: Ranked | None
+    """The best of the classes that may be reported; None when there is none."""
+    lead: float = 1.0
+    """How far it is ahead of the second; only looked at when there is an ambiguity margin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ CLASSES = 6
 def seen(at_s: float, *confidences: float) -> Observation:
     values = np.zeros(CLASSES, np.float32)
     values[: len(confidences)] = confidences
-    order = sorted(range(CLASSES), key=lambda index: (-values[index], index))
-    return Observation(at_s, values, tuple(Ranked(index, float(values[index])) for index in order[:3]))
+    best = int(values.argmax())
+    second, first = sorted(values.tolist())[-2:]
+    return Observation(at_s, values, Ranked(best, float(values[best])), first - second)
 
 
 def rule(**changes: object) -> WatchRule:
@@ -103,7 +104,7 @@ def test_any_confirms_one_and_the_same_label() -> None:
 
 def test_any_without_anything_to_report_stays_off() -> None:
     policy = Policy([rule(name="any", indices=None)])
-    assert policy.observe(Observation(0.0, np.ones(CLASSES, np.float32), ())).decisions == ()
+    assert policy.observe(Observation(0.0, np.ones(CLASSES, np.float32), None)).decisions == ()
 
 
 def test_end_clears_what_is_on_and_only_that() -> None:

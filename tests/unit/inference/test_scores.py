@@ -67,9 +67,17 @@ def test_float_probabilities_pass_unchanged_into_a_new_array() -> None:
     assert not np.shares_memory(confidences, raw)
 
 
-@pytest.mark.parametrize("kind", ["softmax", "logits", "multi_label"])
-def test_scores_that_are_no_numbers_are_an_error(kind: str) -> None:
-    raw = np.array([[0.1, np.nan, 0.3, 0.4, 0.0]], np.float32)
+@pytest.mark.parametrize(
+    ("kind", "scores"),
+    [
+        ("softmax", [np.nan] * 5),  # a softmax over one of them makes all of them so
+        ("logits", [0.1, np.nan, 0.3, 0.4, 0.0]),
+        ("logits", [0.1, np.inf, 0.3, 0.4, 0.0]),
+        ("multi_label", [0.1, np.nan, 0.3, 0.4, 0.0]),
+    ],
+)
+def test_scores_that_are_no_numbers_are_an_error(kind: str, scores: list[float]) -> None:
+    raw = np.array([scores], np.float32)
     with pytest.raises(InferenceError, match="not numbers"):
         Scores(spec("float32"), kind).confidences(raw)  # type: ignore[arg-type]
 
