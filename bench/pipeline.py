@@ -26,8 +26,8 @@ import numpy as np
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.load import load
-from edge_classifierd.daemon.classifiers import SharedClassifier
 from edge_classifierd.daemon.allocator import tune
+from edge_classifierd.daemon.classifiers import SharedClassifier
 from edge_classifierd.daemon.judge import Judge
 from edge_classifierd.daemon.memory import Memory
 from edge_classifierd.daemon.pipeline import Pipeline, Surroundings

@@ -71,7 +71,8 @@ def main() -> None:
         return
     print(f"first classification  {result['first_s']['median']:6.2f} s after the start   {result['first_s']['all']}")
     print(f"processor time to it  {result['cpu_s']['median']:6.2f} s                   {result['cpu_s']['all']}")
-    print(f"resident memory       {result['resident_mb']['median']:6.1f} MB                  {result['resident_mb']['all']}")
+    memory = result["resident_mb"]
+    print(f"resident memory       {memory['median']:6.1f} MB                  {memory['all']}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import ctypes
 
 # malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-# Above a frame's buffers, so that they are reused from one frame to the next: mapping 150 kB anew for each costs a fault
-# for every page, 0.4 ms a frame on a virtual machine.
+# Above a frame's buffers, so that they are reused from one frame to the next: mapping 150 kB anew for each costs a
+# fault for every page, 0.4 ms a frame on a virtual machine.
 _LARGE_BYTES = 4 << 20
 
 
