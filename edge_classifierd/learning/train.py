@@ -20,7 +20,7 @@ from edge_classifierd.learning.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.evaluate import Scored, evaluate
 from edge_classifierd.learning.fitting import Examples, apply, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
-from edge_classifierd.learning.thresholds import WatchedClasses, sweep
+from edge_classifierd.learning.predict import sweeps_of
 from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.model.head import last_layer, with_head
 from edge_classifierd.model.rewrite import About, write_model
@@ -316,9 +316,5 @@ def _agreement(plan: Plan, pictures: Sequence[Picture], confidences: NDArray[np.
 
 
 def _evaluated(plan: Plan, scored: Scored, unreadable: tuple[str, ...]) -> Evaluation:
-    per_picture = [scored.targets[at] for at in scored.truth.tolist()]
-    sweeps = tuple(
-        sweep(WatchedClasses(name, target), scored.confidences, per_picture)
-        for name, target in zip(scored.names, scored.targets, strict=True)
-    )
+    sweeps = sweeps_of(scored)
     return dataclasses.replace(evaluate(plan.output.stem, scored, sweeps=sweeps), unreadable=unreadable)

@@ -46,6 +46,9 @@ class Head:
     """Whether the square root of the (never negative) embedding is taken first."""
     unit_length: bool = False
     """Whether embeddings are then scaled to length 1."""
+    kept_weights: NDArray[np.float32] | None = None
+    """Of classes that come first, on the embedding without root and scaling; shape (kept classes, features)."""
+    kept_bias: NDArray[np.float32] | None = None
 
 
 def cut(graph: Graph, embedding: Embedding) -> Graph:
@@ -134,18 +137,18 @@ class _Builder:
         if head.pooling != "own":
             last = self._mean(last)
         if head.pooling == "detail":
-            last = self._joined(last, self._parts(self._ends[1]))
-        shape = self._tensors[last].shape
+            last = self._joined(last, self._parts(self._ends[-1]), "embedding/joined")
+        plain, shape = last, self._tensors[last].shape
         if features != math.prod(shape) or head.bias.shape != (classes,):
             raise ValueError(f"a head of {head.weights.shape} and {head.bias.shape} on an embedding of {shape}")
         if head.square_root:
             last = self._append(op.SQRT, (last,), "head/square_root", shape)
         if head.unit_length:
             last = self._append(op.L2_NORMALIZATION, (last,), "head/unit_length", shape, Options(_L2_NORM_OPTIONS))
-        weights = self._constant("head/weights", np.ascontiguousarray(head.weights, np.float32))
-        bias = self._constant("head/bias", np.ascontiguousarray(head.bias, np.float32))
-        inputs, options = (last, weights, bias), Options(_FULLY_CONNECTED_OPTIONS)
-        last = self._append(op.FULLY_CONNECTED, inputs, "head/logits", (1, classes), options)
+        last = self._layer(last, head.weights, head.bias, "head")
+        if head.kept_weights is not None and head.kept_bias is not None:
+            last = self._joined(self._layer(plain, head.kept_weights, head.kept_bias, "kept"), last, "logits")
+            classes += len(head.kept_bias)
         beta = Options(_SOFTMAX_OPTIONS, ((0, 0, np.float32(1.0).tobytes()),))
         self._ends = (self._append(op.SOFTMAX, (last,), "scores", (1, classes), beta),)
         return self.finished()
@@ -166,10 +169,16 @@ class _Builder:
         flat = self._constant("embedding/flat", np.array(shape, np.int32))
         return self._append(op.RESHAPE, (pooled, flat), "embedding/flattened", shape)
 
-    def _joined(self, first: int, second: int) -> int:
+    def _layer(self, source: int, weights: NDArray[np.float32], bias: NDArray[np.float32], name: str) -> int:
+        rows = self._constant(f"{name}/weights", np.ascontiguousarray(weights, np.float32))
+        offsets = self._constant(f"{name}/bias", np.ascontiguousarray(bias, np.float32))
+        options, shape = Options(_FULLY_CONNECTED_OPTIONS), (1, len(bias))
+        return self._append(op.FULLY_CONNECTED, (source, rows, offsets), f"{name}/logits", shape, options)
+
+    def _joined(self, first: int, second: int, name: str) -> int:
         shape = (1, self._tensors[first].shape[1] + self._tensors[second].shape[1])
         options = Options(_CONCATENATION_OPTIONS, ((0, 0, np.int32(1).tobytes()),))
-        return self._append(op.CONCATENATION, (first, second), "embedding/joined", shape, options)
+        return self._append(op.CONCATENATION, (first, second), name, shape, options)
 
     def _dequantised(self, index: int) -> int:
         source = self._tensors[index]

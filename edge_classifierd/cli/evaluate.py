@@ -1,0 +1,143 @@
+"""`eval`: how good models are on labelled pictures, and which thresholds follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_classifierd.cli.classify import FitOption
+from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_classifierd.learning.predict import Trial
+    from edge_classifierd.learning.thresholds import WatchedClasses
+    from edge_classifierd.model.bundle import ModelBundle
+
+
+@reporting
+def command(
+    source: Annotated[Path, typer.Argument(metavar="DIR|CSV", help="One folder a class, or a table file,label.")],
+    *,
+    model: Annotated[list[Path] | None, typer.Option(help="A .tflite file; again for several side by side.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A labels file, when the model carries none.")] = None,
+    fit: FitOption = "crop",
+    crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Take model, region, fit and watches from a configuration.")
+    ] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Which of its pipelines; default: the first.")] = None,
+    watch: Annotated[
+        list[str] | None, typer.Option(help="NAME=LABEL,LABEL… to find a threshold for; again for several.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Lead under which a result is ambiguous; default: 0.1.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with plots and the worst mistakes.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Measure models on labelled pictures: accuracy, confusion, calibration, thresholds.
+
+    With --json one document: images, top1, top5 (fractions, 0 to 1), per_class, confusions, calibration, watches; for
+    several models a list of them under `models`.
+
+    Example: edge-classifierd eval pictures --report report.html
+    """
+    from edge_classifierd.cli.tables import print_evaluations, progress_bar  # noqa: PLC0415
+    from edge_classifierd.learning.dataset import read_dataset  # noqa: PLC0415
+    from edge_classifierd.learning.documents import evaluation_document  # noqa: PLC0415
+    from edge_classifierd.learning.predict import try_out  # noqa: PLC0415
+    from edge_classifierd.learning.report import Page, write_report  # noqa: PLC0415
+
+    if config is not None and (model or labels or watch):
+        raise UsageError("--config names model, labels and watches; leave out --model, --labels and --watch")
+    dataset = read_dataset(source)
+    if config is not None:
+        trials = [_configured(config, pipeline, margin, threads)]
+    else:
+        trials = _trials(model or [], labels, watch or [])
+        chosen = 0.1 if margin is None else margin
+        given = {"fit": fit, "crop_fraction": crop_fraction, "threads": threads, "margin": chosen}
+        trials = [dataclasses.replace(one, **given) for one in trials]
+    evaluations = []
+    with progress_bar() as told:
+        for trial in trials:
+            evaluations.append(try_out(trial, dataset, lambda done, of, name=trial.bundle.name: told(name, done, of)))  # type: ignore[misc] # noqa: PERF401
+    for one in evaluations:
+        for sentence in one.unreadable:
+            typer.echo(f"left out: {sentence}", err=True)
+        if one.left_out:
+            shown = ", ".join(f"`{name}`" for name in one.left_out[:5])
+            typer.echo(f"{one.model}: {len(one.left_out):,} classes it does not know were left out: {shown}", err=True)
+    if report is not None:
+        title = "How good is it?" if len(evaluations) > 1 else f"How good is {evaluations[0].model}?"
+        write_report(report, Page(title, str(source)), evaluations)
+        typer.echo(f"report: {report}", err=True)
+    if json:
+        documents = [evaluation_document(one) for one in evaluations]
+        result = documents[0] if len(documents) == 1 else {"models": documents}
+        typer.echo(json_module.dumps(result, ensure_ascii=False))
+    else:
+        print_evaluations(evaluations)
+    return ExitCode.OK
+
+
+def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str]) -> list[Trial]:
+    from edge_classifierd.learning.predict import Trial  # noqa: PLC0415
+    from edge_classifierd.model.bundle import bundled_model_path, load_bundle  # noqa: PLC0415
+
+    trials = []
+    for path in models or [bundled_model_path()]:
+        bundle = load_bundle(path, labels)
+        watches = tuple(_watched(text, bundle) for text in watch)
+        trials.append(Trial(bundle, watches=watches))
+    return trials
+
+
+def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
+    from edge_classifierd.learning.thresholds import WatchedClasses  # noqa: PLC0415
+    from edge_classifierd.model.labels import match, nearest  # noqa: PLC0415
+
+    name, equals, patterns = text.partition("=")
+    if not (name and equals and patterns):
+        raise UsageError(f"--watch {text}: give NAME=LABEL or NAME=LABEL,LABEL; globs as in the configuration")
+    indices: set[int] = set()
+    for pattern in patterns.split(","):
+        found = match(bundle.labels, pattern.strip())
+        if not found:
+            near = nearest(bundle.labels, pattern)
+            hint = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
+            raise UsageError(f"--watch {text}: `{pattern}` matches no label of {bundle.path}{hint}")
+        indices.update(found)
+    return WatchedClasses(name, tuple(sorted(indices)), "max" if bundle.output_kind == "multi_label" else "sum")
+
+
+def _configured(config: Path, pipeline: str | None, margin: float | None, threads: int) -> Trial:
+    from edge_classifierd.config.load import load  # noqa: PLC0415
+    from edge_classifierd.daemon.preflight import preflight  # noqa: PLC0415
+    from edge_classifierd.learning.predict import Trial  # noqa: PLC0415
+    from edge_classifierd.learning.thresholds import WatchedClasses  # noqa: PLC0415
+
+    plans = preflight(load(config))
+    plan = next((one for one in plans if pipeline in {None, one.section.name}), None)
+    if plan is None:
+        known = ", ".join(one.section.name for one in plans)
+        raise UsageError(f"{config}: has no pipeline `{pipeline}`; it has {known}")
+    watches = tuple(WatchedClasses(one.name, one.indices, one.combine) for one in plan.rules if one.indices is not None)
+    return Trial(
+        plan.bundle,
+        fit=plan.section.fit,
+        crop_fraction=plan.section.crop_fraction,
+        view=plan.view,
+        threads=threads,
+        margin=margin if margin is not None else plan.section.ambiguity_margin or 0.1,
+        watches=watches,
+    )

@@ -1,0 +1,86 @@
+"""How evaluations look in a terminal, and the progress bar of the commands that read many pictures."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edge_classifierd.learning.evaluate import Evaluation
+
+_CLASSES: Final = 12
+_CONFUSIONS: Final = 5
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A function to tell (what, done, of how many), shown as bars on stderr where that is a terminal."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks = {}
+
+        def told(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of)
+            bars.update(tasks[what], completed=done)
+
+        yield told
+
+
+def print_evaluations(evaluations: list[Evaluation]) -> None:
+    """The figures on stdout: one line per model, then classes, confusions and thresholds of each."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "pictures", "top-1", "top-5", "calibration error", "ambiguous", "inference"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for one in evaluations:
+        inference = "" if one.inference_ms is None else f"{one.inference_ms:.1f} ms"
+        error, ambiguous = f"{one.calibration_error:.3f}", f"{one.ambiguous:.1%}"
+        table.add_row(one.model, f"{one.images:,}", f"{one.top1:.1%}", f"{one.top5:.1%}", error, ambiguous, inference)
+    console.print(table)
+    for one in evaluations:
+        _print_details(console.print, one, named=len(evaluations) > 1)
+
+
+def _print_details(show: Callable[..., None], one: Evaluation, *, named: bool) -> None:
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    if named:
+        show(f"\n[bold]{escape(one.model)}[/bold]")
+    show()
+    weakest = sorted(one.per_class, key=lambda score: (score.recall, score.precision or 0.0))
+    classes = Table(box=None, pad_edge=False)
+    classes.add_column("class, weakest first" if len(weakest) > 1 else "class")
+    for heading in ("pictures", "recall", "precision"):
+        classes.add_column(heading, justify="right")
+    for score in weakest[:_CLASSES]:
+        precision = "–" if score.precision is None else f"{score.precision:.1%}"
+        classes.add_row(escape(score.name), str(score.images), f"{score.recall:.1%}", precision)
+    show(classes)
+    if len(weakest) > _CLASSES:
+        show(f"… and {len(weakest) - _CLASSES} better ones (all with --json or --report)")
+    for pair in one.confusions[:_CONFUSIONS]:
+        show(f"{pair.count} × {escape(pair.truth)} taken for {escape(pair.predicted)}", highlight=False)
+    recommended = [sweep for sweep in one.sweeps if sweep.threshold is not None]
+    if recommended:
+        show()
+        watches = Table(box=None, pad_edge=False)
+        watches.add_column("watch")
+        for heading in ("threshold", "release", "precision", "recall"):
+            watches.add_column(heading, justify="right")
+        for sweep in recommended[:_CLASSES]:
+            release, precision, recall = f"{sweep.release:.2f}", f"{sweep.precision:.0%}", f"{sweep.recall:.0%}"
+            watches.add_row(escape(sweep.watch), f"{sweep.threshold:.2f}", release, precision, recall)
+        show(watches)
+        if len(recommended) > _CLASSES:
+            show(f"… and {len(recommended) - _CLASSES} more (all with --json or --report)")

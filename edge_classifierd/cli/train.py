@@ -1,0 +1,115 @@
+"""`train`: teaches a model new classes by replacing its last layer."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from edge_classifierd.cli.classify import FitOption
+from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edge_classifierd.learning.train import Training
+
+
+@reporting
+def command(
+    source: Annotated[Path, typer.Argument(metavar="DIR|CSV", help="One folder of pictures per class, or a table.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .tflite file to write.")],
+    extractor: Annotated[
+        Path | None, typer.Option(help="A .tflite classifier or embedding extractor; default: the bundled model.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same pictures and seed give the same file.")] = 0,
+    holdout: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of each class's pictures kept apart to measure with.")
+    ] = 0.2,
+    method: Annotated[
+        Literal["logistic", "imprinting"], typer.Option(help="imprinting: for a handful of pictures per class.")
+    ] = "logistic",
+    keep_classes: Annotated[
+        bool, typer.Option("--keep-classes", help="Add the classes to the classifier's own (with imprinting).")
+    ] = False,
+    unknown: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Pictures of nothing in particular: the class `unknown`.")
+    ] = None,
+    augment: Annotated[
+        int, typer.Option(min=0, max=16, help="Flipped and cropped copies of each picture that are tried.")
+    ] = 1,
+    fit: FitOption = "crop",
+    crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
+    held_out: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write the pictures kept apart as a table, for `eval`.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with plots and the worst mistakes.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Teach a model new classes from folders of pictures, here and without TensorFlow.
+
+    The result is one ordinary .tflite with its labels inside; use it as `model.path`. What is measured is measured on
+    pictures that were not learnt from; give `fit` and `crop_fraction` in the configuration as here.
+
+    Example: edge-classifierd train pictures -o birds.tflite --report birds.html
+    """
+    from edge_classifierd.cli.tables import print_evaluations, progress_bar  # noqa: PLC0415
+    from edge_classifierd.learning.dataset import write_table  # noqa: PLC0415
+    from edge_classifierd.learning.documents import training_document  # noqa: PLC0415
+    from edge_classifierd.learning.report import Page, write_report  # noqa: PLC0415
+    from edge_classifierd.learning.train import Plan, train  # noqa: PLC0415
+    from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
+
+    plan = Plan(
+        source=source,
+        extractor=extractor or bundled_model_path(),
+        output=output,
+        seed=seed,
+        holdout=holdout,
+        method=method,
+        keep_classes=keep_classes,
+        unknown=unknown,
+        augment=augment,
+        fit=fit,
+        crop_fraction=crop_fraction,
+        threads=threads,
+    )
+    with progress_bar() as told:
+        training = train(plan, told)
+    for sentence in (*(f"left out: {one}" for one in training.unreadable), *training.warnings):
+        typer.echo(sentence, err=True)
+    if held_out is not None:
+        write_table(held_out, training.held_out)
+    facts = _facts(training, plan.extractor)
+    if report is not None and training.evaluation is not None:
+        page = Page(f"What {output.stem} has learnt", str(source), facts, training.warnings)
+        write_report(report, page, [training.evaluation])
+        typer.echo(f"report: {report}", err=True)
+    if json:
+        typer.echo(json_module.dumps(training_document(training), ensure_ascii=False))
+        return ExitCode.OK
+    for fact in facts:
+        typer.echo(fact, err=True)
+    if training.evaluation is None:
+        typer.echo(f"{output}: {len(training.labels):,} labels; nothing was held out to measure with")
+    else:
+        print_evaluations([training.evaluation])
+    return ExitCode.OK
+
+
+def _facts(training: Training, extractor: Path) -> list[str]:
+    fitted = training.fitted
+    tuned = "" if fitted.validation_accuracy is None else f"; {fitted.validation_accuracy:.1%} in cross-validation"
+    looks = {"own": "its embedding", "mean": "its embedding", "detail": "its embedding and the parts of a finer map"}
+    measured = f"measured on {len(training.held_out):,} others" if training.held_out else "nothing held out"
+    copies = ", flipped and cropped copies" if fitted.augmented else ""
+    count, seconds = len(fitted.head.weights), f"{training.seconds:.0f} s"
+    return [
+        f"{count} classes from {training.learnt_from:,} pictures{copies} in {seconds}; {measured}",
+        f"on {extractor.name}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
+        f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels, sha256 {training.sha256[:12]}",
+    ]
