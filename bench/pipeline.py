@@ -19,14 +19,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.load import load
 from edge_classifierd.daemon.allocator import tune
+from edge_classifierd.daemon.benchmark import synthetic_picture
 from edge_classifierd.daemon.classifiers import SharedClassifier
 from edge_classifierd.daemon.judge import Judge
 from edge_classifierd.daemon.memory import Memory
@@ -39,6 +39,9 @@ from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.inference.scores import Scores, top_k
 from edge_classifierd.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    import av
 
 
 class Camera:
@@ -92,12 +95,6 @@ class Outlet:
 def resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def a_picture(pixel_format: str) -> av.VideoFrame:
-    coarse = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    small = av.VideoFrame.from_ndarray(coarse, format="rgb24")
-    return small.reformat(640, 480, "rgb24").reformat(format=pixel_format)
 
 
 def plan_for(model: Path | None, threads: int, folder: Path) -> Plan:
@@ -176,7 +173,7 @@ def microseconds(call: Any, repeat: int = 300) -> float:
 def stages(plan: Plan, threads: int) -> dict[str, float]:
     """Median microseconds of each stage alone."""
     bundle = plan.bundle
-    rgb, yuv = a_picture("rgb24"), a_picture("yuv420p")
+    rgb, yuv = synthetic_picture("rgb24"), synthetic_picture("yuv420p")
     prepare = Preprocessor(bundle.input, bundle.normalisation)
     classifier = CpuClassifier(bundle, find_runtime(), threads)
     tensor = prepare(rgb)
@@ -202,7 +199,7 @@ def measure(model: Path | None, threads: int, options: argparse.Namespace) -> di
         plan = plan_for(model, threads, folder)
         result: dict[str, Any] = {"model": plan.bundle.name, "threads": threads, "runtime": str(find_runtime())}
         for pixel_format in ("rgb24", "yuv420p"):
-            picture = a_picture(pixel_format)
+            picture = synthetic_picture(pixel_format)
             tensor = Preprocessor(plan.bundle.input, plan.bundle.normalisation)(picture)
             bare, whole = [], []
             for _ in range(options.rounds):
@@ -226,7 +223,7 @@ def measure(model: Path | None, threads: int, options: argparse.Namespace) -> di
 
 
 def memory(plan: Plan, threads: int, frames: int, folder: Path) -> list[dict[str, float]]:
-    running = Running(plan, threads, a_picture("rgb24"), folder)
+    running = Running(plan, threads, synthetic_picture("rgb24"), folder)
     samples = []
     for tenth in range(11):
         while running.count < frames * tenth / 10:

@@ -1,0 +1,106 @@
+"""`bench`: latency of models on this machine, stage by stage, side by side."""
+
+from __future__ import annotations
+
+import json as json_module
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edge_classifierd.daemon.benchmark import Measurement
+
+
+@reporting
+def command(
+    models: Annotated[
+        list[Path] | None, typer.Argument(metavar="[MODEL…]", help=".tflite files; default: the bundled model.")
+    ] = None,
+    *,
+    threads: Annotated[str, typer.Option(help="Numbers of threads to compare: 1,2,4.")] = "1,2",
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long for each line.")] = 3.0,
+    fps: Annotated[float, typer.Option(min=0.1, max=1000, help="The frame rate to judge by.")] = 30.0,
+    labels: Annotated[Path | None, typer.Option(help="A labels file, when the models carry none.")] = None,
+    device: Annotated[str, typer.Option(help="What computes: auto, cpu, edgetpu, usb:0, pci:0 …")] = "auto",
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Measure models here: percentiles of the inference and of each stage, memory, steadiness, and who keeps up.
+
+    For figures that can be compared end other work first, the daemon too. Exit code 0 also when none keeps up.
+
+    Example: edge-classifierd bench mobilenet_v2_1.0_224_quant.tflite --threads 1,2,4
+    """
+    from edge_classifierd.daemon.benchmark import measure  # noqa: PLC0415
+    from edge_classifierd.model.bundle import bundled_model_path, load_bundle  # noqa: PLC0415
+
+    counts = _counts(threads)
+    bundles = [load_bundle(path, labels) for path in models or [bundled_model_path()]]  # before any waiting
+    measured = []
+    for bundle in bundles:
+        for count in counts:
+            typer.echo(f"measuring {bundle.name}, {count} thread{'s' if count > 1 else ''} …", err=True)
+            measured.append(measure(bundle.path, labels, count, seconds=seconds, device=device))
+    if json:
+        typer.echo(json_module.dumps({"fps": fps, "results": [_document(one, fps) for one in measured]}))
+    else:
+        _print(measured, fps)
+    return ExitCode.OK
+
+
+def _counts(text: str) -> list[int]:
+    from edge_classifierd.errors import UsageError  # noqa: PLC0415
+
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or not all(1 <= count <= 64 for count in counts):
+        raise UsageError(f"--threads {text}: give numbers from 1 to 64 with commas between, such as 1,2,4")
+    return counts
+
+
+def _document(one: Measurement, fps: float) -> dict[str, Any]:
+    return {**asdict(one), "steady": one.steady, "meets": one.meets(fps), "verdict": one.verdict(fps)}
+
+
+def _print(measured: list[Measurement], fps: float) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", no_wrap=True)
+    numbers = ("threads", "inference p50", "p95", "p99", "bare", "prepare", "scores", "judge", "frame p50", "p95", "MB")
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in measured:
+        stages = one.stages
+        table.add_row(
+            one.model,
+            str(one.threads),
+            *(f"{value:.2f}" for value in (one.inference.p50, one.inference.p95, one.inference.p99)),
+            "" if one.bare_ms is None else f"{one.bare_ms:.2f}",
+            *(f"{stage.p50:.2f}" for stage in (stages.prepare, stages.scores, stages.judge)),
+            f"{stages.whole.p50:.2f}",
+            f"{stages.whole.p95:.2f}",
+            f"{one.memory_mb:.0f}",
+        )
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(table)
+    first = measured[0]
+    typer.echo(f"\nMilliseconds; {first.runtime}. Frames of 640x480, one after the other; the daemon prepares one")
+    typer.echo("while it classifies another. `bare` is the runtime's invoke with nothing around it.\n")
+    for one in measured:
+        typer.echo(one.verdict(fps))
+        if one.heat is not None:
+            typer.echo(f"  {one.heat}")
+    fit = [one for one in measured if one.meets(fps)]
+    if len(measured) > 1:
+        best = min(fit, key=lambda one: one.stages.whole.p95, default=None)
+        said = "none of them keeps up" if best is None else f"the fastest is {best.model} with {best.threads} thread(s)"
+        typer.echo(f"{len(fit)} of {len(measured)} keep up with {fps:g} fps; {said}")

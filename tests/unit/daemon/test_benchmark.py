@@ -1,0 +1,60 @@
+"""The benchmark's figures and what it says of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from edge_classifierd.daemon.benchmark import Measurement, Stages, _heat, measure_here
+from edge_classifierd.health.board import BoardState, Throttling
+from edge_classifierd.health.metrics import Percentiles
+from edge_classifierd.model.bundle import bundled_model_path
+
+SMALL = Percentiles(0.5, 0.6, 0.7)
+COOL = BoardState(None, 45.0, Throttling.from_bits(0), 50.0, 2000.0, 0.1, None)
+
+
+def a_measurement(p50: float, p95: float, **changes: object) -> Measurement:
+    made = Measurement(
+        model="tiny", threads=2, accelerator="cpu", runtime="r 1", load_ms=1, first_ms=2, runs=100, bare_ms=0.5,
+        inference=SMALL, stages=Stages(SMALL, SMALL, SMALL, SMALL, Percentiles(p50, p95, p95 + 1)), memory_mb=10, drift=0.01,
+        variation=0.1, temperature_c=None, heat=None,
+    )  # fmt: skip
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_the_verdict_names_the_frames_that_are_in_time() -> None:
+    assert "keeps up with 30 fps: 95 of 100 frames take at most 20.0 of 33.3 ms" in a_measurement(10, 20).verdict(30)
+    assert "mostly keeps up" in a_measurement(20, 40).verdict(30)
+    assert "does not keep up with 30 fps: it does 20.0, 50.0 ms a frame" in a_measurement(50, 60).verdict(30)
+    assert [a_measurement(20, p95).meets(30) for p95 in (33.3, 33.4)] == [True, False]
+
+
+@pytest.mark.parametrize(("drift", "variation", "steady"), [(0.0, 0.1, True), (-0.2, 0.1, False), (0.0, 0.5, False)])
+def test_figures_that_swing_are_doubted(drift: float, variation: float, steady: bool) -> None:
+    measured = a_measurement(10, 20, drift=drift, variation=variation)
+    assert measured.steady is steady
+    assert ("swing" in measured.verdict(30)) is not steady
+
+
+def test_a_board_that_slows_down_or_warms_up_is_noticed() -> None:
+    assert _heat(COOL, COOL) is None
+    assert "slowed its processor" in str(_heat(COOL, dataclasses.replace(COOL, throttling=Throttling.from_bits(4))))
+    assert "supply voltage" in str(_heat(COOL, dataclasses.replace(COOL, throttling=Throttling.from_bits(1))))
+    assert "warmed by 15 °C to 60 °C" in str(_heat(COOL, dataclasses.replace(COOL, temperature_c=60.0)))
+    untold = dataclasses.replace(COOL, temperature_c=None, throttling=None)
+    assert _heat(untold, untold) is None
+
+
+def test_the_parts_of_a_frame_add_up_and_the_bare_loop_runs_beside() -> None:
+    measured = measure_here(bundled_model_path(), None, 1, 0.6, "cpu")
+    stages = measured.stages
+    parts = [stages.prepare.p50, stages.inference.p50, stages.scores.p50, stages.judge.p50]
+    assert min(parts) > 0
+    assert sum(parts) == pytest.approx(stages.whole.p50, rel=0.4)
+    assert measured.bare_ms is not None
+    assert measured.inference.p50 == pytest.approx(measured.bare_ms, rel=0.5)  # 0.05 on a machine of its own
+    assert measured.inference.p50 <= measured.inference.p95 <= measured.inference.p99
+    assert measured.runs >= 4
+    assert measured.memory_mb < 200
