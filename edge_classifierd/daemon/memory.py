@@ -1,26 +1,21 @@
 """What the daemon remembers across restarts beside the events: commands that were given, and watches that are on.
 
-One small JSON file in the state directory, written whole and atomically at each change; changes are rare.
+One small JSON file in the state directory; its changes are rare.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
 import threading
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from edge_classifierd.clock import timestamp
+from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-_log = logging.getLogger(__name__)
 
 _VERSION = "pipelines, version 1"
 
@@ -46,10 +41,10 @@ class Memory:
     """The file and what it holds; any thread may call. A file that cannot be written costs durability, nothing else."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = StateFile(path, _VERSION, "what it holds lasts until a restart")
         self._lock = threading.Lock()
-        self._failing = False
-        self._pipelines: dict[str, Remembered] = _read(path)
+        self._changed = False
+        self._pipelines: dict[str, Remembered] = self._file.read(_remembered, {})
 
     def pipeline(self, name: str) -> Remembered:
         """What is remembered of a pipeline."""
@@ -66,39 +61,34 @@ class Memory:
         self._change(pipeline, thresholds=tuple({**kept, watch: threshold}.items()))
 
     def set_active(self, pipeline: str, active: Mapping[str, ActiveWatch]) -> None:
-        """Remember which of a pipeline's watches are on; not worth a wait for the disk, as the next frame shows it."""
-        self._change(pipeline, durably=False, active=tuple(active.items()))
+        """Remember which of a pipeline's watches are on; the next `keep` writes it down, as the next frame shows it."""
+        self._change(pipeline, at_once=False, active=tuple(active.items()))
 
     def forget_commands(self) -> None:
         """Back to what is configured; watches stay as they are."""
         with self._lock:
             self._pipelines = {name: Remembered(active=kept.active) for name, kept in self._pipelines.items()}
-            self._write()
+            self._write(durably=True)
 
-    def _change(self, pipeline: str, *, durably: bool = True, **changes: Any) -> None:  # noqa: ANN401 - any field
+    def keep(self) -> None:
+        """Write down what was not written at once: call it often, and at the end."""
+        with self._lock:
+            if self._changed:
+                self._write(durably=False)
+
+    def _change(self, pipeline: str, *, at_once: bool = True, **changes: Any) -> None:  # noqa: ANN401 - any field
         with self._lock:
             before = self._pipelines.get(pipeline, Remembered())
             after = replace(before, **changes)
             if after != before:
                 self._pipelines[pipeline] = after
-                self._write(durably=durably)
+                self._changed = True
+                if at_once:
+                    self._write(durably=True)
 
-    def _write(self, *, durably: bool = True) -> None:
-        document = {_VERSION: {name: _document(kept) for name, kept in self._pipelines.items()}}
-        temporary = self._path.with_name(f"{self._path.name}.new")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(document, file, ensure_ascii=False, indent=1)
-                if durably:
-                    file.flush()
-                    os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError as error:
-            if not self._failing:
-                _log.warning("%s: cannot be written (%s); what it holds lasts until a restart", self._path, error)
-            self._failing = True
-        else:
-            self._failing = False
+    def _write(self, *, durably: bool) -> None:
+        self._changed = False
+        self._file.write({name: _document(kept) for name, kept in self._pipelines.items()}, durably=durably)
 
 
 def _document(kept: Remembered) -> dict[str, Any]:
@@ -109,26 +99,15 @@ def _document(kept: Remembered) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Remembered]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return {name: _remembered(kept) for name, kept in document[_VERSION].items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        aside = path.with_name(f"{path.name}.unreadable")
-        with contextlib.suppress(OSError):
-            path.replace(aside)
-        _log.warning("%s: unreadable (%s); set aside as %s, going on as configured", path, error, aside.name)
-        return {}
-
-
-def _remembered(kept: dict[str, Any]) -> Remembered:
-    return Remembered(
-        enabled=None if kept["enabled"] is None else bool(kept["enabled"]),
-        thresholds=tuple((str(name), float(value)) for name, value in kept["thresholds"].items()),
-        active=tuple(
-            (str(name), ActiveWatch(str(watch["label"]), datetime.fromisoformat(watch["since"])))
-            for name, watch in kept["active"].items()
-        ),
-    )
+def _remembered(document: Any) -> dict[str, Remembered]:  # noqa: ANN401 - whatever the file holds
+    return {
+        name: Remembered(
+            enabled=None if kept["enabled"] is None else bool(kept["enabled"]),
+            thresholds=tuple((str(watch), float(value)) for watch, value in kept["thresholds"].items()),
+            active=tuple(
+                (str(watch), ActiveWatch(str(active["label"]), datetime.fromisoformat(active["since"])))
+                for watch, active in kept["active"].items()
+            ),
+        )
+        for name, kept in document.items()
+    }

@@ -169,6 +169,7 @@ class Service:
             self._watchdog.tick()
             self._vitals.tick(self._topics.health, self._pipelines.values())
             self._tally.tick()
+            self._write_down()
             self._home.tick()
             self._tell_status()
             if not (self._session.alive and self._publisher.alive):
@@ -205,6 +206,7 @@ class Service:
         self._publisher.stop(0.3)
         if not self._session.stop(_STOP_SESSION_S):
             _log.warning("%s: no time for a farewell; the broker will say `offline` for us", self._session.endpoint)
+        self._write_down()
         self._outbox.close()
         self._classifiers.close()
         _log.info("stopped; %d events wait in the outbox", self._outbox.depth)
@@ -214,6 +216,11 @@ class Service:
         deadline_s = self._clock.monotonic() + timeout_s
         while self._outbox.depth and self._clock.monotonic() < deadline_s and not self._stop_asked():
             time.sleep(0.01)
+
+    def _write_down(self) -> None:
+        """What changes with events, a few times a second at most and never on a frame's way."""
+        self._memory.keep()
+        self._tally.keep()
 
     def _stop_asked(self) -> bool:
         """A signal ends the wait after the end of all sources, but not the short one on the way out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edge_classifierd.clock import timestamp
 from edge_classifierd.events.schema import EventType
 from edge_classifierd.mqtt.message import JSON
+from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.mqtt.states import RetainedStates
     from edge_classifierd.mqtt.topics import Topics
-
-_log = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 1
 _VERSION: Final = "tally, version 1"
@@ -58,16 +56,16 @@ class Tally:
     """
 
     def __init__(self, path: Path, topics: Topics, states: RetainedStates, clock: Clock) -> None:
-        self._path = path
+        self._file = StateFile(path, _VERSION, "counts last until a restart")
         self._topics = topics
         self._states = states
         self._clock = clock
         self._lock = threading.Lock()
         self._synchronised = clock.synchronised()
-        self._failing = False
+        self._changed = False
         self._looked_s = clock.monotonic()
         self._shown: set[Watch] = set()
-        self._counts: dict[Watch, _Count] = _read(path)
+        self._counts: dict[Watch, _Count] = self._file.read(_counts, {})
         if self._synchronised:
             self._correct(clock.monotonic())
 
@@ -88,7 +86,7 @@ class Tally:
                 self._shown.discard((pipeline, watch))
                 self._counts.pop((pipeline, watch), None)
                 self._states.remove(self._topics.watch_stats(pipeline, watch))
-            self._write()
+            self._changed = True
 
     def note(self, drafts: Sequence[EventDraft]) -> None:
         """Events that were decided just now."""
@@ -104,7 +102,14 @@ class Tally:
                     if not count.sure:
                         count.unsure_s.append(now_s)
                 self._publish(watch)
-            self._write()
+            self._changed = True
+
+    def keep(self) -> None:
+        """Write down what has changed, without waiting for the disk: a loss of power costs a few counts."""
+        with self._lock:
+            if self._changed:
+                self._changed = False
+                self._file.write(self._document(), durably=False)
 
     def tick(self) -> None:
         """The service's, often: notices midnight and the clock's synchronisation."""
@@ -121,7 +126,7 @@ class Tally:
             if stale:
                 for watch in self._shown:
                     self._publish(watch)
-                self._write()
+                self._changed = True
 
     def _count(self, watch: Watch) -> _Count:
         """The watch's count of today."""
@@ -174,40 +179,23 @@ class Tally:
                 count.last_seen = None if ago_s is None else now - timedelta(seconds=ago_s)
                 count.sure = True
 
-    def _write(self) -> None:
-        """Without waiting for the disk: what a loss of power costs is a few counts."""
+    def _document(self) -> dict[str, dict[str, Any]]:
         document: dict[str, dict[str, Any]] = {}
         for (pipeline, watch), count in self._counts.items():
             last_seen = None if count.last_seen is None else timestamp(count.last_seen)
             entry = {"day": count.day.isoformat(), "count": count.count, "last_seen": last_seen, "sure": count.sure}
             document.setdefault(pipeline, {})[watch] = entry
-        temporary = self._path.with_name(f"{self._path.name}.new")
-        try:
-            temporary.write_text(json.dumps({_VERSION: document}, indent=1), encoding="utf-8")
-            temporary.replace(self._path)
-        except OSError as error:
-            if not self._failing:
-                _log.warning("%s: cannot be written (%s); counts last until a restart", self._path, error)
-            self._failing = True
-        else:
-            self._failing = False
+        return document
 
 
-def _read(path: Path) -> dict[Watch, _Count]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))[_VERSION]
-        return {
-            (pipeline, watch): _Count(
-                date.fromisoformat(kept["day"]),
-                int(kept["count"]),
-                None if kept["last_seen"] is None else datetime.fromisoformat(kept["last_seen"]),
-                bool(kept["sure"]),
-            )
-            for pipeline, watches in document.items()
-            for watch, kept in watches.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        _log.warning("%s: unreadable (%s); counting from zero", path, error)
-        return {}
+def _counts(document: Any) -> dict[Watch, _Count]:  # noqa: ANN401 - whatever the file holds
+    return {
+        (pipeline, watch): _Count(
+            date.fromisoformat(kept["day"]),
+            int(kept["count"]),
+            None if kept["last_seen"] is None else datetime.fromisoformat(kept["last_seen"]),
+            bool(kept["sure"]),
+        )
+        for pipeline, watches in document.items()
+        for watch, kept in watches.items()
+    }

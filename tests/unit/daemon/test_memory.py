@@ -19,6 +19,8 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
     memory.set_threshold("a", "dog", 0.7)
     memory.set_threshold("a", "cat", 0.8)
     memory.set_active("b", {"any": ActiveWatch("tench, Tinca tinca", SINCE)})
+    assert Memory(tmp_path / "state.json").pipeline("b") == Remembered(), "not on a frame's way"
+    memory.keep()
     again = Memory(tmp_path / "state.json")
     assert again.pipeline("a") == Remembered(enabled=False, thresholds=(("dog", 0.7), ("cat", 0.8)))
     assert again.pipeline("b") == Remembered(active=(("any", ActiveWatch("tench, Tinca tinca", SINCE)),))

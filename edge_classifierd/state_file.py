@@ -1,0 +1,58 @@
+"""A small JSON file in the state directory: written whole and atomically, and set aside when it cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class StateFile:
+    """One file; its owner holds a lock over its methods. A disk that fails costs durability and one warning."""
+
+    def __init__(self, path: Path, version: str, purpose: str) -> None:
+        """`version` is the document's only key, so that others are told apart; `purpose` says what is at stake."""
+        self._path = path
+        self._version = version
+        self._purpose = purpose
+        self._failing = False
+
+    def read(self, parse: Callable[[Any], T], empty: T) -> T:
+        """What `parse` makes of the document; `empty` when there is none or, with a warning, when it makes no sense."""
+        try:
+            return parse(json.loads(self._path.read_text(encoding="utf-8"))[self._version])
+        except FileNotFoundError:
+            return empty
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            aside = self._path.with_name(f"{self._path.name}.unreadable")
+            with contextlib.suppress(OSError):
+                self._path.replace(aside)
+            _log.warning("%s: unreadable (%s); set aside as %s; %s", self._path, error, aside.name, self._purpose)
+            return empty
+
+    def write(self, document: object, *, durably: bool) -> None:
+        """Replace the file; `durably` waits for the disk."""
+        temporary = self._path.with_name(f"{self._path.name}.new")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump({self._version: document}, file, ensure_ascii=False, indent=1)
+                if durably:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError as error:
+            if not self._failing:
+                _log.warning("%s: cannot be written (%s); %s", self._path, error, self._purpose)
+            self._failing = True
+        else:
+            self._failing = False
