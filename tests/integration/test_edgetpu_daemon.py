@@ -51,7 +51,7 @@ class Scene:
         self, name: str = "driveway", *, model: dict[str, Any] | None = None, **edgetpu: Any
     ) -> dict[str, Any]:
         """Red and blue in turn, ten pictures a second: each is an event."""
-        edgetpu = {"library": str(self.library), "deadline": "300ms", "load_deadline": "1s", **edgetpu}
+        edgetpu = {"library": str(self.library), "deadline": "600ms", "load_deadline": "2s", **edgetpu}
         edgetpu["options"] = {"while": str(self.fault), **edgetpu.get("options", {})}
         named = {"path": str(self.folder / "colours_edgetpu.tflite"), "cpu_model": str(self.folder / "colours.tflite")}
         return {
@@ -124,14 +124,14 @@ def test_a_fault_while_running_costs_no_event_and_ends_with_the_fault(
         assert told["accelerator"] == "cpu"
         assert "classifying on the CPU meanwhile" in told["reasons"][0]
         scene.fault.unlink()
-        assert scene.wait_for_events("usb:0", 1) < 6.0
+        assert scene.wait_for_events("usb:0", 1) < 10.0
         wait_until(lambda: scene.health()["degraded"] is False)
         told = scene.health()
         assert (told["accelerator"], told["restarts"], told["errors"]) == ("usb:0", 0, 0)
         assert daemon.process.poll() is None
         code, took_s = daemon.end()
         assert code == 0, daemon.said
-        assert took_s < 3.0
+        assert took_s < 5.0
     scene.assert_nothing_lost()
     assert "Traceback" not in daemon.said
     schema = json.loads((repository / "docs" / "health.schema.json").read_text())
@@ -172,7 +172,7 @@ def test_a_stick_that_is_unplugged_is_used_again_when_it_is_back(scene: Scene) -
         wait_until(lambda: scene.health()["degraded"])
         scene.fault.unlink()
         scene.machine.add("1-1", FRESH)
-        assert scene.wait_for_events("usb:0", 1) < 6.0
+        assert scene.wait_for_events("usb:0", 1) < 10.0
         assert daemon.end()[0] == 0
     scene.assert_nothing_lost()
 

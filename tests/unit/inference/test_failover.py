@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.failover import FailoverClassifier
     from edge_classifierd.model.bundle import ModelBundle
 
-DEADLINE_S = 0.3
+DEADLINE_S = 0.6
 RED = pixel(250, 3, 0)
 
 pytestmark = pytest.mark.usefixtures("machine")
@@ -112,7 +112,7 @@ def test_a_healthy_tpu_is_used(start: Callable[..., Any], tmp_path: Path) -> Non
     [
         ("abort", "SIGABRT"),
         ("segv", "SIGSEGV"),
-        ("hang", "took more than 0.3 s"),
+        ("hang", "took more than 0.6 s"),
         ("fail", "USB transfer failed"),
         ("exit", "exit code 7"),
     ],
@@ -126,7 +126,7 @@ def test_after_a_fault_the_twin_answers_and_the_tpu_comes_back(
     fault.touch()
     began = time.monotonic()
     inference = classifier.classify(RED)
-    assert time.monotonic() - began < DEADLINE_S + 0.3
+    assert time.monotonic() - began < DEADLINE_S + 1.5  # 0.03 s on a quiet machine
     assert inference.accelerator == classifier.accelerator == "cpu"
     np.testing.assert_array_equal(inference.confidences, expected)
     assert words in classifier.degradation
@@ -135,7 +135,7 @@ def test_after_a_fault_the_twin_answers_and_the_tpu_comes_back(
         assert classifier.classify(RED).accelerator == "cpu"
         time.sleep(0.03)
     fault.unlink()
-    assert until(lambda: classifier.classify(RED).accelerator == "usb:0") < 5.0
+    assert until(lambda: classifier.classify(RED).accelerator == "usb:0") < 8.0
     assert classifier.degradation is None
     assert os.getpid() == pid
 
@@ -159,7 +159,7 @@ def test_a_tpu_that_is_broken_at_the_start_is_used_once_it_works(
     assert classifier.classify(RED).accelerator == "cpu"
     assert words in classifier.degradation
     fault.unlink()
-    assert until(lambda: classifier.accelerator == "usb:0") < 5.0
+    assert until(lambda: classifier.accelerator == "usb:0") < 8.0
 
 
 def test_without_a_twin_a_broken_start_is_an_error_and_a_later_fault_an_inference_error(
@@ -212,7 +212,7 @@ def test_an_unplugged_stick_is_waited_for_and_used_when_it_is_back(
     time.sleep(1.5)
     assert len(journal(tmp_path)) == tries
     machine.add("1-1", FRESH)
-    assert until(lambda: classifier.accelerator == "usb:0") < 5.0
+    assert until(lambda: classifier.accelerator == "usb:0") < 8.0
     machine.add("1-1", LOADED)
     assert classifier.classify(RED).accelerator == "usb:0"
 
@@ -254,7 +254,7 @@ def test_auto_without_a_tpu_computes_on_the_twin_and_takes_one_that_appears(
     assert classifier.classify(RED).accelerator == "cpu"
     assert classifier.degradation is None
     machine.add("1-1", FRESH)
-    assert until(lambda: classifier.accelerator == "usb:0") < 5.0
+    assert until(lambda: classifier.accelerator == "usb:0") < 8.0
 
 
 def test_a_tpu_that_another_process_uses_is_refused_by_name_and_taken_when_free(
@@ -266,7 +266,7 @@ def test_a_tpu_that_another_process_uses_is_refused_by_name_and_taken_when_free(
     classifier = start()
     assert "in use by" in classifier.degradation
     lease.close()
-    assert until(lambda: classifier.accelerator == "usb:0") < 5.0
+    assert until(lambda: classifier.accelerator == "usb:0") < 8.0
 
 
 def test_a_missing_library_is_said_at_once(start: Callable[..., Any]) -> None:

@@ -102,7 +102,7 @@ def test_a_fault_in_an_inference_is_one_typed_error(
     began = time.monotonic()
     with pytest.raises(IsolatedError) as caught:
         classifier.classify(pixel(1, 2, 3))
-    assert time.monotonic() - began < 0.3 + 0.3
+    assert time.monotonic() - began < 0.3 + 1.5  # 0.02 s on a quiet machine
     assert (caught.value.kind, caught.value.signal_name, caught.value.stage) == (kind, signal_name, "an inference")
     assert words in str(caught.value)
     assert "INFO:" not in str(caught.value)
