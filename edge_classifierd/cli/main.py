@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edge_classifierd import __version__
-from edge_classifierd.cli import bench, check, classify, demo, discovery, doctor, evaluate, listen, models, run, train
+from edge_classifierd.cli import bench, check, classify, demo, discovery, doctor, evaluate, listen, models, replay, run, train
 
 app = typer.Typer(
     name="edge-classifierd",
@@ -42,6 +42,7 @@ app.command("classify")(classify.command)
 app.command("listen")(listen.command)
 app.command("demo")(demo.command)
 app.command("bench")(bench.command)
+app.command("replay")(replay.command)
 app.command("eval")(evaluate.command)
 app.command("train")(train.command)
 app.add_typer(models.app, name="models", no_args_is_help=True)

@@ -1,0 +1,126 @@
+"""`replay`: a recording through a configuration, and the events that it would have made."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
+from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from edge_classifierd.daemon.replay import Candidate, Summary, Told
+
+
+@reporting
+def command(
+    recording: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RECORDING]", help="A folder of pictures or a video; default: the configured source."),
+    ] = None,
+    *,
+    config: Config = DEFAULT_CONFIG,
+    other: Annotated[Path | None, typer.Option("--other", help="A second configuration, side by side.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="This pipeline only; default: all.")] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=1000, help="Pictures a second of a folder (default 5), or taken of a video (all)."),
+    ] = None,
+    upright: Annotated[
+        bool, typer.Option("--upright", help="The recording is turned and cut already, as kept pictures are.")
+    ] = False,
+    json: Json = False,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Print the events that a recording would have made, many times faster than it was recorded.
+
+    Nothing is published and nothing is kept. With --json one event a line, with config, at_s and frame beside it.
+
+    Example: edge-classifierd replay recorded/ --config config.yaml --other stricter.yaml
+    """
+    from edge_classifierd.daemon.recording import Recording  # noqa: PLC0415
+    from edge_classifierd.daemon.replay import Summary, replay  # noqa: PLC0415
+
+    chosen = config
+    if recording is not None and recording.suffix in {".yaml", ".yml"} and config == DEFAULT_CONFIG:
+        chosen, recording = recording, None
+    files = [chosen] if other is None else [chosen, other]
+    candidates = [candidate for file in files for candidate in _candidates(file, pipeline)]
+    played = None if recording is None else Recording(recording, fps)
+    summary = Summary()
+    counts = dict.fromkeys(map(str, files), 0)
+    told: list[Told] = []
+    for event in replay(candidates, played, fps=fps, upright=upright, summary=summary):
+        counts[event.config] += 1
+        if json:
+            typer.echo(json_module.dumps(event.document(), ensure_ascii=False))
+        elif other is None:
+            typer.echo(f"{_when(event.at_s)}  {event.frame}  {_words(event)}")
+        else:
+            told.append(event)
+        sys.stdout.flush()
+    if told:
+        _print_side_by_side(told, [str(file) for file in files])
+    _report(summary, counts)
+    return ExitCode.OK if summary.frames else ExitCode.FAILED
+
+
+def _candidates(file: Path, pipeline: str | None) -> list[Candidate]:
+    from edge_classifierd.config.load import load  # noqa: PLC0415
+    from edge_classifierd.daemon.preflight import preflight  # noqa: PLC0415
+    from edge_classifierd.daemon.replay import Candidate  # noqa: PLC0415
+    from edge_classifierd.errors import UsageError  # noqa: PLC0415
+
+    document = load(file)
+    device = document.configuration.device.id
+    plans = preflight(document)
+    found = [Candidate(str(file), device, plan) for plan in plans if pipeline in {None, plan.section.name}]
+    if not found:
+        names = ", ".join(plan.section.name for plan in plans)
+        raise UsageError(f"{file}: has no pipeline {pipeline}; it has {names}")
+    return found
+
+
+def _when(at_s: float) -> str:
+    minutes, seconds = divmod(at_s, 60)
+    return f"{int(minutes):3d}:{seconds:05.2f}"
+
+
+def _words(event: Told) -> str:
+    draft = event.draft
+    lasted = "" if draft.active_s is None else f" after {draft.active_s:.1f} s"
+    return f"{draft.pipeline}/{draft.watch} {draft.type.value}{lasted}: {draft.label} ({draft.confidence:.0%})"
+
+
+def _print_side_by_side(told: list[Told], configs: list[str]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("time", "picture", *configs):
+        table.add_column(column)
+    rows: dict[tuple[float, str], dict[str, list[str]]] = {}
+    for event in sorted(told, key=lambda event: event.at_s):
+        cells = rows.setdefault((event.at_s, event.frame), {})
+        cells.setdefault(event.config, []).append(_words(event))
+    for (at_s, frame), cells in rows.items():
+        table.add_row(_when(at_s), frame, *("\n".join(cells.get(config, [])) for config in configs))
+    console = Console(width=None if Console().is_terminal else 200)
+    console.print(table, markup=False, highlight=False)
+
+
+def _report(summary: Summary, counts: dict[str, int]) -> None:
+    for sentence in summary.damaged:
+        typer.echo(f"skipped: {sentence}", err=True)
+    if summary.failed:
+        typer.echo(f"{summary.failed} pictures could not be classified", err=True)
+    events = ", ".join(f"{config}: {count} events" for config, count in counts.items())
+    typer.echo(
+        f"{events}; {summary.frames} pictures, {summary.recorded_s:.0f} s recorded, replayed in {summary.took_s:.1f} s "
+        f"({summary.speed:.0f} times faster)",
+        err=True,
+    )

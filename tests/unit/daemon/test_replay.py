@@ -1,0 +1,150 @@
+"""A recording through configurations, by a clock of its own."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import yaml
+from moving_pictures import write_video
+
+from edge_classifierd.config.load import load
+from edge_classifierd.daemon.preflight import preflight
+from edge_classifierd.daemon.recording import Recording, play
+from edge_classifierd.daemon.replay import Candidate, Summary, Told, replay
+from edge_classifierd.errors import SourceError, UsageError
+from edge_classifierd.events.schema import decode, dump
+from edge_classifierd.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PHOTOS = Path(__file__).resolve().parents[3] / "edge_classifierd" / "demo_photos"
+CAT = {"name": "cat", "labels": ["*cat*"], "threshold": 0.5, "release": 0.3}
+
+
+def photographs(folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    for position, name in enumerate(names):
+        shutil.copy(PHOTOS / f"{name}.jpg", folder / f"{position:03}-{name}.jpg")
+    return folder
+
+
+def candidate(file: Path, source: dict[str, Any], *watches: dict[str, Any], **keys: Any) -> Candidate:
+    one = {"name": "porch", "source": source, "model": {"threads": 1}, "watches": list(watches), **keys}
+    file.write_text(yaml.safe_dump({"device": {"id": "porch"}, "pipelines": [one]}))
+    (plan,) = preflight(load(file))
+    return Candidate(file.name, "porch", plan)
+
+
+def run(candidates: list[Candidate], recording: Recording | None = None, **options: Any) -> tuple[list[Told], Summary]:
+    summary = Summary()
+    given = {"fps": None, "upright": False, **options}
+    return list(replay(candidates, recording, summary=summary, **given)), summary
+
+
+def brief(told: list[Told]) -> list[tuple[float, str, str]]:
+    return [(round(one.at_s, 2), one.draft.watch, one.draft.type.value) for one in told]
+
+
+def test_events_come_at_the_recordings_own_times_and_the_end_clears_what_is_on(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "p", "coffee", "cat", "cat", "coffee", "cat")
+    told, summary = run([candidate(tmp_path / "a.yaml", {"type": "folder", "path": "p", "fps": 2}, CAT)])
+    times = [0.5, 1.5, 2.0, 2.5]
+    assert brief(told) == [(at_s, "cat", kind) for at_s, kind in zip(times, ["detected", "cleared"] * 2, strict=True)]
+    assert [one.frame for one in told][:2] == ["001-cat.jpg", "003-coffee.jpg"]
+    assert told[1].draft.active_s == pytest.approx(1.0)
+    assert [one.seq for one in told] == [1, 2, 3, 4]
+    assert (summary.frames, summary.recorded_s) == (5, 2.5)
+    assert summary.speed > 0
+    assert folder.is_dir()
+
+
+def test_confirmation_and_cooldown_follow_the_virtual_clock(tmp_path: Path) -> None:
+    photographs(tmp_path / "p", *["cat", "cat", "coffee", "coffee"] * 3)
+    watch = {**CAT, "confirm": 2, "cooldown": "4s"}
+    source = {"type": "folder", "path": "p"}
+    slow, _ = run([candidate(tmp_path / "a.yaml", source, watch)], fps=0.2)
+    quick, _ = run([candidate(tmp_path / "b.yaml", source, watch)], fps=5)
+    assert [kind for _, _, kind in brief(slow)].count("detected") == 3  # 5 s apart: the cooldown is over each time
+    assert [kind for _, _, kind in brief(quick)].count("detected") == 1
+
+
+def test_two_configurations_over_the_same_pictures_share_the_inference(tmp_path: Path) -> None:
+    photographs(tmp_path / "p", "cat", "coffee")
+    source = {"type": "folder", "path": "p"}
+    pair = [
+        candidate(tmp_path / "a.yaml", source, CAT),
+        candidate(tmp_path / "b.yaml", source, {**CAT, "threshold": 0.9999}),
+    ]
+    told, summary = run(pair)
+    assert {one.config for one in told} == {"a.yaml"}
+    assert summary.frames == 2
+    apart, summary = run([pair[0], candidate(tmp_path / "c.yaml", source, CAT, fit="stretch")])
+    assert {one.config for one in apart} == {"a.yaml", "c.yaml"}
+    assert summary.frames == 4
+
+
+def test_an_event_has_the_form_that_subscribers_know(tmp_path: Path) -> None:
+    photographs(tmp_path / "p", "cat")
+    told, _ = run([candidate(tmp_path / "a.yaml", {"type": "folder", "path": "p"}, CAT)])
+    document = told[0].document()
+    assert (document["config"], document["at_s"], document["frame"]) == ("a.yaml", 0.0, "000-cat.jpg")
+    assert decode(dump(document)).watch == "cat"
+
+
+def test_damaged_pictures_are_told_and_keep_their_place_in_time(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "p", "coffee", "coffee", "cat")
+    (folder / "001-coffee.jpg").write_bytes(b"\xff\xd8 no picture")
+    told, summary = run([candidate(tmp_path / "a.yaml", {"type": "folder", "path": "p", "fps": 1}, CAT)])
+    assert brief(told)[0] == (2.0, "cat", "detected")
+    assert summary.frames == 2
+    assert len(summary.damaged) == 1
+    assert "001-coffee.jpg" in summary.damaged[0]
+
+
+def test_a_live_source_wants_a_recording_and_takes_one(tmp_path: Path) -> None:
+    live = candidate(tmp_path / "a.yaml", {"type": "v4l2", "rotation": 180}, CAT)
+    with pytest.raises(UsageError, match="live source; name a folder or video"):
+        run([live])
+    folder = photographs(tmp_path / "p", "cat")
+    told, _ = run([live], Recording(folder), upright=True)
+    assert brief(told)[0] == (0.0, "cat", "detected")
+    turned, _ = run([live], Recording(folder))
+    assert [one.draft.confidence for one in turned] != [one.draft.confidence for one in told]
+    with pytest.raises(UsageError, match="no such folder or video"):
+        run([live], Recording(tmp_path / "absent"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="holds no pictures"):
+        run([live], Recording(tmp_path / "empty"))
+
+
+@pytest.fixture
+def preprocessor(tmp_path: Path) -> Callable[[], Preprocessor]:
+    plan = candidate(tmp_path / "x.yaml", {"type": "v4l2"}).plan
+    return lambda: Preprocessor(plan.bundle.input, plan.bundle.normalisation)
+
+
+def test_a_video_keeps_its_times_and_can_be_thinned_out(
+    tmp_path: Path, preprocessor: Callable[[], Preprocessor]
+) -> None:
+    video = write_video(tmp_path / "v.avi", [10 * level for level in range(25)], fps=25)
+    every = list(play(Recording(video), preprocessor))
+    assert [round(moment.at_s, 2) for moment in every] == [round(i / 25, 2) for i in range(25)]
+    some = list(play(Recording(video, fps=5), preprocessor))
+    assert [round(moment.at_s, 2) for moment in some] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    levels = [float(np.asarray(moment.tensor, np.float64).mean()) for moment in every]
+    assert levels == sorted(levels)
+
+
+def test_leaving_a_recording_early_ends_its_threads(tmp_path: Path, preprocessor: Callable[[], Preprocessor]) -> None:
+    video = write_video(tmp_path / "v.avi", [0] * 50)
+    for path in (video, photographs(tmp_path / "p", *["cat"] * 12)):
+        moments = play(Recording(path), preprocessor)
+        next(moments)
+        moments.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
