@@ -9,6 +9,7 @@ from edge_classifierd.events.state import SCHEMA_VERSION as STATE_SCHEMA
 from edge_classifierd.events.state import encode_state
 from edge_classifierd.frames.jpeg import encode_jpeg
 from edge_classifierd.mqtt.message import JPEG, JSON
+from edge_classifierd.mqtt.states import REMOVAL_DELAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,8 +87,8 @@ class MqttOutlet:
         gone = watches if watches is not None else [rule.name for rule in plan.rules]
         self._tally.withdraw(name, gone)
         for watch in gone:
-            self._states.remove(self._topics.watch_state(name, watch))
-            self._states.remove(self._topics.threshold(name, watch))
+            self._states.remove(self._topics.watch_state(name, watch), after_s=REMOVAL_DELAY_S)
+            self._states.remove(self._topics.threshold(name, watch), after_s=REMOVAL_DELAY_S)
         if watches is None:
             for topic in (
                 self._topics.pipeline_status(name),
@@ -95,7 +96,7 @@ class MqttOutlet:
                 self._topics.image(name),
                 self._topics.enabled(name),
             ):
-                self._states.remove(topic)
+                self._states.remove(topic, after_s=REMOVAL_DELAY_S)
 
     def _album(self, pipeline: str, keep: Keep) -> Album:
         """The pipeline's album; a new one when a reload has changed its bounds."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edge_classifierd.clock import timestamp
 from edge_classifierd.events.schema import EventType
 from edge_classifierd.mqtt.message import JSON
+from edge_classifierd.mqtt.states import REMOVAL_DELAY_S
 from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Tally:
             for watch in watches:
                 self._shown.discard((pipeline, watch))
                 self._counts.pop((pipeline, watch), None)
-                self._states.remove(self._topics.watch_stats(pipeline, watch))
+                self._states.remove(self._topics.watch_stats(pipeline, watch), after_s=REMOVAL_DELAY_S)
             self._changed = True
 
     def note(self, drafts: Sequence[EventDraft]) -> None:

@@ -101,12 +101,13 @@ class Announced:
     def bury_former(self, base: str) -> None:
         """Nobody lives at a former base any more: what was announced there is to be forgotten."""
         with self._lock:
-            for topic, payload in self._book.former.pop(base, {}).items():
+            for topic, payload in self._book.former.get(base, {}).items():
                 self._book.bury(topic, payload)
+            self._book.former[base] = {}
             self._changed = True
 
     def leave_former(self, base: str) -> None:
-        """Somebody else lives at a former base: what is announced there is theirs."""
+        """Nothing is left to do at a former base: it is cleared, or somebody else lives there."""
         with self._lock:
             self._book.former.pop(base, None)
             self._changed = True

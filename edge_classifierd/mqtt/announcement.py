@@ -59,6 +59,15 @@ def without(payload: Payload, gone: Payload | None) -> Payload:
     return {**payload, COMPONENTS: {**removals, **payload[COMPONENTS]}}
 
 
+def retained_topics(payload: Payload) -> set[str]:
+    """The topics of states that the entities of a discovery message read."""
+    found = set()
+    for config in payload[COMPONENTS].values() if COMPONENTS in payload else [payload]:
+        found |= {config[key] for key in ("state_topic", "image_topic") if key in config}
+        found |= {one["topic"] for one in config.get("availability", ())}
+    return found
+
+
 def encode(payload: Payload) -> bytes:
     """Compact UTF-8 JSON."""
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.mqtt.message import Message
+from edge_classifierd.mqtt.states import REMOVAL_DELAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +25,18 @@ _TAKEN_AFTER_S: Final = 180.0
 _MOST_TOPICS: Final = 10_000
 
 
+class _Phase(Enum):
+    LISTENING = auto()
+    """Is somebody online there?"""
+    COLLECTING = auto()
+    """Nobody is: what is retained there?"""
+    CLEARING = auto()
+    """What Home Assistant knows of it goes first, the topics then."""
+    DONE = auto()
+
+
 class Clearance:
-    """Watches `<base>/status`; the network thread's. Ends with one call, to `on_free` or to `on_taken`, with the base.
+    """Watches `<base>/status`; the network thread's. Calls `on_free` when nobody lives there, `on_done` in the end.
 
     A card that was copied into another device, which then got an id of its own, must not erase the first device: as
     long as that is online it is left alone.
@@ -38,7 +50,7 @@ class Clearance:
         clock: Clock,
         *,
         on_free: Callable[[str], None],
-        on_taken: Callable[[str], None],
+        on_done: Callable[[str], None],
     ) -> None:
         """`own` is where this device's topics begin now; they are never touched."""
         self._session = session
@@ -46,10 +58,10 @@ class Clearance:
         self._own = own
         self._clock = clock
         self._on_free = on_free
-        self._on_taken = on_taken
+        self._on_done = on_done
         self._online: bool | None = None
         self._since_s = clock.monotonic()
-        self._clearing = self._done = False
+        self._phase = _Phase.LISTENING
         self._found: set[str] = set()
         session.subscribe(f"{base}/status", self._hear)
 
@@ -61,18 +73,21 @@ class Clearance:
 
     def tick(self) -> None:
         """A few times a second while connected."""
-        lasted_s = self._clock.monotonic() - self._since_s
-        if self._done or lasted_s < _LISTEN_S:
+        now_s = self._clock.monotonic()
+        lasted_s = now_s - self._since_s
+        if self._phase is _Phase.DONE or lasted_s < _LISTEN_S:
             return
         if self._online:
             if lasted_s >= _TAKEN_AFTER_S:
                 _log.info("%s: another device is online there; what it announces is left alone", self._base)
-                self._done = True
-                self._on_taken(self._base)
-        elif not self._clearing:
-            self._clearing, self._since_s = True, self._clock.monotonic()
+                self._end()
+        elif self._phase is _Phase.LISTENING:
+            self._phase, self._since_s = _Phase.COLLECTING, now_s
             self._session.subscribe(f"{self._base}/#", self._collect)
-        else:
+        elif self._phase is _Phase.COLLECTING:
+            self._phase, self._since_s = _Phase.CLEARING, now_s
+            self._on_free(self._base)
+        elif lasted_s >= REMOVAL_DELAY_S:
             self._clear()
 
     def _clear(self) -> None:
@@ -81,8 +96,11 @@ class Clearance:
                 return
             self._found.pop()
         _log.info("%s: the device's former topics are taken off the broker", self._base)
-        self._done = True
-        self._on_free(self._base)
+        self._end()
+
+    def _end(self) -> None:
+        self._phase = _Phase.DONE
+        self._on_done(self._base)
 
     def _hear(self, incoming: Incoming) -> None:
         online = incoming.payload == b"online"

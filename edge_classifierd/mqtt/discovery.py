@@ -6,9 +6,10 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.mqtt.announcement import COMPONENTS, announcement, encode, without
+from edge_classifierd.mqtt.announcement import COMPONENTS, announcement, encode, retained_topics, without
 from edge_classifierd.mqtt.clearance import Clearance
 from edge_classifierd.mqtt.message import JSON, Message, Outcome
+from edge_classifierd.mqtt.states import REMOVAL_DELAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,11 +62,12 @@ class Discovery:
         self._say_states = say_states
         self._steps: deque[_Step] = deque()
         self._funeral: dict[str, Buried] = {}
+        self._cleared_topics: set[str] = set()
         self._wait_until_s = self._born_s = float("-inf")
         self._refused_s: float | None = None
         self._born = self._changed = False
         self._clearances = [
-            Clearance(session, base, topics.base, clock, on_free=self._bury, on_taken=announced.leave_former)
+            Clearance(session, base, topics.base, clock, on_free=self._bury, on_done=announced.leave_former)
             for base in announced.former
         ]
         session.add_listener(self)
@@ -131,7 +133,22 @@ class Discovery:
 
     def _removals_and_announcements(self) -> list[_Step]:
         removals = self._removals({topic: one for topic, one in self._announced.buried.items() if not one.cleared})
-        return [*removals, *([_PAUSE_S] if removals else []), *self._announcements()]
+        steps = [*removals, *([_PAUSE_S] if removals else []), *self._announcements()]
+        stale = self._stale() - self._cleared_topics
+        if stale:
+            self._cleared_topics |= stale
+            steps.append(REMOVAL_DELAY_S)
+            steps += [Message(topic, b"", qos=1, retain=True) for topic in sorted(stale)]
+        return steps
+
+    def _stale(self) -> set[str]:
+        """The states of what vanished while the daemon was not running: nobody else takes them off the broker."""
+        messages = self._announced.messages
+        if not messages:
+            return set()  # switched off: what is still there is said as ever
+        living = {topic for payload in messages.values() for topic in retained_topics(payload)}
+        dead = {topic for one in self._announced.buried.values() for topic in retained_topics(one.payload)}
+        return {topic for topic in dead - living if topic.startswith(f"{self._topics.base}/")}
 
     def _removals(self, buried: dict[str, Buried]) -> list[_Step]:
         """Empty retained messages. What is buried of a device message that goes on is removed by that one."""

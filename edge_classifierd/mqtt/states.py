@@ -23,6 +23,9 @@ MIN_INTERVAL_S = 0.3
 REFUSED_PAUSE_S = 600.0
 """How long a topic that the broker refuses is left alone, also over reconnections."""
 
+REMOVAL_DELAY_S = 5.0
+"""How long after its entity a state is cleared: Home Assistant cannot read an empty payload, and would say so."""
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -49,6 +52,7 @@ class RetainedStates:
         self._min_interval_s = min_interval_s
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        self._leaving: dict[str, float] = {}  # topic: when it is to be cleared
         self._refused: dict[str, float] = {}  # topic: when; some brokers hang up with each refusal
         session.add_listener(self)
 
@@ -73,6 +77,7 @@ class RetainedStates:
         meaning = content if meaning is None else meaning
         interval_s = self._min_interval_s if min_interval_s is None else min_interval_s
         with self._lock:
+            self._leaving.pop(topic, None)
             entry = self._entries.get(topic)
             if entry is None:
                 entry = _Entry(content, meaning, content_type, expiry_s, schema, qos, interval_s)
@@ -88,11 +93,12 @@ class RetainedStates:
             entry = self._entries.get(topic)
             return None if entry is None else entry.payload
 
-    def remove(self, topic: str) -> None:
-        """Forget a topic, also on the broker if it is connected."""
+    def remove(self, topic: str, *, after_s: float = 0.0) -> None:
+        """Forget a topic, and have the broker forget it `after_s` from now, or with the next connection."""
         with self._lock:
             if self._entries.pop(topic, None) is not None:
-                self._session.publish(Message(topic, b"", qos=1, retain=True))
+                self._leaving[topic] = self._clock.monotonic() + after_s
+                self._clear_leaving()
 
     def connected(self) -> None:
         """The session's: there is a connection."""
@@ -111,12 +117,19 @@ class RetainedStates:
     def tick(self) -> None:
         """The session's: say what had to wait, and what would expire."""
         with self._lock:
+            self._clear_leaving()
             now = self._clock.monotonic()
             for topic, entry in self._entries.items():
                 if entry.expiry_s is not None and now - entry.sent_s > entry.expiry_s / 2:
                     entry.due = True
                 if entry.due:
                     self._publish_if_due(topic, entry)
+
+    def _clear_leaving(self) -> None:
+        now = self._clock.monotonic()
+        for topic in [topic for topic, due_s in self._leaving.items() if now >= due_s]:
+            if self._session.publish(Message(topic, b"", qos=1, retain=True)):
+                del self._leaving[topic]
 
     def _publish_if_due(self, topic: str, entry: _Entry) -> None:
         now = self._clock.monotonic()
