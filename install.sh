@@ -4,12 +4,20 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: ./install.sh --try                      show the whole chain at work: photographs in, MQTT events out (about 15 s)
+Usage: sudo ./install.sh [OPTION…]             install the service, start it and wait until it is ready
+         --upgrade      replace an installed version; configuration and events stay; taken back if it does not start
+         --edge-tpu     with the library for Coral Edge TPUs
+         --wheels DIR   without a network: Python packages from the wheels in DIR
+         --dry-run      show what would be done
+       sudo ./install.sh --uninstall [--purge] remove the service; --purge: also configuration, events and user
+
+       ./install.sh --try                      show the whole chain at work: photographs in, MQTT events out (about 15 s)
        ./install.sh --test [PYTEST ARGUMENT…]  install what the tests need and run them
        ./install.sh --help
 
-Both install into .venv inside this checkout and leave the rest of the system alone, except that a Debian package which is
-missing (python3-venv; for --test also mosquitto) is installed with apt-get, through `sudo -n` when not root.
+The service is for Raspberry Pi OS and Debian 12 and 13: docs/operations.md. --try and --test install into .venv inside this
+checkout and leave the rest of the system alone, except that a Debian package which is missing (python3-venv; for --test
+also mosquitto) is installed with apt-get, through `sudo -n` when not root.
 
 PYTHON=/path/to/python chooses the interpreter (Python 3.11 to 3.13). pip's own settings are respected.
 TEXT
@@ -169,16 +177,25 @@ install_mosquitto() {
   fi
 }
 
+usage_error() { # SENTENCE
+  say "install.sh: $1"
+  usage >&2
+  exit 2
+}
+
 main() {
-  case ${1:---none} in
+  case ${1:-} in
     --try)
       [ $# -eq 1 ] || { say "install.sh: --try takes no arguments, got: ${*:2}"; exit 2; }
       try
       ;;
     --test) test_ "${@:2}" ;;
     --help | -h) usage ;;
-    --none) usage >&2; exit 2 ;;
-    *) say "install.sh: unknown option $1"; usage >&2; exit 2 ;;
+    *)
+      # shellcheck source=systemd/install.bash
+      . "$(dirname -- "${BASH_SOURCE[0]}")/systemd/install.bash"
+      system_command "$@"
+      ;;
   esac
 }
 

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# root.sh SUITE: makes (once) and prints a Debian root that boots: systemd, a broker, the wheels that the service needs
+# and, on trixie, the real picamera2 with libcamera's virtual camera. Kept in $EDGE_CLASSIFIERD_ROOTS for later runs.
+set -euo pipefail
+suite=$1
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
+root=$roots/$suite
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+
+in_root() { # COMMAND...: with /proc and /dev, and without touching this system's mounts
+  # shellcheck disable=SC2016
+  unshare --mount --pid --fork --propagation private bash -c '
+    root=$1; shift; mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
+    exec chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+      PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ${PIP_INDEX_URL:+PIP_INDEX_URL="$PIP_INDEX_URL"} "$@"' \
+    in_root "$root" "$@"
+}
+
+stamp=$(cat "$here/root.sh" "$here/camera/"* "$here/../../pyproject.toml" | sha256sum | cut -c1-16)
+if [ "$(cat "$root/.stamp" 2>/dev/null)" = "$stamp" ]; then
+  echo "$root"
+  exit
+fi
+exec 3>&1 >&2
+mkdir -p "$roots"
+if [ ! -e "$root/.debootstrapped" ]; then
+  rm -rf --one-file-system "$root"
+  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,udev,procps,ca-certificates,python3-venv,python3-numpy \
+    "$suite" "$root" "$mirror" >"$roots/$suite.log" || { tail "$roots/$suite.log"; exit 1; }
+  touch "$root/.debootstrapped"
+fi
+# The machine's own way to the network.
+cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+[ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/pip.conf"
+grep -lsE 'Check-Valid-Until|Check-Date|Proxy|CaInfo' /etc/apt/apt.conf.d/* | while read -r file; do cp "$file" "$root/etc/apt/apt.conf.d/"; done || true
+
+packages=(mosquitto mosquitto-clients)
+[ "$suite" != trixie ] || packages+=(python3-libcamera libcamera-tools python3-pip python3-prctl python3-dev gcc libc6-dev)
+in_root apt-get -q update >>"$roots/$suite.log"
+in_root apt-get -q -y install --no-install-recommends "${packages[@]}" >>"$roots/$suite.log"
+in_root systemctl disable --quiet mosquitto.service || true
+
+# What pip needs to install the service without a network.
+mkdir -p "$root/opt/build/models"
+cp "$here/../../pyproject.toml" "$root/opt/build/"
+# shellcheck disable=SC2016
+in_root bash -c '
+  set -e
+  python3 -m venv /opt/build/venv
+  cd /opt/build
+  python3 -c "import tomllib; print(*(tomllib.load(open(\"pyproject.toml\", \"rb\"))[\"project\"][\"dependencies\"]), sep=\"\n\")" >requirements
+  python3 -c "import numpy; print(f\"numpy=={numpy.__version__}\")" >constraints
+  venv/bin/pip wheel -q --wheel-dir /opt/wheels -c constraints -r requirements "setuptools>=77"'
+
+if [ "$suite" = trixie ]; then
+  mkdir -p "$root/opt/camera/frames" "$root/usr/share/libcamera/pipeline/virtual"
+  cp "$here"/camera/* "$root/opt/camera/"
+  cp "$here/camera/virtual.yaml" "$root/usr/share/libcamera/pipeline/virtual/"
+  # As a system package, which it is on Raspberry Pi OS.
+  in_root bash -c '
+    set -e
+    pip install -q --break-system-packages --root-user-action ignore -c /opt/build/constraints picamera2
+    cc -Wall -shared -fPIC -O2 -o /opt/camera/dmabuf.so /opt/camera/dmabuf.c -ldl'
+fi
+echo "$stamp" >"$root/.stamp"
+echo "$root" >&3

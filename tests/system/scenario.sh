@@ -1,0 +1,229 @@
+#!/usr/bin/env bash
+# scenario.sh SUITE: run by run.sh inside the booted container; one line for each thing that must hold.
+set -uo pipefail
+suite=$1
+failures=0
+config=/etc/edge-classifierd/config.yaml
+events=/root/events
+checkout=/root/edge-classifierd
+unit=edge-classifierd.service
+
+check() { # SENTENCE COMMAND…
+  local sentence=$1
+  shift
+  if "$@" >/root/check.log 2>&1; then
+    echo "ok      $sentence"
+  else
+    echo "FAILED  $sentence"
+    tail -n 15 /root/check.log | sed 's/^/        /'
+    failures=$((failures + 1))
+  fi
+}
+within() { # SECONDS COMMAND…
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.1
+  done
+}
+property() { systemctl show -P "$1" "$unit"; }
+journal() { journalctl -u "$unit" -o cat --no-pager; }
+said() { grep -q -- "$1" <<<"$(journal)"; } # no pipe: grep -q would break it, and pipefail tell
+says_more_often() { [ "$(journal | grep -c -- "$1")" -gt "$2" ]; }
+active() { [ "$(property ActiveState)" = active ]; }
+other_process() { [ "$(property MainPID)" != "$1" ] && [ "$(property MainPID)" != 0 ] && active; }
+event_count() { wc -l <"$events"; }
+more_events() { [ "$(event_count)" -gt "$1" ]; }
+snapshot() { # what the file system holds, without what changes by itself, and the copies that useradd makes of /etc/passwd
+  find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /root -o -path /var/log \
+    -o -path /opt/wheels -o -path /opt/camera -o -path /var/tmp -o -path /var/cache -o -path '/var/lib/systemd' -o -path /var/lib/mosquitto \
+    -o -path /etc/credstore -o -path '/etc/*-' -o -path /etc/.pwd.lock -o -name __pycache__ \) -prune -o -print | sort
+}
+numbers() { grep -o '"seq": *[0-9]*' "$events" | grep -o '[0-9]*'; }
+none_lost() { # every number from the first to the last has come (repeats are allowed)
+  local seen first last
+  seen=$(numbers | sort -n -u)
+  first=$(head -n 1 <<<"$seen") last=$(tail -n 1 <<<"$seen")
+  echo "events $first to $last: $(wc -l <<<"$seen") different, $(numbers | wc -l) in all"
+  [ "$(wc -l <<<"$seen")" -eq $((last - first + 1)) ] && [ "$last" -gt "$first" ]
+}
+
+# ---------------------------------------------------------------- a broker with a password, and a subscriber
+printf 'listener 1883 127.0.0.1\npassword_file /etc/mosquitto/passwords\npersistence false\n' >/etc/mosquitto/conf.d/test.conf
+mosquitto_passwd -b -c /etc/mosquitto/passwords edge s3cret && chown mosquitto: /etc/mosquitto/passwords
+snapshot >/root/before
+groups_before=$(sort /etc/group | cut -d: -f1)
+systemctl start mosquitto
+touch "$events"
+mosquitto_sub -h 127.0.0.1 -u edge -P s3cret -i watcher -c -q 1 -t 'edge-classifierd/+/+/event' >>"$events" &
+
+# ---------------------------------------------------------------- installing
+cd "$checkout" || exit 1
+check "a dry run names what it would do" ./install.sh --dry-run
+check "and does none of it" diff <(snapshot) /root/before
+if [ "$suite" = bookworm ]; then # the way without a network: wheels made elsewhere
+  check "a wheelhouse is made" bash -c 'cp -r /root/edge-classifierd /root/elsewhere && /opt/build/venv/bin/pip wheel -q --no-deps --wheel-dir /opt/wheels /root/elsewhere && rm -r /root/elsewhere'
+  check "install.sh --wheels brings the service from a clean checkout to ready" ./install.sh --wheels /opt/wheels
+else
+  check "install.sh brings the service from a clean checkout to ready" ./install.sh
+fi
+check "it left the checkout as it was" bash -c '! find . -newer /root/before -not -name __pycache__ -type f | grep -q .'
+check "it is running" active
+check "it is enabled" systemctl is-enabled "$unit"
+check "the first configuration is valid" edge-classifierd check
+check "numpy is the system's" bash -c '/opt/edge-classifierd/venv/bin/python -c "import numpy; assert numpy.__file__.startswith(\"/usr/lib/python3\"), numpy.__file__"'
+# shellcheck disable=SC2016
+check "systemd-analyze verify is silent" bash -c 'test -z "$(systemd-analyze verify edge-classifierd.service 2>&1)"'
+exposure=$(SYSTEMD_COLORS=0 systemd-analyze security "$unit" --no-pager 2>/dev/null | grep -o 'Overall exposure.*' | grep -oE '[0-9]+\.[0-9]+')
+check "systemd-analyze security: $exposure is at most 1.5" awk -v seen="$exposure" 'BEGIN { exit !(seen != "" && seen <= 1.5) }'
+begun=$SECONDS
+check "run again it changes nothing and stays ready" bash -c './install.sh 2>&1 | grep -q "already installed"'
+check "within 15 s" test $((SECONDS - begun)) -lt 15
+
+# ---------------------------------------------------------------- a configuration that makes events
+mkdir -p "/etc/systemd/system/$unit.d"
+# The watchdog's real interval of 60 s is too long for a test.
+printf '[Service]\nWatchdogSec=6\n' >"/etc/systemd/system/$unit.d/50-test.conf"
+photos=$(echo /opt/edge-classifierd/venv/lib/python3*/site-packages/edge_classifierd/demo_photos)
+if [ "$suite" = trixie ]; then
+  # First the colours, by our source alone; then photographs for the classifier.
+  /opt/edge-classifierd/venv/bin/python - <<'P'
+import av, numpy as np
+from pathlib import Path
+picture = np.zeros((720, 1280, 3), np.uint8)
+picture[:, :640], picture[:360, 640:], picture[360:, 640:] = (220, 30, 30), (30, 180, 30), (30, 30, 220)
+av.VideoFrame.from_ndarray(picture, "rgb24").save("/opt/camera/frames/0.jpg")
+P
+  check "the colours of the virtual camera are where they belong" env PYTHONPATH=/opt/camera LD_PRELOAD=/opt/camera/dmabuf.so \
+    LIBCAMERA_LOG_LEVELS='*:ERROR' timeout 60 /opt/edge-classifierd/venv/bin/python /opt/camera/colours.py
+  /opt/edge-classifierd/venv/bin/python - "$photos" <<'P'
+import sys
+from pathlib import Path
+import av
+photos = sorted(path for path in Path(sys.argv[1]).iterdir() if path.suffix in {".jpg", ".jpeg"})[:2]
+for number, photo in enumerate(photos):
+    frame = next(av.open(str(photo)).decode(video=0))
+    frame.reformat(1280, 720, "yuvj420p").save(f"/opt/camera/frames/{number}.jpg")
+P
+  cat >>"/etc/systemd/system/$unit.d/50-test.conf" <<'C'
+Environment=LD_PRELOAD=/opt/camera/dmabuf.so PYTHONPATH=/opt/camera
+C
+  source='{type: picamera2, camera: imx708, width: 1280, height: 720, fps: 7, stall_timeout: 3s}'
+else
+  source="{type: folder, path: $photos, fps: 5, loop: true}"
+fi
+mkdir -p /etc/credstore
+printf 's3cret\n' >/etc/credstore/edge-classifierd.mqtt_password
+chmod 600 /etc/credstore/edge-classifierd.mqtt_password
+cat >$config <<C
+device: {id: porch}
+mqtt: {host: 127.0.0.1, username: edge, password: !credential mqtt_password}
+pipelines:
+  - name: garden
+    source: $source
+    watches: [{name: any, labels: ["*"], threshold: 0.3, release: 0.2}, {name: cat, labels: ["*cat*"], threshold: 0.4}]
+C
+systemctl daemon-reload
+check "it starts with this configuration" systemctl restart "$unit"
+ready_ms=$((($(property ActiveEnterTimestampMonotonic) - $(property ExecMainStartTimestampMonotonic)) / 1000))
+check "ready $ready_ms ms after the process was started, at most 1500" test $ready_ms -le 1500
+check "it logs in with the credential, classifies and publishes events" within 20 more_events 3
+check "its status is in plain words: $(property StatusText)" test -n "$(property StatusText)"
+
+# ---------------------------------------------------------------- what it may do
+pid=$(property MainPID)
+# shellcheck disable=SC2016
+{
+check "it runs as its own user without capabilities, confined" bash -c '
+  [ "$(stat -c %U /proc/'"$pid"')" = edge-classifierd ] && grep -q "^CapEff:.0*$" /proc/'"$pid"'/status &&
+  grep -q "^NoNewPrivs:.1" /proc/'"$pid"'/status && grep -q "^Seccomp:.2" /proc/'"$pid"'/status'
+check "in the groups of cameras and Edge TPUs" bash -c 'id -nG edge-classifierd | grep video | grep render | grep -q plugdev'
+check "it sees a read-only system" bash -c '! nsenter -t '"$pid"' -m touch /etc/x && ! nsenter -t '"$pid"' -m touch /opt/x'
+}
+check "others cannot read its configuration, its events or the password" bash -c "
+  ! setpriv --reuid nobody --clear-groups cat $config && ! setpriv --reuid nobody --clear-groups ls /var/lib/edge-classifierd &&
+  ! setpriv --reuid edge-classifierd --clear-groups cat /etc/credstore/edge-classifierd.mqtt_password"
+
+# ---------------------------------------------------------------- dying and hanging
+seen=$(event_count)
+kill -9 "$pid"
+begun=$(date +%s%N)
+check "after kill -9 it is back within 5 s" within 5 other_process "$pid"
+echo "        ($((($(date +%s%N) - begun) / 1000000)) ms)"
+check "and goes on with its events" within 20 more_events $((seen + 3))
+check "none is lost" none_lost
+pid=$(property MainPID)
+kill -STOP "$pid"
+check "stopped in its tracks it is killed by the watchdog and restarted" within 25 other_process "$pid"
+check "the journal says so" said "Watchdog timeout"
+seen=$(event_count)
+check "and it goes on" within 20 more_events $((seen + 3))
+pid=$(property MainPID)
+systemctl stop mosquitto
+sleep 8
+check "without a broker it lives: longer than the watchdog waits" test "$(property MainPID)" = "$pid"
+systemctl start mosquitto
+sleep 1
+mosquitto_sub -h 127.0.0.1 -u edge -P s3cret -i watcher2 -c -q 1 -t 'edge-classifierd/+/+/event' >>"$events" &
+seen=$(event_count)
+check "and delivers when the broker is back" within 40 more_events $((seen + 3))
+
+# ---------------------------------------------------------------- reloading
+pid=$(property MainPID)
+reloads=$(journal | grep -c 'config.yaml: reloaded')
+sed -i 's/threshold: 0.3,/threshold: 0.35,/' $config
+check "a good configuration is reloaded" systemctl reload "$unit"
+check "and is in use" within 5 says_more_often 'config.yaml: reloaded' "$reloads"
+sed -i 's/threshold: 0.35,/threshold: 7,/' $config
+systemctl reload "$unit"
+check "a bad one is refused with its place" within 5 said 'config.yaml:6:.*pipelines\[0\].watches\[0\].threshold'
+check "changes nothing" within 5 said 'not reloaded; everything goes on as before'
+seen=$(event_count)
+check "and the same process goes on" bash -c "[ $(property MainPID) = $pid ]"
+check "publishing" within 20 more_events "$seen"
+sed -i 's/threshold: 7,/threshold: 0.3,/' $config
+
+# ---------------------------------------------------------------- upgrading
+venv=$(readlink /opt/edge-classifierd/venv)
+cp $config /root/config.kept
+cp -r "$checkout" /root/broken
+printf '\nraise SystemExit("broken on purpose")\n' >>/root/broken/edge_classifierd/cli/run.py
+printf '\n# changed\n' >>/root/broken/systemd/edge-classifierd.service
+check "an upgrade that does not start fails and says so" bash -c '! /root/broken/install.sh --upgrade >/root/upgrade.log 2>&1 && grep -q "the upgrade was taken back" /root/upgrade.log'
+check "the version from before runs" bash -c "[ $(readlink /opt/edge-classifierd/venv) = $venv ] && systemctl is-active $unit"
+check "with its own unit" cmp "$checkout/systemd/edge-classifierd.service" "/etc/systemd/system/$unit"
+seen=$(event_count)
+check "and publishes" within 20 more_events "$seen"
+cp -r "$checkout" /root/newer
+printf '__version__ = "9.9.9"\n' >/root/newer/edge_classifierd/version_of_the_test.py
+check "an upgrade that starts is kept" /root/newer/install.sh --upgrade
+check "with the configuration" cmp $config /root/config.kept
+check "and one virtual environment" test "$(find /opt/edge-classifierd -maxdepth 1 -name 'venv-*' | wc -l)" -eq 1
+check "which is another" test "$(readlink /opt/edge-classifierd/venv)" != "$venv"
+seen=$(event_count)
+check "events go on from where they were" within 20 more_events "$seen"
+check "none is lost over all this" none_lost
+
+# ---------------------------------------------------------------- stopping and leaving
+begun=$(date +%s%N)
+systemctl stop "$unit"
+stop_ms=$((($(date +%s%N) - begun) / 1000000))
+check "stopped $stop_ms ms after SIGTERM, at most 2000" test $stop_ms -le 2000
+check "orderly" test "$(property Result)" = success
+systemctl start "$unit"
+check "uninstalling keeps configuration and events" bash -c "./install.sh --uninstall && test -e $config && test -e /var/lib/edge-classifierd/outbox.sqlite3 && ! test -e /opt/edge-classifierd"
+check "installing again takes them up" ./install.sh
+check "uninstalling with --purge" ./install.sh --uninstall --purge
+check "leaves no file behind" diff <(snapshot) /root/before
+check "and no user" bash -c '! getent passwd edge-classifierd && ! getent group edge-classifierd'
+check "nor a process" bash -c '! pgrep -f "[e]dge-classifierd/venv"'
+left=$(comm -13 <(echo "$groups_before") <(sort /etc/group | cut -d: -f1) | tr '\n' ' ')
+echo "        (groups left: ${left:-none})"
+if [ $failures -ne 0 ]; then
+  echo "--- the journal's end"
+  journal | tail -n 60
+  echo "$failures failed"
+  exit 1
+fi
+echo "all as it must be"
