@@ -26,6 +26,7 @@ from edge_classifierd.mqtt.topics import Topics
 
 def main() -> int:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--outbox", type=Path, required=True)
     parser.add_argument("--journal", type=Path, required=True)
@@ -41,7 +42,7 @@ def main() -> int:
     outbox = Outbox(arguments.outbox, topic=lambda event: topics.event(event.pipeline), clock=clock)
     section = Mqtt.model_validate(
         {
-            "host": "127.0.0.1",
+            "host": arguments.host,
             "port": arguments.port,
             "protocol": 5 if arguments.protocol == "5" else "3.1.1",
             "keepalive": 5.0,

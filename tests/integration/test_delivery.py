@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from broker_process import free_port
 
 if TYPE_CHECKING:
     import random
@@ -23,16 +25,18 @@ LONG = os.environ.get("EDGE_CLASSIFIERD_LONG") == "1"
 class Driver:
     """The daemon in miniature, in a process of its own."""
 
-    def __init__(self, directory: Path, port: int, protocol: str = "5") -> None:
+    def __init__(self, directory: Path, port: int, protocol: str = "5", host: str = "127.0.0.1") -> None:
         self.journal = directory / "journal"
-        self._arguments = ["--port", str(port), "--outbox", str(directory / "outbox.sqlite3")]
+        self.inside: list[str] = []
+        """Words before the command: where it runs."""
+        self._arguments = ["--host", host, "--port", str(port), "--outbox", str(directory / "outbox.sqlite3")]
         self._arguments += ["--journal", str(self.journal), "--protocol", protocol]
         self._log = directory / "driver.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, events: int = 0, rate: float = 200.0) -> None:
         environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
-        command = [sys.executable, str(HERE / "delivery_driver.py"), *self._arguments]
+        command = [*self.inside, sys.executable, str(HERE / "delivery_driver.py"), *self._arguments]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--events", str(events), "--rate", str(rate)],
@@ -77,8 +81,8 @@ class Driver:
 def make_driver(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
     made: list[Driver] = []
 
-    def make(port: int, protocol: str = "5") -> Driver:
-        made.append(Driver(tmp_path, port, protocol))
+    def make(port: int, protocol: str = "5", host: str = "127.0.0.1") -> Driver:
+        made.append(Driver(tmp_path, port, protocol, host))
         return made[-1]
 
     yield make
@@ -189,3 +193,65 @@ def test_a_backlog_from_before_the_broker_was_up_arrives_in_order(
     driver.start()
     wait_for_all(subscriber, driver)
     assert list(subscriber.first) == list(range(1, events + 1))
+
+
+class Cable:
+    """A network namespace on a pair of virtual Ethernet ends, whose near end can be pulled."""
+
+    ours, theirs = "10.231.7.1", "10.231.7.2"
+
+    def __init__(self) -> None:
+        self.name = f"ec{os.getpid() % 100000}"
+        self._ip("netns", "add", self.name)
+        self._ip("link", "add", self.name, "type", "veth", "peer", "name", "far", "netns", self.name)
+        self._ip("addr", "add", f"{self.ours}/30", "dev", self.name)
+        self._ip("-n", self.name, "addr", "add", f"{self.theirs}/30", "dev", "far")
+        self._ip("-n", self.name, "link", "set", "far", "up")
+        self.plug()
+
+    def plug(self) -> None:
+        self._ip("link", "set", self.name, "up")
+
+    def pull(self) -> None:
+        self._ip("link", "set", self.name, "down")
+
+    def close(self) -> None:
+        self._ip("link", "del", self.name)
+        self._ip("netns", "del", self.name)
+
+    @staticmethod
+    def _ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def cable() -> Iterator[Cable]:
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("making a network namespace needs root and the command `ip`")
+    try:
+        made = Cable()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespaces here: {error.stderr.decode()[:100]}")
+    yield made
+    made.close()
+
+
+@pytest.mark.timeout(1200)
+def test_no_event_is_missing_after_the_cable_was_pulled(
+    make_broker: Any, subscribe: Any, make_driver: Any, dice: random.Random, cable: Cable
+) -> None:
+    port = free_port()
+    broker = make_broker(f"allow_anonymous true\nlistener {port} {cable.ours}")
+    subscriber = subscribe(broker.port)
+    driver = make_driver(port, host=cable.ours)
+    driver.inside = ["ip", "netns", "exec", cable.name]
+    driver.start(events=100_000, rate=200.0)
+    for _ in range(40 if LONG else 4):
+        time.sleep(dice.uniform(0.3, 1.5))
+        cable.pull()
+        time.sleep(dice.uniform(0.1, 2.5))
+        cable.plug()
+    wait_for_all(subscriber, driver)
+    assert len(driver.journaled()) > 100
+    driver.stop()
+    wait_for_all(subscriber, driver)
