@@ -44,6 +44,7 @@ _VALUES: dict[str, object] = {
             "cooldown": "30s",
         },
         "snapshot": {},
+        "collect": {},
     },
 }
 

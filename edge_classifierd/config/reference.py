@@ -96,7 +96,9 @@ def yaml_scalar(value: str | float | tuple[object, ...] | Path | None) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:g}"
-    return "[]" if value == () else str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value)
 
 
 def _sections(section: type[Section], path: str) -> Iterator[str]:

@@ -33,9 +33,9 @@ from edge_classifierd.config.sources import (
 )
 
 __all__ = [
-    "Configuration", "Device", "EdgeTpu", "FolderSource", "HomeAssistant", "Keep", "LabelSelector", "Mirror", "Model",
-    "Mqtt", "Outbox", "Picamera2Source", "Pipeline", "Region", "Rotation", "Section", "Snapshot", "Source",
-    "StreamSource", "Tls", "V4l2Source", "Watch",
+    "Collect", "CollectReason", "Configuration", "Device", "EdgeTpu", "FolderSource", "HomeAssistant", "Keep",
+    "LabelSelector", "Mirror", "Model", "Mqtt", "Outbox", "Picamera2Source", "Pipeline", "Region", "Rotation",
+    "Section", "Snapshot", "Source", "StreamSource", "Tls", "V4l2Source", "Watch",
 ]  # fmt: skip
 
 
@@ -243,6 +243,34 @@ class Snapshot(Section):
     keep: Keep = Field(default=Keep(), description="Also keep the pictures on the device's disk; default: none.")
 
 
+CollectReason = Literal["uncertain", "ambiguous", "detected"]
+
+
+class Collect(Section):
+    """Pictures kept to teach from, in `<path>/<pipeline>/<label>`, each with its scores in it; the oldest go first.
+
+    Sort them into folders elsewhere: what lies here makes room for newer ones.
+    """
+
+    enabled: Switch = Field(default=False, description="Keep pictures to teach from.")
+    path: StatePath = Field(
+        default="collected", validate_default=True, description="The folder; relative to the state directory."
+    )
+    when: tuple[CollectReason, ...] = Field(
+        ("uncertain", "ambiguous", "detected"),
+        strict=False,
+        min_length=1,
+        max_length=3,
+        description="Which frames: `uncertain` while a watch lies between `release` and `threshold`, `ambiguous` by "
+        "`ambiguity_margin`, `detected` the one that made a detection.",
+    )
+    max_files: int = Field(1000, ge=1, le=1_000_000, description="As many pictures at most.")
+    max_bytes: int = Field(
+        200_000_000, ge=10_000, le=1_000_000_000_000, description="As much of the disk at most, in bytes."
+    )
+    interval: Duration = Field(10.0, description="At most one picture for the same reason in this time.")
+
+
 class Pipeline(Section):
     """One source, one model, and what to watch for."""
 
@@ -272,6 +300,7 @@ class Pipeline(Section):
         (), strict=False, max_length=256, description="What to report; empty: one watch, `any`, over the best label."
     )
     snapshot: Snapshot = Field(default_factory=Snapshot, description="The picture that goes with a detection.")
+    collect: Collect = Field(default_factory=Collect, description="Pictures to teach from. Default: none are kept.")
 
     @field_validator("allow", "deny", "watches", mode="before")
     @classmethod

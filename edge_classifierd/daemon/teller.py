@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from edge_classifierd.daemon.collector import Collector
 from edge_classifierd.daemon.judge import Judge
 from edge_classifierd.daemon.memory import ActiveWatch
 
@@ -51,6 +52,7 @@ class Teller:
         self._clock = clock
         self._judge = Judge(plan, device=device, runtime=runtime)
         self._picture_wanted = False
+        self._collector = Collector()
         self._recall_thresholds()
         self._recall_active()
 
@@ -69,6 +71,8 @@ class Teller:
         state = self._judge.changed_state(frame.captured_at)
         if state is not None:
             self._outlet.state(self._plan, state)
+        if self._plan.section.collect.enabled:
+            self._collector.consider(self._plan, frame, inference, verdict, self._judge.policy.states())
         return verdict
 
     def end(self, accelerator: str) -> None:

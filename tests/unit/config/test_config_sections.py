@@ -244,7 +244,7 @@ def test_what_cannot_work_is_said_in_one_plain_sentence(tmp_path: Path, text: st
     assert message in found[0]
 
 
-@pytest.mark.parametrize("key", ["motion", "collect", "web", "region_in_camera"])
+@pytest.mark.parametrize("key", ["motion", "web", "region_in_camera"])
 def test_keys_of_features_that_are_not_there_yet_are_unknown(tmp_path: Path, key: str) -> None:
     assert f"unknown key `{key}`" in sentences(tmp_path, _pipeline(f"{key}: {{}}"))[0]
 
