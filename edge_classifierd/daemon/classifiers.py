@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from edge_classifierd.inference.accelerated import Accelerated
+from edge_classifierd.inference.accelerated import Accelerated, Concurrent
 from edge_classifierd.inference.factory import make_classifier
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from edge_classifierd.config.accelerators import EdgeTpu
     from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.inference.base import Classifier, Inference
+    from edge_classifierd.inference.devices import Warmth
     from edge_classifierd.inference.edgetpu import EdgeTpuSettings
     from edge_classifierd.preprocess import Tensor
 
 
 class SharedClassifier:
-    """A classifier that several threads may use, one at a time."""
+    """A classifier that several threads may use: one at a time, a pool of Edge TPUs as many as it has."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        self._lock = threading.Lock()
+        self._lock = contextlib.nullcontext() if isinstance(classifier, Concurrent) else threading.Lock()
         self._accelerated = classifier if isinstance(classifier, Accelerated) else None
         self.runtime = classifier.runtime
 
@@ -38,6 +41,11 @@ class SharedClassifier:
         if self._accelerated is None:
             return {}
         return {"edgetpu": self._accelerated.degradation, "edgetpu_heat": self._accelerated.heat_warning}
+
+    @property
+    def warmth(self) -> tuple[tuple[str, Warmth], ...]:
+        """Temperature and clock of the accelerators that tell them, by name."""
+        return () if self._accelerated is None else self._accelerated.warmth
 
     def classify(self, tensor: Tensor) -> Inference:
         """Wait for the classifier to be free, then classify. Raises InferenceError."""
@@ -59,7 +67,7 @@ class Classifiers:
     def get(self, plan: Plan) -> SharedClassifier:
         """The classifier of a plan, loaded and warmed up. Raises ModelError, MissingError, InferenceError."""
         model = plan.section.model
-        key = (plan.bundle.path, plan.bundle.sha256, model.model_dump_json())
+        key = _key(plan)
         if key not in self._loaded:
             settings = edgetpu_settings(model.edgetpu) if plan.bundle.edgetpu_compiled else None
             classifier = make_classifier(
@@ -68,10 +76,18 @@ class Classifiers:
             self._loaded[key] = SharedClassifier(classifier)
         return self._loaded[key]
 
+    def keep_only(self, plans: Iterable[Plan]) -> None:
+        """Release those that none of `plans` uses: an Edge TPU serves one of them only."""
+        for key in self._loaded.keys() - {_key(plan) for plan in plans}:
+            self._loaded.pop(key).close()
+
     def close(self) -> None:
         """Release all of them."""
-        while self._loaded:
-            self._loaded.popitem()[1].close()
+        self.keep_only(())
+
+
+def _key(plan: Plan) -> tuple[Path, str, str]:
+    return (plan.bundle.path, plan.bundle.sha256, plan.section.model.model_dump_json())
 
 
 def edgetpu_settings(section: EdgeTpu) -> EdgeTpuSettings:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.capture import Captured
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
+    from edge_classifierd.inference.devices import Warmth
     from edge_classifierd.preprocess import Region, Tensor
 
 _log = logging.getLogger(__name__)
@@ -98,6 +99,11 @@ class Pipeline:
         return self._online
 
     @property
+    def warmth(self) -> tuple[tuple[str, Warmth], ...]:
+        """Temperature and clock of the pipeline's accelerators that tell them, by name."""
+        return self._classifier.warmth
+
+    @property
     def offline_reason(self) -> str | None:
         """Why the camera does not deliver, against its will; one sentence."""
         return self._offline_reason
@@ -123,7 +129,8 @@ class Pipeline:
         return not self._thread.is_alive()
 
     def refresh_metrics(self) -> None:
-        """Take the capture's counts over into the metrics."""
+        """Take the capture's counts and the accelerator's state over into the metrics, also while no frames come."""
+        self._note_troubles()
         capture = self._capture
         if capture is not None:
             self.metrics.captured(frames=capture.delivered, dropped=capture.dropped, skipped=capture.skipped)

@@ -310,6 +310,7 @@ class Service:
                 | dict(self._memory.pipeline(name).thresholds),
             )
         self._document, self._plans = document, plans
+        self._classifiers.keep_only(pipeline.plan for pipeline in self._pipelines.values())
         self._commands.watches = _watch_names(plans)
         self._home.announce(plans.values())
         counted = [change for change in changes.values() if change is not Change.NONE]

@@ -8,6 +8,7 @@ from edge_classifierd import __version__
 from edge_classifierd.health.report import (
     PERIOD_S,
     SCHEMA_VERSION,
+    EdgeTpuHealth,
     Health,
     MqttHealth,
     OutboxHealth,
@@ -128,4 +129,7 @@ def _pipeline(pipeline: Pipeline) -> PipelineHealth:
         status="online" if pipeline.online else "offline",
         status_reason=pipeline.offline_reason,
         figures=pipeline.metrics.snapshot(),
+        edgetpus=tuple(
+            EdgeTpuHealth(name, warmth.temperature_c, warmth.clock_mhz) for name, warmth in pipeline.warmth
+        ),
     )

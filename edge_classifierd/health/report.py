@@ -28,6 +28,15 @@ _BOARD_SENTENCES = {
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeTpuHealth:
+    """One Edge TPU that tells its temperature (on PCIe), and the clock that it runs at because of it."""
+
+    name: str
+    temperature_c: float
+    clock_mhz: float
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineHealth:
     """One pipeline: whether its camera delivers, and its figures."""
 
@@ -36,6 +45,7 @@ class PipelineHealth:
     status_reason: str | None
     """Why it is offline against its will, one sentence; None when it is meant (starting, disabled, at its end)."""
     figures: PipelineSnapshot
+    edgetpus: tuple[EdgeTpuHealth, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +169,10 @@ def _pipeline(pipeline: PipelineHealth) -> dict[str, Any]:
         "latency_ms": _percentiles(figures.latency_ms),
         "ambiguous_share": _rounded(figures.ambiguous_share, 3),
         "hint": figures.hint,
+        "edgetpus": {
+            tpu.name: {"temperature_c": round(tpu.temperature_c, 1), "clock_mhz": tpu.clock_mhz}
+            for tpu in pipeline.edgetpus
+        },
     }
 
 

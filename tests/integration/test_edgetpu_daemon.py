@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
 import time
 import zlib
@@ -196,6 +197,31 @@ def test_two_pipelines_with_the_same_model_share_the_stick(scene: Scene) -> None
         for name in ("driveway", "garden"):
             wait_until(lambda: len(scene.events(name)) >= 2)  # noqa: B023 - called here
             assert {event["model"]["accelerator"] for event in scene.events(name)} == {"usb:0"}
+        assert daemon.end()[0] == 0
+
+
+def test_a_reload_that_changes_the_tpus_options_gets_the_tpu_back(scene: Scene) -> None:
+    config = scene.configure(scene.pipeline())
+    with scene.daemon(config) as daemon:
+        scene.wait_for_events("usb:0")
+        scene.configure(scene.pipeline(options={"Performance": "Max"}))
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reloaded" in daemon.said)
+        scene.wait_for_events("usb:0")
+        assert daemon.end()[0] == 0
+
+
+def test_a_card_tells_its_temperature_and_warns_in_health(scene: Scene) -> None:
+    scene.machine.add_card("apex_0", 61_300)
+    with scene.daemon(scene.configure(scene.pipeline(model={"device": "pci:0"}))) as daemon:
+        scene.wait_for_events("pci:0")
+        wait_until(lambda: scene.health().get("edgetpus"))
+        assert scene.health()["edgetpus"] == {"pci:0": {"temperature_c": 61.3, "clock_mhz": 500.0}}
+        scene.machine.add_card("apex_0", 91_000)
+        wait_until(lambda: scene.health()["degraded"])
+        assert "pci:0 is 91 °C hot and its clock is 125 MHz" in scene.health()["reasons"][0]
+        scene.machine.add_card("apex_0", 61_300)
+        wait_until(lambda: scene.health()["degraded"] is False)
         assert daemon.end()[0] == 0
 
 

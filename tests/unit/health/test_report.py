@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edge_classifierd.health.board import Board, BoardState, ThrottleFlags, Throttling
 from edge_classifierd.health.metrics import Percentiles, PipelineMetrics, PipelineSnapshot, Reason
 from edge_classifierd.health.report import (
+    EdgeTpuHealth,
     Health,
     MqttHealth,
     OutboxHealth,
@@ -44,7 +45,7 @@ FIGURES = PipelineSnapshot(
     ambiguous_share=0.12345,
     hint=None,
 )
-DRIVEWAY = PipelineHealth("driveway", "online", None, FIGURES)
+DRIVEWAY = PipelineHealth("driveway", "online", None, FIGURES, (EdgeTpuHealth("pci:0", 61.34, 500.0),))
 CALM = ThrottleFlags(under_voltage=False, frequency_capped=False, throttled=False, soft_temperature_limit=False)
 WELL = Health(
     version="0.1.0",
@@ -107,6 +108,7 @@ def test_a_healthy_daemon_s_document() -> None:
                 "latency_ms": {"p50": 12.0, "p95": 15.0, "p99": 31.0},
                 "ambiguous_share": 0.123,
                 "hint": None,
+                "edgetpus": {"pci:0": {"temperature_c": 61.3, "clock_mhz": 500.0}},
             }
         },
         "outbox": {"depth": 3, "lost": 0, "sent": 4711, "durable": True, "oldest_age_s": 1.3},
