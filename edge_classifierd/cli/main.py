@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from edge_classifierd import __version__
-from edge_classifierd.cli import bench, check, classify, demo, discovery, doctor, evaluate, listen, models, replay, run, train
+from edge_classifierd.cli import (
+    bench,
+    check,
+    classify,
+    demo,
+    discovery,
+    doctor,
+    evaluate,
+    listen,
+    models,
+    replay,
+    run,
+    train,
+)
 
 app = typer.Typer(
     name="edge-classifierd",

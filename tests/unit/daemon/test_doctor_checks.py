@@ -16,7 +16,7 @@ from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.load import load
 from edge_classifierd.daemon.check_camera import look_through
 from edge_classifierd.daemon.check_compute import check_model, check_tpus
-from edge_classifierd.daemon.check_machine import check_board, check_groups, check_outbox, daemon_on
+from edge_classifierd.daemon.check_machine import check_board, check_groups, check_outbox, check_watchdog, daemon_on
 from edge_classifierd.daemon.finding import Finding, exit_code, from_sentence
 from edge_classifierd.daemon.preflight import Plan, preflight
 from edge_classifierd.daemon.suggestion import suggest
@@ -131,6 +131,30 @@ def test_groups_name_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.verdict == "warning"
     assert "usermod -aG video nobody" in finding.remedy
     assert check_groups(["no-such-group"]).verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict", "words"),
+    [
+        ("LoadState=loaded\nActiveState=active\nWatchdogUSec=30s\nNRestarts=0", "ok", "watchdog 30s"),
+        ("LoadState=loaded\nActiveState=active\nWatchdogUSec=0\nNRestarts=0", "warning", "watchdog 0"),
+        ("LoadState=loaded\nActiveState=active\nWatchdogUSec=30s\nNRestarts=7", "warning", "restarted 7 times"),
+        ("LoadState=not-found\nActiveState=inactive", "ok", "not installed"),
+        ("", "ok", "not installed"),
+    ],
+)
+def test_the_watchdog_is_asked_of_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, verdict: str, words: str
+) -> None:
+    assert "systemd does not run here" in check_watchdog(tmp_path).sentence
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    stand_in = tmp_path / "systemctl"
+    stand_in.write_text(f"#!/bin/sh\nprintf '%s\\n' '{told}'\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    finding = check_watchdog(tmp_path)
+    assert finding.verdict == verdict
+    assert words in finding.sentence
 
 
 def test_the_bundled_model_runs_and_is_timed(tmp_path: Path) -> None:
