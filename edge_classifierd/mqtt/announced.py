@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.mqtt.announcement import COMPONENTS, vanished
+from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.mqtt.announcement import Payload
-
-_log = logging.getLogger(__name__)
 
 _VERSION: Final = "announced, version 1"
 
@@ -52,10 +49,9 @@ class Announced:
 
     def __init__(self, path: Path, base: str) -> None:
         """`base` is where the device's topics begin; what was announced under another one is `former`."""
-        self._path = path
+        self._file = StateFile(path, _VERSION, "what vanishes may stay in Home Assistant")
         self._lock = threading.Lock()
-        self._book = _read(path)
-        self._failing = False
+        self._book = self._file.read(_parse, _Book())
         book = self._book
         if book.base and book.base != base:
             book.former[book.base] = {**book.former.get(book.base, {}), **book.announced}
@@ -141,33 +137,17 @@ class Announced:
                 "buried": {topic: [one.payload, one.cleared] for topic, one in book.buried.items()},
                 "former": book.former,
             }
-            text = json.dumps({_VERSION: document}, ensure_ascii=False)
-        temporary = self._path.with_name(f"{self._path.name}.new")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self._path)
-        except OSError as error:
-            if not self._failing:
-                _log.warning("%s: cannot be written (%s); what vanishes may stay in Home Assistant", self._path, error)
-            self._failing = True
-        else:
-            self._failing = False
+            self._file.write(document, durably=False)
 
 
-def _read(path: Path) -> _Book:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))[_VERSION]
-        return _Book(
-            str(document["base"]),
-            {str(topic): dict(payload) for topic, payload in document["announced"].items()},
-            {str(topic): Buried(dict(one[0]), cleared=bool(one[1])) for topic, one in document["buried"].items()},
-            {
-                str(base): {str(topic): dict(payload) for topic, payload in messages.items()}
-                for base, messages in document["former"].items()
-            },
-        )
-    except FileNotFoundError:
-        return _Book()
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        _log.warning("%s: unreadable (%s); beginning with an empty one", path, error)
-        return _Book()
+def _parse(document: Any) -> _Book:  # noqa: ANN401 - whatever the file holds
+    return _Book(
+        str(document["base"]),
+        _messages(document["announced"]),
+        {str(topic): Buried(dict(one[0]), cleared=bool(one[1])) for topic, one in document["buried"].items()},
+        {str(base): _messages(messages) for base, messages in document["former"].items()},
+    )
+
+
+def _messages(document: dict[str, Payload]) -> dict[str, Payload]:
+    return {str(topic): dict(payload) for topic, payload in document.items()}

@@ -122,7 +122,8 @@ def nothing_unknown(device: str = "porch") -> None:
 
 
 def lab(command: str, *arguments: str) -> None:
-    subprocess.run([LAB / command, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run([LAB / command, *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def troubles(mark: int) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export HOME_ASSISTANT_LAB=${HOME_ASSISTANT_LAB:-$PWD/../shared/lab/home-assistant}
 [ -x "$HOME_ASSISTANT_LAB/ha_up.sh" ] || { echo "skipped: no lab at $HOME_ASSISTANT_LAB" >&2; exit 0; }
 # An instance of its own: whatever else runs from the lab is left alone.
-export HA_RUN=${HA_RUN:-$HOME/.cache/ha-lab/edge-classifierd} MQTT_PORT=${MQTT_PORT:-18884} HA_PORT=${HA_PORT:-8124}
+export HA_RUN=${HA_RUN:-$HOME/.cache/ha-lab/edge-classifierd} MQTT_PORT=${MQTT_PORT:-18884} HA_PORT=${HA_PORT:-8124} HA_WAIT=${HA_WAIT:-300}
 python=.venv/bin/python
 [ -x "$python" ] || python=python3
 stop() { "$HOME_ASSISTANT_LAB/ha_down.sh" >/dev/null || true; }

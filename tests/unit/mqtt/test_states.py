@@ -123,3 +123,40 @@ def test_a_removed_state_is_cleared_on_the_broker_and_not_said_again(
     states.connected()
     assert network.take() == [("a", b"1"), ("a", b"")]
     assert states.get("a") is None
+
+
+def test_a_removal_can_wait_until_nobody_reads_the_topic_and_is_called_off_by_a_new_value(
+    states: RetainedStates, network: FakeNetwork
+) -> None:
+    for topic in ("a", "b"):
+        states.set(topic, "1")
+        states.remove(topic, after_s=5)
+    states.tick()
+    states.set("b", "2")
+    assert network.take() == [("a", b"1"), ("b", b"1"), ("b", b"2")]
+    network.now_s += 5
+    states.tick()
+    network.now_s += 60
+    states.tick()
+    assert network.take() == [("a", b"")]
+
+
+def test_a_removal_without_a_connection_happens_with_the_next(states: RetainedStates, network: FakeNetwork) -> None:
+    states.set("a", "1")
+    network.connected = False
+    states.remove("a")
+    network.connected = True
+    network.take()
+    states.connected()
+    states.tick()
+    assert network.take() == [("a", b"")]
+
+
+def test_everything_can_be_said_again_to_somebody_who_has_just_come(
+    states: RetainedStates, network: FakeNetwork
+) -> None:
+    states.set("a", "1")
+    states.set("b", "2")
+    network.take()
+    states.repeat()
+    assert network.take() == [("a", b"1"), ("b", b"2")]
