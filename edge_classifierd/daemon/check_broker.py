@@ -67,16 +67,14 @@ def visit_broker(configuration: Configuration, clock: Clock) -> BrokerVisit:
     finally:
         session.stop(1.0)
     visit.retained = {one.topic: one.payload for one in heard if one.retained}
-    visit.findings += [_daemon_seen(visit.retained.get(topics.status)), _home_assistant(prefix, heard)]
+    visit.findings += [_daemon_seen(visit.retained.get(topics.status)), _home_assistant(prefix, topics, heard)]
     return visit
 
 
 def discovery_prefix(configuration: Configuration) -> str | None:
-    """The prefix of Home Assistant's discovery; None when the configuration has none or it is switched off."""
-    section = getattr(configuration.mqtt, "home_assistant", None)
-    if section is None or not getattr(section, "enabled", True):
-        return None
-    return str(getattr(section, "prefix", DEFAULT_PREFIX))
+    """The prefix of Home Assistant's discovery; None when it is switched off."""
+    section = configuration.mqtt.home_assistant
+    return section.prefix if section.enabled else None
 
 
 def _round_trip(session: Session, topic: str, heard: deque[Incoming]) -> Finding:
@@ -116,19 +114,20 @@ def _daemon_seen(status: bytes | None) -> Finding:
     return Finding("daemon", "ok", f"not connected to the broker ({said})")
 
 
-def _home_assistant(prefix: str | None, heard: deque[Incoming]) -> Finding:
+def _home_assistant(prefix: str | None, topics: Topics, heard: deque[Incoming]) -> Finding:
     name = "home assistant"
     status = next((one.payload for one in heard if one.topic == f"{prefix or DEFAULT_PREFIX}/status"), None)
-    configs = sum(one.topic.endswith("/config") for one in heard)
+    own = topics.base.encode()
+    configs = sum(one.topic.endswith("/config") and own not in one.payload for one in heard)
     if status == b"online":
         return Finding(name, "ok", f"online on this broker ({prefix or DEFAULT_PREFIX}/status)")
     if prefix is None:
-        return Finding(name, "ok", "not seen on this broker, and discovery is not configured")
+        return Finding(name, "ok", "not seen on this broker, and discovery is switched off")
     if status is not None:
         remedy = "start it, or its MQTT integration"
         return Finding(name, "warning", f"says {_text(status)} on {prefix}/status", remedy)
     if configs:
-        said = f"says nothing on {prefix}/status, but {configs} devices are announced below {prefix}/"
+        said = f"says nothing on {prefix}/status, but other devices ({configs}) are announced below {prefix}/"
         return Finding(name, "ok", said)
     remedy = "if you use it, add its MQTT integration with this broker and prefix; it is not needed otherwise"
     return Finding(name, "warning", f"not seen on this broker ({prefix}/status is silent)", remedy)

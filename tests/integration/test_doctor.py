@@ -94,6 +94,14 @@ def test_home_assistant_is_seen_by_its_retained_status(
     config = write_config(tmp_path / "config.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "cat"), CAT))
     _, findings = doctor(config)
     assert "online" in findings["home assistant"]["sentence"]
+    subscriber._client.publish("homeassistant/status", b"", 1, retain=True).wait_for_publish(10)
+    own = b'{"state_topic": "edge-classifierd/porch/driveway/state"}'
+    subscriber._client.publish("homeassistant/device/porch/config", own, 1, retain=True).wait_for_publish(10)
+    _, findings = doctor(config)
+    assert findings["home assistant"]["verdict"] == "warning"
+    subscriber._client.publish("homeassistant/device/lamp/config", b"{}", 1, retain=True).wait_for_publish(10)
+    _, findings = doctor(config)
+    assert "other devices (1)" in findings["home assistant"]["sentence"]
 
 
 def test_a_wrong_configuration_fails_and_the_machine_is_looked_at_all_the_same(tmp_path: Path) -> None:
