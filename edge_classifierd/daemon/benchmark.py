@@ -22,8 +22,8 @@ from edge_classifierd.errors import InferenceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.board import Board
 from edge_classifierd.health.metrics import Percentiles
+from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.factory import make_classifier
-from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.preprocess import Preprocessor
 
@@ -148,7 +148,8 @@ def measure_here(path: Path, labels: Path | None, threads: int, seconds: float, 
         first_ms = classifier.classify(tensor).inference_ms
         _warm_up(lambda: classifier.classify(tensor))
         grown = (board.read().rss_mb or 0.0) - (before.rss_mb or 0.0)
-        bare = _bare(bundle, threads, tensor) if classifier.accelerator == "cpu" else None
+        # The same interpreter: a second one's threads would lie on other cores.
+        bare = classifier.invoke if isinstance(classifier, CpuClassifier) else None
         ours_ms, bare_ms = _in_turns(classifier, tensor, bare, seconds * 2 / 3)
         stages, after = _stages(bundle, classifier, picture, seconds / 3), board.read()
         accelerator, runtime = classifier.accelerator, classifier.runtime
@@ -179,14 +180,6 @@ def _warm_up(run: Callable[[], object]) -> None:
     while runs < _WARM_UP_RUNS or time.perf_counter() - start_s < _WARM_UP_S:
         run()
         runs += 1
-
-
-def _bare(bundle: ModelBundle, threads: int, tensor: Tensor) -> Callable[[], None]:
-    """The runtime itself, without anything of ours around it."""
-    interpreter = find_runtime().make_interpreter(bundle.path, threads)
-    interpreter.set_tensor(int(interpreter.get_input_details()[0]["index"]), tensor)
-    _warm_up(interpreter.invoke)
-    return interpreter.invoke
 
 
 def _in_turns(

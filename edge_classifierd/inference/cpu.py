@@ -60,6 +60,12 @@ class CpuClassifier:
             raise InferenceError(f"{self._path}: {self.runtime} failed to run it: {one_line(str(error))}") from error
         return Inference(self._scores.confidences(raw), inference_ms, self.accelerator)
 
+    def invoke(self) -> None:
+        """Run the graph on the tensor of the last `classify` and do nothing else: what a benchmark compares with."""
+        if self._interpreter is None:
+            raise ValueError("the classifier is closed")
+        self._interpreter.invoke()
+
     def close(self) -> None:
         """Release the runtime's memory; safe to call twice."""
         self._interpreter = None
