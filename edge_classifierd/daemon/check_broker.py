@@ -110,8 +110,9 @@ def _round_trip(session: Session, topic: str, heard: deque[Incoming]) -> Finding
 def _daemon_seen(status: bytes | None) -> Finding:
     if status == b"online":
         return Finding("daemon", "ok", "the broker has the device as online")
-    said = "never seen on this broker" if status is None else f"last seen there as {_text(status)}"
-    return Finding("daemon", "ok", f"not connected to the broker ({said})")
+    if status is None:
+        return Finding("daemon", "ok", "the broker shows no status of it: it never ran, or this account may not read it")
+    return Finding("daemon", "ok", f"not connected to the broker, which has it as {_text(status)}")
 
 
 def _home_assistant(prefix: str | None, topics: Topics, heard: deque[Incoming]) -> Finding:
