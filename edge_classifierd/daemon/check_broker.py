@@ -111,7 +111,7 @@ def _daemon_seen(status: bytes | None) -> Finding:
     if status == b"online":
         return Finding("daemon", "ok", "the broker has the device as online")
     if status is None:
-        return Finding("daemon", "ok", "the broker shows no status of it: it never ran, or this account may not read it")
+        return Finding("daemon", "ok", "the broker shows no status of it: it never ran, or the account may not read it")
     return Finding("daemon", "ok", f"not connected to the broker, which has it as {_text(status)}")
 
 
