@@ -28,6 +28,7 @@ from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import Board
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.metrics import PipelineMetrics
+from edge_classifierd.health.storage import volatile_reason
 from edge_classifierd.health.systemd import Notifier, Watchdog
 from edge_classifierd.mqtt.client import Session
 from edge_classifierd.mqtt.commands import Commands, Reload, SetEnabled, SetThreshold, TakePicture
@@ -97,6 +98,9 @@ class Service:
         self._publisher = Publisher(self._outbox, self._session, self._clock)
         snapshots = state_directory() / "snapshots"
         self._outlet = MqttOutlet(self._topics, self._outbox, self._states, self._tally, snapshots)
+        volatile = volatile_reason(configuration.outbox.path)
+        if volatile is not None:
+            _log.warning("%s", volatile)
         self._vitals = Vitals(
             outbox=self._outbox,
             session=self._session,
@@ -104,6 +108,7 @@ class Service:
             states=self._states,
             board=board,
             clock=self._clock,
+            volatile=volatile,
         )
         self._classifiers = Classifiers()
         self._metrics: dict[str, PipelineMetrics] = {}

@@ -44,13 +44,16 @@ class Vitals:
         states: RetainedStates,
         board: Board,
         clock: Clock,
+        volatile: str | None = None,
     ) -> None:
+        """`volatile` says why the outbox's file does not survive a power loss, although it can be written."""
         self._outbox = outbox
         self._session = session
         self._publisher = publisher
         self._states = states
         self._board = board
         self._clock = clock
+        self._volatile = volatile
         self._started_s = clock.monotonic()
         self._connection: int | None = None
         self._connected_s = 0.0
@@ -84,8 +87,8 @@ class Vitals:
                 depth=self._outbox.depth,
                 lost=sum(self._outbox.lost.values()) - self._lost_at_start,
                 sent=self._publisher.delivered,
-                durable=self._outbox.durable,
-                durable_reason=self._outbox.trouble,
+                durable=self._outbox.durable and self._volatile is None,
+                durable_reason=self._outbox.trouble or self._volatile,
                 oldest_age_s=self._outbox.oldest_age_s,
             ),
             board=self._board.read(),
