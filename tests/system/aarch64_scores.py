@@ -44,8 +44,8 @@ def compare(folder: Path) -> int:
     apart = np.abs(scores.astype(int) - saved["scores"].astype(int))
     same = int((scores.argmax(1) == saved["scores"].argmax(1)).sum())
     print(
-        f"        {platform.machine()}, {runtime}, {scores.dtype}: {len(scores)} photographs, {same} best labels agree, "
-        f"scores at most {apart.max()} steps apart, {(apart > 0).mean():.2%} of them differ"
+        f"        {platform.machine()}, {runtime}, {scores.dtype}: {len(scores)} photographs, {same} best labels "
+        f"agree, scores at most {apart.max()} steps apart, {(apart > 0).mean():.2%} of them differ"
     )
     return int(apart.max() > 1 or same != len(scores))
 
