@@ -327,6 +327,19 @@ def purged(device: Device) -> None:
     holds("`discovery purge` removes the device, and refuses while it is online")
 
 
+def accepts_the_recipes() -> None:
+    recipes = ROOT / "docs" / "recipes"
+    for automation in yaml.safe_load((recipes / "home-assistant-automations.yaml").read_text()):
+        answer = ha.request(f"/api/config/automation/config/{automation.pop('id')}", automation)
+        assert answer == {"result": "ok"}, answer
+    text = (recipes / "home-assistant-blueprint.yaml").read_text()
+    saved = {"type": "blueprint/save", "domain": "automation", "path": "edge/notify.yaml", "yaml": text}
+    ha.ws(saved | {"allow_override": True})
+    (blueprints,) = ha.ws({"type": "blueprint/list", "domain": "automation"})
+    assert "metadata" in blueprints["edge/notify.yaml"], blueprints
+    holds("the automations and the blueprint of docs/recipes are accepted")
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="edge-classifierd-") as folder:
         device = Device(Path(folder))
@@ -334,6 +347,7 @@ def main() -> None:
         try:
             appears(device)
             turns_on_and_off()
+            accepts_the_recipes()
             obeys(device)
             survives(device)
             forgets(device)
