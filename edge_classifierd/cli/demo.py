@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from edge_classifierd.mqtt.message import Incoming
 
+_START_TIMEOUT_S = 60.0
+
 _CONFIG = """\
 device: {{id: demo}}
 mqtt: {{host: 127.0.0.1, port: {port}, protocol: "3.1.1"}}   # amqtt, the embedded broker, speaks 3.1.1 only
@@ -88,14 +90,18 @@ def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) 
     shown = 0
     interrupted = False
     with _daemon(config, folder) as daemon:
-        end_s = time.monotonic() + seconds
+        # The time runs from the first event on: a small board may need a while to start.
+        end_s = time.monotonic() + _START_TIMEOUT_S
         try:
             while time.monotonic() < end_s and daemon.poll() is None:
                 try:
                     message = incoming.get(timeout=0.2)
                 except queue.Empty:
                     continue
-                shown += _show_message(message, json=json)
+                is_event = _show_message(message, json=json)
+                if is_event and not shown:
+                    end_s = time.monotonic() + seconds
+                shown += is_event
         except KeyboardInterrupt:
             _say("", json=json)
             interrupted = True
@@ -103,7 +109,7 @@ def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) 
     return None if interrupted else shown
 
 
-def _show_message(message: Incoming, *, json: bool) -> int:
+def _show_message(message: Incoming, *, json: bool) -> bool:
     is_event = message.topic.endswith("/event")
     if is_event:
         text = message.payload.decode()
@@ -111,7 +117,7 @@ def _show_message(message: Incoming, *, json: bool) -> int:
     elif not json and message.topic.endswith(("/status", "/state")) and message.payload[:1] != b"{":
         typer.echo(f"{message.topic}  {message.payload.decode()}")
     sys.stdout.flush()
-    return int(is_event)
+    return is_event
 
 
 def _brief(text: str) -> str:
