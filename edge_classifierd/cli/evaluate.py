@@ -63,10 +63,11 @@ def command(
     if config is not None:
         trials = [_configured(config, pipeline, margin, threads)]
     else:
-        trials = _trials(model or [], labels, watch or [])
-        chosen = 0.1 if margin is None else margin
-        given = {"fit": fit, "crop_fraction": crop_fraction, "threads": threads, "margin": chosen}
-        trials = [dataclasses.replace(one, **given) for one in trials]
+        lead = 0.1 if margin is None else margin
+        trials = [
+            dataclasses.replace(one, fit=fit, crop_fraction=crop_fraction, threads=threads, margin=lead)
+            for one in _trials(model or [], labels, watch or [])
+        ]
     evaluations = []
     with progress_bar() as told:
         for trial in trials:

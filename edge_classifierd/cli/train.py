@@ -111,5 +111,5 @@ def _facts(training: Training, extractor: Path) -> list[str]:
     return [
         f"{count} classes from {training.learnt_from:,} pictures{copies} in {seconds}; {measured}",
         f"on {extractor.name}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
-        f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels, sha256 {training.sha256[:12]}",
+        f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels",
     ]

@@ -23,16 +23,17 @@ _DEFAULT_WARMTH: Final = 0.02
 _WARMEST_BESIDE_OTHERS: Final = 0.03
 
 
-def imprint(examples: Examples) -> Fitted:
+def imprint(examples: Examples, *, rooted: bool = True) -> Fitted:
     """Each class is the mean of its embeddings of length 1, and a picture belongs to the nearest.
 
     After Qi et al., "Low-Shot Learning with Imprinted Weights", 2018. One picture a class is enough; from two on the
-    temperature is set by comparing every picture with the mean of the others.
+    temperature is set by comparing every picture with the mean of the others. `rooted` allows the square root, which
+    tells a little better apart what is never negative.
     """
     mapped = examples.originals.shape[1] > examples.channels
     pooling: Pooling = "mean" if mapped else "own"
     plain = columns(examples.originals, examples.channels, pooling)
-    rooted = bool(plain.min() >= 0)
+    rooted = rooted and bool(plain.min() >= 0)
     x = _unit(plain.astype(np.float64), rooted=rooted)
     sums = np.zeros((examples.count, x.shape[1]))
     np.add.at(sums, examples.classes, x)
@@ -57,15 +58,15 @@ def extend(examples: Examples, weights: NDArray[np.float32], bias: NDArray[np.fl
     between how near those places and how near the examples come to a prototype, a new class is given as much as the old
     ones give the examples.
     """
-    fitted = imprint(examples)
+    fitted = imprint(examples, rooted=False)  # the root lifts what is near zero, where strangers look alike
     head = fitted.head
     plain = columns(examples.originals, examples.channels, head.pooling).astype(np.float64)
     kept = weights.astype(np.float64)
     centred = kept - kept.mean(0)
     warmth = min(fitted.temperature, _WARMEST_BESIDE_OTHERS)
     prototypes = head.weights.astype(np.float64) * fitted.temperature
-    strangers = _unit(np.maximum(centred, 0) if head.square_root else centred, rooted=head.square_root)
-    x = _unit(plain, rooted=head.square_root)
+    strangers = _unit(np.maximum(centred, 0) if plain.min() >= 0 else centred, rooted=False)
+    x = _unit(plain, rooted=False)
     far = float(np.percentile(_nearness(strangers, prototypes).max(1), 95))
     near = float(np.percentile(_to_own(x, examples.classes, prototypes)[0], 10))
     level = float(np.median((plain @ kept.T + bias).max(1)))

@@ -97,7 +97,7 @@ class Graph:
         return sum(self._multiply_adds(operator) for operator in self.operators)
 
     def _multiply_adds(self, operator: Operator) -> int:
-        if operator.code not in _COUNTED:
+        if operator.code not in _COUNTED or len(operator.inputs) < 2 or not operator.outputs:
             return 0
         made = math.prod(abs(side) for side in self.tensors[operator.outputs[0]].shape)
         weights = self.tensors[operator.inputs[1]].shape
@@ -106,9 +106,9 @@ class Graph:
         if operator.code == op.DEPTHWISE_CONV_2D:
             return made * math.prod(weights[1:3])
         if operator.code == op.TRANSPOSE_CONV:
-            source = math.prod(abs(side) for side in self.tensors[operator.inputs[2]].shape)
-            return source * weights[0] * math.prod(weights[1:3])
-        return made * self.tensors[operator.inputs[0]].shape[-1]
+            source = math.prod(abs(side) for side in self.tensors[operator.inputs[-1]].shape)
+            return source * math.prod(weights[:3])
+        return made * math.prod(self.tensors[operator.inputs[0]].shape[-1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ def find_embedding(graph: Graph, output: int, *, labelled: bool) -> Embedding:
     product, or a 1×1 convolution of a single position); its input is the embedding. An extractor, recognised by having
     neither softmax nor labels (`labelled`), is its own embedding. Raises ModelError when there is no such tensor.
     """
-    producers = {made: operator for operator in graph.operators for made in operator.outputs}
+    producers = _producers(graph)
     trail, scored = output, labelled
     while (operator := producers.get(trail)) is not None and operator.code in _HEADS | _RESHAPING:
         scored = scored or operator.code in _HEADS
@@ -176,6 +176,21 @@ def find_embedding(graph: Graph, output: int, *, labelled: bool) -> Embedding:
         reason = "the compiled part reaches to its scores" if compiled else "no layer that makes the scores is found"
         raise ModelError(f"cannot be taken apart: {reason}; give an embedding extractor or another classifier")
     return _embedding(graph, operator.inputs[0], operator, producers)
+
+
+def _producers(graph: Graph) -> dict[int, Operator]:
+    """What makes each tensor. Raises ModelError where operators are out of order: following them would never end."""
+    producers: dict[int, Operator] = {}
+    for operator in graph.operators:
+        if not operator.inputs or any(made in producers for made in operator.outputs):
+            raise ModelError("is damaged: its operators are not in order; copy or download it again")
+        producers.update(dict.fromkeys(operator.outputs, operator))
+    later = set(producers)
+    for operator in graph.operators:
+        if later & set(operator.inputs):
+            raise ModelError("is damaged: its operators are not in order; copy or download it again")
+        later -= set(operator.outputs)
+    return producers
 
 
 def _embedding(graph: Graph, tensor: int, layer: Operator | None, producers: dict[int, Operator]) -> Embedding:
@@ -209,7 +224,7 @@ def _pools_everything(graph: Graph, operator: Operator) -> bool:
     if operator.code not in {op.AVERAGE_POOL_2D, op.MEAN}:
         return False
     source, made = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
-    if len(source.shape) != 4 or source.shape[0] != 1 or min(source.shape[1:3]) < 3:
+    if len(source.shape) != 4 or source.shape[0] != 1 or min(source.shape[1:3]) < 3 or not made.shape:
         return False
     return math.prod(made.shape) == source.shape[3] == made.shape[-1]
 
@@ -218,6 +233,8 @@ def _is_last_layer(graph: Graph, operator: Operator) -> bool:
     if operator.code not in {op.FULLY_CONNECTED, op.CONV_2D} or len(operator.inputs) < 2:
         return False
     source, weights = graph.tensors[operator.inputs[0]], graph.tensors[operator.inputs[1]]
+    if len(weights.shape) < 2:
+        return False
     features = math.prod(source.shape)
     return bool(weights.data) and weights.shape[-1] == features and math.prod(weights.shape[1:]) == features
 

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_classifierd.learning.fitting import Examples, apply, class_weights, fit_head
+from edge_classifierd.learning.imprint import extend, imprint
+from edge_classifierd.learning.regression import cross_entropy, fit, minimise, softmax, temperature
+
+
+def clouds(
+    count: int, classes: int = 3, features: int = 40, *, spread: float = 0.6, seed: int = 0, filled: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (never negative) around one centre per class, of whose features the share `filled` is not zero."""
+    random, fixed = np.random.default_rng(seed), np.random.default_rng(7)
+    centres = fixed.gamma(1.0, 1.0, (classes, features)) * (fixed.random((classes, features)) < filled)
+    labels = np.repeat(np.arange(classes), count)
+    return np.abs(centres[labels] + random.normal(0, spread, (len(labels), features))).astype(np.float32), labels
+
+
+def examples(x: np.ndarray, y: np.ndarray, channels: int | None = None, copies: np.ndarray | None = None) -> Examples:
+    none = np.empty((len(x), 0, x.shape[1]), np.float32)
+    given = none if copies is None else copies
+    return Examples(x, given, y, np.arange(len(x)), int(y.max()) + 1, channels or x.shape[1])
+
+
+def test_the_minimiser_finds_the_least_of_a_bent_valley() -> None:
+    def rosenbrock(at: np.ndarray) -> tuple[float, np.ndarray]:
+        a, b = at
+        gradient = np.array([-400 * a * (b - a * a) - 2 * (1 - a), 200 * (b - a * a)])
+        return float(100 * (b - a * a) ** 2 + (1 - a) ** 2), gradient
+
+    assert minimise(rosenbrock, np.array([-1.2, 1.0])) == pytest.approx([1, 1], abs=1e-3)
+
+
+def test_the_fit_is_where_its_gradient_vanishes() -> None:
+    x, y = clouds(10)
+    x = x.astype(np.float64)
+    weight = class_weights(y, 3)
+    layer = fit(x, y, weight, 0.05, classes=3)
+    wrong = softmax(layer.logits(x)) - np.eye(3)[y]
+    assert np.abs((wrong * weight[:, None]).T @ x + 0.05 * layer.weights).max() < 1e-3
+    assert np.abs((wrong * weight[:, None]).sum(0)).max() < 1e-3
+
+
+def test_classes_weigh_alike_however_many_pictures_they_have() -> None:
+    y = np.array([0] * 90 + [1] * 10)
+    weight = class_weights(y, 2)
+    assert weight[y == 0].sum() == pytest.approx(0.5)
+    assert weight.sum() == pytest.approx(1)
+
+
+def test_the_temperature_undoes_a_false_scale() -> None:
+    random = np.random.default_rng(0)
+    honest = random.normal(0, 2, (4000, 3))
+    y = np.array([random.choice(3, p=row) for row in softmax(honest)])
+    weight = np.full(len(y), 1 / len(y))
+    assert temperature(honest * 5, y, weight) == pytest.approx(5, rel=0.1)
+    assert cross_entropy(honest, y, weight) < cross_entropy(honest * 5, y, weight)
+
+
+def test_a_fitted_head_recognises_new_pictures_with_honest_confidence() -> None:
+    x, y = clouds(30, spread=1.2)
+    fitted = fit_head(examples(x, y), seed=0)
+    fresh, truth = clouds(200, spread=1.2, seed=5)
+    scores = apply(fitted.head, fresh, 40)
+    accuracy = float((scores.argmax(1) == truth).mean())
+    assert accuracy > 0.9
+    assert abs(float(scores.max(1).mean()) - accuracy) < 0.05
+    assert fitted.validation_accuracy == pytest.approx(accuracy, abs=0.1)
+    assert scores.sum(1) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_head() -> None:
+    x, y = clouds(12)
+    one, other = (fit_head(examples(x, y), seed=4).head for _ in range(2))
+    assert one.weights.tobytes() == other.weights.tobytes()
+    assert one.bias.tobytes() == other.bias.tobytes()
+
+
+def test_details_are_used_where_they_tell_classes_apart_and_left_where_they_do_not() -> None:
+    x, y = clouds(20, spread=0.5)
+    noise = np.abs(np.random.default_rng(3).normal(0, 1, x.shape)).astype(np.float32)
+    telling = np.concatenate([noise, x], 1)
+    assert fit_head(examples(telling, y, channels=40), seed=0).head.pooling == "detail"
+    misleading = np.concatenate([x, np.tile(noise, (1, 9))], 1)
+    assert fit_head(examples(misleading, y, channels=40), seed=0).head.pooling == "mean"
+
+
+def test_copies_are_used_where_they_help() -> None:
+    x, y = clouds(5, spread=1.5)
+    more, _ = clouds(5 * 6, spread=1.5, seed=9)
+    copies = more.reshape(3, 5, 6, -1).reshape(15, 6, -1)
+    assert fit_head(examples(x, y, copies=copies), seed=0).augmented
+    junk = np.abs(np.random.default_rng(1).normal(0, 3, copies.shape)).astype(np.float32)
+    assert not fit_head(examples(x, y, copies=junk), seed=0).augmented
+
+
+def test_embeddings_with_negative_numbers_get_no_square_root() -> None:
+    x, y = clouds(10)
+    fitted = fit_head(examples(x - 1, y), seed=0)
+    assert not fitted.head.square_root
+    assert (apply(fitted.head, x - 1, 40).argmax(1) == y).mean() > 0.9
+
+
+def test_a_class_of_one_picture_is_learnt_without_validation() -> None:
+    x, y = clouds(6)
+    keep = np.array([0, *range(6, 18)])
+    fitted = fit_head(examples(x[keep], y[keep]), seed=0)
+    assert fitted.validation_accuracy is None
+    fresh, truth = clouds(20, seed=5)
+    assert (apply(fitted.head, fresh, 40).argmax(1) == truth).mean() > 0.8
+
+
+def test_prototypes_work_from_one_picture_a_class() -> None:
+    x, y = clouds(1)
+    fresh, truth = clouds(50, seed=5)
+    fitted = imprint(examples(x, y))
+    assert fitted.validation_accuracy is None
+    assert (apply(fitted.head, fresh, 40).argmax(1) == truth).mean() > 0.9
+    several = imprint(examples(*clouds(5)))
+    scores = apply(several.head, fresh, 40)
+    assert (scores.argmax(1) == truth).mean() > 0.95
+    assert scores.max(1).mean() > 0.8
+
+
+def test_added_classes_win_for_their_pictures_and_take_none_of_the_others() -> None:
+    x, y = clouds(100, classes=12, features=300, spread=0.2, filled=0.15)
+    old = y < 10
+    layer = fit(x[old].astype(np.float64), y[old], class_weights(y[old], 10), 0.01, classes=10)
+    weights, bias = layer.weights.astype(np.float32), layer.bias.astype(np.float32)
+    new = np.concatenate([np.flatnonzero(y == 10)[:4], np.flatnonzero(y == 11)[:4]])
+    fitted = extend(examples(x[new], y[new] - 10), weights, bias)
+    fresh, truth = clouds(50, classes=12, features=300, spread=0.2, filled=0.15, seed=8)
+    before = (apply(fitted.head, fresh[truth < 10], 300)[:, :10].argmax(1) == truth[truth < 10]).mean()
+    predicted = apply(fitted.head, fresh, 300).argmax(1)
+    assert (predicted[truth < 10] == truth[truth < 10]).mean() >= before - 0.01
+    assert (predicted[truth >= 10] == truth[truth >= 10]).mean() > 0.95

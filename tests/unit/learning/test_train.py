@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from drawn_pictures import SHAPES, drawn, folders, write
+from typer import Typer
+from typer.testing import CliRunner
+
+from edge_classifierd.cli import evaluate as eval_command
+from edge_classifierd.cli import train as train_command
+from edge_classifierd.errors import MissingError, ModelError, UsageError
+from edge_classifierd.frames.image import read_image
+from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.inference.runtime import find_runtime
+from edge_classifierd.learning.dataset import read_dataset, write_table
+from edge_classifierd.learning.embed import computable, load_extractor
+from edge_classifierd.learning.predict import Trial, try_out
+from edge_classifierd.learning.train import UNKNOWN, Plan, Training, train
+from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+from edge_classifierd.model.graph import read_graph
+from edge_classifierd.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+app = Typer()
+app.command("eval")(eval_command.command)
+app.command("train")(train_command.command)
+
+
+def command(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folders(tmp_path_factory.mktemp("pictures"), 14)
+
+
+@pytest.fixture(scope="module")
+def plan(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    output = tmp_path_factory.mktemp("taught") / "shapes.tflite"
+    return Plan(pictures, bundled_model_path(), output, seed=1, holdout=0.5)
+
+
+@pytest.fixture(scope="module")
+def taught(plan: Plan) -> Training:
+    return train(plan)
+
+
+def test_shapes_are_learnt_and_measured_on_pictures_that_were_not_learnt_from(taught: Training) -> None:
+    assert taught.evaluation is not None
+    assert taught.evaluation.top1 >= 0.9
+    assert (taught.learnt_from, len(taught.held_out)) == (21, 21)
+    assert taught.labels == tuple(sorted(SHAPES))
+    assert taught.agreement < 1e-5
+
+
+def test_the_file_is_an_ordinary_classifier_that_eval_measures_alike(taught: Training, tmp_path: Path) -> None:
+    bundle = load_bundle(taught.output)
+    assert bundle.labels.names == taught.labels
+    assert bundle.output_kind == "softmax"
+    assert bundle.metadata.licence == load_bundle(bundled_model_path()).metadata.licence
+    write_table(tmp_path / "held.csv", taught.held_out)
+    again = try_out(Trial(bundle), read_dataset(tmp_path / "held.csv"), lambda _done, _of: None)
+    assert taught.evaluation is not None
+    assert again.top1 == taught.evaluation.top1
+    assert again.per_class == taught.evaluation.per_class
+    assert again.calibration_error == pytest.approx(taught.evaluation.calibration_error, abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_split(
+    plan: Plan, taught: Training, tmp_path: Path
+) -> None:
+    again = train(dataclasses.replace(plan, output=tmp_path / plan.output.name))
+    assert again.output.read_bytes() == taught.output.read_bytes()
+    other = train(dataclasses.replace(plan, output=tmp_path / plan.output.name, seed=2))
+    assert other.held_out != taught.held_out
+
+
+def test_new_classes_stand_beside_the_old_ones_which_rank_as_before(
+    pictures: Path, repository: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "new"
+    for shape in ("stripes", "cross"):
+        for number in range(6):
+            (source / f"drawn {shape}").mkdir(parents=True, exist_ok=True)
+            shutil.copy(pictures / shape / f"{number}.jpg", source / f"drawn {shape}")
+    output = tmp_path / "more.tflite"
+    plan = Plan(source, bundled_model_path(), output, holdout=0.5, method="imprinting", keep_classes=True)
+    training = train(plan)
+    assert training.evaluation is not None
+    assert training.evaluation.top1 >= 0.8
+    old, new = load_bundle(bundled_model_path()), load_bundle(output)
+    assert new.labels.names == (*old.labels.names, "drawn cross", "drawn stripes")
+    for name in ("cat", "coffee", "rocket"):
+        frame = read_image(repository / f"edge_classifierd/demo_photos/{name}.jpg")
+        best = []
+        for bundle in (old, new):
+            classifier = make_classifier(bundle, "cpu", 1)
+            tensor = Preprocessor(bundle.input, bundle.normalisation)(frame)
+            best.append(int(classifier.classify(tensor).confidences.argmax()))
+        assert best[0] == best[1]
+
+
+def test_background_pictures_become_the_class_unknown(pictures: Path, tmp_path: Path) -> None:
+    source, background = tmp_path / "one", tmp_path / "background"
+    shutil.copytree(pictures / "disc", source / "disc")
+    shutil.copytree(pictures / "stripes", background)
+    training = train(Plan(source, bundled_model_path(), tmp_path / "m.tflite", unknown=background, augment=0))
+    assert training.labels == ("disc", UNKNOWN)
+    assert training.evaluation is not None
+    assert training.evaluation.top1 >= 0.8
+
+
+def test_data_that_cannot_be_learnt_from_is_refused_with_the_remedy(pictures: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    shutil.copytree(pictures / "disc", one / "disc")
+    plan = Plan(one, bundled_model_path(), tmp_path / "m.tflite")
+    with pytest.raises(UsageError, match=r"holds one class, `disc`.*--unknown"):
+        train(plan)
+    (one / "cross").mkdir()
+    shutil.copy(pictures / "cross" / "0.jpg", one / "cross")
+    (one / "cross" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
+    told = r"`cross` has 1 readable picture \(1 pictures could not be read\); at least 2"
+    with pytest.raises(UsageError, match=told):
+        train(plan)
+    with pytest.raises(UsageError, match="--keep-classes needs --method imprinting"):
+        train(dataclasses.replace(plan, keep_classes=True))
+    (one / "goldfish").mkdir()
+    shutil.copy(pictures / "cross" / "1.jpg", one / "goldfish")
+    labels = load_bundle(bundled_model_path()).labels.names
+    (one / "goldfish").rename(one / labels[1].replace("/", " "))
+    with pytest.raises(UsageError, match="the model already has a class"):
+        train(dataclasses.replace(plan, keep_classes=True, method="imprinting"))
+    assert not plan.output.exists()
+
+
+def test_copies_and_broken_files_are_told_and_copies_stay_on_one_side(pictures: Path, tmp_path: Path) -> None:
+    source = tmp_path / "set"
+    for shape in ("disc", "cross"):
+        shutil.copytree(pictures / shape, source / shape)
+        for number in range(4):
+            shutil.copy(source / shape / f"{number}.jpg", source / shape / f"copy of {number}.jpg")
+    write(source / "disc" / "stray.jpg", drawn("cross", 9))
+    (source / "cross" / "empty.jpg").write_bytes(b"")
+    training = train(Plan(source, bundled_model_path(), tmp_path / "m.tflite", holdout=0.5, augment=0, seed=3))
+    assert len(training.unreadable) == 1
+    assert "empty.jpg" in training.unreadable[0]
+    assert any("9 pictures are near-duplicates" in warning for warning in training.warnings)
+    assert any("1 pairs of near-duplicates lie in different classes" in warning for warning in training.warnings)
+    held = {picture.path for picture in training.held_out}
+    for shape in ("disc", "cross"):
+        for number in range(4):
+            pair = {source / shape / f"{number}.jpg", source / shape / f"copy of {number}.jpg"}
+            assert len(pair & held) in {0, 2}
+
+
+def test_a_model_that_is_no_extractor_is_refused(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file"):
+        train(Plan(pictures, tmp_path / "none.tflite", tmp_path / "m.tflite"))
+    (tmp_path / "text.tflite").write_text("hello")
+    with pytest.raises(ModelError, match=r"text\.tflite: is not a TensorFlow Lite model"):
+        train(Plan(pictures, tmp_path / "text.tflite", tmp_path / "m.tflite"))
+
+
+def test_a_compiled_extractor_is_taught_with_its_cpu_version_beside_it(
+    shared: Path, pictures: Path, tmp_path: Path
+) -> None:
+    name = "mobilenet_v1_1.0_224_quant_embedding_extractor"
+    compiled = tmp_path / f"{name}_edgetpu.tflite"
+    shutil.copy(shared / f"data/coral/{name}_edgetpu.tflite", compiled)
+    with pytest.raises(MissingError, match=f"put its CPU version `{name}.tflite` beside it"):
+        computable(load_extractor(compiled))
+    shutil.copy(shared / f"data/coral/{name}.tflite", tmp_path)
+    training = train(Plan(pictures, compiled, tmp_path / "shapes_edgetpu.tflite", holdout=0.3, augment=0))
+    bundle = load_bundle(training.output)
+    assert bundle.edgetpu_compiled
+    assert bundle.labels.names == training.labels
+    assert "edgetpu-custom-op" in read_graph(training.output.read_bytes()).operator_counts()
+    same = train(Plan(pictures, tmp_path / f"{name}.tflite", tmp_path / "shapes.tflite", holdout=0.3, augment=0))
+    assert training.evaluation is not None
+    assert same.evaluation is not None
+    assert abs(training.evaluation.top1 - same.evaluation.top1) < 0.3
+
+
+def test_the_commands_work_together(plan: Plan, taught: Training, tmp_path: Path) -> None:
+    model, held, report = tmp_path / "shapes.tflite", tmp_path / "held.csv", tmp_path / "report.html"
+    files = ("-o", model, "--held-out", held, "--report", report)
+    result = command("train", plan.source, *files, "--seed", 1, "--holdout", 0.5, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["images_held_out"] == 21
+    assert model.read_bytes() == taught.output.read_bytes()
+    assert report.read_text().count("<svg") >= 2
+    evaluated = command("eval", held, "--model", model, "--json")
+    again = json.loads(evaluated.stdout)
+    assert again["top1"] == document["evaluation"]["top1"]
+    assert {"images", "top1", "top5", "per_class"} <= set(again)
+    both = command("eval", held, "--model", model, "--model", taught.output, "--watch", "round=disc", "--json")
+    assert [one["watches"][0]["watch"] for one in json.loads(both.stdout)["models"]] == ["round", "round"]
+    text = command("eval", held, "--model", model)
+    assert text.exit_code == 0
+    assert "top-1" in text.stdout
+    assert "shapes" in text.stdout
+
+
+def test_eval_takes_model_and_watches_from_a_configuration(plan: Plan, taught: Training, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "pipelines:\n"
+        "  - name: garden\n"
+        f"    source: {{type: folder, path: {plan.source}/disc}}\n"
+        f"    model: {{path: {taught.output}}}\n"
+        "    watches: [{name: round, labels: [disc]}]\n"
+    )
+    result = command("eval", plan.source, "--config", config, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["watches"][0]["watch"] == "round"
+    assert command("eval", plan.source, "--config", config, "--model", taught.output).exit_code == 2
+    assert "it has garden" in command("eval", plan.source, "--config", config, "--pipeline", "x").output
+
+
+def test_mistakes_on_the_command_line_end_with_one_sentence_and_code_2(
+    plan: Plan, taught: Training, tmp_path: Path
+) -> None:
+    for arguments in (
+        ("eval", tmp_path / "nowhere"),
+        ("eval", plan.source, "--model", taught.output, "--watch", "disc"),
+        ("eval", plan.source, "--model", taught.output, "--watch", "round=dics"),
+        ("train", tmp_path, "-o", tmp_path / "m.tflite"),
+        ("train", plan.source, "-o", tmp_path / "no" / "m.tflite", "--augment", 0),
+    ):
+        result = command(*arguments)
+        assert result.exit_code == 2, result.output
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert "Traceback" not in result.output
+
+
+def test_eval_counts_what_it_could_not_use(taught: Training, pictures: Path, tmp_path: Path) -> None:
+    source = tmp_path / "set"
+    shutil.copytree(pictures / "disc", source / "disc")
+    shutil.copytree(pictures / "cross", source / "zebra")
+    (source / "disc" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    result = command("eval", source, "--model", taught.output, "--json")
+    document = json.loads(result.stdout)
+    assert document["images"] == 14
+    assert document["left_out"] == ["zebra"]
+    assert len(document["unreadable"]) == 1
+    assert "broken.jpg" in result.stderr
+    assert "`zebra`" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("extractor", ["mobilenet_v1_1.0_224_quant_embedding_extractor", None])
+def test_ten_hand_signs_are_learnt_from_fifteen_pictures_each(
+    shared: Path, tmp_path: Path, extractor: str | None
+) -> None:
+    # bench/teach.py measures with all pictures: 95 % and more.
+    for sign in range(10):
+        for path in sorted((shared / f"data/sign-digits/{sign}").iterdir())[::4]:
+            (tmp_path / str(sign)).mkdir(exist_ok=True)
+            (tmp_path / str(sign) / path.name).symlink_to(path)
+    model = bundled_model_path() if extractor is None else shared / f"data/coral/{extractor}.tflite"
+    training = train(Plan(tmp_path, model, tmp_path / "signs.tflite", holdout=0.4, augment=0))
+    assert (training.learnt_from, len(training.held_out)) == (150, 100)
+    assert training.evaluation is not None
+    assert training.evaluation.top1 >= 0.75
+    assert training.fitted.head.pooling == "detail"
+    assert not training.warnings
+
+
+@pytest.mark.slow
+def test_eval_agrees_with_the_runtime_used_directly(shared: Path) -> None:
+    source = shared / "data/imagenet300"
+    bundle = load_bundle(bundled_model_path())
+    dataset = read_dataset(source)
+    interpreter = find_runtime().make_interpreter(bundle.path, 2)
+    given, made = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    prepare, hits = Preprocessor(bundle.input, bundle.normalisation), 0
+    for picture in dataset.pictures:
+        interpreter.set_tensor(given, prepare(read_image(picture.path)))
+        interpreter.invoke()
+        hits += int(np.asarray(interpreter.get_tensor(made)).argmax()) == picture.index
+    result = try_out(Trial(bundle), dataset, lambda _done, _of: None)
+    assert result.images == 300
+    assert result.top1 == pytest.approx(hits / 300, abs=0.003)
