@@ -1,0 +1,146 @@
+"""The fleet: all pipelines that run, how commands reach them, and how they change to another configuration."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.daemon.classifiers import Classifiers
+from edge_classifierd.daemon.pipeline import Pipeline
+from edge_classifierd.daemon.reload import Change, compare
+from edge_classifierd.daemon.supervisor import Supervisor
+from edge_classifierd.health.metrics import PipelineMetrics
+from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from edge_classifierd.daemon.outlet import MqttOutlet
+    from edge_classifierd.daemon.pipeline import Surroundings
+    from edge_classifierd.daemon.preflight import Plan
+
+_log = logging.getLogger(__name__)
+
+_RETIRE_S: Final = 0.6
+
+
+class Fleet:
+    """Owns the pipelines, their classifiers and their figures; used by the service's thread."""
+
+    def __init__(self, plans: Iterable[Plan], surroundings: Surroundings, outlet: MqttOutlet) -> None:
+        self._around = surroundings
+        self._outlet = outlet
+        self._classifiers = Classifiers()
+        self._metrics: dict[str, PipelineMetrics] = {}
+        self._pipelines: dict[str, Pipeline] = {}
+        self._supervisor = Supervisor(lambda failed: self._make(failed.plan), surroundings.clock)
+        self._plans = {plan.section.name: plan for plan in plans}
+
+    @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """Those that run, in the order of the configuration."""
+        return tuple(self._pipelines.values())
+
+    @property
+    def watches(self) -> Mapping[str, frozenset[str]]:
+        """The names of each pipeline's watches."""
+        return {name: frozenset(rule.name for rule in plan.rules) for name, plan in self._plans.items()}
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """What the pipelines run, or are about to after a reload."""
+        return tuple(self._plans.values())
+
+    @property
+    def finished(self) -> bool:
+        """Every source has come to its end."""
+        return bool(self._pipelines) and all(pipeline.finished for pipeline in self._pipelines.values())
+
+    @property
+    def tried(self) -> bool:
+        """Every source was tried: it delivers, or says why not and is retried."""
+        return all(
+            pipeline.online or pipeline.offline_reason or pipeline.finished or pipeline.failure or not pipeline.enabled
+            for pipeline in self._pipelines.values()
+        )
+
+    def start(self) -> None:
+        """Load the models and start all pipelines. Raises ModelError, MissingError, InferenceError."""
+        for name, plan in self._plans.items():
+            self._pipelines[name] = self._make(plan)
+        for pipeline in self._pipelines.values():
+            pipeline.start()
+            self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds=pipeline.thresholds())
+
+    def tick(self) -> None:
+        """A few times a second: start again what a bug has ended. Raises GaveUpError."""
+        self._supervisor.tick(self._pipelines)
+
+    def obey(self, command: SetEnabled | SetThreshold | TakePicture) -> None:
+        """Carry out a command that was checked, remember it, and say the value that holds now."""
+        pipeline = self._pipelines.get(command.pipeline)
+        if pipeline is None:
+            return
+        match command:
+            case SetEnabled(name, enabled):
+                self._around.memory.set_enabled(name, enabled)
+                pipeline.set_enabled(enabled)
+                _log.info("%s: switched %s", name, "on" if enabled else "off")
+                self._outlet.settings(pipeline.plan, enabled=enabled, thresholds={})
+            case SetThreshold(name, watch, threshold):
+                self._around.memory.set_threshold(name, watch, threshold)
+                pipeline.set_threshold(watch, threshold)
+                _log.info("%s: threshold of %s set to %g", name, watch, threshold)
+                self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={watch: threshold})
+            case TakePicture():
+                pipeline.want_picture()
+
+    def change_to(self, wanted: Iterable[Plan]) -> int:
+        """Change only what differs; how many pipelines did. Raises EdgeClassifierError with everything as it was."""
+        plans = {plan.section.name: plan for plan in wanted}
+        changes = {name: compare(self._plans.get(name), plan) for name, plan in plans.items()}
+        # Make what may fail before anything is stopped; cameras are opened by `start` only.
+        made = {name: self._make(plans[name]) for name, change in changes.items() if change is Change.RESTART}
+        for name in [name for name in self._pipelines if name not in plans or name in made]:
+            self._retire(name, gone=name not in plans)
+        for name, pipeline in made.items():
+            self._pipelines[name] = pipeline
+            pipeline.metrics.restarted()
+            pipeline.start()
+        for name, change in changes.items():
+            if change is Change.WATCHES:
+                gone = {rule.name for rule in self._plans[name].rules} - {rule.name for rule in plans[name].rules}
+                self._outlet.withdraw(self._plans[name], sorted(gone))
+                self._pipelines[name].adopt(plans[name])
+            commanded = dict(self._around.memory.pipeline(name).thresholds)
+            thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in plans[name].rules}
+            self._outlet.settings(plans[name], enabled=self._pipelines[name].enabled, thresholds=thresholds)
+        self._plans = plans
+        self._classifiers.keep_only(plans.values())
+        return sum(change is not Change.NONE for change in changes.values())
+
+    def stop(self, timeout_s: float) -> None:
+        """End all pipelines side by side; one that is stuck in a call is left behind."""
+        for pipeline in self._pipelines.values():
+            pipeline.request_stop()
+        deadline_s = self._around.clock.monotonic() + timeout_s
+        for pipeline in self._pipelines.values():
+            if not pipeline.stop(max(0.05, deadline_s - self._around.clock.monotonic())):
+                _log.warning("%s: stuck in a call; left behind", pipeline.name)
+            self._outlet.status(pipeline.plan, online=False)
+
+    def close(self) -> None:
+        """Release the models and their devices."""
+        self._classifiers.close()
+
+    def _make(self, plan: Plan) -> Pipeline:
+        metrics = self._metrics.setdefault(plan.section.name, PipelineMetrics(self._around.clock))
+        return Pipeline(plan, self._classifiers.get(plan), metrics, self._around)
+
+    def _retire(self, name: str, *, gone: bool) -> None:
+        pipeline = self._pipelines.pop(name)
+        pipeline.stop(_RETIRE_S)
+        self._supervisor.forget(name)
+        if gone:
+            self._outlet.withdraw(pipeline.plan)
+            self._metrics.pop(name, None)
