@@ -88,7 +88,7 @@ class Discovery:
 
     def connected(self) -> None:
         """The session's: say it again, the broker may have lost it."""
-        self._changed = False
+        self._changed, self._wait_until_s = False, float("-inf")
         self._steps = deque(self._removals_and_announcements())
         for clearance in self._clearances:
             clearance.connected()

@@ -304,6 +304,19 @@ def test_a_former_id_that_only_seems_online_is_cleared_when_the_broker_notices(h
     assert (DEVICE, None) in network.take()
 
 
+def test_a_device_that_takes_its_former_id_again_is_not_removed(house: House) -> None:
+    house.start(facts("dog"))
+    house.start(facts("dog"), device="gate")
+    house.start(facts("dog"))
+    network = house.network
+    assert "edge-classifierd/porch/status" not in network.handlers
+    network.hear("edge-classifierd/gate/status", b"offline", retained=True)
+    network.pass_time(30)
+    said = network.take()
+    assert said[0][0] == DEVICE
+    assert [topic for topic, payload in said if payload is None] == [DEVICE.replace("porch", "gate")]
+
+
 def test_a_changed_base_topic_keeps_the_device(house: House) -> None:
     house.start(facts("dog"))
     house.start(facts("dog"), base="home")
