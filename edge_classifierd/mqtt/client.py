@@ -242,12 +242,15 @@ class Session:
         return connection.failure, None if since_s is None else self._clock.monotonic() - since_s
 
     def _announce(self, connection: Connection) -> None:
+        with self._lock:
+            filters, self._new_filters = list(self._handlers), []
+        if filters:  # before `online` is said: who commands a device that is online must be heard
+            connection.subscribe(filters)
         if self._announcing:
             connection.send(Message(self._topics.status, ONLINE, qos=1, retain=True, content_type=TEXT))
         with self._lock:
             self._connections += 1
             self._current = self._connections
-            self._new_filters = list(self._handlers)
         self._status = f"connected to {self.endpoint}"
         protocol, client_id = self.endpoint.protocol, self.endpoint.client_id
         log.info("%s: connected (MQTT %s, client id %s)", self.endpoint, protocol, client_id)

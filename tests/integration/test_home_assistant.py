@@ -139,6 +139,15 @@ def test_every_topic_that_discovery_names_is_published_or_listened_to(run: Run) 
     assert not run.hears("homeassistant/elsewhere")
 
 
+def test_a_device_that_says_online_hears_commands_already(run: Run) -> None:
+    log = run.broker.log.read_text()
+    asked = re.search(r"Received SUBSCRIBE from edge-classifierd-porch-", log)
+    online = re.search(rf"Received PUBLISH from edge-classifierd-porch-\S+ \(.*'{BASE}/status'", log)
+    assert asked is not None
+    assert online is not None
+    assert asked.start() < online.start()
+
+
 def render(template: str, payload: bytes) -> str:
     """As Home Assistant does it, except that what is missing is an error."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
