@@ -139,6 +139,15 @@ def test_every_topic_that_discovery_names_is_published_or_listened_to(run: Run) 
     assert not run.hears("homeassistant/elsewhere")
 
 
+def test_the_first_figures_do_not_wait_for_the_next_half_minute(run: Run) -> None:
+    known = [
+        health["uptime_s"]
+        for health in run.documents(f"{BASE}/health")
+        if all(one["fps"] and one["inference_ms"]["p50"] for one in health["pipelines"].values())
+    ]
+    assert min(known) < 25
+
+
 def test_a_device_that_says_online_hears_commands_already(run: Run) -> None:
     log = run.broker.log.read_text()
     asked = re.search(r"Received SUBSCRIBE from edge-classifierd-porch-", log)
