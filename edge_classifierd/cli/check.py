@@ -70,7 +70,10 @@ def _print(
     for pipeline in summary:
         watches = pipeline["watches"]
         assert isinstance(watches, dict)
-        told = ", ".join(f"{name} ({count or 'top'} labels)" for name, count in watches.items())
+        told = ", ".join(
+            f"{name} ({f'{count} label' + 's' * (count > 1) if count else 'the top label'})"
+            for name, count in watches.items()
+        )
         typer.echo(f"{pipeline['name']}: {pipeline['model']}; watches {told}")
     typer.echo(f"{file}: ok")
 
