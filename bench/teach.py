@@ -1,7 +1,7 @@
-"""How accurately and how fast `train` teaches: bench/teach.py PICTURES [--seeds 3] [EXTRACTOR.tflite …].
+"""How accurately and how fast `train` teaches: bench/teach.py [--seeds 3] PICTURES [EXTRACTOR.tflite …].
 
-PICTURES holds one folder per class. For each extractor (the bundled model when none is named): half of the pictures held
-out, and all but 10 a class held out; mean and least of the seeds. `bundled` names the bundled model.
+PICTURES holds one folder per class. For each extractor (the bundled model when none is named): half of the pictures
+held out, and all but 10 a class held out; mean and least of the seeds. `bundled` names the bundled model.
 """
 
 from __future__ import annotations

@@ -79,24 +79,28 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(raised / raised.sum(-1, keepdims=True))
 
 
-def cross_entropy(logits: Floats, y: NDArray[np.intp], weight: Floats) -> float:
-    """The weighted mean of -log(probability of the true class)."""
+def cross_entropy(logits: Floats, y: NDArray[np.intp], weight: Floats, doubt: float = 0.0) -> float:
+    """The weighted mean of -log(probability of the true class); `doubt` is the share spread over all classes."""
     top = logits.max(-1)
     log_sum = np.log(np.exp(logits - top[:, None]).sum(-1)) + top
-    return float(weight @ (log_sum - logits[np.arange(len(y)), y]))
+    wanted = (1 - doubt) * logits[np.arange(len(y)), y] + doubt * logits.mean(-1)
+    return float(weight @ (log_sum - wanted))
 
 
 def temperature(logits: Floats, y: NDArray[np.intp], weight: Floats) -> float:
     """The divisor of the logits under which their probabilities are honest (least cross-entropy), 0.05 to 20.
 
     Guo et al., "On Calibration of Modern Neural Networks", 2017. The logits must come from pictures that were not
-    trained on. Golden-section search: the loss is unimodal in the divisor.
+    trained on. As in Platt's scaling, one more mistake than was seen is allowed for: a few pictures without any do not
+    show that there are none. Golden-section search: the loss is unimodal in the divisor.
     """
+    doubt = 1.0 / (len(y) + 2)
     low, high = np.log(0.05), np.log(20.0)
     golden = (np.sqrt(5.0) - 1) / 2
     for _ in range(40):
         left, right = high - golden * (high - low), low + golden * (high - low)
-        if cross_entropy(logits / np.exp(left), y, weight) < cross_entropy(logits / np.exp(right), y, weight):
+        warmer = cross_entropy(logits / np.exp(right), y, weight, doubt)
+        if cross_entropy(logits / np.exp(left), y, weight, doubt) < warmer:
             high = right
         else:
             low = left

@@ -97,6 +97,12 @@ def test_a_split_parts_no_group_and_leaves_something_of_every_class(
     assert np.array_equal(learn, again[0])
 
 
+def test_a_group_larger_than_what_is_left_to_hold_out_stays_with_the_rest() -> None:
+    labels, groups = np.zeros(8, np.intp), np.array([0, 0, 0, 3, 3, 3, 6, 7])
+    for seed in range(10):
+        assert len(split(labels, groups, 0.25, seed)[1]) <= 2
+
+
 def test_a_split_meets_its_share_in_every_class() -> None:
     labels = np.repeat(np.arange(3), (100, 10, 4))
     _, held = split(labels, np.arange(114), 0.5, 1)

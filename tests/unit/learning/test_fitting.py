@@ -59,6 +59,13 @@ def test_the_temperature_undoes_a_false_scale() -> None:
     assert cross_entropy(honest, y, weight) < cross_entropy(honest * 5, y, weight)
 
 
+def test_a_few_pictures_without_a_mistake_do_not_make_it_certain() -> None:
+    separated = np.array([[4.0, 0.0], [0.0, 4.0]] * 5)
+    y, weight = np.array([0, 1] * 5), np.full(10, 0.1)
+    sure = softmax(separated / temperature(separated, y, weight)).max(1)
+    assert 0.9 < sure[0] < 0.97
+
+
 def test_a_fitted_head_recognises_new_pictures_with_honest_confidence() -> None:
     x, y = clouds(30, spread=1.2)
     fitted = fit_head(examples(x, y), seed=0)
