@@ -33,6 +33,8 @@ Mirror = Literal["none", "horizontal", "vertical", "both"]
 
 # Antialiased bilinear; FULL_CHR_H_INP keeps every column of an RGB source instead of averaging pairs, and is faster.
 _FILTER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INP
+# Where nothing is scaled, swscale's shortcut from YUV leaves the columns beyond a multiple of 8 unwritten; this avoids it.
+_EVERY_COLUMN = Interpolation.ACCURATE_RND
 _TIME_BASE = Fraction(1, 1000)
 
 
@@ -114,7 +116,9 @@ class Scaler:
     def rgb(self, picture: av.VideoFrame, box: Box, width: int, height: int) -> NDArray[np.uint8]:
         """Shape (height, width, 3), RGB; a view on a frame made for this call. `box` is in the picture's own pixels."""
         cut = self._cut(picture, box)
-        planar = self._resize.reformat(cut, width, height, "gbrp", interpolation=_FILTER, threads=1)
+        unscaled = (cut.width, cut.height) == (width, height)
+        flags = _FILTER | _EVERY_COLUMN if unscaled else _FILTER
+        planar = self._resize.reformat(cut, width, height, "gbrp", interpolation=flags, threads=1)
         packed = self._pack.reformat(planar, width, height, "rgb24", threads=1)
         plane = packed.planes[0]
         rows: NDArray[np.uint8] = np.ndarray((height, plane.line_size), np.uint8, buffer=memoryview(plane))

@@ -137,6 +137,17 @@ def test_grey_pictures_become_grey_rgb() -> None:
     assert np.abs(tensor.astype(int) - 77).max() <= 1
 
 
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "nv12", "rgb24"])
+@pytest.mark.parametrize("width", [36, 97, 100, 103, 104])
+def test_a_picture_that_needs_no_scaling_is_whole(pixel_format: str, width: int) -> None:
+    even = picture(np.full((50, width, 3), 200, np.uint8)).reformat(format=pixel_format)
+    prepare = Preprocessor(spec(50, width), CORAL, fit="stretch")
+    for _ in range(3):
+        litter = [np.full(50 * width * 3, 7, np.uint8) for _ in range(20)]  # what memory may hold
+        del litter
+        assert np.abs(prepare(even).astype(int) - 200).max() <= 3
+
+
 def test_channels_stay_red_green_blue() -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[...] = (250, 120, 10)
