@@ -33,7 +33,7 @@ Mirror = Literal["none", "horizontal", "vertical", "both"]
 
 # Antialiased bilinear; FULL_CHR_H_INP keeps every column of an RGB source instead of averaging pairs, and is faster.
 _FILTER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INP
-# Where nothing is scaled, swscale's shortcut from YUV leaves the last columns of an odd width unwritten: not so with this.
+# Where nothing is scaled, swscale's shortcut from YUV leaves the last columns unwritten: not so with this flag.
 _EVERY_COLUMN = Interpolation.ACCURATE_RND
 _TIME_BASE = Fraction(1, 1000)
 
