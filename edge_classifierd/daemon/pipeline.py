@@ -131,6 +131,7 @@ class Pipeline:
     def refresh_metrics(self) -> None:
         """Take the capture's counts and the accelerator's state over into the metrics, also while no frames come."""
         self._note_troubles()
+        self.metrics.computes_on(self._classifier.accelerator)
         capture = self._capture
         if capture is not None:
             self.metrics.captured(frames=capture.delivered, dropped=capture.dropped, skipped=capture.skipped)
