@@ -15,8 +15,8 @@ LEVELS = ("debug", "info", "warning", "error")
 def configure(level: str = "info") -> None:
     """Send every record at or above `level` to stderr; one of `LEVELS`."""
     handler = logging.StreamHandler(sys.stderr)
-    journal = "JOURNAL_STREAM" in os.environ
-    handler.setFormatter(_JournalFormatter("%(message)s") if journal else logging.Formatter(_terminal_format()))
+    terminal = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    handler.setFormatter(_JournalFormatter("%(message)s") if _journald_reads() else terminal)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -24,8 +24,13 @@ def configure(level: str = "info") -> None:
     root.setLevel(level.upper())
 
 
-def _terminal_format() -> str:
-    return "%(asctime)s %(levelname)-7s %(message)s"
+def _journald_reads() -> bool:
+    """Whether stderr goes to the journal. The variable alone does not say: a desktop's terminals inherit it."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, replaced by something that is no file, or none at all
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _JournalFormatter(logging.Formatter):
