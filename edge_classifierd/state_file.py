@@ -33,7 +33,7 @@ class StateFile:
             return parse(json.loads(self._path.read_text(encoding="utf-8"))[self._version])
         except FileNotFoundError:
             return empty
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             aside = self._path.with_name(f"{self._path.name}.unreadable")
             with contextlib.suppress(OSError):
                 self._path.replace(aside)
@@ -50,9 +50,20 @@ class StateFile:
                     file.flush()
                     os.fsync(file.fileno())
             temporary.replace(self._path)
+            if durably:
+                sync_directory(self._path.parent)
         except OSError as error:
             if not self._failing:
                 _log.warning("%s: cannot be written (%s); %s", self._path, error, self._purpose)
             self._failing = True
         else:
             self._failing = False
+
+
+def sync_directory(directory: Path) -> None:
+    """Make creations and renames in a directory survive a power loss. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -15,6 +15,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
+from edge_classifierd.state_file import sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,15 +93,6 @@ class SequenceFiles:
         except OSError:
             pass  # a file system without locks
         return descriptor
-
-
-def sync_directory(directory: Path) -> None:
-    """Make creations and renames in a directory survive a power loss. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _record(seq: int) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
-from edge_classifierd.events.sequence import sync_directory
+from edge_classifierd.state_file import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
