@@ -53,16 +53,19 @@ class Memory:
 
     def set_enabled(self, pipeline: str, enabled: bool) -> None:  # noqa: FBT001 - the value itself
         """Remember a command."""
-        self._change(pipeline, enabled=enabled)
+        with self._lock:
+            self._change(pipeline, enabled=enabled)
 
     def set_threshold(self, pipeline: str, watch: str, threshold: float) -> None:
         """Remember a command."""
-        kept = dict(self.pipeline(pipeline).thresholds)
-        self._change(pipeline, thresholds=tuple({**kept, watch: threshold}.items()))
+        with self._lock:
+            kept = dict(self._pipelines.get(pipeline, Remembered()).thresholds)
+            self._change(pipeline, thresholds=tuple({**kept, watch: threshold}.items()))
 
     def set_active(self, pipeline: str, active: Mapping[str, ActiveWatch]) -> None:
         """Remember which of a pipeline's watches are on; the next `keep` writes it down, as the next frame shows it."""
-        self._change(pipeline, at_once=False, active=tuple(active.items()))
+        with self._lock:
+            self._change(pipeline, at_once=False, active=tuple(active.items()))
 
     def forget_commands(self) -> None:
         """Back to what is configured; watches stay as they are."""
@@ -77,14 +80,13 @@ class Memory:
                 self._write(durably=False)
 
     def _change(self, pipeline: str, *, at_once: bool = True, **changes: Any) -> None:  # noqa: ANN401 - any field
-        with self._lock:
-            before = self._pipelines.get(pipeline, Remembered())
-            after = replace(before, **changes)
-            if after != before:
-                self._pipelines[pipeline] = after
-                self._changed = True
-                if at_once:
-                    self._write(durably=True)
+        before = self._pipelines.get(pipeline, Remembered())
+        after = replace(before, **changes)
+        if after != before:
+            self._pipelines[pipeline] = after
+            self._changed = True
+            if at_once:
+                self._write(durably=True)
 
     def _write(self, *, durably: bool) -> None:
         self._changed = False
