@@ -20,6 +20,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )
+NOTHING: dict[tuple[str, str], Any] = {}
 
 
 def the_file(folder: Path) -> StateFile:
@@ -122,11 +123,11 @@ def test_no_document_keeps_the_daemon_from_starting(tmp_path_factory: Any, docum
     (folder / "state.json").write_text(_pipelines(document))
     Memory(folder / "state.json")
     (folder / "a.json").write_text(json.dumps({"things, version 1": {"driveway": document}}))
-    the_file(folder).read(_counts, {})
+    the_file(folder).read(_counts, NOTHING)
 
 
 def test_a_count_beyond_all_numbers_is_damage_too(tmp_path: Path) -> None:
     entry = '{"day": "2026-11-21", "count": 1e999, "last_seen": null, "sure": true}'
     (tmp_path / "a.json").write_text(f'{{"things, version 1": {{"a": {{"b": {entry}}}}}}}')
-    assert the_file(tmp_path).read(_counts, {}) == {}
+    assert the_file(tmp_path).read(_counts, NOTHING) is NOTHING
     assert (tmp_path / "a.json.unreadable").exists()
