@@ -189,7 +189,7 @@ def stages(plan: Plan, threads: int) -> dict[str, float]:
         "classify": microseconds(lambda: classifier.classify(tensor)),
         "scores": microseconds(lambda: scores.confidences(raw)),
         "top 5": microseconds(lambda: top_k(inference.confidences, 5)),
-        "judge": microseconds(lambda: judge.judge(frame, inference, clock_synchronised=True)),
+        "judge": microseconds(lambda: judge.judge(frame, inference, clock_synchronised=lambda: True)),
     }
 
 

@@ -18,6 +18,7 @@ from edge_classifierd.events.state import PipelineState
 from edge_classifierd.inference.scores import top_k
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -57,10 +58,10 @@ class Judge:
         self._meaning: tuple[object, ...] | None = None
         self._since: datetime | None = None
 
-    def judge(self, frame: Frame, inference: Inference, *, clock_synchronised: bool) -> Verdict:
+    def judge(self, frame: Frame, inference: Inference, *, clock_synchronised: Callable[[], bool]) -> Verdict:
         """Rank, decide, and put into words; tens of microseconds, on the way of every frame.
 
-        Only the best class is looked for: the others are ranked when somebody is told of them.
+        Only the best class is looked for: the others are ranked, and the clock is asked about, when somebody is told.
         """
         confidences = inference.confidences
         allowed = self._plan.allowed
@@ -72,7 +73,7 @@ class Judge:
         self._reportable, self._best = reportable, best
         if not outcome.decisions:
             return Verdict((), outcome.ambiguous, best)
-        moment = _Moment(frame.captured_at, clock_synchronised, inference.accelerator, inference.inference_ms)
+        moment = _Moment(frame.captured_at, clock_synchronised(), inference.accelerator, inference.inference_ms)
         drafts = tuple(self._draft(decision, moment) for decision in outcome.decisions)
         return Verdict(drafts, outcome.ambiguous, best)
 

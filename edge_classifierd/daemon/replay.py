@@ -133,7 +133,7 @@ def _replay_group(
             continue
         frame = _frame(position, moment)
         for candidate, judge, numbers in judges:
-            verdict = judge.judge(frame, inference, clock_synchronised=False)
+            verdict = judge.judge(frame, inference, clock_synchronised=lambda: False)
             for draft in verdict.drafts:
                 yield Told(candidate.config, moment.at_s, moment.name, draft, numbers.next())
     end_s = last_s + max(0.0, last_s - previous_s)

@@ -62,7 +62,7 @@ class Teller:
 
     def judged(self, frame: Frame, inference: Inference) -> Verdict:
         """Judge a frame and tell of it. Events first: they are durable before anything is acted on."""
-        verdict = self._judge.judge(frame, inference, clock_synchronised=self._clock.synchronised())
+        verdict = self._judge.judge(frame, inference, clock_synchronised=self._clock.synchronised)
         if verdict.drafts:
             self._tell(verdict.drafts)
         if self._picture_wanted or self._deserves_picture(verdict.drafts):

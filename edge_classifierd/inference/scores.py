@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,17 +23,18 @@ class Scores:
         self._exclusive = kind != "multi_label"
         self._reals = None if output.dtype == "float32" else _real_of_byte(output)
 
-    def confidences(self, raw: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        """A new array of shape (classes,) from a tensor with as many elements; the tensor is left alone.
+    def confidences(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        """A new array of shape (classes,) from a tensor of the output's dtype with as many elements; it is left alone.
 
         A quantised softmax rounds each probability to its step (1/256), so that their sum is only near 1; they are not
         scaled up to it, since hundreds rounded to zero would inflate the rest. Raises InferenceError when a float model
         gives no numbers.
         """
         if self._reals is not None:
-            scores = self._reals.take(raw.reshape(-1).view(np.uint8))
+            # By position, and from the end for a negative one: so a signed element finds its place too.
+            scores = self._reals.take(raw.reshape(-1))
             return _softmax(scores) if self._softmax else scores
-        scores = raw.reshape(-1).astype(np.float32)
+        scores = raw.flatten()
         if self._softmax:
             with np.errstate(over="ignore", invalid="ignore"):
                 scores = _softmax(scores)

@@ -57,7 +57,7 @@ class Run:
         confidences[CAT], confidences[DOG] = cat, dog
         inference = Inference(confidences, 1.0, "cpu")
         frame = Frame(picture(100, noise=True), int(at_s), at_s, START + timedelta(seconds=at_s))
-        verdict = self.judge.judge(frame, inference, clock_synchronised=True)
+        verdict = self.judge.judge(frame, inference, clock_synchronised=lambda: True)
         self.collector.consider(self.plan, frame, inference, verdict, self.judge.policy.states())
 
     def notes(self) -> list[dict[str, Any]]:
