@@ -51,7 +51,11 @@ DelegateOptions = Annotated[
 class EdgeTpu(Section):
     """How an Edge TPU is driven; only for models compiled for one. See [edge-tpu.md](edge-tpu.md)."""
 
-    library: Text = Field("libedgetpu.so.1", description="The library, as the system's loader finds it, or its path.")
+    library: Text | None = Field(
+        None,
+        description="The library, as the system's loader finds it, or its path; null: Coral's `pycoral` where it is "
+        "installed, else `libedgetpu.so.1`.",
+    )
     options: DelegateOptions = Field(
         default_factory=dict,
         description="For the library, such as `{Performance: Max}` (a USB stick then needs cooling). Default: `{}`.",

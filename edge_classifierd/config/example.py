@@ -62,6 +62,7 @@ _SAMPLES = {
     "path": "mobilenet_v2.tflite",
     "labels": "labels.txt",
     "cpu_model": "mobilenet_v2.tflite",
+    "library": "libedgetpu.so.1",
     "fps": "10",
     "input_format": "mjpeg",
     "threads": "2",

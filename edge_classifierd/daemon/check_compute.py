@@ -90,7 +90,7 @@ def _timed_on_tpu(name: str, plan: Plan, candidates: Sequence[Tpu], root: Path, 
             continue
         try:
             classifier = open_tpu(plan.bundle, lease, edgetpu_settings(plan.section.model.edgetpu))
-            return _timed(name, plan.bundle, classifier, str(tpu))
+            return _timed(name, plan.bundle, classifier, f"{tpu}, {classifier.runtime}")
         except EdgeClassifierError as error:
             return from_sentence(name, str(error), missing=isinstance(error, MissingError))
         finally:

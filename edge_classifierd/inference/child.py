@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from edge_classifierd.errors import EdgeClassifierError, MissingError
-from edge_classifierd.inference.runtime import find_runtime, one_line
+from edge_classifierd.inference.runtime import find_coral_runtime, find_runtime, has_coral, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ class _DelegateError(Exception):
 
 class _Worker:
     def __init__(self, order: dict[str, Any], memory_fd: int, say: Any) -> None:  # noqa: ANN401 - keywords of JSON
-        runtime = find_runtime()
+        runtime = _find_runtime(order, say)
         say("started", runtime=str(runtime))
         delegates = []
         if order["library"] is not None:
@@ -99,6 +99,16 @@ class _Worker:
         except (RuntimeError, ValueError) as error:
             return REPLY.pack(number, 0, 0.0) + one_line(str(error)).encode()
         return REPLY.pack(number, 1, milliseconds)
+
+
+def _find_runtime(order: dict[str, Any], say: Any) -> Runtime:  # noqa: ANN401 - see _Worker
+    if order["coral"] and has_coral():
+        say("pycoral")
+        try:
+            return find_coral_runtime()
+        except MissingError as error:
+            sys.stderr.write(f"{error}\n")  # among the last words, should it not work without either
+    return find_runtime()
 
 
 def _load_delegate(runtime: Runtime, order: dict[str, Any], say: Any) -> object:  # noqa: ANN401 - see _Worker

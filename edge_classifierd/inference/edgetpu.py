@@ -1,7 +1,9 @@
 """A model on one Edge TPU: libedgetpu's delegate in a child process, and one sentence for each way it does not start.
 
-`pycoral` is not used even where it is installed: its `make_interpreter` is the same `load_delegate` call bound to
-tflite-runtime, and its list of devices is libedgetpu's `edgetpu_list_devices`, which the child asks itself.
+Coral's `pycoral`, where it is installed and no library is configured, makes the delegate: it was built together with
+its tflite-runtime and libedgetpu. Its `load_edgetpu_delegate` is the `load_delegate` of tflite-runtime, whose delegates
+do not fit LiteRT's interpreter: the model then runs in tflite-runtime too. Its list of devices is libedgetpu's
+`edgetpu_list_devices`, which the child asks itself.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from edge_classifierd.model.bundle import ModelBundle
 
 _DOCS: Final = "docs/edge-tpu.md"
+LIBRARY: Final = "libedgetpu.so.1"
+"""What is loaded when no library is configured, also by `pycoral`."""
+
 # The loader's own words; what follows is the library's reason, which real libedgetpu leaves empty.
 _LOADER: Final = "Failed to load delegate from"
 
@@ -28,7 +33,8 @@ _LOADER: Final = "Failed to load delegate from"
 class EdgeTpuSettings:
     """The section `model.edgetpu` of the configuration."""
 
-    library: str = "libedgetpu.so.1"
+    library: str | None = None
+    """None: Coral's `pycoral` if it is installed, else `LIBRARY`."""
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
     deadline_s: float = 0.5
     load_deadline_s: float = 10.0
@@ -71,7 +77,7 @@ def open_tpu(
     try:
         return IsolatedClassifier(
             bundle,
-            delegate=Delegate(settings.library, options, tpu.path),
+            delegate=Delegate(settings.library or LIBRARY, options, tpu.path, coral=settings.library is None),
             accelerator=str(tpu),
             deadlines=Deadlines(settings.deadline_s, settings.load_deadline_s),
             descriptors=lease.descriptors,
@@ -107,11 +113,13 @@ class _Versions:
 def _explained(
     error: IsolatedError, bundle: ModelBundle, tpu: str, settings: EdgeTpuSettings, versions: _Versions
 ) -> EdgeTpuError | ModelError:
-    library = settings.library
-    if error.stage == "starting":
+    library = settings.library or LIBRARY
+    if error.stage in {"starting", "loading pycoral"}:
         if error.kind == "refused":
             return EdgeTpuError(f"{tpu}: {error.reason}")
-        return EdgeTpuError(f"{tpu}: {error}", hung=error.kind == "hung")
+        without = "; remove pycoral, or set `model.edgetpu.library` to go without it"
+        said = f"{tpu}: {error}{without if error.stage == 'loading pycoral' else ''}"
+        return EdgeTpuError(said, hung=error.kind == "hung")
     if error.kind == "refused" and error.stage == "loading the delegate":
         return _refused(error.reason, tpu, library)
     if error.kind == "died":

@@ -78,9 +78,9 @@ class FailoverClassifier:
         self._reason: str | None = None
         self._pause_s = 0.0
         self._hung = False
+        self._tpu_runtime = ""
         zeros = np.zeros(bundle.input.shape, bundle.input.dtype)
         self._proof = None if twin is None else (zeros, twin.classify(zeros).confidences)
-        self.runtime = "" if twin is None else twin.runtime
         try:
             self._adopt(self._open())
         except (EdgeTpuError, BusyError) as error:
@@ -96,6 +96,11 @@ class FailoverClassifier:
             raise
         self._thread = threading.Thread(target=self._keep, name=f"edgetpu-{bundle.name[:20]}", daemon=True)
         self._thread.start()
+
+    @property
+    def runtime(self) -> str:
+        """What runs the model now: the TPU's runtime may be another one than the twin's."""
+        return self._tpu_runtime if self._child is not None or self._twin is None else self._twin.runtime
 
     @property
     def accelerator(self) -> str:
@@ -245,8 +250,8 @@ class FailoverClassifier:
         self._heat = HeatWarning(tpu, self._root) if tpu is not None and tpu.kind == "pci" else None
         with self._switch:
             was, self._reason = self._reason, None
+            self._tpu_runtime = child.runtime
             self._child = child
-        self.runtime = child.runtime
         if was is not None:
             _log.info("%s: classifying on the Edge TPU %s again", self._bundle.path.name, child.accelerator)
 

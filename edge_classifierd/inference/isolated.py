@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Deadlines", "Delegate", "IsolatedClassifier", "IsolatedError", "Kind", "Stage"]
 
 Kind = Literal["died", "hung", "garbled", "failed", "refused"]
-Stage = Literal["starting", "loading the delegate", "loading the model", "the first inference", "an inference"]
+Stage = Literal[
+    "starting", "loading pycoral", "loading the delegate", "loading the model", "the first inference", "an inference"
+]
 
 _START_S: Final = 30.0  # Python and the runtime from a cold SD card, before any deadline of the device's begins
 _END_S: Final = 0.2  # how long a killed child may take to be gone before it is left to `reap_leftovers`
@@ -167,6 +169,8 @@ class IsolatedClassifier:
             if "error" in answer:
                 raise self._error("refused", str(answer.get("reason", "")))
             match answer.get("stage"):
+                case "pycoral":
+                    self._stage = "loading pycoral"
                 case "started":
                     self.runtime = str(answer.get("runtime"))
                     self._stage, limit_s = "loading the delegate", self._deadlines.load_s

@@ -27,6 +27,8 @@ class Delegate:
     options: Mapping[str, str] = field(default_factory=dict)
     device_path: str = ""
     """The device's path as libedgetpu lists it; the child works out its number from that."""
+    coral: bool = False
+    """Coral's `pycoral` makes it where that is installed; `library` is then the one that it loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Layout:
                 "threads": threads,
                 "library": None if delegate is None else delegate.library,
                 "options": {} if delegate is None else dict(delegate.options),
+                "coral": delegate is not None and delegate.coral,
                 "device_path": "" if delegate is None else delegate.device_path,
                 "memory": self.size,
                 "input": {"shape": bundle.input.shape, "dtype": bundle.input.dtype},

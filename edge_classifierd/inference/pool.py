@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import InferenceError
 
@@ -21,18 +21,18 @@ _LOOK_AGAIN_S: Final = 0.05
 
 
 class PoolClassifier:
-    """Implements Classifier, Accelerated and Concurrent; takes one FailoverClassifier per TPU.
-
-    A single thread gains no speed, only company: when its TPU dies, the next one answers.
-    """
-
-    concurrent: Literal[True] = True
+    """Implements Classifier, Accelerated and Concurrent; takes one FailoverClassifier per TPU."""
 
     def __init__(self, members: Sequence[FailoverClassifier]) -> None:
         self._members = tuple(members)
+        self.lanes = len(self._members)
         self._idle = list(members)
         self._changed = threading.Condition()
-        self.runtime = next((member.runtime for member in members if member.runtime), "")
+
+    @property
+    def runtime(self) -> str:
+        """What runs the model now, on a TPU if any is in use."""
+        return next((member for member in self._members if member.on_tpu), self._members[0]).runtime
 
     @property
     def accelerator(self) -> str:

@@ -1,21 +1,25 @@
-"""Which TensorFlow Lite runtime is installed, and how to make it load a model: LiteRT, else tflite-runtime."""
+"""Which TensorFlow Lite runtime is installed, and how to make it load a model: LiteRT, else tflite-runtime.
+
+For an Edge TPU also tflite-runtime with Coral's own `pycoral`, which is bound to it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import re
 import threading
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from edge_classifierd.errors import MissingError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -49,15 +53,26 @@ class Interpreter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Coral:
+    """Coral's own `pycoral`."""
+
+    version: str
+    module: Any
+    """`pycoral.utils.edgetpu`"""
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """An installed runtime; `str()` is its name and version: `ai-edge-litert 2.3.0`."""
 
     name: str
     version: str
     module: Any
+    coral: Coral | None = None
+    """Where an Edge TPU's delegate comes from, instead of this runtime's own `load_delegate`."""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version}"
+        return f"{self.name} {self.version}" + (f" with pycoral {self.coral.version}" if self.coral else "")
 
     def make_interpreter(self, path: Path, threads: int, delegates: Sequence[object] = ()) -> Interpreter:
         """Load a model and allocate its tensors. Raises ModelError; MissingError for an Edge TPU's model without one.
@@ -75,7 +90,9 @@ class Runtime:
         return interpreter  # type: ignore[no-any-return]
 
     def load_delegate(self, library: str, options: Mapping[str, str]) -> object:
-        """Load a delegate's shared library. Raises what the runtime raises: ValueError or OSError."""
+        """Load a delegate's shared library (`coral`: the one that it knows). Raises what the runtime raises."""
+        if self.coral is not None:
+            return self.coral.module.load_edgetpu_delegate(dict(options))
         return self.module.load_delegate(library, dict(options))
 
     def _load_error(self, path: Path, reason: str) -> ModelError | MissingError:
@@ -125,6 +142,36 @@ def find_runtime() -> Runtime:
             f"the TensorFlow Lite runtime does not start ({reasons}); run `pip install --force-reinstall {wanted}`"
         )
     raise MissingError(f"no TensorFlow Lite runtime is installed; run `pip install {wanted}`")
+
+
+def has_coral() -> bool:
+    """Whether Coral's own `pycoral` is installed and `CHOICE` allows it.
+
+    Imports nothing: the `pycoral` on PyPI is an unrelated project.
+    """
+    if os.environ.get(CHOICE) == "litert":
+        return False
+    try:
+        spec = importlib.util.find_spec("pycoral")
+    except (ImportError, ValueError):
+        return False
+    folders = (spec and spec.submodule_search_locations) or ()
+    return any(Path(folder, "utils", "edgetpu.py").is_file() for folder in folders)
+
+
+def find_coral_runtime() -> Runtime:
+    """tflite-runtime with `pycoral`. Raises MissingError when they do not start; native code may also crash in here."""
+    try:
+        version = str(importlib.import_module("pycoral").__version__)
+        coral = importlib.import_module("pycoral.utils.edgetpu")
+        coral.load_edgetpu_delegate  # noqa: B018 - AttributeError now, not later
+        module = importlib.import_module("tflite_runtime.interpreter")
+    except (ImportError, AttributeError, OSError, ValueError, RuntimeError) as error:  # built for another Python
+        raise MissingError(
+            f"pycoral is installed but does not start ({one_line(str(error))}); remove it, or install the one for this "
+            "Python together with its tflite-runtime"
+        ) from error
+    return Runtime("tflite-runtime", _version("tflite-runtime"), module, Coral(version, coral))
 
 
 def edgetpu_sentence(path: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from moving_pictures import encoded, picture, write_video
+from stand_in import Machine, build_delegate, model_pair
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.load import load
@@ -24,7 +25,8 @@ from edge_classifierd.errors import ExitCode
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.frames.cameras import FoundCamera
 from edge_classifierd.health.board import BoardState, Throttling
-from edge_classifierd.inference.devices import Tpu
+from edge_classifierd.inference.devices import ROOT, Tpu
+from edge_classifierd.inference.runtime import find_runtime
 
 CALM = BoardState(None, 50.0, Throttling.from_bits(0), 50.0, 2000.0, 0.1, 9000.0)
 
@@ -176,6 +178,20 @@ def test_a_compiled_model_without_an_edge_tpu_is_missing_hardware_or_a_warning_w
     plan = plan_for(tmp_path, source, path=compiled, cpu_model=twin)
     verdicts = [finding.verdict for finding in check_model(plan, tmp_path, daemon_runs=False)]
     assert verdicts == ["ok", "warning"]
+
+
+def test_a_model_on_an_edge_tpu_is_timed_there_and_its_runtime_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path / "root")
+    machine.add("1-1")
+    monkeypatch.setenv(ROOT, str(machine.root))
+    compiled, _ = model_pair(tmp_path)
+    edgetpu = {"library": str(build_delegate(tmp_path))}
+    plan = plan_for(tmp_path, {"type": "v4l2"}, path=str(compiled.path), edgetpu=edgetpu)
+    (finding,) = check_model(plan, machine.root, daemon_runs=False)
+    assert finding.verdict == "ok"
+    assert finding.sentence.endswith(f"ms an inference (usb:0, {find_runtime()})")
 
 
 def test_edge_tpus_are_listed_from_the_kernel(tmp_path: Path) -> None:

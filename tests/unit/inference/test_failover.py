@@ -16,6 +16,7 @@ from stand_in import FRESH, LOADED, Machine, build_delegate, model_pair, pixel
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import InferenceError, MissingError, ModelError
+from edge_classifierd.inference import factory
 from edge_classifierd.inference.accelerated import Accelerated
 from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.devices import ROOT, Tpu
@@ -24,6 +25,7 @@ from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.lease import claim
 from edge_classifierd.inference.pool import PoolClassifier
 from edge_classifierd.inference.retries import QUICK_RETRIES, RetryBudget
+from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.model.bundle import load_bundle
 
 if TYPE_CHECKING:
@@ -177,6 +179,34 @@ def test_without_a_twin_a_broken_start_is_an_error_and_a_later_fault_an_inferenc
     fault.unlink()
     until(lambda: classifier.accelerator == "usb:0")
     classifier.classify(RED)
+
+
+class OtherRuntime(CpuClassifier):
+    """A twin in another runtime than the child's: tflite-runtime beside LiteRT, say."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        super().__init__(bundle, find_runtime(), 1)
+        self.runtime = "another 1.0"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_runtime_is_that_of_what_computes(
+    library: Path, pair: tuple[ModelBundle, ModelBundle], fault: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(factory, "CpuClassifier", lambda bundle, *_: OtherRuntime(bundle))
+    settings = EdgeTpuSettings(str(library), {"mode": "abort", "while": str(fault)}, DEADLINE_S, count=count)
+    fault.touch()
+    classifier = make_classifier(pair[0], "usb", cpu_bundle=pair[1], edgetpu=settings)
+    try:
+        assert (classifier.accelerator, classifier.runtime) == ("cpu", "another 1.0")
+        fault.unlink()
+        until(lambda: classifier.accelerator == "usb:0")
+        assert classifier.runtime == str(find_runtime())
+        fault.touch()
+        assert classifier.classify(RED).accelerator == "cpu"
+        assert classifier.runtime == "another 1.0"
+    finally:
+        classifier.close()
 
 
 def test_wrong_answers_keep_the_tpu_out_of_use(start: Callable[..., Any], fault: Path) -> None:
