@@ -20,6 +20,7 @@ from edge_classifierd.daemon.outlet import MqttOutlet
 from edge_classifierd.daemon.pipeline import Surroundings
 from edge_classifierd.daemon.preflight import preflight
 from edge_classifierd.daemon.tally import Tally
+from edge_classifierd.daemon.thread_names import ThreadNames
 from edge_classifierd.daemon.vitals import Vitals
 from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode
 from edge_classifierd.events.outbox import Outbox
@@ -121,6 +122,7 @@ class Service:
             self._session, self._topics, self._fleet.watches, self._clock, on_command=self._wake
         )
         self._stopping = False
+        self._thread_names = ThreadNames()
         self._status_s = float("-inf")
 
     def run(self) -> ExitCode:
@@ -171,7 +173,7 @@ class Service:
             self._tally.tick()
             self._write_down()
             self._home.tick()
-            self._tell_status()
+            self._tell_outside()
             if not (self._session.alive and self._publisher.alive):
                 raise EdgeClassifierError("the delivery to the broker failed unexpectedly; see the traceback above")
             if self._fleet.finished:
@@ -257,8 +259,11 @@ class Service:
     def _say_states(self) -> None:
         self._states.repeat()
 
-    def _tell_status(self) -> None:
+    def _tell_outside(self) -> None:
+        """systemd hears how it goes, the kernel the threads' names."""
         now_s = self._clock.monotonic()
-        if self._notifier.active and now_s - self._status_s >= _STATUS_EVERY_S:
+        if now_s - self._status_s >= _STATUS_EVERY_S:
             self._status_s = now_s
-            self._notifier.status(self._vitals.status_line(self._fleet.pipelines))
+            self._thread_names.tell()
+            if self._notifier.active:
+                self._notifier.status(self._vitals.status_line(self._fleet.pipelines))

@@ -96,19 +96,30 @@ class Vitals:
         )
 
     def status_line(self, pipelines: Iterable[Pipeline]) -> str:
-        """What `systemctl status` shows: `3 pipelines, 9.8 fps, connected to …`."""
+        """What `systemctl status` shows: `3 pipelines, 9.8 fps, connected to …`; `starting` before there is a rate."""
         all_pipelines = list(pipelines)
-        fps = sum(pipeline.metrics.snapshot().fps or 0.0 for pipeline in all_pipelines)
         count = len(all_pipelines)
-        offline = [pipeline.name for pipeline in all_pipelines if pipeline.offline_reason]
-        trouble = f", no frames from {', '.join(offline)}" if offline else ""
-        return f"{count} pipeline{'s' if count > 1 else ''}, {fps:.1f} fps{trouble}, {self._session.status_sentence}"
+        rates = {pipeline.name: pipeline.metrics.snapshot().fps for pipeline in all_pipelines}
+        starting = all(_starts(pipeline, rates[pipeline.name]) for pipeline in all_pipelines)
+        words = [
+            f"{count} pipeline{'s' if count > 1 else ''}",
+            "starting" if starting else f"{sum(fps or 0.0 for fps in rates.values()):.1f} fps",
+        ]
+        if offline := [pipeline.name for pipeline in all_pipelines if pipeline.offline_reason]:
+            words.append(f"no frames from {', '.join(offline)}")
+        return ", ".join([*words, self._session.status_sentence])
 
     def _connected_for(self, now_s: float) -> float | None:
         connection = self._session.connection
         if connection != self._connection:
             self._connection, self._connected_s = connection, now_s
         return None if connection is None else now_s - self._connected_s
+
+
+def _starts(pipeline: Pipeline, fps: float | None) -> bool:
+    """Whether its first frames are still awaited, so that it has no rate yet; not when the camera is known to fail."""
+    awaited = pipeline.enabled and not pipeline.finished and not pipeline.offline_reason
+    return awaited and (fps is None or not (pipeline.online or fps))
 
 
 def _more_is_known(before: Health | None, now: Health) -> bool:

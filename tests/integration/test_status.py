@@ -1,0 +1,72 @@
+"""What the real daemon tells systemd about itself, for `systemctl status`."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOBODY_LISTENS = 9  # discard
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """systemd's end of the notifications."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(10)
+        yield channel
+
+
+def told(manager: socket.socket, within_s: float = 20) -> Iterator[str]:
+    end_s = time.monotonic() + within_s
+    while time.monotonic() < end_s:
+        yield manager.recv(4096).decode()
+
+
+def status_of(message: str) -> str:
+    return next((line.removeprefix("STATUS=") for line in message.splitlines() if line.startswith("STATUS=")), "")
+
+
+def test_before_there_is_a_rate_the_status_says_starting_instead_of_no_frames_a_second(
+    tmp_path: Path, manager: socket.socket
+) -> None:
+    folder = photographs(tmp_path / "pictures", "cat", "coffee")
+    config = write_config(tmp_path / "config.yaml", NOBODY_LISTENS, a_pipeline(folder, CAT))
+    statuses: list[str] = []
+    with Daemon(config, NOTIFY_SOCKET=str(tmp_path / "notify")):
+        for message in told(manager):
+            statuses += [status_of(message)] if "STATUS=" in message else []
+            if message.startswith("READY=1"):
+                assert statuses[-1].startswith("1 pipeline, starting, ")
+            if " fps, " in statuses[-1]:
+                break
+    assert statuses[-1].startswith("1 pipeline, ")
+    assert float(statuses[-1].split(", ")[1].removesuffix(" fps")) > 0
+    assert not [status for status in statuses if "0.0 fps" in status]
+
+
+def test_a_camera_that_is_known_to_fail_is_not_starting(tmp_path: Path, manager: socket.socket) -> None:
+    gone = {"type": "v4l2", "device": str(tmp_path / "no-camera")}
+    config = write_config(tmp_path / "config.yaml", NOBODY_LISTENS, a_pipeline(tmp_path, CAT, source=gone))
+    with Daemon(config, NOTIFY_SOCKET=str(tmp_path / "notify")):
+        ready = next(message for message in told(manager) if message.startswith("READY=1"))
+    assert status_of(ready).startswith("1 pipeline, 0.0 fps, no frames from driveway, ")
+
+
+def test_what_still_starts_does_not_hide_the_rate_of_what_runs(tmp_path: Path, manager: socket.socket) -> None:
+    gone = {"type": "v4l2", "device": str(tmp_path / "no-camera")}
+    folder = photographs(tmp_path / "pictures", "cat", "coffee")
+    broken = a_pipeline(folder, CAT, name="door", source=gone)
+    config = write_config(tmp_path / "config.yaml", NOBODY_LISTENS, a_pipeline(folder, CAT), broken)
+    with Daemon(config, NOTIFY_SOCKET=str(tmp_path / "notify")):
+        statuses = (status_of(message) for message in told(manager))
+        running = next(status for status in statuses if " fps, " in status and " 0.0 fps" not in status)
+    assert ", no frames from door, " in running
