@@ -1,68 +1,115 @@
 #!/usr/bin/env bash
-# run.sh [SUITE…] (default: trixie bookworm): the whole service on a booted Debian: installed by install.sh from a clean
-# checkout, under its real unit, against a real mosquitto; on trixie with the real picamera2 on libcamera's virtual camera.
-# Needs root, debootstrap and systemd-nspawn; without them it says why and ends with 77. COMMIT=… tests another commit.
-# WORKTREE=1 tests the files as they are instead of a commit.
+# run.sh [--if-built] [SUITE…] (default: trixie bookworm): the whole service on a booted Debian: installed by install.sh
+# from a clean checkout, under its real unit, against a real mosquitto; on trixie with the real picamera2 on libcamera's
+# virtual camera. Needs root, debootstrap and systemd-nspawn; without them it says why and ends with 77. The first run
+# builds the Debians (some minutes each); with --if-built a missing one is a reason for 77, too.
+# COMMIT=… tests another commit, WORKTREE=1 the files as they are. A suite that takes longer than $LIMIT s (900) has failed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
-suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(trixie bookworm)
+limit=${LIMIT:-900}
 
 skip() {
   echo "system tests skipped: $1" >&2
   exit 77
 }
+if_built=
+if [ "${1:-}" = --if-built ]; then
+  if_built=yes
+  shift
+fi
+suites=("$@")
+[ ${#suites[@]} -gt 0 ] || suites=(trixie bookworm)
 [ "$(id -u)" -eq 0 ] || skip "they need root"
-for tool in debootstrap systemd-nspawn nsenter unshare; do
+for tool in debootstrap systemd-nspawn unshare setpriv; do
   command -v "$tool" >/dev/null || skip "$tool is not installed"
 done
+if [ -n "$if_built" ]; then
+  for suite in "${suites[@]}"; do
+    "$here/root.sh" --built "$suite" || skip "there is no Debian $suite as they need it now; build it with: sudo tests/system/root.sh $suite"
+  done
+fi
 
-leader=
 nspawn=
 run=
 
 down() {
-  if [ -n "$leader" ]; then nsenter -t "$leader" -a systemctl poweroff 2>/dev/null || true; fi
-  if [ -n "$nspawn" ]; then wait "$nspawn" 2>/dev/null || true; fi
-  leader='' nspawn=''
-  [ -z "$run" ] || rm -rf --one-file-system "$run"
+  if [ -n "$nspawn" ] && kill "$nspawn" 2>/dev/null; then # an orderly power-off
+    for _ in $(seq 150); do
+      kill -0 "$nspawn" 2>/dev/null || break
+      sleep 0.1
+    done
+    kill -KILL "$nspawn" 2>/dev/null || true
+  fi
+  nspawn=
+  [ -z "$run" ] || rm -rf --one-file-system "$run" "$run.console"
   run=
 }
 trap down EXIT
+trap 'exit 1' INT TERM HUP
 
-boot() { # ROOT: without a network of its own but loopback, and without telling this machine's systemd
-  systemd-nspawn --quiet -D "$1" --register=no --keep-unit --private-network --boot --console=pipe \
-    </dev/null >"$1.console" 2>&1 &
-  nspawn=$!
-  for _ in $(seq 300); do
-    leader=$(pgrep -P "$nspawn" | head -n 1 || true)
-    if [ -n "$leader" ] && nsenter -t "$leader" -a systemctl is-system-running 2>/dev/null | grep -qE 'running|degraded'; then return; fi
-    sleep 0.1
+# What an earlier run, killed in its tracks, has left.
+remove_leftovers() { # ROOT
+  local left
+  for left in "$1"-run-*; do
+    if [[ $left =~ -run-([0-9]+)(\.console)?$ ]] && ! kill -0 "${BASH_REMATCH[1]}" 2>/dev/null; then rm -rf --one-file-system "$left"; fi
   done
-  echo "the container did not boot:" >&2
-  tail -n 20 "$1.console" >&2
-  exit 1
 }
 
-failed=()
-for suite in "${suites[@]}"; do
-  begun=$SECONDS
-  root=$("$here/root.sh" "$suite")
-  run=$root-run-$$
-  cp -a --reflink=auto "$root" "$run"
+# The scenario is a service of the container, which powers itself off after it: nothing here reaches into a running one.
+prepare() { # SUITE
   mkdir -p "$run/root/edge-classifierd"
   if [ -n "${WORKTREE:-}" ]; then
     git -C "$repository" ls-files -z --cached --others --exclude-standard | (cd "$repository" && xargs -0 tar -c --ignore-failed-read 2>/dev/null) | tar -x -C "$run/root/edge-classifierd"
   else
     git -C "$repository" archive "${COMMIT:-HEAD}" | tar -x -C "$run/root/edge-classifierd"
   fi
-  cp "$here/scenario.sh" "$run/root/scenario.sh"
+  cp "$here/scenario.sh" "$here/freeze.py" "$here/network_camera.py" "$run/root/"
+  mkdir -p "$run/var/log/journal" # kept on the disk, so that it can be read from here
+  : >"$run/root/scenario.log"
+  cat >"$run/etc/systemd/system/scenario.service" <<UNIT
+[Service]
+Environment=HOME=/root LANG=C.UTF-8 TERM=dumb PIP_FIND_LINKS=/opt/wheels PIP_NO_INDEX=1
+ExecStart=/bin/bash -c 'bash /root/scenario.sh $1; echo \$? >/root/scenario.status; systemctl poweroff --no-block'
+StandardOutput=append:/root/scenario.log
+StandardError=append:/root/scenario.log
+UNIT
+  mkdir -p "$run/etc/systemd/system/multi-user.target.wants"
+  ln -sf ../scenario.service "$run/etc/systemd/system/multi-user.target.wants/"
+}
+
+# Boots with a network of loopback alone, and without telling this machine's systemd. When this script dies, it does, too.
+follow() { # SUITE
+  local begun=$SECONDS
+  setpriv --pdeathsig TERM systemd-nspawn --quiet -D "$run" --register=no --keep-unit --private-network --boot --console=pipe \
+    </dev/null >"$run.console" 2>&1 &
+  nspawn=$!
+  tail -n +1 -s 0.2 -f --pid="$nspawn" "$run/root/scenario.log" &
+  while kill -0 "$nspawn" 2>/dev/null && [ $((SECONDS - begun)) -lt "$limit" ]; do sleep 0.2; done
+  if kill -0 "$nspawn" 2>/dev/null; then
+    echo "FAILED  not at its end after $limit s; the journal's end:"
+    journalctl -D "$run/var/log/journal" -n 40 -o short-monotonic --no-pager 2>&1 || true
+    return 1
+  fi
+  wait $! # tail: the last lines
+  if [ ! -e "$run/root/scenario.status" ]; then
+    echo "FAILED  the container did not boot, or ended too early:"
+    tail -n 20 "$run.console"
+    return 1
+  fi
+  [ "$(cat "$run/root/scenario.status")" = 0 ]
+}
+
+failed=()
+for suite in "${suites[@]}"; do
+  begun=$SECONDS
+  root=$("$here/root.sh" "$suite")
+  remove_leftovers "$root"
+  run=$root-run-$$
+  cp -a --reflink=auto "$root" "$run"
+  prepare "$suite"
   echo "=== $suite"
-  boot "$run"
-  nsenter -t "$leader" -a /usr/bin/env -i HOME=/root LANG=C.UTF-8 TERM=dumb \
-    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PIP_FIND_LINKS=/opt/wheels PIP_NO_INDEX=1 \
-    bash /root/scenario.sh "$suite" || failed+=("$suite")
+  follow "$suite" || failed+=("$suite")
   down
   echo "=== $suite: $((SECONDS - begun)) s"
 done

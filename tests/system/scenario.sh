@@ -113,8 +113,16 @@ P
 Environment=LD_PRELOAD=/opt/camera/dmabuf.so PYTHONPATH=/opt/camera
 C
   source='{type: picamera2, camera: imx708, width: 1280, height: 720, fps: 7, stall_timeout: 3s}'
+  lose_camera() { mv /usr/share/libcamera/pipeline/virtual/virtual.yaml /root/ && systemctl restart "$unit"; }
+  find_camera() { mv /root/virtual.yaml /usr/share/libcamera/pipeline/virtual/; }
 else
-  source="{type: folder, path: $photos, fps: 5, loop: true}"
+  find_camera() {
+    python3 /root/network_camera.py 8090 "$photos"/cat.jpg "$photos"/rocket.jpg &
+    camera=$!
+  }
+  lose_camera() { kill "$camera"; }
+  find_camera
+  source='{type: stream, url: "http://127.0.0.1:8090/", stall_timeout: 3s}'
 fi
 mkdir -p /etc/credstore
 printf 's3cret\n' >/etc/credstore/edge-classifierd.mqtt_password
@@ -137,7 +145,10 @@ for _ in 1 2; do # the best of three: others use this machine too
 done
 check "ready $ready_ms ms after the process was started, at most 1500" test "$ready_ms" -le 1500
 check "it logs in with the credential, classifies and publishes events" within 20 more_events 3
-check "its status is in plain words: $(property StatusText)" test -n "$(property StatusText)"
+status_is() { grep -qE "^$1\$" <<<"$(property StatusText)"; }
+first_status=$(property StatusText)
+check "its status is in plain words: $first_status" status_is '1 pipeline, (starting|[0-9.]+ fps), connect(ed|ing) to 127.0.0.1:1883'
+check "and tells the rate once that is known" within 15 status_is '1 pipeline, ([1-9][0-9]*\.[0-9]|0\.[1-9]) fps, connected to 127.0.0.1:1883'
 
 # ---------------------------------------------------------------- what it may do
 pid=$(property MainPID)
@@ -171,11 +182,49 @@ pid=$(property MainPID)
 systemctl stop mosquitto
 sleep 8
 check "without a broker it lives: longer than the watchdog waits" test "$(property MainPID)" = "$pid"
+check "and its status says so: $(property StatusText)" status_is '.* fps, reconnecting: .*'
 systemctl start mosquitto
 sleep 1
 mosquitto_sub -h 127.0.0.1 -u edge -P s3cret -i watcher2 -c -q 1 -t 'edge-classifierd/+/+/event' >>"$events" &
 seen=$(event_count)
 check "and delivers when the broker is back" within 40 more_events $((seen + 3))
+lose_camera
+pid=$(property MainPID)
+sleep 12
+check "without its camera it lives: longer than the watchdog waits" test "$(property MainPID)" = "$pid"
+check "and its status says so: $(property StatusText)" status_is '1 pipeline, .*, no frames from garden, connected to .*'
+find_camera
+seen=$(event_count)
+check "and goes on when the camera is back" within 40 more_events $((seen + 3))
+check "in the same process" test "$(property MainPID)" = "$pid"
+
+# One stage of it frozen, as in a driver's call, while all others go on. With the unit's own interval: a stage has 15 s.
+sed -i '/^WatchdogSec/d' "/etc/systemd/system/$unit.d/50-test.conf"
+sed -i 's/fps: 7/fps: null/' $config # a stage that waits for the time of its next picture is not stuck
+systemctl daemon-reload
+systemctl restart "$unit"
+watchdog_s=$(sed -n 's/^WatchdogSec=//p' "/etc/systemd/system/$unit")
+freeze() { # THREAD STAGE
+  local found begun frozen
+  seen=$(event_count)
+  check "it sees something" within 20 more_events $((seen + 2))
+  pid=$(property MainPID)
+  found=$(journal | grep -c "$2 has been stuck")
+  python3 /root/freeze.py "$pid" "$1" >/root/freeze.log 2>&1 &
+  frozen=$!
+  begun=$(date +%s%N)
+  check "its thread '$1' alone is frozen" within 10 grep -q '^frozen' /root/freeze.log
+  check "the others go on and find out which stage it is" within 30 says_more_often "$2 has been stuck" "$found"
+  check "systemd kills and restarts it within WatchdogSec, $watchdog_s s" within "$watchdog_s" other_process "$pid"
+  echo "        ($((($(date +%s%N) - begun) / 1000000)) ms after the freezing; $(journal | grep "$2 has been stuck" | tail -n 1))"
+  kill $frozen 2>/dev/null # it has ended, unless systemd did not do its work
+  seen=$(event_count)
+  check "it goes on with its events" within 20 more_events $((seen + 3))
+  check "none is lost" none_lost
+}
+freeze infer-garden infer-garden
+freeze 'capture garden' capture-garden
+sed -i 's/fps: null/fps: 7/' $config
 
 # ---------------------------------------------------------------- reloading
 pid=$(property MainPID)
