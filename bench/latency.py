@@ -111,6 +111,7 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
     publisher.start()
     while not session.connected:
         time.sleep(0.01)
+    outlet.settings(plan, enabled=True, thresholds={})
     pipeline.start()
     while len(outbox.total_ms) < events:
         time.sleep(0.1)

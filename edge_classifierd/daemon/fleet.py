@@ -9,6 +9,7 @@ from edge_classifierd.daemon.classifiers import Classifiers
 from edge_classifierd.daemon.pipeline import Pipeline
 from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.daemon.supervisor import Supervisor
+from edge_classifierd.errors import EdgeClassifierError
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
 
@@ -33,7 +34,8 @@ class Fleet:
         self._classifiers = Classifiers()
         self._metrics: dict[str, PipelineMetrics] = {}
         self._pipelines: dict[str, Pipeline] = {}
-        self._supervisor = Supervisor(lambda failed: self._make(failed.plan), surroundings.clock)
+        self._supervisor = Supervisor(lambda failed: self._make(self._plans[failed.name]), surroundings.clock)
+        """It takes the plan that is wanted by now: what a reload told a pipeline that had failed, it never heard."""
         self._plans = {plan.section.name: plan for plan in plans}
 
     @property
@@ -69,8 +71,8 @@ class Fleet:
         for name, plan in self._plans.items():
             self._pipelines[name] = self._make(plan)
         for pipeline in self._pipelines.values():
-            pipeline.start()
             self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds=pipeline.thresholds())
+            pipeline.start()
 
     def tick(self) -> None:
         """A few times a second: start again what a bug has ended. Raises GaveUpError."""
@@ -87,34 +89,31 @@ class Fleet:
                 pipeline.set_enabled(enabled)
                 _log.info("%s: switched %s", name, "on" if enabled else "off")
                 self._outlet.settings(pipeline.plan, enabled=enabled, thresholds={})
-            case SetThreshold(name, watch, threshold):
+            case SetThreshold(name, watch, threshold) if watch in self.watches[name]:
                 self._around.memory.set_threshold(name, watch, threshold)
                 pipeline.set_threshold(watch, threshold)
                 _log.info("%s: threshold of %s set to %g", name, watch, threshold)
                 self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={watch: threshold})
             case TakePicture():
                 pipeline.want_picture()
+            case _:
+                _log.debug("%s: a reload came before this command and took its watch away: %s", pipeline.name, command)
 
     def change_to(self, wanted: Iterable[Plan]) -> int:
         """Change only what differs; how many pipelines did. Raises EdgeClassifierError with everything as it was."""
         plans = {plan.section.name: plan for plan in wanted}
         changes = {name: compare(self._plans.get(name), plan) for name, plan in plans.items()}
         # Make what may fail before anything is stopped; cameras are opened by `start` only.
-        made = {name: self._make(plans[name]) for name, change in changes.items() if change is Change.RESTART}
+        try:
+            made = {name: self._make(plans[name]) for name, change in changes.items() if change is Change.RESTART}
+        except EdgeClassifierError:
+            self._classifiers.keep_only(self._plans.values())
+            raise
         for name in [name for name in self._pipelines if name not in plans or name in made]:
             self._retire(name, gone=name not in plans)
-        for name, pipeline in made.items():
-            self._pipelines[name] = pipeline
-            pipeline.metrics.restarted()
-            pipeline.start()
-        for name, change in changes.items():
-            if change is Change.WATCHES:
-                gone = {rule.name for rule in self._plans[name].rules} - {rule.name for rule in plans[name].rules}
-                self._outlet.withdraw(self._plans[name], sorted(gone))
-                self._pipelines[name].adopt(plans[name])
-            commanded = dict(self._around.memory.pipeline(name).thresholds)
-            thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in plans[name].rules}
-            self._outlet.settings(plans[name], enabled=self._pipelines[name].enabled, thresholds=thresholds)
+        self._pipelines = {name: made.get(name) or self._pipelines[name] for name in plans}
+        for name, pipeline in self._pipelines.items():
+            self._move(pipeline, self._plans.get(name), plans[name], changes[name])
         self._plans = plans
         self._classifiers.keep_only(plans.values())
         return sum(change is not Change.NONE for change in changes.values())
@@ -137,9 +136,25 @@ class Fleet:
         metrics = self._metrics.setdefault(plan.section.name, PipelineMetrics(self._around.clock))
         return Pipeline(plan, self._classifiers.get(plan), metrics, self._around)
 
+    def _move(self, pipeline: Pipeline, before: Plan | None, wanted: Plan, change: Change) -> None:
+        """Say what holds from now on, then have the pipeline do it."""
+        if before is not None:
+            gone = {rule.name for rule in before.rules} - {rule.name for rule in wanted.rules}
+            self._outlet.withdraw(before, sorted(gone))
+        commanded = dict(self._around.memory.pipeline(pipeline.name).thresholds)
+        thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in wanted.rules}
+        self._outlet.settings(wanted, enabled=pipeline.enabled, thresholds=thresholds)
+        if change is Change.WATCHES:
+            pipeline.adopt(wanted)
+        elif change is Change.RESTART:
+            if before is not None:
+                pipeline.metrics.restarted()
+            pipeline.start()
+
     def _retire(self, name: str, *, gone: bool) -> None:
         pipeline = self._pipelines.pop(name)
-        pipeline.stop(_RETIRE_S)
+        if not pipeline.stop(_RETIRE_S):
+            _log.warning("%s: stuck in a call; left behind", name)
         self._supervisor.forget(name)
         if gone:
             self._outlet.withdraw(pipeline.plan)

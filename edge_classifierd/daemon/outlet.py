@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import threading
+from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.daemon.album import Album
 from edge_classifierd.events.state import SCHEMA_VERSION as STATE_SCHEMA
@@ -42,6 +43,9 @@ class MqttOutlet:
         self._tally = tally
         self._snapshots = snapshots
         self._albums: dict[str, tuple[Keep, Album]] = {}
+        self._lock = threading.Lock()
+        self._withdrawn: set[str] = set()
+        """Topics off the broker, on which a pipeline that has not heard of the reload yet may still say something."""
 
     def events(self, drafts: Sequence[EventDraft]) -> None:
         """Number the events and keep them; durable when it returns."""
@@ -52,51 +56,61 @@ class MqttOutlet:
         """Which watches are on now. Every change is sent, however short a watch was on."""
         for rule in plan.rules:
             topic = self._topics.watch_state(plan.section.name, rule.name)
-            self._states.set(topic, ON if rule.name in active else OFF, expiry_s=_EXPIRY_S, min_interval_s=0.0)
+            self._say(topic, ON if rule.name in active else OFF, expiry_s=_EXPIRY_S, min_interval_s=0.0)
 
     def state(self, plan: Plan, state: PipelineState) -> None:
         """The pipeline's state has changed."""
         topic = self._topics.state(plan.section.name)
-        self._states.set(topic, encode_state(state), content_type=JSON, schema=STATE_SCHEMA, expiry_s=_EXPIRY_S)
+        self._say(topic, encode_state(state), content_type=JSON, schema=STATE_SCHEMA, expiry_s=_EXPIRY_S)
 
     def status(self, plan: Plan, *, online: bool) -> None:
         """Whether the camera delivers frames."""
         topic = self._topics.pipeline_status(plan.section.name)
-        self._states.set(topic, "online" if online else "offline", min_interval_s=0.0)
+        self._say(topic, "online" if online else "offline", min_interval_s=0.0)
 
     def picture(self, plan: Plan, frame: Frame) -> None:
         """Publish the frame, upright, cut to the region and scaled."""
         snapshot = plan.section.snapshot
         jpeg = encode_jpeg(frame.picture, plan.view, max_width=snapshot.max_width, quality=snapshot.quality)
-        self._states.set(self._topics.image(plan.section.name), jpeg, content_type=JPEG, qos=0)
+        self._say(self._topics.image(plan.section.name), jpeg, content_type=JPEG, qos=0)
         if snapshot.keep.count:
             moment = frame.captured_at.strftime("%Y-%m-%d/%H-%M-%S-%f")
             self._album(plan.section.name, snapshot.keep).add(moment, jpeg)
 
     def settings(self, plan: Plan, *, enabled: bool, thresholds: dict[str, float]) -> None:
-        """The values that commands can change, as they are now."""
+        """The values that commands can change, as they are now; from now on the plan's topics are in use."""
         name = plan.section.name
+        with self._lock:
+            self._withdrawn.difference_update(self._of_pipeline(name))
+            self._withdrawn.difference_update(self._of_watches(name, [rule.name for rule in plan.rules]))
         self._tally.show(plan)
-        self._states.set(self._topics.enabled(name), ON if enabled else OFF, min_interval_s=0.0)
+        self._say(self._topics.enabled(name), ON if enabled else OFF, min_interval_s=0.0)
         for watch, threshold in thresholds.items():
-            self._states.set(self._topics.threshold(name, watch), f"{threshold:g}", min_interval_s=0.0)
+            self._say(self._topics.threshold(name, watch), f"{threshold:g}", min_interval_s=0.0)
 
     def withdraw(self, plan: Plan, watches: Sequence[str] | None = None) -> None:
-        """Take the retained topics of watches, or of the whole pipeline, off the broker."""
+        """Take the retained topics of watches, or of the whole pipeline, off the broker until `settings` names them."""
         name = plan.section.name
         gone = watches if watches is not None else [rule.name for rule in plan.rules]
         self._tally.withdraw(name, gone)
-        for watch in gone:
-            self._states.remove(self._topics.watch_state(name, watch), after_s=REMOVAL_DELAY_S)
-            self._states.remove(self._topics.threshold(name, watch), after_s=REMOVAL_DELAY_S)
-        if watches is None:
-            for topic in (
-                self._topics.pipeline_status(name),
-                self._topics.state(name),
-                self._topics.image(name),
-                self._topics.enabled(name),
-            ):
+        topics = self._of_watches(name, gone) + (self._of_pipeline(name) if watches is None else [])
+        with self._lock:
+            self._withdrawn.update(topics)
+            for topic in topics:
                 self._states.remove(topic, after_s=REMOVAL_DELAY_S)
+
+    def _say(self, topic: str, payload: bytes | str, **manner: Any) -> None:  # noqa: ANN401 - RetainedStates.set's
+        with self._lock:
+            if topic not in self._withdrawn:
+                self._states.set(topic, payload, **manner)
+
+    def _of_pipeline(self, name: str) -> list[str]:
+        topics = self._topics
+        return [topics.pipeline_status(name), topics.state(name), topics.image(name), topics.enabled(name)]
+
+    def _of_watches(self, name: str, watches: Sequence[str]) -> list[str]:
+        topics = self._topics
+        return [topic(name, watch) for watch in watches for topic in (topics.watch_state, topics.threshold)]
 
     def _album(self, pipeline: str, keep: Keep) -> Album:
         """The pipeline's album; a new one when a reload has changed its bounds."""

@@ -90,11 +90,13 @@ class Tally:
             self._changed = True
 
     def note(self, drafts: Sequence[EventDraft]) -> None:
-        """Events that were decided just now."""
+        """Events that were decided just now. The last one of a watch that was withdrawn comes too late to count."""
         with self._lock:
             now_s = self._clock.monotonic()
             for draft in drafts:
                 watch = (draft.pipeline, draft.watch)
+                if watch not in self._shown:
+                    continue
                 count = self._count(watch)
                 self._begin_if_over(count)
                 count.last_seen, count.sure, count.last_seen_s = draft.time, draft.clock_synchronised, now_s
@@ -139,17 +141,16 @@ class Tally:
     def _publish(self, watch: Watch) -> None:
         count = self._count(watch)
         self._begin_if_over(count)
-        if watch in self._shown:
-            document = {
-                "schema": SCHEMA_VERSION,
-                "count_today": count.count,
-                "day": count.day.isoformat(),
-                "last_seen": None if count.last_seen is None else timestamp(count.last_seen),
-                "clock_synchronised": self._synchronised,
-            }
-            topic = self._topics.watch_stats(*watch)
-            payload = json.dumps(document, separators=(",", ":"))
-            self._states.set(topic, payload, content_type=JSON, schema=SCHEMA_VERSION, expiry_s=_EXPIRY_S)
+        document = {
+            "schema": SCHEMA_VERSION,
+            "count_today": count.count,
+            "day": count.day.isoformat(),
+            "last_seen": None if count.last_seen is None else timestamp(count.last_seen),
+            "clock_synchronised": self._synchronised,
+        }
+        topic = self._topics.watch_stats(*watch)
+        payload = json.dumps(document, separators=(",", ":"))
+        self._states.set(topic, payload, content_type=JSON, schema=SCHEMA_VERSION, expiry_s=_EXPIRY_S)
 
     def _begin_if_over(self, count: _Count) -> None:
         if self._over(count):
