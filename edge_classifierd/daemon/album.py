@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -44,10 +45,7 @@ class Album:
             self._check_free()
             file = self._folder / f"{name}{self._ending}"
             file.parent.mkdir(parents=True, exist_ok=True)
-            # Renamed when complete: whoever looks into the folder never sees half a picture.
-            temporary = file.with_name(f".{file.name}.new")
-            temporary.write_bytes(content)
-            temporary.replace(file)
+            _write_whole(file, content)
         except OSError as error:
             if not self._troubled:
                 _log.warning("%s: cannot keep pictures there: %s", self._folder, error)
@@ -72,9 +70,13 @@ class Album:
         return self._kept
 
     def _remove_oldest(self, kept: deque[tuple[Path, int]]) -> None:
-        file, size = kept.popleft()
+        file, size = kept[0]
+        file.unlink(missing_ok=True)  # one that cannot be removed goes on to count
+        kept.popleft()
         self._bytes -= size
-        file.unlink(missing_ok=True)
+        if file.parent != self._folder:
+            with contextlib.suppress(OSError):  # others are still in there
+                file.parent.rmdir()
 
     def _check_free(self) -> None:
         """Raises OSError when the disk is nearly full, whoever filled it."""
@@ -82,3 +84,15 @@ class Album:
         usage = shutil.disk_usage(place)
         if usage.free < _FREE_BYTES and usage.free < _FREE_SHARE * usage.total:
             raise OSError(f"only {usage.free / 1e6:.0f} MB are free ({os.fspath(place)})")
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """Renamed when complete: whoever looks into the folder never sees half a picture. Raises OSError."""
+    temporary = file.with_name(f".{file.name}.new")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
-from edge_classifierd.daemon import album as album_module
+import pytest
+
 from edge_classifierd.daemon.album import Album
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def names(folder: Path) -> list[str]:
@@ -54,10 +54,110 @@ def test_a_place_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pyt
 
 
 def test_a_nearly_full_disk_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(album_module.shutil, "disk_usage", lambda _place: _Usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: _Usage)
     assert Album(tmp_path, max_files=3, max_bytes=1000).add("1", b"x") is None
     assert names(tmp_path) == []
 
 
 class _Usage:
     total, used, free = 100_000_000_000, 99_990_000_000, 10_000_000
+
+
+def test_a_day_without_pictures_leaves_no_folder(tmp_path: Path) -> None:
+    album = Album(tmp_path / "a", max_files=2, max_bytes=1000)
+    for name in ("day1/1", "day1/2", "day2/1"):
+        album.add(name, b"x")
+    assert sorted(folder.name for folder in (tmp_path / "a").iterdir()) == ["day1", "day2"]
+    album.add("day2/2", b"x")
+    assert [folder.name for folder in (tmp_path / "a").iterdir()] == ["day2"]
+    album.add("day3/1", b"x")
+    (tmp_path / "a" / "day2" / "mine.txt").write_text("stays")
+    album.add("day3/2", b"x")
+    assert names(tmp_path / "a") == ["1.jpg", "2.jpg", "mine.txt"]
+
+
+def test_the_albums_own_folder_stays(tmp_path: Path) -> None:
+    album = Album(tmp_path / "a", max_files=1, max_bytes=1000)
+    album.add("1", b"x")
+    (kept,) = (tmp_path / "a").iterdir()
+    inode = kept.parent.stat().st_ino
+    album.add("2", b"x")
+    assert (tmp_path / "a").stat().st_ino == inode
+
+
+def test_a_picture_that_could_not_be_written_whole_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def half(file: Path, content: bytes) -> None:
+        with file.open("wb") as opened:
+            opened.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", half)
+    album = Album(tmp_path, max_files=3, max_bytes=1000)
+    for number in range(3):
+        assert album.add(str(number), b"xyz") is None
+    assert names(tmp_path) == []
+    assert "No space left" in caplog.text
+
+
+def test_a_picture_that_cannot_be_removed_goes_on_to_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    album = Album(tmp_path, max_files=2, max_bytes=1000)
+    album.add("1", b"x")
+    album.add("2", b"x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "unlink", refuse)
+        assert album.add("3", b"x") is None
+        assert album.add("3", b"x") is None
+    assert album.add("3", b"x") is not None
+    assert names(tmp_path) == ["2.jpg", "3.jpg"]
+
+
+def test_somebody_may_delete_pictures_meanwhile(tmp_path: Path) -> None:
+    album = Album(tmp_path, max_files=2, max_bytes=1000)
+    album.add("1", b"x")
+    album.add("2", b"x")
+    (tmp_path / "1.jpg").unlink()
+    assert album.add("3", b"x") is not None
+    assert names(tmp_path) == ["2.jpg", "3.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "kept"),
+    [
+        (99_000_000, 1_900_000_000, True),  # little, but more than 5 %
+        (99_000_000, 2_000_000_000, False),
+        (101_000_000, 100_000_000_000, True),  # under 5 %, but enough
+    ],
+)
+def test_nearly_full_means_little_both_in_bytes_and_in_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, total: int, kept: bool
+) -> None:
+    class Usage:
+        pass
+
+    usage = Usage()
+    usage.free, usage.total = free, total  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: usage)
+    assert (Album(tmp_path / "a" / "b", max_files=3, max_bytes=1000).add("1", b"x") is not None) is kept
+
+
+def test_an_album_may_be_exactly_full_and_no_picture_is_none(tmp_path: Path) -> None:
+    assert Album(tmp_path, max_files=0, max_bytes=1000).add("1", b"x") is None
+    album = Album(tmp_path, max_files=9, max_bytes=10)
+    album.add("1", b"x" * 5)
+    album.add("2", b"x" * 5)
+    assert names(tmp_path) == ["1.jpg", "2.jpg"]
+    assert album.add("3", b"x" * 10) is not None
+    assert names(tmp_path) == ["3.jpg"]
+
+
+def test_pictures_in_folders_of_an_earlier_run_count_by_their_bytes_too(tmp_path: Path) -> None:
+    (tmp_path / "day").mkdir()
+    (tmp_path / "day" / "old.jpg").write_bytes(b"x" * 600)
+    Album(tmp_path, max_files=9, max_bytes=1000).add("new", b"x" * 500)
+    assert names(tmp_path) == ["new.jpg"]
