@@ -61,10 +61,12 @@ class Supervisor:
     def _note(self, name: str, failure: BaseException) -> float:
         """Log the bug, spend a restart, and say when it is due."""
         now_s = self._clock.monotonic()
-        recent = self._failures.setdefault(name, deque(maxlen=BUDGET + 1))
+        recent = self._failures.setdefault(name, deque())
+        while recent and now_s - recent[0] > BUDGET_WINDOW_S:
+            recent.popleft()
         recent.append(now_s)
         _log.error("%s: failed unexpectedly; this is a bug", name, exc_info=failure)
-        if len(recent) > BUDGET and now_s - recent[0] <= BUDGET_WINDOW_S:
+        if len(recent) > BUDGET:
             raise GaveUpError(
                 f"{name}: failed {len(recent)} times within {now_s - recent[0]:.0f} s; the last time with "
                 f"{type(failure).__name__}: {failure}; please report this with the log"
