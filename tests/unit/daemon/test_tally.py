@@ -227,3 +227,14 @@ def test_a_file_that_cannot_be_written_is_said_once(diary: Diary, caplog: pytest
     diary.end()
     assert caplog.text.count("cannot be written") == 1
     assert diary.said["count_today"] == 1
+
+
+def test_the_last_event_of_a_watch_that_was_withdrawn_does_not_bring_it_back(diary: Diary) -> None:
+    diary.tell("detected")
+    diary.tally.withdraw("driveway", ["dog"])
+    diary.tell("cleared")
+    assert TOPIC not in diary.world.said
+    diary.end()
+    assert json.loads(diary.file.read_text()) == {"tally, version 1": {}}
+    diary.tally.show(PLAN)
+    assert (diary.said["count_today"], diary.said["last_seen"]) == (0, None)
