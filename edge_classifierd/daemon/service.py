@@ -260,7 +260,7 @@ class Service:
         self._states.repeat()
 
     def _tell_outside(self) -> None:
-        """systemd hears how it goes, the kernel the threads' names."""
+        """Tell systemd how it goes, and the kernel the threads' names."""
         now_s = self._clock.monotonic()
         if now_s - self._status_s >= _STATUS_EVERY_S:
             self._status_s = now_s
