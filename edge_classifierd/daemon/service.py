@@ -64,7 +64,7 @@ class Service:
         for warning in self._document.warnings:
             _log.warning("%s", warning)
         plans = preflight(self._document)
-        configuration = self._document.configuration
+        self._at_start = configuration = self._document.configuration
         self._topics = Topics(configuration.mqtt.base_topic, configuration.device.id)
         self._notifier = Notifier()
         self._heartbeats = Heartbeats(self._clock)
@@ -150,9 +150,9 @@ class Service:
         self._announce_ready()
 
     def _announce_ready(self) -> None:
-        """READY once every source was tried, never waiting for the broker."""
+        """READY once every source was tried, never waiting for the broker; a signal ends the wait."""
         deadline_s = self._clock.monotonic() + _READY_AT_LATEST_S
-        while self._clock.monotonic() < deadline_s and not self._fleet.tried:
+        while self._clock.monotonic() < deadline_s and not (self._fleet.tried or self._stop_asked()):
             time.sleep(0.01)
         self._notifier.ready(self._vitals.status_line(self._fleet.pipelines))
         _log.debug("ready %.2f s after the start of the process", process_age_s())
@@ -183,13 +183,16 @@ class Service:
 
     def _on_wake(self) -> None:
         """A signal has come (its number is the byte) or a command (a zero)."""
-        with suppress(BlockingIOError):
-            for number in self._wake_read.recv(4096):
-                if number == signal.SIGHUP:
-                    self._reload()
-                elif number in {signal.SIGTERM, signal.SIGINT}:
-                    _log.info("%s: stopping", signal.Signals(number).name)
-                    self._stopping = True
+        try:
+            numbers = self._wake_read.recv(4096)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number in {signal.SIGTERM, signal.SIGINT}:
+                _log.info("%s: stopping", signal.Signals(number).name)
+                self._stopping = True
 
     def _wake(self) -> None:
         with suppress(BlockingIOError):
@@ -244,7 +247,7 @@ class Service:
         for warning in document.warnings:
             _log.warning("%s", warning)
         for section in ("device", "mqtt", "outbox"):
-            if getattr(document.configuration, section) != getattr(self._document.configuration, section):
+            if getattr(document.configuration, section) != getattr(self._at_start, section):
                 _log.warning("%s: changes of `%s` take effect with the next restart", document.file, section)
         try:
             changed = self._fleet.change_to(plans)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -88,6 +89,40 @@ def test_a_signal_says_offline_and_ends_with_code_0_within_2_seconds(
         assert lasted_s < 2.0
     wait_until(lambda: payloads(subscriber, f"{BASE}/status") == [b"online", b"offline"])
     assert types(subscriber) == ["detected"]
+
+
+def test_it_ends_within_2_seconds_while_a_camera_does_not_answer_yet(broker: Broker, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = {"type": "stream", "url": f"rtsp://127.0.0.1:{silent.getsockname()[1]}/"}
+        config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(tmp_path, source=source))
+        with Daemon(config) as daemon:
+            wait_until(lambda: "running driveway" in daemon.said)
+            time.sleep(0.2)
+            code, lasted_s = daemon.end()
+    assert (code, lasted_s < 2.0) == (0, True), (lasted_s, daemon.said)
+
+
+def test_what_needs_a_restart_is_said_with_each_reload_until_it_is_undone(broker: Broker, tmp_path: Path) -> None:
+    folder, file = photographs(tmp_path / "p", "coffee"), tmp_path / "c.yaml"
+    sentence = "changes of `outbox` take effect with the next restart"
+
+    def reload(daemon: Daemon, **sections: Any) -> None:
+        reloads = daemon.said.count(": reloaded;")
+        write_config(file, broker.port, a_pipeline(folder), **sections)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: daemon.said.count(": reloaded;") == reloads + 1)
+
+    with Daemon(write_config(file, broker.port, a_pipeline(folder))) as daemon:
+        wait_until(lambda: "first frame classified" in daemon.said)
+        reload(daemon)
+        assert "with the next restart" not in daemon.said
+        for times in (1, 2):
+            reload(daemon, outbox={"max_events": 5000})
+            assert daemon.said.count(sentence) == times
+        reload(daemon)
+        assert daemon.said.count("with the next restart") == 2
+        assert "0 of 1 pipelines changed" in daemon.said
+        assert daemon.end()[0] == 0, daemon.said
 
 
 def test_it_ends_within_2_seconds_when_the_broker_is_away(make_broker: Callable[..., Broker], tmp_path: Path) -> None:
