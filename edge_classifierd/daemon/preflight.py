@@ -79,9 +79,10 @@ def preflight(document: Document) -> tuple[Plan, ...]:
             loaded = _bundle(section.model.model_copy(update={"path": section.model.cpu_model}), bundles)
             if isinstance(loaded, ModelError):
                 problems.append(document.problem(f"{key}.model.cpu_model", str(loaded)))
-                continue
-            twin = loaded
-        problems += _accelerator_problems(document, section.model, bundle, twin, f"{key}.model")
+            else:
+                twin = loaded
+        if section.model.cpu_model is None or twin is not None:
+            problems += _accelerator_problems(document, section.model, bundle, twin, f"{key}.model")
         selection = _Selection(document, section, bundle, twin, key)
         plans.append(selection.plan())
         problems += selection.problems

@@ -6,6 +6,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from edge_classifierd.daemon.preflight import Plan
 
 _WITHOUT_RESTART: Final = frozenset({"watches", "allow", "deny", "top_k", "ambiguity_margin", "snapshot", "collect"})
@@ -24,10 +26,15 @@ def compare(running: Plan | None, wanted: Plan) -> Change:
     """What is to be done; a pipeline that does not run yet is started."""
     if running is None:
         return Change.RESTART
-    if (running.bundle.sha256, running.bundle.labels) != (wanted.bundle.sha256, wanted.bundle.labels):
+    if _files(running) != _files(wanted):
         return Change.RESTART
     before, after = running.section.model_dump(), wanted.section.model_dump()
     changed = {key for key in after if before[key] != after[key]}
     if changed - _WITHOUT_RESTART or type(running.section.source) is not type(wanted.section.source):
         return Change.RESTART
     return Change.WATCHES if changed else Change.NONE
+
+
+def _files(plan: Plan) -> Hashable:
+    """What stands in the files that the section only names: they may have been replaced in their place."""
+    return plan.bundle.sha256, plan.bundle.labels, plan.cpu_bundle and plan.cpu_bundle.sha256

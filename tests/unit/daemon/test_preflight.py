@@ -9,6 +9,7 @@ from edge_classifierd.config.load import load
 from edge_classifierd.daemon.preflight import ANY_WATCH, preflight
 from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.errors import ConfigurationError
+from edge_classifierd.model.bundle import bundled_model_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,3 +109,49 @@ def test_a_reload_touches_the_camera_only_when_it_must(photos: Path, after: str,
     (wanted,) = plans(photos, HEAD + after)
     assert compare(before, wanted) is change
     assert compare(None, wanted) is Change.RESTART
+
+
+@pytest.mark.parametrize(
+    ("after", "change"),
+    [
+        ("    snapshot: {quality: 50}\n", Change.WATCHES),
+        ("    collect: {enabled: true, path: kept}\n", Change.WATCHES),
+        ("    ambiguity_margin: 0.2\n", Change.WATCHES),
+        ("    allow: [1]\n", Change.WATCHES),
+        ("    watches: [{name: any, labels: [1]}]\n    fit: stretch\n", Change.RESTART),
+        ("    crop_fraction: 0.9\n", Change.RESTART),
+    ],
+)
+def test_of_several_changes_the_one_that_needs_most_decides(photos: Path, after: str, change: Change) -> None:
+    (before,) = plans(photos, HEAD)
+    (wanted,) = plans(photos, HEAD + after)
+    assert compare(before, wanted) is change
+    assert compare(wanted, before) is change
+
+
+def test_another_camera_of_the_same_settings_is_another_camera(photos: Path) -> None:
+    (before,) = plans(photos, "pipelines: [{name: a, source: {type: v4l2, device: /dev/video0}}]")
+    (wanted,) = plans(photos, "pipelines: [{name: a, source: {type: v4l2, device: /dev/video2}}]")
+    assert compare(before, wanted) is Change.RESTART
+
+
+def test_a_model_or_labels_replaced_under_the_same_name_are_others(photos: Path) -> None:
+    model, twin, labels = (photos / name for name in ("m.tflite", "t.tflite", "l.txt"))
+    shutil.copy(bundled_model_path(), model)
+    shutil.copy(bundled_model_path(), twin)
+    labels.write_text("".join(f"label {number}\n" for number in range(1000)))
+    text = HEAD + "    model: {path: m.tflite, labels: l.txt, cpu_model: t.tflite, device: cpu}\n"
+    for replaced in (None, model, twin, labels):
+        (before,) = plans(photos, text)
+        if replaced == labels:
+            labels.write_text(labels.read_text().replace("label 7\n", "seven\n"))
+        elif replaced is not None:
+            with replaced.open("ab") as file:
+                file.write(b"\0")
+        (wanted,) = plans(photos, text)
+        assert compare(before, wanted) is (Change.NONE if replaced is None else Change.RESTART), replaced
+
+
+def test_labels_are_checked_although_the_cpu_model_is_missing(photos: Path) -> None:
+    found = problems(photos, HEAD + "    model: {cpu_model: gone.tflite}\n    watches: [{name: x, labels: [1000]}]\n")
+    assert [key for _, _, key, _ in found] == ["pipelines[0].model.cpu_model", "pipelines[0].watches[0].labels[0]"]
