@@ -46,8 +46,9 @@ def visit_broker(configuration: Configuration, clock: Clock) -> BrokerVisit:
     echo = f"{topics.base}/doctor"
     for wanted in (echo, topics.status, f"{topics.base}/+/status", f"{prefix or DEFAULT_PREFIX}/status"):
         session.subscribe(wanted, heard.append)
+    announced: deque[Incoming] = deque(maxlen=1000)  # apart from the rest, which a large house would push out
     if prefix is not None:
-        session.subscribe(f"{prefix}/device/+/config", heard.append)
+        session.subscribe(f"{prefix}/device/+/config", announced.append)
     visit = BrokerVisit()
     start_s = time.monotonic()
     session.start()
@@ -67,7 +68,8 @@ def visit_broker(configuration: Configuration, clock: Clock) -> BrokerVisit:
     finally:
         session.stop(1.0)
     visit.retained = {one.topic: one.payload for one in heard if one.retained}
-    visit.findings += [_daemon_seen(visit.retained.get(topics.status)), _home_assistant(prefix, topics, heard)]
+    visit.findings.append(_daemon_seen(visit.retained.get(topics.status)))
+    visit.findings.append(_home_assistant(prefix, topics, heard, announced))
     return visit
 
 
@@ -115,11 +117,13 @@ def _daemon_seen(status: bytes | None) -> Finding:
     return Finding("daemon", "ok", f"not connected to the broker, which has it as {_text(status)}")
 
 
-def _home_assistant(prefix: str | None, topics: Topics, heard: deque[Incoming]) -> Finding:
+def _home_assistant(
+    prefix: str | None, topics: Topics, heard: deque[Incoming], announced: deque[Incoming]
+) -> Finding:
     name = "home assistant"
     status = next((one.payload for one in heard if one.topic == f"{prefix or DEFAULT_PREFIX}/status"), None)
     own = topics.base.encode()
-    configs = sum(one.topic.endswith("/config") and own not in one.payload for one in heard)
+    configs = sum(own not in one.payload for one in announced)
     if status == b"online":
         return Finding(name, "ok", f"online on this broker ({prefix or DEFAULT_PREFIX}/status)")
     if prefix is None:

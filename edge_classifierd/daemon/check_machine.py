@@ -60,15 +60,21 @@ def check_outbox(path: Path, daemon: int | None) -> Finding:
         who = f"process {daemon}" if daemon else "another process"
         return Finding(name, "ok", f"{path}: in use by the running daemon ({who})")
     folder = path.parent
-    if not folder.is_dir():
-        return _to_be_made(name, folder)
     try:
+        if not folder.is_dir():
+            return _to_be_made(name, folder)
         times_ms = _sync_times_ms(folder)
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-            return Finding(name, "failed", f"{path}: permission denied", "give it to the service's account")
+            return _not_for_us(name, path)
+    except PermissionError:
+        return _not_for_us(name, folder)
     except OSError as error:
         remedy = "events would be kept in memory only: free or mount the disk, or correct outbox.path"
         return Finding(name, "failed", f"{folder}: cannot be written ({error.strerror})", remedy)
+    return _speed(name, folder, times_ms)
+
+
+def _speed(name: str, folder: Path, times_ms: list[float]) -> Finding:
     typical_ms = statistics.median(times_ms)
     said = f"{folder}: a write is on the disk after {typical_ms:.1f} ms (worst of {_SYNCS}: {max(times_ms):.1f} ms)"
     if typical_ms > _SLOW_SYNC_MS:
@@ -158,11 +164,21 @@ def check_watchdog(root: Path = Path("/")) -> Finding:
     return Finding(name, "ok", said)
 
 
+def _not_for_us(name: str, place: Path) -> Finding:
+    remedy = "run this as the daemon's account (`sudo -u …`), or give the outbox and its folder to that account"
+    return Finding(name, "failed", f"{place}: permission denied", remedy)
+
+
 def _to_be_made(name: str, folder: Path) -> Finding:
-    above = next(one for one in folder.parents if one.exists())
+    above = nearest_existing(folder)
     if os.access(above, os.W_OK | os.X_OK):
         return Finding(name, "ok", f"{folder}: the daemon will make it")
     return Finding(name, "failed", f"{folder}: is not there and cannot be made", f"make it: `sudo mkdir -p {folder}`")
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder itself or what it would be made in, as far as this account can see; raises nothing."""
+    return next(one for one in (folder, *folder.parents) if os.access(one, os.F_OK))
 
 
 def _sync_times_ms(folder: Path) -> list[float]:

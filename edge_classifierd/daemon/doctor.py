@@ -16,6 +16,7 @@ from edge_classifierd.daemon.check_machine import (
     check_outbox,
     check_watchdog,
     daemon_on,
+    nearest_existing,
 )
 from edge_classifierd.daemon.finding import Finding
 from edge_classifierd.daemon.preflight import preflight
@@ -40,7 +41,7 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[F
     """
     document: Document | None = None
     plans: tuple[Plan, ...] = ()
-    if optional and not config.exists():
+    if optional and _absent(config):
         remedy = f"`edge-classifierd doctor --suggest` prints one for {config}"
         yield Finding("configuration", "warning", f"{config}: not there, so cameras and broker are not known", remedy)
     else:
@@ -62,7 +63,7 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[F
     if document is not None:
         yield from _configured(document, plans, clock, root)
     state = state_directory()
-    there = next(folder for folder in (state, *state.parents) if folder.exists())
+    there = nearest_existing(state)
     yield from check_board(Board(clock, root=root, state=there).read(), there)
     yield check_clock(clock)
     yield check_watchdog()
@@ -80,6 +81,17 @@ def _configured(document: Document, plans: tuple[Plan, ...], clock: Clock, root:
         yield from check_model(plan, root, daemon_runs=daemon is not None)
         reported = visit.retained.get(topics.pipeline_status(plan.section.name))
         yield look_through(plan, clock, daemon_has_it=daemon is not None, reported=reported)
+
+
+def _absent(config: Path) -> bool:
+    """Whether there is surely none; one that this account may not see is `load`'s to complain of."""
+    try:
+        config.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _groups(plans: tuple[Plan, ...], root: Path) -> list[str]:
