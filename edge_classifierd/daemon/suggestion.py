@@ -7,8 +7,6 @@ import json
 import socket
 from typing import TYPE_CHECKING, Final
 
-import yaml
-
 from edge_classifierd.config.paths import state_directory
 from edge_classifierd.config.section import slug
 
@@ -76,8 +74,8 @@ def suggest(cameras: Sequence[FoundCamera], tpus: Sequence[Tpu], broker: str | N
 
 
 def _pipeline(name: str, source: str) -> list[str]:
-    quoted = yaml.safe_dump(name).splitlines()[0]  # a camera that calls itself `2024` or `on` has a name all the same
-    return [f"  - name: {quoted}", f"    source: {source}"]
+    # Quoted, as a camera that calls itself `2024` or `on` has a name all the same.
+    return [f"  - name: {json.dumps(name)}", f"    source: {source}"]
 
 
 def _unused(wanted: str, names: set[str]) -> str:
