@@ -18,6 +18,9 @@ from edge_classifierd.errors import InferenceError, UsageError
 ROOT: Final = "EDGE_CLASSIFIERD_ROOT"
 """Environment variable that names a folder to read instead of `/` (its `sys`, `dev` and `run`); for tests."""
 
+FRESH: Final = "1a6e/"
+"""Begins the `incarnation` of a stick whose firmware is not loaded."""
+
 _USB_IDS: Final = {("1a6e", "089a"), ("18d1", "9302")}
 _USBDEVFS_RESET: Final = 0x5514  # _IO('U', 20) of linux/usbdevice_fs.h
 # The driver's default trip points in millidegrees, and the clock below the first and from each on.

@@ -6,6 +6,7 @@ fresh child's first answers agree with the twin's on the newest frame.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from edge_classifierd.inference.edgetpu import EdgeTpuError, open_tpu
 from edge_classifierd.inference.isolated import IsolatedError
 from edge_classifierd.inference.lease import BusyError
 from edge_classifierd.inference.occupancy import LOOK_EVERY_S, AbsentError, Occupancy
+from edge_classifierd.inference.replug import ReplugWatch
 from edge_classifierd.inference.retries import RetryBudget
 from edge_classifierd.inference.twin import agrees
 
@@ -41,6 +43,7 @@ _QUICK_S: Final = 3.0
 _LASTING_S: Final = 60.0  # nobody installs a library every few seconds
 _PROOFS: Final = 10
 _JOIN_S: Final = 5.0
+_ALWAYS_DFU: Final = "Usb.AlwaysDfu"  # has the library load the firmware anew each time, which looks like a re-plug
 
 
 class FailoverClassifier:
@@ -77,7 +80,7 @@ class FailoverClassifier:
         self._heat_sentence: str | None = None
         self._reason: str | None = None
         self._pause_s = 0.0
-        self._hung = False
+        self._hung = self._replugged = False
         self._tpu_runtime = ""
         zeros = np.zeros(bundle.input.shape, bundle.input.dtype)
         self._proof = None if twin is None else (zeros, twin.classify(zeros).confidences)
@@ -150,9 +153,7 @@ class FailoverClassifier:
         """End the thread and the child, give the device free; safe to call twice."""
         self._stopping.set()
         self._wake.set()
-        loading = self._loading
-        if loading is not None:
-            loading.kill()
+        self._end_loading()
         self._thread.join(_JOIN_S)
         with self._using:
             child, self._child = self._child, None
@@ -214,6 +215,8 @@ class FailoverClassifier:
             self._tell(str(error))
         except EdgeClassifierError as error:
             self._pause_s = self._pause_after(error)
+            if self._replugged and not self._budget.exhausted:
+                self._pause_s = 0.0
             if self._reason is not None or not (self._optional and isinstance(error, AbsentError)):
                 self._tell(str(error))
         else:
@@ -257,13 +260,21 @@ class FailoverClassifier:
 
     def _open(self) -> IsolatedClassifier:
         lease = self._place.take()
+        watch = ReplugWatch(lease.tpu, self._root, self._end_loading)
         try:
-            return open_tpu(self._bundle, lease, self._settings, spawned=self._note_loading)
+            with watch if _ALWAYS_DFU not in self._settings.options else contextlib.nullcontext():
+                return open_tpu(self._bundle, lease, self._settings, spawned=self._note_loading)
         except EdgeClassifierError:
             self._place.failed()
             raise
         finally:
             self._loading = None
+            self._replugged = watch.noticed
+
+    def _end_loading(self) -> None:
+        loading = self._loading
+        if loading is not None:
+            loading.kill()
 
     def _note_loading(self, child: IsolatedClassifier) -> None:
         self._loading = child

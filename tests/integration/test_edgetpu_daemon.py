@@ -89,7 +89,10 @@ class Scene:
         return time.monotonic() - began
 
     def assert_nothing_lost(self) -> None:
+        """Every event came, each once and in its order, from one process that was never started again."""
         heard = self.events()
+        statuses = [payload for topic, payload, _ in self.subscriber.messages if topic == f"{BASE}/status"]
+        assert statuses == [b"online", b"offline"]
         assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
         assert [event["type"] for event in heard] == (["detected", "cleared"] * len(heard))[: len(heard)]
 
@@ -137,8 +140,6 @@ def test_a_fault_while_running_costs_no_event_and_ends_with_the_fault(
     assert "Traceback" not in daemon.said
     schema = json.loads((repository / "docs" / "health.schema.json").read_text())
     jsonschema.validate(json.loads(scene.subscriber.last(f"{BASE}/health") or b""), schema)
-    statuses = [payload for topic, payload, _ in scene.subscriber.messages if topic == f"{BASE}/status"]
-    assert statuses == [b"online", b"offline"]
 
 
 @pytest.mark.parametrize("mode", ["refuse", "refuse-silent", "prepare"])
@@ -153,6 +154,21 @@ def test_a_fault_at_the_start_leaves_the_twin_and_ends_with_the_fault(scene: Sce
     scene.assert_nothing_lost()
 
 
+@pytest.mark.parametrize("mode", ["fail", "abort"])
+def test_a_tpu_that_fails_at_each_tenth_inference_costs_no_event(scene: Scene, mode: str) -> None:
+    """Each new process works for a while and fails again, within the budget of an hour."""
+    scene.fault.touch()
+    config = scene.configure(scene.pipeline(options={"mode": mode, "at": 10}))
+    with scene.daemon(config) as daemon:
+        for _ in range(3):
+            scene.wait_for_events("usb:0", 2)
+            scene.wait_for_events("cpu", 1)
+        scene.fault.unlink()
+        scene.wait_for_events("usb:0", 15)
+        assert daemon.end()[0] == 0
+    scene.assert_nothing_lost()
+
+
 def test_a_slow_tpu_within_its_deadline_stays_in_use(scene: Scene) -> None:
     scene.fault.touch()
     with scene.daemon(scene.configure(scene.pipeline(options={"mode": "slow"}, deadline="2s"))) as daemon:
@@ -163,9 +179,11 @@ def test_a_slow_tpu_within_its_deadline_stays_in_use(scene: Scene) -> None:
     scene.assert_nothing_lost()
 
 
-def test_a_stick_that_is_unplugged_is_used_again_when_it_is_back(scene: Scene) -> None:
-    """As a real one: the transfer under way fails, the device is gone, and comes back without its firmware."""
-    with scene.daemon(scene.configure(scene.pipeline(options={"mode": "abort"}, model={"device": "auto"}))) as daemon:
+@pytest.mark.parametrize("mode", ["abort", "stuck"])
+def test_a_stick_that_is_unplugged_is_used_again_when_it_is_back(scene: Scene, mode: str) -> None:
+    """As a real one: the transfer under way fails or hangs, the device is gone, and comes back without its firmware."""
+    pipeline = scene.pipeline(options={"mode": mode}, model={"device": "auto"}, load_deadline="30s")
+    with scene.daemon(scene.configure(pipeline)) as daemon:
         scene.wait_for_events("usb:0")
         scene.fault.touch()
         scene.machine.remove("1-1")

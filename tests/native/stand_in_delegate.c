@@ -4,6 +4,7 @@
  * build: cc -shared -fPIC -O1 -o libstandin.so stand_in_delegate.c
  *
  * options: mode   what goes wrong: ok | refuse | refuse-silent | prepare | fail | hang | abort | segv | exit | slow | wrong
+ *                 | stuck (hangs, and goes on hanging when the fault is over)
  *          at     the first invoke that goes wrong, from 1 (default 1)
  *          while  a file: things go wrong only while it exists (default: always)
  *          in     invoke (default) | create: where abort, segv and hang happen
@@ -101,6 +102,9 @@ static void perish(void)
 		_exit(7);
 	while (faulty("hang"))
 		usleep(20000);
+	if (faulty("stuck"))
+		for (;;)
+			pause();
 }
 
 static void *init(struct context *context, const char *buffer, size_t length)

@@ -247,6 +247,20 @@ def test_an_unplugged_stick_is_waited_for_and_used_when_it_is_back(
     assert classifier.classify(RED).accelerator == "usb:0"
 
 
+def test_a_stick_that_hangs_while_loading_is_not_waited_for_once_it_is_plugged_in_again(
+    start: Callable[..., Any], fault: Path, machine: Machine, tmp_path: Path
+) -> None:
+    classifier = start(mode="stuck", load_deadline_s=60.0)
+    fault.touch()
+    assert classifier.classify(RED).accelerator == "cpu"
+    until(lambda: len(journal(tmp_path)) == 2)  # the second child loads, and hangs
+    time.sleep(0.3)
+    fault.unlink()
+    machine.add("1-1", FRESH)
+    assert until(lambda: classifier.classify(RED).accelerator == "usb:0") < 8.0
+    assert classifier.degradation is None
+
+
 def test_a_stick_in_another_port_is_found(start: Callable[..., Any], machine: Machine) -> None:
     classifier = start()
     os.kill(child_of(classifier), signal.SIGABRT)
