@@ -21,9 +21,14 @@ SOURCE = Path(__file__).parent / "native" / "stand_in_delegate.c"
 FRESH, LOADED = ("1a6e", "089a"), ("18d1", "9302")
 
 
+def find_compiler() -> str | None:
+    """The system's C compiler."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
 def build_delegate(folder: Path) -> Path:
     """The delegate's library; skips the test where there is no compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = find_compiler()
     if compiler is None:
         pytest.skip("needs a C compiler for the stand-in delegate")
     library = folder / "libstandin.so"
