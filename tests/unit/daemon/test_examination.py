@@ -22,9 +22,10 @@ from edge_classifierd.daemon.check_broker import discovery_prefix
 from edge_classifierd.daemon.check_camera import look_through
 from edge_classifierd.daemon.check_machine import check_board, check_clock, check_groups, check_outbox, check_watchdog
 from edge_classifierd.daemon.doctor import examine
+from edge_classifierd.daemon.finding import Finding
 from edge_classifierd.daemon.preflight import Plan, preflight
 from edge_classifierd.daemon.suggestion import find_broker, suggest
-from edge_classifierd.errors import MissingError
+from edge_classifierd.errors import MissingError, Problem
 from edge_classifierd.frames.appraisal import Appraisal
 from edge_classifierd.frames.cameras import FoundCamera
 from edge_classifierd.frames.capture import Capture
@@ -35,7 +36,6 @@ from edge_classifierd.mqtt.message import Incoming, Message, Outcome
 from edge_classifierd.mqtt.topics import Topics
 
 if TYPE_CHECKING:
-    from edge_classifierd.daemon.finding import Finding
     from edge_classifierd.mqtt.client import Session
 
 TOPICS = Topics("edge-classifierd", "porch")
@@ -74,6 +74,24 @@ def test_a_machine_without_a_configuration_is_looked_at_with_a_warning(state: Pa
     assert str(state.parent) in next(finding.sentence for finding in others if finding.name == "disk")
 
 
+def test_every_mistake_and_every_doubt_about_a_configuration_is_a_line(
+    state: Path,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = write_config(tmp_path, fit="sqeeze", crop_fraction=7)
+    failed = [one for one in examine(config, SystemClock()) if one.name == "configuration"]
+    assert [one.verdict for one in failed] == ["failed", "failed"]
+    write_config(tmp_path, snapshot={"enabled": False})
+    monkeypatch.setattr(doctor, "visit_broker", lambda *_: check_broker.BrokerVisit())
+    document = load(config)
+    doubt = Problem(str(config), 3, 5, "mqtt.password", "stands in the file")
+    monkeypatch.setattr(doctor, "load", lambda _: replace(document, warnings=(doubt,)))
+    ok, doubted = [one for one in examine(config, SystemClock()) if one.name == "configuration"]
+    assert (ok.verdict, doubted.verdict) == ("ok", "warning")
+    assert "stands in the file" in doubted.sentence
+
+
 def test_a_configuration_that_was_named_must_be_there(state: Path, tmp_path: Path) -> None:  # noqa: ARG001
     first, *_ = examine(tmp_path / "none.yaml", SystemClock())
     assert (first.name, first.verdict, first.remedy) == ("configuration", "failed", "correct it")
@@ -99,7 +117,15 @@ def test_a_configuration_that_this_account_may_not_see_fails_in_a_sentence(
 def test_what_the_configuration_names_is_looked_at_one_by_one(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    visit = check_broker.BrokerVisit(retained={"edge-classifierd/porch/porch/status": b"offline"})
+    met = Finding("broker", "ok", "logged in")
+    visit = check_broker.BrokerVisit([met], retained={"edge-classifierd/porch/porch/status": b"offline"})
+    asked = []
+
+    def check(plan: Plan, root: Path, **how: bool) -> list[Finding]:
+        asked.append(how)
+        return check_compute.check_model(plan, root, **how)
+
+    monkeypatch.setattr(doctor, "check_model", check)
     monkeypatch.setattr(doctor, "visit_broker", lambda *_: visit)
     monkeypatch.setattr(doctor, "daemon_on", lambda outbox: 4711 if outbox.parent == state else None)
     findings = {finding.name: finding for finding in examine(write_config(tmp_path), SystemClock())}
@@ -107,10 +133,15 @@ def test_what_the_configuration_names_is_looked_at_one_by_one(
     assert "process 4711" in findings["outbox"].sentence
     assert "the running daemon gets no frames" in findings["camera porch"].sentence
     assert findings["model porch"].verdict == "ok"
+    assert findings["broker"] is met
+    assert "and no model wants one" in findings["edge tpu"].sentence
+    assert asked == [{"daemon_runs": True}]
     monkeypatch.setattr(doctor, "daemon_on", lambda _: None)
+    asked.clear()
     (camera,) = [one for one in examine(write_config(tmp_path), SystemClock()) if one.name == "camera porch"]
     assert "/dev/video97" in camera.sentence
     assert camera.missing
+    assert asked == [{"daemon_runs": False}]
 
 
 @pytest.mark.parametrize(

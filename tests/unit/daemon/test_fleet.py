@@ -126,6 +126,7 @@ def test_pipelines_come_and_go_with_all_their_topics(tmp_path: Path) -> None:
         assert scene.cameras[0].closed == 1
         scene.clear_what_leaves()
         assert scene.retained("driveway") == {}
+        assert scene.fleet._metrics.keys() == {"garden"}, "names may come and go for years"
         before = scene.fleet.pipelines[0].metrics
         assert scene.change_to(pipeline("garden", "dog"), pipeline("driveway", "cat")) == 1
         assert scene.fleet.pipelines[0].metrics is before
@@ -239,3 +240,9 @@ def test_the_fleet_has_finished_when_every_source_has(tmp_path: Path) -> None:
         assert not scene.fleet.finished
         scene.cameras[1].ends = True
         until(lambda: scene.fleet.finished)
+
+
+def test_the_end_releases_every_model_and_its_device(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        pass
+    assert not scene.fleet._classifiers._loaded

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -68,3 +70,42 @@ def test_nothing_is_written_when_nothing_changes(tmp_path: Path) -> None:
     before = (tmp_path / "state.json").stat().st_ino
     memory.set_threshold("a", "dog", 0.7)
     assert (tmp_path / "state.json").stat().st_ino == before
+
+
+def test_a_command_waits_for_the_disk_and_a_watch_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, synced = Memory(tmp_path / "state.json"), list[int]()
+    monkeypatch.setattr(os, "fsync", synced.append)
+    memory.set_active("a", {"dog": ActiveWatch("tench", SINCE)})
+    memory.keep()
+    assert not synced
+    memory.set_enabled("a", False)
+    assert len(synced) == 2, "the file and its folder"
+    memory.set_threshold("a", "dog", 0.7)
+    assert len(synced) == 4
+    memory.forget_commands()
+    assert len(synced) == 6
+
+
+def test_thresholds_that_are_set_side_by_side_are_all_remembered(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state.json")
+
+    def set_some(first: int) -> None:
+        for number in range(first, first + 20):
+            memory.set_threshold("a", str(number), 0.5)
+
+    threads = [threading.Thread(target=set_some, args=(first,)) for first in (0, 20, 40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(memory.pipeline("a").thresholds) == 60
+    assert len(Memory(tmp_path / "state.json").pipeline("a").thresholds) == 60
+
+
+def test_what_was_kept_is_not_written_again(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state.json")
+    memory.set_active("a", {"dog": ActiveWatch("tench", SINCE)})
+    memory.keep()
+    before = (tmp_path / "state.json").stat().st_mtime_ns, (tmp_path / "state.json").stat().st_ino
+    memory.keep()
+    assert ((tmp_path / "state.json").stat().st_mtime_ns, (tmp_path / "state.json").stat().st_ino) == before

@@ -155,3 +155,12 @@ def test_a_model_or_labels_replaced_under_the_same_name_are_others(photos: Path)
 def test_labels_are_checked_although_the_cpu_model_is_missing(photos: Path) -> None:
     found = problems(photos, HEAD + "    model: {cpu_model: gone.tflite}\n    watches: [{name: x, labels: [1000]}]\n")
     assert [key for _, _, key, _ in found] == ["pipelines[0].model.cpu_model", "pipelines[0].watches[0].labels[0]"]
+
+
+def test_the_labels_are_blamed_for_what_is_wrong_with_them_and_the_model_for_the_rest(photos: Path) -> None:
+    (photos / "few.txt").write_text("one\ntwo\n")
+    for labels in ("gone.txt", "few.txt"):
+        ((_, _, key, message),) = problems(photos, HEAD + f"    model: {{labels: {labels}}}\n")
+        assert (key, labels in message) == ("pipelines[0].model.labels", True)
+    ((_, _, key, _),) = problems(photos, HEAD + "    model: {path: gone.tflite, labels: few.txt}\n")
+    assert key == "pipelines[0].model.path"
