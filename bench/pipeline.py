@@ -1,11 +1,12 @@
 """How much of the bare runtime's speed the whole pipeline keeps, stage by stage.
 
-usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2] [--seconds 3] [--rounds 5] [--frames N] [--json]
+usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2,2x1] [--seconds 3] [--rounds 5] [--frames N] [--json]
 
 A synthetic camera delivers 640×480 frames as fast as anybody takes them. In each round the bare loop
 (`set_tensor; invoke; get_tensor`) and the pipeline (capture thread → slot → classifier → judge) run one after the
 other in one process; the ratio is the median over the rounds, so that a machine that speeds up or slows down in between
-does not count. With --frames N the pipeline then runs on for N frames and the resident memory on the way is shown.
+does not count. `2x1` is `instances: 2, threads: 1`: two threads too, so its bare loop is that of two threads.
+With --frames N the pipeline then runs on for N frames and the resident memory on the way is shown.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.load import load
 from edge_classifierd.daemon.allocator import tune
 from edge_classifierd.daemon.benchmark import synthetic_picture
-from edge_classifierd.daemon.classifiers import SharedClassifier
+from edge_classifierd.daemon.classifiers import Classifiers
 from edge_classifierd.daemon.judge import Judge
 from edge_classifierd.daemon.memory import Memory
 from edge_classifierd.daemon.pipeline import Pipeline, Surroundings
@@ -97,14 +98,14 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def plan_for(model: Path | None, threads: int, folder: Path) -> Plan:
+def plan_for(model: Path | None, threads: int, folder: Path, instances: int = 1) -> Plan:
     """A plan over the model; its folder source is replaced by the camera and never read, but must have a picture."""
     (folder / "0.bmp").write_bytes(b"BM")
     config = folder / "config.yaml"
-    chosen = f"path: {json.dumps(str(model.resolve()))}, " if model else ""
-    config.write_text(
-        f"pipelines: [{{name: bench, source: {{type: folder, path: .}}, model: {{{chosen}threads: {threads}}}}}]\n"
-    )
+    chosen = {"path": str(model.resolve())} if model else {}
+    section = {**chosen, "threads": threads, "instances": instances}
+    source = {"type": "folder", "path": "."}
+    config.write_text(json.dumps({"pipelines": [{"name": "bench", "source": source, "model": section}]}))
     (plan,) = preflight(load(config))
     return plan
 
@@ -127,7 +128,7 @@ def bare_rate(plan: Plan, threads: int, seconds: float, tensor: np.ndarray[Any, 
 class Running:
     """The real pipeline on the synthetic camera."""
 
-    def __init__(self, plan: Plan, threads: int, picture: av.VideoFrame, folder: Path) -> None:
+    def __init__(self, plan: Plan, picture: av.VideoFrame, folder: Path) -> None:
         clock = SystemClock()
         self.metrics = PipelineMetrics(clock)
         surroundings = Surroundings(
@@ -138,8 +139,7 @@ class Running:
             clock=clock,
             make_source=lambda _section, _clock, _region: Camera(picture),
         )
-        classifier = SharedClassifier(CpuClassifier(plan.bundle, find_runtime(), threads))
-        self.pipeline = Pipeline(plan, classifier, self.metrics, surroundings)
+        self.pipeline = Pipeline(plan, Classifiers().get(plan), self.metrics, surroundings)
         self.pipeline.start()
         while self.count < 20:
             time.sleep(0.01)
@@ -170,12 +170,12 @@ def microseconds(call: Any, repeat: int = 300) -> float:
     return round(statistics.median(times) * 1e6, 1)
 
 
-def stages(plan: Plan, threads: int) -> dict[str, float]:
+def stages(plan: Plan) -> dict[str, float]:
     """Median microseconds of each stage alone."""
     bundle = plan.bundle
     rgb, yuv = synthetic_picture("rgb24"), synthetic_picture("yuv420p")
     prepare = Preprocessor(bundle.input, bundle.normalisation)
-    classifier = CpuClassifier(bundle, find_runtime(), threads)
+    classifier = CpuClassifier(bundle, find_runtime(), plan.section.model.threads)
     tensor = prepare(rgb)
     inference = classifier.classify(tensor)
     raw = np.zeros(bundle.output.shape, bundle.output.dtype)
@@ -193,21 +193,27 @@ def stages(plan: Plan, threads: int) -> dict[str, float]:
     }
 
 
-def measure(model: Path | None, threads: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(model: Path | None, instances: int, threads: int, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plan = plan_for(model, threads, folder)
-        result: dict[str, Any] = {"model": plan.bundle.name, "threads": threads, "runtime": str(find_runtime())}
+        plan = plan_for(model, threads, folder, instances)
+        result: dict[str, Any] = {
+            "model": plan.bundle.name,
+            "instances": instances,
+            "threads": threads,
+            "runtime": str(find_runtime()),
+        }
+        together = instances * threads
         for pixel_format in ("rgb24", "yuv420p"):
             picture = synthetic_picture(pixel_format)
             tensor = Preprocessor(plan.bundle.input, plan.bundle.normalisation)(picture)
             bare, whole = [], []
             for _ in range(options.rounds):
-                bare.append(bare_rate(plan, threads, options.seconds, tensor))
-                running = Running(plan, threads, picture, folder)
+                bare.append(bare_rate(plan, together, options.seconds, tensor))
+                running = Running(plan, picture, folder)
                 whole.append(running.rate(options.seconds))
                 running.stop()
-            bare.append(bare_rate(plan, threads, options.seconds, tensor))
+            bare.append(bare_rate(plan, together, options.seconds, tensor))
             # Each pipeline window against the mean of the bare windows before and after it.
             ratios = [rate / ((bare[i] + bare[i + 1]) / 2) for i, rate in enumerate(whole)]
             result[pixel_format] = {
@@ -216,14 +222,14 @@ def measure(model: Path | None, threads: int, options: argparse.Namespace) -> di
                 "ratio": round(statistics.median(ratios), 4),
                 "ratio_range": [round(min(ratios), 4), round(max(ratios), 4)],
             }
-        result["stages_us"] = stages(plan, threads)
+        result["stages_us"] = stages(plan)
         if options.frames:
-            result["memory"] = memory(plan, threads, options.frames, folder)
+            result["memory"] = memory(plan, options.frames, folder)
     return result
 
 
-def memory(plan: Plan, threads: int, frames: int, folder: Path) -> list[dict[str, float]]:
-    running = Running(plan, threads, synthetic_picture("rgb24"), folder)
+def memory(plan: Plan, frames: int, folder: Path) -> list[dict[str, float]]:
+    running = Running(plan, synthetic_picture("rgb24"), folder)
     samples = []
     for tenth in range(11):
         while running.count < frames * tenth / 10:
@@ -237,19 +243,23 @@ def memory(plan: Plan, threads: int, frames: int, folder: Path) -> list[dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
-    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--threads", default="1,2,2x1")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     tune()  # as `run` does
-    results = [measure(options.model, int(threads), options) for threads in options.threads.split(",")]
+    results = []
+    for asked in options.threads.split(","):
+        instances, _, threads = asked.rpartition("x")
+        results.append(measure(options.model, int(instances or 1), int(threads), options))
     if options.json:
         print(json.dumps(results))
         return
     for result in results:
-        print(f"\n{result['model']}, {result['threads']} thread(s), {result['runtime']}")
+        side_by_side = f"{result['instances']} instances of " if result["instances"] > 1 else ""
+        print(f"\n{result['model']}, {side_by_side}{result['threads']} thread(s), {result['runtime']}")
         for pixel_format in ("rgb24", "yuv420p"):
             row = result[pixel_format]
             low, high = row["ratio_range"]

@@ -70,5 +70,8 @@ class EdgeTpu(Section):
         default=False, description="Reset the stick's USB port after a hang; the service needs the right to write it."
     )
     count: int = Field(
-        1, ge=1, le=16, description="As many Edge TPUs run this model, for several pipelines that share it."
+        1,
+        ge=1,
+        le=16,
+        description="As many Edge TPUs run this model, for several pipelines that share it or for one fast one.",
     )

@@ -179,10 +179,31 @@ class Model(Section):
         le=64,
         description="Threads of one inference. Default: one for each core, at most 4.",
     )
+    instances: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="As many frames are classified side by side, each with `threads`, on the processor: `instances: 4, "
+        "threads: 1` works off more frames a second than `threads: 4`, each frame later. An Edge TPU has "
+        "`edgetpu.count`.",
+    )
     locale: Locale | None = Field(
         None,
         description="Language of the labels that people see, such as `de`, if the model has them in it; null: its own.",
     )
+
+
+    @field_validator("instances", mode="after")
+    @classmethod
+    def _instances_of_the_processor(cls, value: int, info: ValidationInfo) -> int:
+        device = info.data.get("device", "auto")
+        if value > 1 and device not in {"auto", "cpu"}:
+            raise PydanticCustomError(
+                "rule",
+                "is for the processor, and `device` is {device}; several Edge TPUs are `edgetpu: {{count: {value}}}`",
+                {"device": device, "value": value},
+            )
+        return value
 
 
 class Watch(Section):

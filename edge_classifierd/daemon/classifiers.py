@@ -26,7 +26,9 @@ class SharedClassifier:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        self._lock = contextlib.nullcontext() if isinstance(classifier, Concurrent) else threading.Lock()
+        concurrent = isinstance(classifier, Concurrent)
+        self._lock = contextlib.nullcontext() if concurrent else threading.Lock()
+        self.lanes = classifier.lanes if isinstance(classifier, Concurrent) else 1
         self._accelerated = classifier if isinstance(classifier, Accelerated) else None
         self.runtime = classifier.runtime
 
@@ -71,7 +73,12 @@ class Classifiers:
         if key not in self._loaded:
             settings = edgetpu_settings(model.edgetpu) if plan.bundle.edgetpu_compiled else None
             classifier = make_classifier(
-                plan.bundle, model.device, model.threads, cpu_bundle=plan.cpu_bundle, edgetpu=settings
+                plan.bundle,
+                model.device,
+                model.threads,
+                instances=model.instances,
+                cpu_bundle=plan.cpu_bundle,
+                edgetpu=settings,
             )
             self._loaded[key] = SharedClassifier(classifier)
         return self._loaded[key]

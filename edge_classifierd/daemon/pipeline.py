@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from edge_classifierd.clock import process_age_s
+from edge_classifierd.daemon.line import STUCK_AFTER_S, make_line
 from edge_classifierd.daemon.teller import Teller
 from edge_classifierd.errors import InferenceError
 from edge_classifierd.frames.capture import Capture, CaptureStatus
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.sections import Source
     from edge_classifierd.daemon.classifiers import SharedClassifier
+    from edge_classifierd.daemon.line import Classified, Line
     from edge_classifierd.daemon.memory import Memory
     from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.daemon.teller import Outlet
     from edge_classifierd.frames.base import FrameSource
-    from edge_classifierd.frames.capture import Captured
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
     from edge_classifierd.inference.devices import Warmth
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _IDLE_S = 0.5
-_STUCK_AFTER_S = 15.0
 _MOST_ORDERS = 64
 
 
@@ -75,6 +75,7 @@ class Pipeline:
             clock=surroundings.clock,
         )
         self._capture: Capture[Tensor] | None = None
+        self._line: Line | None = None
         self._orders: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_ORDERS)
         self._stopping = threading.Event()
         self._classified = False
@@ -110,7 +111,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Start capturing and judging; returns at once. Once only, after an earlier one of the name has stopped."""
-        self._beat = self._around.heartbeats.register(f"infer-{self.name}", _STUCK_AFTER_S)
+        self._beat = self._around.heartbeats.register(f"infer-{self.name}", STUCK_AFTER_S)
         self._thread.start()
 
     def request_stop(self) -> None:
@@ -125,8 +126,10 @@ class Pipeline:
             capture.stop(timeout_s)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        line = self._line
+        ended = line is None or line.stop(timeout_s)
         self._release()
-        return not self._thread.is_alive()
+        return ended and not self._thread.is_alive()
 
     def refresh_metrics(self) -> None:
         """Take the capture's counts and the accelerator's state over into the metrics, also while no frames come."""
@@ -180,39 +183,37 @@ class Pipeline:
         """Carry out the orders that wait, then judge one frame or wait a little for one."""
         while not self._orders.empty():
             self._orders.get_nowait()()
-        capture = self._capture
-        if capture is None:
+        line = self._line
+        if line is None:
             self._beat.waiting("switched off")
             self._stopping.wait(_IDLE_S / 5)
             return
-        captured = capture.take(_IDLE_S)
-        if captured is not None:
-            self._beat.enter("classify")
-            self._classify(captured)
+        classified = line.take(_IDLE_S)
+        if classified is not None:
+            self._beat.enter("judge")
+            self._tell(classified)
             self._beat.progress()
         elif self._stopping.is_set():
             return
-        elif capture.finished:
+        elif line.finished:
             self._finish()
         else:
             self._beat.waiting("no frame")
 
-    def _classify(self, captured: Captured[Tensor]) -> None:
-        try:
-            inference = self._classifier.classify(captured.prepared)
-        except InferenceError as error:
+    def _tell(self, classified: Classified) -> None:
+        frame, inference = classified.frame, classified.outcome
+        if isinstance(inference, InferenceError):
             self.metrics.failed()
             self._note_troubles()
             if not self._inference_failing:
-                _log.warning("%s: %s", self.name, error)
-                self.metrics.degrade("inference", str(error))
+                _log.warning("%s: %s", self.name, inference)
+                self.metrics.degrade("inference", str(inference))
             self._inference_failing = True
             return
         if self._inference_failing:
             _log.info("%s: inference works again", self.name)
             self.metrics.recover("inference")
             self._inference_failing = False
-        frame = captured.frame
         verdict = self._teller.judged(frame, inference)
         if not self._classified:
             self._classified = True
@@ -264,14 +265,19 @@ class Pipeline:
             stall_timeout_s=getattr(section.source, "stall_timeout", 10.0),
             on_status=self._captured_status,
         )
-        self._around.heartbeats.watch(f"capture-{section.name}", _STUCK_AFTER_S, self._capture_beat_s)
+        self._around.heartbeats.watch(f"capture-{section.name}", STUCK_AFTER_S, self._capture_beat_s)
+        self._line = make_line(
+            self._capture, self._classifier, name=section.name, beat=self._beat, heartbeats=self._around.heartbeats
+        )
         self._capture.start()
 
     def _close(self) -> None:
         if self._capture is not None:
             self.refresh_metrics()
             self._capture.stop(_IDLE_S)
-            self._capture = None
+            if self._line is not None:
+                self._line.stop(_IDLE_S)
+            self._capture = self._line = None
             self._around.heartbeats.release(f"capture-{self.name}")
 
     def _capture_beat_s(self) -> float:

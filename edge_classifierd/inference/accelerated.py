@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from edge_classifierd.inference.devices import Warmth
@@ -27,6 +27,8 @@ class Accelerated(Protocol):
 
 @runtime_checkable
 class Concurrent(Protocol):
-    """A classifier that any number of threads may use at once, and that gains by it."""
+    """A classifier that any number of threads may use at once."""
 
-    concurrent: Literal[True]
+    @property
+    def lanes(self) -> int:
+        """So many of them it serves at the same time; more wait."""

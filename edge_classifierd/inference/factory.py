@@ -25,6 +25,7 @@ def make_classifier(
     device: str = "auto",
     threads: int = 1,
     *,
+    instances: int = 1,
     cpu_bundle: ModelBundle | None = None,
     edgetpu: EdgeTpuSettings | None = None,
     clock: Clock | None = None,
@@ -33,12 +34,13 @@ def make_classifier(
     """A loaded, warmed-up classifier on `device`: `auto`, `cpu`, `edgetpu`, `usb`, `usb:0`, `pci`, `pci:0`.
 
     `auto` uses an Edge TPU when there is one and the model is compiled for it, else `cpu_bundle`, else the model.
+    On the CPU that many `instances` classify side by side, each with `threads`.
     With `cpu_bundle` an Edge TPU may be missing or fail, at the start and later; what is returned is then `Accelerated`
     too. `root` stands in for `/` in tests. Raises ModelError, MissingError, InferenceError; UsageError for `device`.
     """
     if device in {"auto", "cpu"} and not bundle.edgetpu_compiled:
         # The common case, which needs none of what an Edge TPU brings along.
-        return CpuClassifier(bundle, find_runtime(), threads)
+        return _on_cpu(bundle, threads, instances)
     from edge_classifierd.inference.devices import Selector, list_tpus  # noqa: PLC0415
     from edge_classifierd.inference.edgetpu import EdgeTpuSettings, check_compiled  # noqa: PLC0415
     from edge_classifierd.inference.twin import Twin, check_twin  # noqa: PLC0415
@@ -49,7 +51,7 @@ def make_classifier(
     if selector is not None:
         check_compiled(bundle)
     elif device == "cpu":
-        return CpuClassifier(cpu_bundle or bundle, find_runtime(), threads)
+        return _on_cpu(cpu_bundle or bundle, threads, instances)
     elif cpu_bundle is None and not list_tpus(root):
         raise MissingError(
             f"{bundle.path}: is compiled for the Edge TPU and none is plugged in; plug one in, "
@@ -58,6 +60,14 @@ def make_classifier(
     twin = None if cpu_bundle is None else Twin(CpuClassifier(cpu_bundle, find_runtime(), threads))
     settings = edgetpu or EdgeTpuSettings()
     return _on_tpus(bundle, selector, settings, clock=clock or SystemClock(), twin=twin, root=root)
+
+
+def _on_cpu(bundle: ModelBundle, threads: int, instances: int) -> Classifier:
+    if instances == 1:
+        return CpuClassifier(bundle, find_runtime(), threads)
+    from edge_classifierd.inference.instances import CpuInstances  # noqa: PLC0415 - few want it
+
+    return CpuInstances([CpuClassifier(bundle, find_runtime(), threads) for _ in range(instances)])
 
 
 def _on_tpus(

@@ -397,6 +397,7 @@ def test_a_pool_goes_on_when_one_of_its_tpus_dies(start: Callable[..., Any], mac
     pool = start("edgetpu", count=2)
     assert isinstance(pool, PoolClassifier)
     assert isinstance(pool, Accelerated)
+    assert pool.lanes == 2
     assert pool.accelerator == "usb:0, usb:1"
     used = {pool.classify(RED).accelerator for _ in range(4)}
     assert used == {"usb:0", "usb:1"}
