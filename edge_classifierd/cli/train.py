@@ -108,8 +108,9 @@ def _facts(training: Training, extractor: Path) -> list[str]:
     measured = f"measured on {len(training.held_out):,} others" if training.held_out else "nothing held out"
     copies = ", flipped and cropped copies" if fitted.augmented else ""
     count, seconds = len(fitted.head.weights), f"{training.seconds:.0f} s"
+    twin = "" if training.twin is None else f"; {training.twin.name}: the same for the CPU, for `model.cpu_model`"
     return [
         f"{count} classes from {training.learnt_from:,} pictures{copies} in {seconds}; {measured}",
         f"on {extractor.name}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
-        f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels",
+        f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels{twin}",
     ]

@@ -63,6 +63,7 @@ def training_document(one: Training) -> dict[str, object]:
     accuracy = one.fitted.validation_accuracy
     return {
         "output": str(one.output),
+        "cpu_twin": None if one.twin is None else str(one.twin),
         "sha256": one.sha256,
         "bytes": one.size,
         "labels": len(one.labels),

@@ -87,8 +87,10 @@ class Training:
     unreadable: tuple[str, ...]
     runtime: str
     agreement: float
-    """The greatest difference between the written file's scores and those computed here."""
+    """The greatest difference between the written file's scores on the CPU and those computed here."""
     seconds: float
+    twin: Path | None = None
+    """The same for the CPU, written beside what was taught to a compiled extractor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +129,16 @@ def train(plan: Plan, progress: Progress = lambda _what, _done, _of: None) -> Tr
     fitted = _fit(plan, examples, target)
     progress("learning", 1, 1)
     labels = (*(target.labels or ()), *names) if plan.keep_classes else names
-    content = write_model(with_head(target.graph, target.embedding, fitted.head), _about(plan, target, labels))
-    _write(plan.output, content)
+    twin = _twin_path(plan.output) if target.edgetpu_compiled else None
+    written = {}
+    for path, whose in {plan.output: target, twin or plan.output: extractor}.items():
+        graph = with_head(whose.graph, whose.embedding, fitted.head)
+        written[path] = write_model(graph, _about(plan, path, target, labels))
+        _write(path, written[path])
+    content = written[plan.output]
     held_pictures = tuple(seen.pictures[at] for at in held.tolist())
     confidences = apply(fitted.head, seen.embeddings, embedder.channels)
-    agreement = 0.0 if target.edgetpu_compiled else _agreement(plan, seen.pictures, confidences)
+    agreement = _agreement(plan, twin or plan.output, seen.pictures, confidences)
     evaluation = None
     if len(held):
         first = len(labels) - len(names)
@@ -153,7 +160,13 @@ def train(plan: Plan, progress: Progress = lambda _what, _done, _of: None) -> Tr
         runtime=embedder.runtime,
         agreement=agreement,
         seconds=time.monotonic() - start,
+        twin=twin,
     )
+
+
+def _twin_path(output: Path) -> Path:
+    """`signs_edgetpu.tflite` and `signs.tflite` are answered for by `signs_cpu.tflite`."""
+    return output.with_name(f"{output.stem.removesuffix('_edgetpu')}_cpu{output.suffix}")
 
 
 def _pictures(plan: Plan, target: Extractor) -> tuple[Picture, ...]:
@@ -277,11 +290,11 @@ def _fit(plan: Plan, examples: Examples, target: Extractor) -> Fitted:
     return imprint(examples) if plan.method == "imprinting" else fit_head(examples, plan.seed)
 
 
-def _about(plan: Plan, target: Extractor, labels: tuple[str, ...]) -> About:
+def _about(plan: Plan, path: Path, target: Extractor, labels: tuple[str, ...]) -> About:
     kept = f"the {len(target.labels or ()):,} classes of it and {len(labels) - len(target.labels or ()):,} new ones"
     what = kept if plan.keep_classes else f"{len(labels):,} classes"
     description = f"Classifies pictures into {what}: a head learnt by {plan.method} on {target.path.name}."
-    return About(plan.output.stem, description, labels, target.normalisation, target.metadata.licence)
+    return About(path.stem, description, labels, target.normalisation, target.metadata.licence)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -297,9 +310,9 @@ def _write(path: Path, content: bytes) -> None:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _agreement(plan: Plan, pictures: Sequence[Picture], confidences: NDArray[np.float32]) -> float:
+def _agreement(plan: Plan, path: Path, pictures: Sequence[Picture], confidences: NDArray[np.float32]) -> float:
     """Run the written file on some pictures and compare; raises InferenceError when it says something else."""
-    bundle = load_bundle(plan.output)
+    bundle = load_bundle(path)
     classifier = make_classifier(bundle, "cpu", plan.threads)
     prepare = Preprocessor(bundle.input, bundle.normalisation, fit=plan.fit, crop_fraction=plan.crop_fraction)
     worst = 0.0
@@ -309,7 +322,7 @@ def _agreement(plan: Plan, pictures: Sequence[Picture], confidences: NDArray[np.
     classifier.close()
     if worst > _AGREEMENT:
         raise InferenceError(
-            f"{plan.output}: its scores are off by up to {worst:.4f} from what was learnt, in {classifier.runtime}; "
+            f"{path}: its scores are off by up to {worst:.4f} from what was learnt, in {classifier.runtime}; "
             "do not use it, and report this"
         )
     return worst

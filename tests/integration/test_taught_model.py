@@ -1,18 +1,23 @@
-"""A model taught beside LiteRT gives in tflite-runtime what numpy computes from that runtime's embeddings."""
+"""Taught models in both runtimes, also on the stand-in Edge TPU: all give what numpy computes from the embeddings."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from drawn_pictures import folders
+from stand_in import build_delegate, compiled
 from test_tflite_runtime import tflite_python  # noqa: F401 - a fixture
 
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.learning.embed import load_extractor
+from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.inference.isolated import Delegate, IsolatedClassifier
+from edge_classifierd.inference.twin import check_twin
+from edge_classifierd.learning.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.fitting import apply
 from edge_classifierd.learning.train import Plan, train
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
@@ -26,11 +31,11 @@ if TYPE_CHECKING:
 _CHILD = """
 import sys
 import numpy as np
-from tflite_runtime.interpreter import Interpreter
-tensors, results, *models = sys.argv[1:]
+from tflite_runtime.interpreter import Interpreter, load_delegate
+tensors, results, library, *models = sys.argv[1:]
 outputs = {}
 for number, model in enumerate(models):
-    interpreter = Interpreter(model)
+    interpreter = Interpreter(model, experimental_delegates=[load_delegate(library)] if library else None)
     interpreter.allocate_tensors()
     for at, tensor in enumerate(np.load(tensors)):
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], tensor)
@@ -48,6 +53,21 @@ def _embedding(area: np.ndarray, detail: np.ndarray) -> np.ndarray:
     return np.concatenate([area[0].mean((0, 1)), *parts])
 
 
+def _in_tflite_runtime(
+    python: Path, tensors: np.ndarray, models: list[Path], folder: Path, library: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Every output as `model_tensor_output`, by position."""
+    np.save(folder / "tensors.npy", tensors)
+    arguments = [folder / "tensors.npy", folder / "results.npz", library or "", *models]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-c", _CHILD, *arguments], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "results.npz") as results:
+        return dict(results)
+
+
 @pytest.mark.parametrize("method", ["logistic", "imprinting"])
 def test_scores_agree_with_numpy_in_tflite_runtime(tmp_path: Path, tflite_python: Path, method: str) -> None:  # noqa: F811
     source = folders(tmp_path / "pictures", 8)
@@ -58,16 +78,53 @@ def test_scores_agree_with_numpy_in_tflite_runtime(tmp_path: Path, tflite_python
     (tmp_path / "cut.tflite").write_bytes(write_model(cut(extractor.graph, extractor.embedding)))
     prepare = Preprocessor(bundle.input, bundle.normalisation)
     tensors = np.stack([prepare(read_image(path)) for path in sorted(source.glob("*/1.jpg"))])
-    np.save(tmp_path / "tensors.npy", tensors)
-    arguments = [tmp_path / "tensors.npy", tmp_path / "results.npz", tmp_path / "cut.tflite", training.output]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [tflite_python, "-c", _CHILD, *arguments], capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "results.npz") as results:
-        embeddings = np.stack([_embedding(results[f"0_{at}_0"], results[f"0_{at}_1"]) for at in range(len(tensors))])
-        scores = np.concatenate([results[f"1_{at}_0"] for at in range(len(tensors))])
+    results = _in_tflite_runtime(tflite_python, tensors, [tmp_path / "cut.tflite", training.output], tmp_path)
+    embeddings = np.stack([_embedding(results[f"0_{at}_0"], results[f"0_{at}_1"]) for at in range(len(tensors))])
+    scores = np.concatenate([results[f"1_{at}_0"] for at in range(len(tensors))])
     expected = apply(training.fitted.head, embeddings, extractor.embedding.features)
     assert scores.shape == expected.shape
     assert np.abs(scores - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("extractor", ["bundled", "mobilenet_v1_1.0_224_quant_embedding_extractor"])
+def test_a_head_on_a_compiled_extractor_runs_on_the_stand_in_and_its_cpu_twin_agrees(
+    tmp_path: Path,
+    tflite_python: Path,  # noqa: F811
+    extractor: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    library = build_delegate(tmp_path)
+    shared = None if extractor == "bundled" else request.getfixturevalue("shared")
+    twin = tmp_path / "extractor.tflite"
+    shutil.copy(bundled_model_path() if shared is None else shared / f"data/coral/{extractor}.tflite", twin)
+    (tmp_path / "extractor_edgetpu.tflite").write_bytes(compiled(twin.read_bytes()))
+    source = folders(tmp_path / "pictures", 8)
+    output = tmp_path / "shapes_edgetpu.tflite"
+    training = train(Plan(source, tmp_path / "extractor_edgetpu.tflite", output, holdout=0.5))
+    assert training.twin == tmp_path / "shapes_cpu.tflite"
+    bundle, cpu = load_bundle(output), load_bundle(training.twin)
+    assert (bundle.edgetpu_compiled, cpu.edgetpu_compiled) == (True, False)
+    check_twin(bundle, cpu)
+
+    paths = sorted(source.glob("*/*.jpg"))
+    prepare = Preprocessor(bundle.input, bundle.normalisation)
+    tensors = np.stack([prepare(read_image(path)) for path in paths])
+    own = computable(load_extractor(tmp_path / "extractor_edgetpu.tflite"))
+    embedder = Embedder(own, fit="crop", crop_fraction=1.0, threads=1)
+    expected = apply(training.fitted.head, np.stack([embedder(read_image(path)) for path in paths]), embedder.channels)
+    on_tpu = IsolatedClassifier(bundle, delegate=Delegate(str(library), {"mode": "ok"}), accelerator="stand-in")
+    try:
+        scores = np.stack([on_tpu.classify(tensor).confidences for tensor in tensors])
+    finally:
+        on_tpu.close()
+    assert np.abs(scores - expected).max() < 1e-3
+    on_cpu = make_classifier(cpu, "cpu", 1)
+    assert np.abs(scores - np.stack([on_cpu.classify(tensor).confidences for tensor in tensors])).max() < 1e-6
+
+    (tmp_path / "cut.tflite").write_bytes(write_model(cut(own.graph, own.embedding)))
+    results = _in_tflite_runtime(tflite_python, tensors, [tmp_path / "cut.tflite", training.twin], tmp_path)
+    embeddings = np.stack([results[f"0_{at}_0"].reshape(-1) for at in range(len(tensors))])
+    expected = apply(training.fitted.head, embeddings, embedder.channels)
+    for told in (results, _in_tflite_runtime(tflite_python, tensors, [output] * 2, tmp_path, library)):
+        scores = np.concatenate([told[f"1_{at}_0"] for at in range(len(tensors))])
+        assert np.abs(scores - expected).max() < 1e-3

@@ -15,8 +15,10 @@ from edge_classifierd.cli import evaluate as eval_command
 from edge_classifierd.cli import train as train_command
 from edge_classifierd.errors import MissingError, ModelError, UsageError
 from edge_classifierd.frames.image import read_image
+from edge_classifierd.inference.edgetpu import check_compiled
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.runtime import find_runtime
+from edge_classifierd.inference.twin import check_twin
 from edge_classifierd.learning.dataset import read_dataset, write_table
 from edge_classifierd.learning.embed import computable, load_extractor
 from edge_classifierd.learning.predict import Trial, try_out
@@ -183,6 +185,10 @@ def test_a_compiled_extractor_is_taught_with_its_cpu_version_beside_it(
     assert bundle.edgetpu_compiled
     assert bundle.labels.names == training.labels
     assert "edgetpu-custom-op" in read_graph(training.output.read_bytes()).operator_counts()
+    assert training.twin == tmp_path / "shapes_cpu.tflite"
+    check_twin(bundle, load_bundle(training.twin))
+    check_compiled(bundle)
+    assert training.agreement < 1e-5
     same = train(Plan(pictures, tmp_path / f"{name}.tflite", tmp_path / "shapes.tflite", holdout=0.3, augment=0))
     assert training.evaluation is not None
     assert same.evaluation is not None
