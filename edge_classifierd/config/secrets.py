@@ -16,22 +16,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_BYTES = 65_536
+RUN = Path("/run/credentials")
+STORE = Path("/etc/credstore")
 
 
 def read_credential(name: str, folder: Path) -> str:  # noqa: ARG001 - the three readers share one signature
-    """The text of a systemd credential (systemd.exec(5), LoadCredential=); raises UnreadableError."""
+    """The text of a systemd credential (systemd.exec(5), LoadCredential=); raises UnreadableError.
+
+    Outside the service (`sudo edge-classifierd check`) it is what the service will be given, or was given.
+    """
     if not re.fullmatch(r"[A-Za-z0-9_.@:-]{1,255}", name) or name in {".", ".."}:
         raise UnreadableError("is not the name of a credential: letters, digits, _ . @ : and - only")
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
+    if directory:
+        path: Path | None = Path(directory) / name
+    else:
+        path = next((path for path in _outside(name) if os.access(path, os.R_OK)), None)
+    if path is None:
         raise UnreadableError(
-            "there are no credentials here ($CREDENTIALS_DIRECTORY is not set); "
-            f"the unit needs LoadCredential={name}:PATH, and outside systemd `!env` or `!file` do the same"
+            "there are no credentials here ($CREDENTIALS_DIRECTORY is not set, and the service's can be read by root "
+            f"only); the unit needs LoadCredential={name}:PATH, and outside systemd `!env` or `!file` do the same"
         )
     try:
-        return _text(Path(directory) / name)
+        return _text(path)
     except UnreadableError as error:
         raise UnreadableError(f"{error}; the unit needs LoadCredential={name}:PATH") from error
+
+
+def _outside(name: str) -> tuple[Path, Path]:
+    """Where root finds a credential of the service: where the unit loads it from, and where systemd hands it over."""
+    return STORE / f"edge-classifierd.{name}", RUN / "edge-classifierd.service" / name
 
 
 def read_environment(name: str, folder: Path) -> str:  # noqa: ARG001

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from config_files import MINIMAL, loaded, problems, sentences, written
 
+from edge_classifierd.config import secrets
 from edge_classifierd.config.load import load
 from edge_classifierd.config.sections import Configuration
 from edge_classifierd.errors import ConfigurationError
@@ -121,9 +122,37 @@ def test_a_secret_that_cannot_be_read_is_one_problem_at_its_place(
     assert message in found[0].message
 
 
-def test_without_systemd_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A system where nobody has handed over credentials; its places for them."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    (found,) = sentences(tmp_path, _password("!credential mqtt_password"))
+    monkeypatch.setattr(secrets, "STORE", tmp_path / "credstore")
+    monkeypatch.setattr(secrets, "RUN", tmp_path / "run")
+    (tmp_path / "credstore").mkdir()
+    (tmp_path / "run/edge-classifierd.service").mkdir(parents=True)
+    return tmp_path
+
+
+def test_on_the_command_line_the_services_credential_is_found_where_the_unit_loads_it_from(outside: Path) -> None:
+    (outside / "credstore/edge-classifierd.mqtt_password").write_text(_SECRET)
+    (outside / "run/edge-classifierd.service/mqtt_password").write_text("the one before")
+    assert _revealed(loaded(outside, _password("!credential mqtt_password")).configuration) == _SECRET
+
+
+def test_one_that_only_systemd_can_decrypt_is_taken_from_the_running_service(outside: Path) -> None:
+    (outside / "run/edge-classifierd.service/mqtt_password").write_text(_SECRET)
+    assert _revealed(loaded(outside, _password("!credential mqtt_password")).configuration) == _SECRET
+
+
+def test_in_a_service_only_its_own_credentials_count(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (outside / "credstore/edge-classifierd.mqtt_password").write_text(_SECRET)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(outside / "run"))
+    (found,) = sentences(outside, _password("!credential mqtt_password"))
+    assert "LoadCredential=mqtt_password:PATH" in found
+
+
+def test_without_systemd_the_way_out_is_named(outside: Path) -> None:
+    (found,) = sentences(outside, _password("!credential mqtt_password"))
     assert "$CREDENTIALS_DIRECTORY is not set" in found
     assert "LoadCredential=mqtt_password:PATH" in found
     assert "`!env` or `!file`" in found
