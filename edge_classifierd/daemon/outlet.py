@@ -73,9 +73,8 @@ class MqttOutlet:
         snapshot = plan.section.snapshot
         jpeg = encode_jpeg(frame.picture, plan.view, max_width=snapshot.max_width, quality=snapshot.quality)
         self._say(self._topics.image(plan.section.name), jpeg, content_type=JPEG, qos=0)
-        if snapshot.keep.count:
-            moment = frame.captured_at.strftime("%Y-%m-%d/%H-%M-%S-%f")
-            self._album(plan.section.name, snapshot.keep).add(moment, jpeg)
+        moment = frame.captured_at.strftime("%Y-%m-%d/%H-%M-%S-%f")
+        self._album(plan.section.name, snapshot.keep).add(moment, jpeg)
 
     def settings(self, plan: Plan, *, enabled: bool, thresholds: dict[str, float]) -> None:
         """The values that commands can change, as they are now; from now on the plan's topics are in use."""

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 from broker_process import wait_until
 from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.config.load import load
+from edge_classifierd.daemon.check_broker import visit_broker
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -84,6 +88,23 @@ def test_a_refused_login_is_one_failed_line_with_the_remedy_and_no_secret(
     assert findings["broker"]["verdict"] == "failed"
     assert "mqtt.password" in findings["broker"]["remedy"]
     assert "s3cret" not in json.dumps(findings)
+
+
+def test_what_the_broker_keeps_of_each_pipeline_is_heard_and_a_large_house_does_not_drown_it(
+    tmp_path: Path, broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    client = subscribe(broker.port, "none")._client
+    kept = {"porch/status": b"online", "porch/driveway/status": b"offline", "porch/garden/status": b"online"}
+    for topic, payload in kept.items():
+        client.publish(f"edge-classifierd/{topic}", payload, 1, retain=True)
+    for number in range(1200):
+        last = client.publish(f"homeassistant/device/lamp{number}/config", b"{}", 1, retain=True)
+    last.wait_for_publish(30)
+    config = write_config(tmp_path / "config.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "cat"), CAT))
+    visit = visit_broker(load(config).configuration, SystemClock())
+    assert visit.retained == {f"edge-classifierd/{topic}": payload for topic, payload in kept.items()}
+    assert [finding.verdict for finding in visit.findings] == ["ok"] * 4
+    assert "other devices (" in visit.findings[-1].sentence
 
 
 def test_home_assistant_is_seen_by_its_retained_status(

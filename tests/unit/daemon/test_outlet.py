@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.states import RetainedStates
 
 BASE = "edge-classifierd/porch/driveway"
+LATER = datetime(2026, 11, 22, tzinfo=UTC)
 MOMENT = datetime(2026, 11, 21, 22, 26, 11, 123456, UTC)
 
 
@@ -170,7 +171,7 @@ def test_pictures_are_kept_by_day_within_the_bounds_of_the_latest_configuration(
     assert len(kept()) == 3
     noise = len((tmp_path / "snapshots/driveway/2026-11-21/22-26-11-123456.jpg").read_bytes())
     little = {"count": 9, "megabytes": noise / 1e6 - 0.0001}
-    outlet.picture(plan_for(tmp_path, snapshot={"keep": little}), a_frame())
+    outlet.picture(plan_for(tmp_path, snapshot={"keep": little}), Frame(picture(100, noise=True), 1, 0.0, LATER))
     assert len(kept()) == 3, "one that never fits is not kept, and costs no other"
 
 

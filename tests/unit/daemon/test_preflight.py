@@ -4,12 +4,15 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import tflite_builder as tflite
+from stand_in import model_pair
 
 from edge_classifierd.config.load import load
 from edge_classifierd.daemon.preflight import ANY_WATCH, preflight
 from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path
+from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,3 +167,85 @@ def test_the_labels_are_blamed_for_what_is_wrong_with_them_and_the_model_for_the
         assert (key, labels in message) == ("pipelines[0].model.labels", True)
     ((_, _, key, _),) = problems(photos, HEAD + "    model: {path: gone.tflite, labels: few.txt}\n")
     assert key == "pipelines[0].model.path"
+
+
+def test_pictures_in_folders_below_count_only_when_they_are_wanted(photos: Path) -> None:
+    (photos / "photos" / "day").mkdir()
+    (photos / "photos" / "cat.jpg").rename(photos / "photos" / "day" / "cat.jpg")
+    ((_, _, _, message),) = problems(photos, HEAD)
+    assert "set `recursive: true`" in message
+    assert plans(photos, HEAD.replace("path: photos", "path: photos, recursive: true"))
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "words"),
+    [
+        ("path: colours_edgetpu.tflite, device: cpu", "path", "cannot run on the CPU"),
+        ("path: colours_edgetpu.tflite, cpu_model: colours_edgetpu.tflite", "cpu_model", "for the Edge TPU too"),
+        ("path: colours.tflite, device: 'usb:0'", "device", "not compiled for the Edge TPU"),
+        ("path: colours_edgetpu.tflite, cpu_model: gone.tflite, device: cpu", "cpu_model", "gone.tflite"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_device_is_said_before_any_hardware_is_asked(
+    photos: Path, model: str, key: str, words: str
+) -> None:
+    model_pair(photos)
+    ((_, _, place, message),) = problems(photos, HEAD + f"    model: {{{model}}}\n")
+    assert place == f"pipelines[0].model.{key}"
+    assert words in message
+
+
+def test_a_compiled_model_is_fine_with_its_twin_or_on_a_device_that_may_come(photos: Path) -> None:
+    model_pair(photos)
+    for model in (
+        "path: colours_edgetpu.tflite",
+        "path: colours_edgetpu.tflite, device: edgetpu",
+        "path: colours_edgetpu.tflite, cpu_model: colours.tflite, device: cpu",
+        "path: colours.tflite, device: auto",
+    ):
+        (plan,) = plans(photos, HEAD + f"    model: {{{model}}}\n")
+        assert (plan.cpu_bundle is not None) is ("cpu_model" in model)
+
+
+def test_background_is_reported_to_nobody_but_who_watches_for_it(photos: Path) -> None:
+    model_pair(photos)
+    (photos / "labels.txt").write_text("background\ngreen\nblue\n")
+    model = "    model: {path: colours.tflite, labels: labels.txt}\n"
+    (plan,) = plans(photos, HEAD + model)
+    assert plan.allowed is not None
+    assert plan.allowed.tolist() == [False, True, True]
+    (plan,) = plans(photos, HEAD + model + "    watches: [{name: away, labels: [background]}]\n")
+    assert plan.rules[0].indices == (0,)
+
+
+def test_a_watch_becomes_a_rule_with_all_its_settings(photos: Path) -> None:
+    settings = "threshold: 0.7, release: 0.2, confirm: 4, cooldown: 30s"
+    (plan,) = plans(photos, HEAD + f"    watches: [{{name: cat, labels: [281], {settings}}}]\n")
+    (rule,) = plan.rules
+    assert (rule.threshold, rule.release, rule.confirm, rule.cooldown_s) == (0.7, 0.2, 4, 30.0)
+    assert rule.combine == "sum"
+    (plan,) = plans(photos, HEAD)
+    (rule,) = plan.rules
+    assert (rule.threshold, rule.release) == (0.6, 0.4)
+
+
+def test_what_the_source_does_itself_is_not_done_again(photos: Path) -> None:
+    keys = "    region: {x: 0.5}\n"
+    for source, left in (
+        ("{type: folder, path: photos}", View(region=Region(0.5, 0, 0.5, 1))),
+        ("{type: v4l2, rotation: 90, mirror: horizontal}", View(90, "horizontal", Region(0.5, 0, 0.5, 1))),
+        ("{type: picamera2, rotation: 180}", View(region=Region(0.5, 0, 0.5, 1))),
+        ("{type: picamera2, rotation: 90}", View(90, region=Region(0.5, 0, 0.5, 1))),
+        ("{type: picamera2, rotation: 180, region_in_camera: true}", View()),
+    ):
+        (plan,) = plans(photos, f"pipelines:\n  - name: a\n    source: {source}\n{keys}")
+        assert plan.view == left
+        assert plan.region == Region(0.5, 0, 0.5, 1)
+
+
+def test_labels_that_do_not_exclude_one_another_are_not_added_up(photos: Path) -> None:
+    graph = tflite.classifier(tflite.LOGISTIC, "uint8", 1 / 16, 128)
+    (photos / "many.tflite").write_bytes(tflite.pack(graph, files={"labels.txt": b"red\ngreen\nblue\n"}))
+    text = HEAD + "    model: {path: many.tflite}\n    watches: [{name: warm, labels: [red, green]}]\n"
+    (plan,) = plans(photos, text)
+    assert plan.rules[0].combine == "max"
