@@ -180,7 +180,7 @@ def stages(plan: Plan) -> dict[str, float]:
     inference = classifier.classify(tensor)
     raw = np.zeros(bundle.output.shape, bundle.output.dtype)
     scores = Scores(bundle.output, bundle.output_kind)
-    judge = Judge(plan, device="bench", runtime=classifier.runtime)
+    judge = Judge(plan, device="bench", runtime=lambda: classifier.runtime)
     clock = SystemClock()
     frame = Frame(rgb, 0, clock.monotonic(), clock.utc())
     return {

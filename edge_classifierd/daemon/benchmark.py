@@ -209,7 +209,7 @@ def _stages(bundle: ModelBundle, classifier: Classifier, picture: av.VideoFrame,
     prepare = Preprocessor(bundle.input, bundle.normalisation)
     section = Pipeline.model_validate({"name": "bench", "source": {"type": "v4l2"}})
     plan = Plan(section, bundle, None, (WatchRule("any", None, 0.6, 0.4),), None)
-    judge = Judge(plan, device="bench", runtime=classifier.runtime)
+    judge = Judge(plan, device="bench", runtime=lambda: classifier.runtime)
     rows: list[tuple[float, ...]] = []
     end_s = time.perf_counter() + seconds
     while len(rows) < 10 or time.perf_counter() < end_s:

@@ -30,7 +30,11 @@ class SharedClassifier:
         self._lock = contextlib.nullcontext() if concurrent else threading.Lock()
         self.lanes = classifier.lanes if isinstance(classifier, Concurrent) else 1
         self._accelerated = classifier if isinstance(classifier, Accelerated) else None
-        self.runtime = classifier.runtime
+
+    @property
+    def runtime(self) -> str:
+        """Name and version of the runtime in use now."""
+        return self._classifier.runtime
 
     @property
     def accelerator(self) -> str:

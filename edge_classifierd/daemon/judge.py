@@ -46,8 +46,11 @@ class Verdict:
 class Judge:
     """Judges the frames of one pipeline, in their order; used by one thread."""
 
-    def __init__(self, plan: Plan, *, device: str, runtime: str) -> None:
-        """`device` is the device's id, `runtime` the name and version that events carry."""
+    def __init__(self, plan: Plan, *, device: str, runtime: Callable[[], str]) -> None:
+        """`device` is the device's id, `runtime` tells the name and version that an event carries.
+
+        It is asked for each event: an Edge TPU's runtime may be another one than its CPU twin's.
+        """
         self._plan = plan
         self._device = device
         self._runtime = runtime
@@ -140,7 +143,7 @@ class Judge:
             top=self._ranked_labels(),
             time=moment.at,
             clock_synchronised=moment.clock_synchronised,
-            model=ModelIdentity(bundle.name, bundle.sha256, self._runtime, moment.accelerator),
+            model=ModelIdentity(bundle.name, bundle.sha256, self._runtime(), moment.accelerator),
             inference_ms=moment.inference_ms,
             active_s=decision.active_s,
         )

@@ -69,7 +69,7 @@ class Pipeline:
         self._teller = Teller(
             plan,
             device=surroundings.device,
-            runtime=classifier.runtime,
+            runtime=lambda: classifier.runtime,
             outlet=surroundings.outlet,
             memory=surroundings.memory,
             clock=surroundings.clock,

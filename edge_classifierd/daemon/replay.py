@@ -116,7 +116,9 @@ def _replay_group(
     group: Sequence[Candidate], recording: Recording, view: View, classifier: SharedClassifier, summary: Summary
 ) -> Iterator[Told]:
     plan = group[0].plan
-    judges = [(one, Judge(one.plan, device=one.device, runtime=classifier.runtime), _Numbers()) for one in group]
+    judges = [
+        (one, Judge(one.plan, device=one.device, runtime=lambda: classifier.runtime), _Numbers()) for one in group
+    ]
 
     def make_preprocessor() -> Preprocessor:
         section, bundle = plan.section, plan.bundle

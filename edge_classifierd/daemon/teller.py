@@ -10,7 +10,7 @@ from edge_classifierd.daemon.judge import Judge
 from edge_classifierd.daemon.memory import ActiveWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.daemon.judge import Verdict
@@ -44,7 +44,16 @@ class Outlet(Protocol):
 class Teller:
     """Judges the frames of one pipeline and tells of them; used by the pipeline's thread, `thresholds` by any."""
 
-    def __init__(self, plan: Plan, *, device: str, runtime: str, outlet: Outlet, memory: Memory, clock: Clock) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        device: str,
+        runtime: Callable[[], str],
+        outlet: Outlet,
+        memory: Memory,
+        clock: Clock,
+    ) -> None:
         """Takes up what was on and what was commanded before a restart, as far as it still exists."""
         self._plan = plan
         self._outlet = outlet

@@ -48,7 +48,7 @@ class Run:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.judge = Judge(plan, device="porch", runtime="r 1")
+        self.judge = Judge(plan, device="porch", runtime=lambda: "r 1")
         self.collector = Collector()
         self.kept = plan.section.collect.path / "porch"
 
