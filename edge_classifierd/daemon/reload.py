@@ -30,7 +30,7 @@ def compare(running: Plan | None, wanted: Plan) -> Change:
         return Change.RESTART
     before, after = running.section.model_dump(), wanted.section.model_dump()
     changed = {key for key in after if before[key] != after[key]}
-    if changed - _WITHOUT_RESTART or type(running.section.source) is not type(wanted.section.source):
+    if changed - _WITHOUT_RESTART:
         return Change.RESTART
     return Change.WATCHES if changed else Change.NONE
 

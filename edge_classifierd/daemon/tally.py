@@ -154,8 +154,7 @@ class Tally:
 
     def _begin_if_over(self, count: _Count) -> None:
         if self._over(count):
-            count.day, count.count = self._today(), 0
-            count.unsure_s.clear()
+            count.day, count.count = self._today(), 0  # what was unsure stays: a midnight may be a wrong clock's too
 
     def _over(self, count: _Count) -> bool:
         """Whether the count's day has ended. A clock that nobody has set may well stand before it: that ends no day."""

@@ -36,6 +36,7 @@ class FakeWorld:
         self.wall = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
         self.sure = True
         self.said: dict[str, dict[str, Any]] = {}
+        self.manners: dict[str, dict[str, Any]] = {}
 
     def monotonic(self) -> float:
         return self.now_s
@@ -46,8 +47,8 @@ class FakeWorld:
     def synchronised(self) -> bool:
         return self.sure
 
-    def set(self, topic: str, payload: str, **_: object) -> None:
-        self.said[topic] = json.loads(payload)
+    def set(self, topic: str, payload: str, **manner: object) -> None:
+        self.said[topic], self.manners[topic] = json.loads(payload), manner
 
     def remove(self, topic: str, **_: object) -> None:
         self.said.pop(topic, None)
@@ -238,3 +239,73 @@ def test_the_last_event_of_a_watch_that_was_withdrawn_does_not_bring_it_back(dia
     assert json.loads(diary.file.read_text()) == {"tally, version 1": {}}
     diary.tally.show(PLAN)
     assert (diary.said["count_today"], diary.said["last_seen"]) == (0, None)
+
+
+def test_the_midnight_of_a_wrong_clock_loses_nothing_of_today(diary: Diary) -> None:
+    world = diary.world
+    world.sure, world.wall = False, datetime(2026, 1, 1, 22, 59, tzinfo=UTC)  # a minute before midnight here
+    diary.restart()
+    diary.tell("detected")
+    diary.wait(120)
+    assert (diary.said["count_today"], diary.said["day"]) == (0, "2026-01-02")
+    diary.tell("detected")
+    world.sure, world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
+    diary.wait(10)
+    assert (diary.said["count_today"], diary.said["day"]) == (2, "2026-11-21")
+
+
+def test_a_clock_that_is_no_longer_synchronised_takes_nothing_back(diary: Diary) -> None:
+    diary.tell("detected")
+    diary.world.sure, diary.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
+    diary.wait(10)
+    assert (diary.said["count_today"], diary.said["day"]) == (1, "2026-11-21")
+    assert diary.said["clock_synchronised"] is False
+
+
+def test_what_was_put_right_once_is_not_put_right_again(diary: Diary) -> None:
+    diary.world.sure = False
+    diary.restart()
+    diary.tell("detected")
+    diary.world.sure = True
+    diary.wait(86400)
+    assert diary.said["count_today"] == 0, "it was yesterday"
+    diary.tell("detected")
+    for diary.world.sure in (False, True):
+        diary.wait(10)
+    assert diary.said["count_today"] == 1
+
+
+def test_what_was_put_right_stays_right_after_a_restart(diary: Diary) -> None:
+    diary.world.sure, diary.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
+    diary.restart()
+    diary.tell("detected")
+    diary.end()
+    diary.world.sure, diary.world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
+    diary.wait(10)
+    diary.restart()
+    assert (diary.said["count_today"], diary.said["last_seen"]) == (1, "2026-11-21T13:00:00.000Z")
+
+
+def test_a_day_in_the_future_ends_when_the_clock_is_set_back(diary: Diary) -> None:
+    diary.world.wall = datetime(2030, 1, 1, tzinfo=UTC)
+    diary.wait(10)
+    diary.tell("detected")
+    assert diary.said["day"] == "2030-01-01"
+    diary.world.wall = datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
+    diary.wait(10)
+    assert (diary.said["count_today"], diary.said["day"]) == (0, "2026-11-21")
+
+
+def test_the_file_is_written_when_something_has_changed_and_only_then(diary: Diary) -> None:
+    diary.tell("detected")
+    diary.end()
+    before = diary.file.stat().st_ino, diary.file.stat().st_mtime_ns
+    diary.end()
+    assert (diary.file.stat().st_ino, diary.file.stat().st_mtime_ns) == before
+    diary.tally.withdraw("driveway", ["dog"])
+    diary.end()
+    assert json.loads(diary.file.read_text()) == {"tally, version 1": {}}
+
+
+def test_a_count_expires_with_its_device(diary: Diary) -> None:
+    assert diary.world.manners[TOPIC] == {"content_type": "application/json", "schema": 1, "expiry_s": 3600}

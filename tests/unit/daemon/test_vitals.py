@@ -181,3 +181,26 @@ def test_an_outbox_that_would_lose_events_is_a_trouble_and_the_reason_is_told(
     assert told["outbox"]["durable"] is (reason is None)
     expected = [] if reason is None else [f"events would not survive a loss of power: {reason}"]
     assert told["reasons"] == expected
+
+
+def test_the_first_rate_is_said_within_a_second(daemon: Daemon) -> None:
+    (told,) = daemon.after(0)
+    assert told["pipelines"]["driveway"]["fps"] is None
+    (told,) = daemon.after(1.0)
+    assert told["pipelines"]["driveway"]["fps"] == 0.0
+    assert daemon.after(1.0) == []
+
+
+def test_a_figure_that_is_no_longer_known_can_wait(daemon: Daemon) -> None:
+    daemon.pipeline.metrics.classified(inference_ms=5.0, latency_ms=9.0)
+    daemon.after(2.0)
+    said = [daemon.after(1.0) for _ in range(80)]
+    assert [at_s for at_s, documents in enumerate(said, 1) if documents] == [30, 60]
+    (last,) = daemon.after(10.0)
+    assert last["pipelines"]["driveway"]["inference_ms"]["p50"] is None
+
+
+def test_a_camera_that_is_switched_off_is_offline_without_a_trouble(daemon: Daemon) -> None:
+    daemon.pipeline.online = False
+    (told,) = daemon.after(0)
+    assert (told["pipelines"]["driveway"]["status"], told["degraded"]) == ("offline", False)
