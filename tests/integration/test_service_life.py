@@ -1,0 +1,138 @@
+"""The daemon's life as systemd, the disk and the broker see it: readiness, reloads, what is written down, the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from broker_process import wait_until
+from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
+from paho.mqtt import publish
+from stand_in import model_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from broker_process import Broker, Subscriber
+
+BASE = "edge-classifierd/porch"
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """systemd's end of the notifications."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(20)
+        yield channel
+
+
+def next_of(manager: socket.socket, *kinds: str) -> str:
+    """The next message of these kinds, without what it says beside."""
+    while True:
+        kind = manager.recv(4096).decode().partition("\n")[0]
+        if kind in kinds:
+            return kind
+
+
+def reload(daemon: Daemon, said: str = ": reloaded;") -> None:
+    before = daemon.said.count(said)
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: daemon.said.count(said) == before + 1)
+
+
+def test_systemd_hears_of_each_step_and_the_watchdog_is_fed(
+    tmp_path: Path, broker: Broker, manager: socket.socket
+) -> None:
+    folder, file = photographs(tmp_path / "p", "coffee"), tmp_path / "c.yaml"
+    write_config(file, broker.port, a_pipeline(folder))
+    steps = ("READY=1", "RELOADING=1", "STOPPING=1")
+    with Daemon(file, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1500000") as daemon:
+        assert next_of(manager, *steps) == "READY=1"
+        assert [next_of(manager, "WATCHDOG=1") for _ in range(2)] == ["WATCHDOG=1"] * 2
+        reload(daemon)
+        assert [next_of(manager, *steps) for _ in range(2)] == ["RELOADING=1", "READY=1"]
+        file.write_text("nonsense")
+        reload(daemon, "not reloaded; everything goes on as before")
+        assert [next_of(manager, *steps) for _ in range(2)] == ["RELOADING=1", "READY=1"]
+        assert daemon.end()[0] == 0, daemon.said
+        assert next_of(manager, *steps) == "STOPPING=1"
+
+
+def test_what_happened_is_written_down_while_the_daemon_runs(tmp_path: Path, broker: Broker) -> None:
+    folder = photographs(tmp_path / "p", "cat")
+    config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(folder, CAT))
+
+    def written(name: str, version: str) -> Any:
+        file = tmp_path / "state" / name
+        return json.loads(file.read_text())[version] if file.exists() else {}
+
+    with Daemon(config) as daemon:
+        wait_until(lambda: written("tally.json", "tally, version 1"), what="the tally")
+        assert written("tally.json", "tally, version 1")["driveway"]["cat"]["count"] == 1
+        wait_until(lambda: written("state.json", "pipelines, version 1"), what="what is on")
+        assert "cat" in written("state.json", "pipelines, version 1")["driveway"]["active"]
+        wait_until((tmp_path / "state" / "discovery.json").exists, what="what Home Assistant was told")
+        daemon.end(signal.SIGKILL)
+
+
+def test_a_password_that_everybody_may_read_is_warned_of_at_the_start_and_at_a_reload(
+    tmp_path: Path, broker: Broker
+) -> None:
+    folder, file = photographs(tmp_path / "p", "coffee"), tmp_path / "c.yaml"
+    write_config(file, broker.port, a_pipeline(folder))
+    file.write_text(file.read_text().replace("host:", "username: edge\n  password: s3cret\n  host:"))
+    file.chmod(0o644)
+    with Daemon(file) as daemon:
+        wait_until(lambda: "first frame classified" in daemon.said)
+        assert daemon.said.count("can read this password") == 1
+        reload(daemon)
+        assert daemon.said.count("can read this password") == 2
+        assert "s3cret" not in daemon.said
+        assert daemon.end()[0] == 0, daemon.said
+
+
+def test_after_a_reload_new_watches_can_be_commanded_and_are_announced(
+    tmp_path: Path, broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    subscriber = subscribe(broker.port)
+    folder, file = photographs(tmp_path / "p", "coffee"), tmp_path / "c.yaml"
+    with Daemon(write_config(file, broker.port, a_pipeline(folder, CAT))) as daemon:
+        wait_until(lambda: subscriber.last(f"{BASE}/driveway/cat/threshold") == b"0.5")
+        pet = {"name": "pet", "labels": ["*dog*"], "threshold": 0.6}
+        write_config(file, broker.port, a_pipeline(folder, pet))
+        reload(daemon)
+        wait_until(lambda: subscriber.last(f"{BASE}/driveway/pet/threshold") == b"0.6")
+        announced = "homeassistant/device/edge-classifierd_porch/config"
+        wait_until(lambda: b"driveway/pet/state" in (subscriber.last(announced) or b""))
+        publish.single(f"{BASE}/driveway/pet/threshold/set", "0.75", qos=1, port=broker.port)
+        wait_until(lambda: subscriber.last(f"{BASE}/driveway/pet/threshold") == b"0.75")
+        publish.single(f"{BASE}/driveway/cat/threshold/set", "0.75", qos=1, port=broker.port)
+        wait_until(lambda: "no watch 'cat'" in daemon.said)
+        # Home Assistant that has just come is told everything again.
+        states = sum(topic == f"{BASE}/driveway/enabled" for topic, _, _ in subscriber.messages)
+        publish.single("homeassistant/status", "online", qos=1, port=broker.port)
+        wait_until(
+            lambda: sum(topic == f"{BASE}/driveway/enabled" for topic, _, _ in subscriber.messages) > states,
+            what="the states again",
+        )
+        assert daemon.end()[0] == 0, daemon.said
+
+
+def test_a_reload_to_a_model_that_needs_what_is_not_there_changes_nothing(tmp_path: Path, broker: Broker) -> None:
+    model_pair(tmp_path)
+    folder, file = photographs(tmp_path / "p", "coffee"), tmp_path / "c.yaml"
+    with Daemon(write_config(file, broker.port, a_pipeline(folder)), EDGE_CLASSIFIERD_ROOT=str(tmp_path)) as daemon:
+        wait_until(lambda: "first frame classified" in daemon.said)
+        write_config(file, broker.port, a_pipeline(folder, model={"path": str(tmp_path / "colours_edgetpu.tflite")}))
+        reload(daemon, "not reloaded; everything goes on as before: ")
+        assert "none is plugged in" in daemon.said
+        assert daemon.process.poll() is None
+        write_config(file, broker.port, a_pipeline(folder))
+        reload(daemon)
+        assert "reloaded; 0 of 1 pipelines changed" in daemon.said
+        assert daemon.end()[0] == 0, daemon.said
