@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import logging
 import socket
-import ssl
 import threading
 from collections import deque
 from pathlib import Path
@@ -18,12 +17,13 @@ from edge_classifierd.mqtt import failures
 from edge_classifierd.mqtt.backoff import Backoff
 from edge_classifierd.mqtt.connection import Connection, Options
 from edge_classifierd.mqtt.message import TEXT, Incoming, Message
+from edge_classifierd.mqtt.tls import tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.sections import Mqtt, Tls
+    from edge_classifierd.config.sections import Mqtt
     from edge_classifierd.mqtt.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ class Session:
     def _connect_and_serve(self) -> tuple[failures.Failure | None, float | None]:
         """One connection: why it ended, and how long it lasted after the login (None: there was none)."""
         try:
-            tls = _context(self._section.tls) if self._section.tls is not None else None
+            tls = tls_context(self._section.tls) if self._section.tls is not None else None
         except OSError as error:
             return failures.of_credentials(error, error.filename or "mqtt.tls"), None
         secret = self._section.password
@@ -337,28 +337,3 @@ def default_client_id(device: str) -> str:
     # The machine id itself is confidential, see machine-id(5).
     digest = hashlib.sha256(f"edge-classifierd:{identity or socket.gethostname()}".encode()).hexdigest()
     return f"edge-classifierd-{device}-{digest[:8]}"
-
-
-def _context(section: Tls) -> ssl.SSLContext:
-    """TLS 1.2 or newer with host name and certificate checked; read anew for each connection. Raises OSError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if section.ca_file is None:
-        context.load_default_certs()
-    else:
-        with _naming(section.ca_file):
-            context.load_verify_locations(cafile=section.ca_file)
-    if section.cert_file is not None:
-        with _naming(section.cert_file):
-            context.load_cert_chain(section.cert_file, section.key_file, password="")  # never ask on a terminal
-    return context
-
-
-@contextlib.contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """OpenSSL does not say which file it means."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(file)
-        raise
