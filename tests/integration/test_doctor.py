@@ -101,7 +101,9 @@ def test_what_the_broker_keeps_of_each_pipeline_is_heard_and_a_large_house_does_
         last = client.publish(f"homeassistant/device/lamp{number}/config", b"{}", 1, retain=True)
     last.wait_for_publish(30)
     config = write_config(tmp_path / "config.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "cat"), CAT))
+    config.write_text(config.read_text().replace("mqtt:", "mqtt:\n  username: edge\n  password: s3cret"))
     visit = visit_broker(load(config).configuration, SystemClock())
+    assert "logged in as edge (MQTT 5)" in visit.findings[0].sentence
     assert visit.retained == {f"edge-classifierd/{topic}": payload for topic, payload in kept.items()}
     assert [finding.verdict for finding in visit.findings] == ["ok"] * 4
     assert "other devices (" in visit.findings[-1].sentence

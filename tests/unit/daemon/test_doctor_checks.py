@@ -73,7 +73,8 @@ def test_a_blurred_picture_is_a_warning_and_a_detailed_one_is_fine(tmp_path: Pat
     assert blurred.verdict == "warning"
     assert "blurred" in blurred.sentence
     (folder / "0.jpg").write_bytes(encoded(picture(100, noise=True)))
-    assert look_through(plan, SystemClock(), daemon_has_it=False).verdict == "ok"
+    fine = look_through(plan, SystemClock(), daemon_has_it=False)
+    assert (fine.verdict, "fps" in fine.sentence) == ("ok", False), "a folder has no rate of its own"
 
 
 def test_a_camera_that_is_not_there_is_missing_hardware(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+import threading
 import time
 from collections import deque
 from dataclasses import replace
@@ -51,8 +52,8 @@ def write_config(folder: Path, **pipeline: Any) -> Path:
     return config
 
 
-def plan_for(folder: Path, source: dict[str, Any]) -> Plan:
-    (plan,) = preflight(load(write_config(folder, source=source)))
+def plan_for(folder: Path, source: dict[str, Any], **keys: Any) -> Plan:
+    (plan,) = preflight(load(write_config(folder, source=source, **keys)))
     return plan
 
 
@@ -351,6 +352,8 @@ def test_a_camera_is_watched_for_a_while_and_its_rate_told(tmp_path: Path) -> No
     plan = plan_for(tmp_path, {"type": "stream", "url": str(tmp_path / "v.avi")})
     finding = look_through(plan, SystemClock(), daemon_has_it=True)
     assert "160x120 at " in finding.sentence
+    half = plan_for(tmp_path, {"type": "stream", "url": str(tmp_path / "v.avi")}, region={"width": 0.5})
+    assert "80x120 at " in look_through(half, SystemClock(), daemon_has_it=False).sentence
     assert finding.name == "camera porch"
 
 
@@ -530,7 +533,7 @@ def test_the_daemon_is_told_by_its_last_word() -> None:
     assert "has the device as online" in sentence(b"online")
     assert "it never ran" in sentence(None)
     assert "which has it as offline" in sentence(b"offline")
-    assert "�" in sentence(b"\xff" * 100)
+    assert sentence(b"\xff" * 100).count("�") == 20, "whoever may write there may write anything"
 
 
 def test_discovery_may_be_off_or_elsewhere(tmp_path: Path) -> None:
@@ -552,6 +555,7 @@ def test_a_broker_that_is_not_there_is_one_failed_line(tmp_path: Path) -> None:
     assert "127.0.0.1:9" in finding.sentence
     assert finding.remedy
     assert visit.retained == {}
+    assert not [thread.name for thread in threading.enumerate() if "mqtt" in thread.name]
 
 
 # The suggestion
