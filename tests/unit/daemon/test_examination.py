@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
-from moving_pictures import write_video
+from fleet_scene import Camera
+from moving_pictures import encoded, picture, write_video
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.load import load
@@ -31,6 +32,7 @@ from edge_classifierd.errors import MissingError, Problem
 from edge_classifierd.frames.appraisal import Appraisal
 from edge_classifierd.frames.cameras import FoundCamera
 from edge_classifierd.frames.capture import Capture
+from edge_classifierd.frames.factory import make_source
 from edge_classifierd.health.board import BoardState, Throttling
 from edge_classifierd.inference.devices import Tpu
 from edge_classifierd.inference.lease import BusyError
@@ -355,6 +357,29 @@ def test_a_camera_is_watched_for_a_while_and_its_rate_told(tmp_path: Path) -> No
     half = plan_for(tmp_path, {"type": "stream", "url": str(tmp_path / "v.avi")}, region={"width": 0.5})
     assert "80x120 at " in look_through(half, SystemClock(), daemon_has_it=False).sentence
     assert finding.name == "camera porch"
+
+
+@pytest.mark.parametrize(
+    ("source", "watched_s"),
+    [
+        ({"type": "stream", "url": "v.avi"}, 20.0),  # is over before
+        ({"type": "folder", "path": "pictures", "loop": True}, 20.0),  # one picture is enough
+        ({"type": "v4l2"}, 0.5),  # goes on for ever
+    ],
+)
+def test_a_look_takes_no_longer_than_it_must(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, Any], watched_s: float
+) -> None:
+    write_video(tmp_path / "v.avi", [100] * 5, noise=True)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.jpg").write_bytes(encoded(picture(100, noise=True)))
+    monkeypatch.setattr(check_camera, "_FIRST_FRAME_S", 25.0)
+    monkeypatch.setattr(check_camera, "_WATCHED_S", watched_s)
+    make: Any = (lambda *_: Camera(live=True)) if source["type"] == "v4l2" else make_source
+    start_s = time.monotonic()
+    finding = look_through(plan_for(tmp_path, source), SystemClock(), daemon_has_it=False, make=make)
+    assert time.monotonic() - start_s < 15
+    assert finding.verdict == "ok"
 
 
 def test_a_camera_that_says_nothing_fails_with_a_remedy_and_one_that_does_not_close_is_told(
