@@ -17,6 +17,7 @@ import pytest
 import yaml
 from fleet_scene import Camera
 from moving_pictures import encoded, picture, write_video
+from stand_in import model_pair
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.load import load
@@ -448,6 +449,49 @@ def test_an_edge_tpu_in_use_is_fine_when_it_is_the_daemons(
     (finding,) = check_compute.check_model(compiled, tmp_path, daemon_runs=daemon_runs)
     assert finding.verdict == verdict
     assert ("running daemon" in finding.sentence) is daemon_runs
+
+
+def test_a_compiled_model_is_tried_on_the_device_that_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_pair(tmp_path)
+    tpu = Tpu("usb", 0, "1-1")
+    tried: list[Tpu] = []
+
+    class Lease:
+        closed = 0
+
+        def close(self) -> None:
+            Lease.closed += 1
+
+    def claim(one: Tpu, _root: Path) -> Lease:
+        tried.append(one)
+        return Lease()
+
+    def broken(*_: object) -> Any:
+        raise MissingError("libedgetpu.so.1: not found; install libedgetpu1-std")
+
+    monkeypatch.setattr(check_compute, "list_tpus", lambda _root: [tpu])
+    monkeypatch.setattr(check_compute, "claim", claim)
+    monkeypatch.setattr(check_compute, "open_tpu", broken)
+
+    def check(**model: str) -> list[Finding]:
+        model = {"path": str(tmp_path / "colours_edgetpu.tflite"), **model}
+        return check_compute.check_model(plan_for(tmp_path, {"type": "v4l2"}, model=model), HERE, daemon_runs=False)
+
+    twin = {"cpu_model": str(tmp_path / "colours.tflite")}
+    assert [(one.name, one.verdict) for one in check(device="cpu", **twin)] == [("model porch (cpu_model)", "ok")]
+    (elsewhere,) = check(device="usb:1")
+    assert (elsewhere.verdict, elsewhere.missing) == ("failed", True)
+    assert "none is plugged in (device usb:1)" in elsewhere.sentence
+    assert "cpu_model" in elsewhere.remedy
+    beside, waiting = check(device="usb:1", **twin)
+    assert (beside.verdict, waiting.verdict, waiting.missing) == ("ok", "warning", False)
+    assert not tried
+    for device in ("auto", "usb:0", "edgetpu"):
+        (finding,) = check(device=device)
+        assert (finding.verdict, finding.missing, finding.remedy) == ("failed", True, "install libedgetpu1-std")
+    assert (tried, Lease.closed) == ([tpu] * 3, 3), "the device is free again for the daemon"
 
 
 def test_an_edge_tpu_that_may_not_be_opened_names_its_node_and_the_group(
