@@ -91,10 +91,10 @@ class Clearance:
             self._clear()
 
     def _clear(self) -> None:
-        while self._found:
-            if not self._session.publish(Message(next(iter(self._found)), b"", qos=1, retain=True)):
+        for topic in sorted(self._found):
+            if not self._session.publish(Message(topic, b"", qos=1, retain=True)):
                 return
-            self._found.pop()
+            self._found.discard(topic)
         _log.info("%s: the device's former topics are taken off the broker", self._base)
         self._end()
 
