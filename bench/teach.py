@@ -7,9 +7,12 @@ held out, and all but 10 a class held out; mean and least of the seeds. `bundled
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does
 
 from edge_classifierd.learning.dataset import read_dataset
 from edge_classifierd.learning.train import Plan, train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,8 +30,8 @@ def command(
         float, typer.Option(min=0, max=0.9, help="Share of each class's pictures kept apart to measure with.")
     ] = 0.2,
     method: Annotated[
-        Literal["logistic", "imprinting"], typer.Option(help="imprinting: for a handful of pictures per class.")
-    ] = "logistic",
+        Literal["regression", "imprinting"], typer.Option(help="imprinting: for a handful of pictures per class.")
+    ] = "regression",
     keep_classes: Annotated[
         bool, typer.Option("--keep-classes", help="Add the classes to the classifier's own (with imprinting).")
     ] = False,
@@ -38,8 +39,9 @@ def command(
         Path | None, typer.Option(metavar="DIR", help="Pictures of nothing in particular: the class `unknown`.")
     ] = None,
     augment: Annotated[
-        int, typer.Option(min=0, max=16, help="Flipped and cropped copies of each picture that are tried.")
-    ] = 1,
+        int | None,
+        typer.Option(min=0, max=32, help="Varied copies of each picture to try; default: 1 to 8, fewer of many."),
+    ] = None,
     fit: FitOption = "crop",
     crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
     held_out: Annotated[
@@ -57,6 +59,8 @@ def command(
 
     Example: edge-classifierd train pictures -o birds.tflite --report birds.html
     """
+    # The fit's products are small: shared out among busy cores they took five times as long. Read when numpy loads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_classifierd.cli.tables import print_evaluations, progress_bar  # noqa: PLC0415
     from edge_classifierd.learning.dataset import write_table  # noqa: PLC0415
     from edge_classifierd.learning.documents import training_document  # noqa: PLC0415
@@ -106,11 +110,11 @@ def _facts(training: Training, extractor: Path) -> list[str]:
     tuned = "" if fitted.validation_accuracy is None else f"; {fitted.validation_accuracy:.1%} in cross-validation"
     looks = {"own": "its embedding", "mean": "its embedding", "detail": "its embedding and the parts of a finer map"}
     measured = f"measured on {len(training.held_out):,} others" if training.held_out else "nothing held out"
-    copies = ", flipped and cropped copies" if fitted.augmented else ""
+    copies = {"none": "", "unmirrored": " and varied copies", "all": " and varied copies, mirrored ones too"}
     count, seconds = len(fitted.head.weights), f"{training.seconds:.0f} s"
     twin = "" if training.twin is None else f"; {training.twin.name}: the same for the CPU, for `model.cpu_model`"
     return [
-        f"{count} classes from {training.learnt_from:,} pictures{copies} in {seconds}; {measured}",
+        f"{count} classes from {training.learnt_from:,} pictures{copies[fitted.copies]} in {seconds}; {measured}",
         f"on {extractor.name}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
         f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels{twin}",
     ]

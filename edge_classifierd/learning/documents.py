@@ -72,7 +72,7 @@ def training_document(one: Training) -> dict[str, object]:
         "images_held_out": len(one.held_out),
         "evaluation": None if one.evaluation is None else evaluation_document(one.evaluation),
         "embedding": one.fitted.head.pooling,
-        "augmented": one.fitted.augmented,
+        "copies": one.fitted.copies,
         "regularisation": one.fitted.strength,
         "temperature": _rounded(one.fitted.temperature),
         "validation_accuracy": None if accuracy is None else _rounded(accuracy),

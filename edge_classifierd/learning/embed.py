@@ -22,13 +22,13 @@ from edge_classifierd.model.structure import read_structure
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    import av
     from numpy.typing import NDArray
 
+    from edge_classifierd.learning.augment import Tensor
     from edge_classifierd.model.graph import Embedding, Graph
     from edge_classifierd.model.metadata import Metadata, Normalisation
     from edge_classifierd.model.structure import TensorSpec
-    from edge_classifierd.preprocess import Fit, View
+    from edge_classifierd.preprocess import Fit
 
 _COMPILED_ENDING = "_edgetpu"
 
@@ -108,15 +108,16 @@ def _interface(extractor: Extractor) -> tuple[object, ...]:
 
 
 class Embedder:
-    """Computes embeddings of pictures with the installed runtime; one thread at a time. Raises as `Runtime` does."""
+    """Prepares pictures as the daemon does (`prepare`), and computes embeddings of them with the installed runtime.
+
+    For one thread at a time. Raises as `Runtime` does.
+    """
 
     def __init__(self, extractor: Extractor, *, fit: Fit, crop_fraction: float, threads: int) -> None:
         self.channels = extractor.embedding.features
         self._pooled = extractor.embedding.pooled_from is not None
         self._extractor = extractor
-        self._fit: Fit = fit
-        self._crop_fraction = crop_fraction
-        self._prepare = Preprocessor(extractor.input, extractor.normalisation, fit=fit, crop_fraction=crop_fraction)
+        self.prepare = Preprocessor(extractor.input, extractor.normalisation, fit=fit, crop_fraction=crop_fraction)
         runtime = find_runtime()
         self.runtime = str(runtime)
         with tempfile.TemporaryDirectory(prefix="edge-classifierd-") as folder:
@@ -126,19 +127,14 @@ class Embedder:
         self._input = int(self._interpreter.get_input_details()[0]["index"])
         self._outputs = [int(output["index"]) for output in self._interpreter.get_output_details()]
 
-    def __call__(self, picture: av.VideoFrame, view: View | None = None) -> NDArray[np.float32]:
-        """Shape (channels,), followed by the detail map's 3 × 3 parts where there is one (see `model.head.Pooling`).
+    def __call__(self, tensor: Tensor) -> NDArray[np.float32]:
+        """What the extractor makes of a picture as `prepare` gives it.
 
-        `view` shows another part or the mirror image of the picture. Raises InferenceError.
+        Shape (channels,), followed by the detail map's 3 × 3 parts where there is one (see `model.head.Pooling`).
+        Raises InferenceError.
         """
-        prepare = self._prepare
-        if view is not None:
-            made_for = self._extractor
-            prepare = Preprocessor(
-                made_for.input, made_for.normalisation, fit=self._fit, crop_fraction=self._crop_fraction, view=view
-            )
         try:
-            self._interpreter.set_tensor(self._input, prepare(picture))
+            self._interpreter.set_tensor(self._input, tensor)
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
             sentence = f"{self._extractor.path}: {self.runtime} failed to run it: {one_line(str(error))}"

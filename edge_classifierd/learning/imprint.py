@@ -47,7 +47,7 @@ def imprint(examples: Examples, *, rooted: bool = True) -> Fitted:
         accuracy = float((logits.argmax(1) == mine).mean())
     bias = -(prototypes * prototypes).sum(1) / 2 / warmth
     head = Head((prototypes / warmth).astype(np.float32), bias.astype(np.float32), pooling, rooted, unit_length=True)
-    return Fitted(head, 0.0, warmth, augmented=False, validation_accuracy=accuracy)
+    return Fitted(head, 0.0, warmth, copies="none", validation_accuracy=accuracy)
 
 
 def extend(examples: Examples, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Fitted:

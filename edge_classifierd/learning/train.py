@@ -14,6 +14,7 @@ import numpy as np
 from edge_classifierd.errors import InferenceError, ModelError, SourceError, UsageError
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.learning.augment import varied
 from edge_classifierd.learning.dataset import Picture, images_below, read_dataset, split
 from edge_classifierd.learning.duplicates import difference_hash, grouped, near_duplicates
 from edge_classifierd.learning.embed import Embedder, computable, load_extractor
@@ -24,7 +25,7 @@ from edge_classifierd.learning.predict import sweeps_of
 from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.model.head import last_layer, with_head
 from edge_classifierd.model.rewrite import About, write_model
-from edge_classifierd.preprocess import Preprocessor, Region, View
+from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,14 +41,17 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], None]
     """Told what is being done, how many are done and of how many."""
 
-Method = Literal["logistic", "imprinting"]
+Method = Literal["regression", "imprinting"]
 UNKNOWN: Final = "unknown"
 NEARLY_SAME_BITS: Final = 14
 """Of 256: different pictures of one scene, same hand, same background were 19 and more apart; copies are under 10."""
 _FEW: Final = 10
 _CHECKED: Final = 16
 _AGREEMENT: Final = 1e-3
-_SMALLEST_CROP: Final = 0.88
+_LOOKS: Final = 800
+"""How many copies are looked at in all: half a minute on a Raspberry Pi 4 with the bundled model."""
+_MOST_COPIES: Final = 8
+_MIRRORED: Final = 4  # every fourth copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,11 @@ class Plan:
     seed: int = 0
     holdout: float = 0.2
     """The share of each class's pictures that is kept apart to measure with; 0 learns from all."""
-    method: Method = "logistic"
+    method: Method = "regression"
     keep_classes: bool = False
     unknown: Path | None = None
-    augment: int = 1
-    """Flipped and cropped copies of each picture; cross-validation decides whether they are used."""
+    augment: int | None = None
+    """Varied copies of each picture; cross-validation decides which are used. None: as many as time allows, 1 to 8."""
     fit: Fit = "crop"
     crop_fraction: float = 1.0
     threads: int = 2
@@ -121,9 +125,10 @@ def train(plan: Plan, progress: Progress = lambda _what, _done, _of: None) -> Tr
     groups, warnings = _duplicates(seen, classes)
     warnings += _few(names, classes, plan)
     learning, held = split(classes, groups, plan.holdout, plan.seed)
-    copies = _copies([seen.pictures[at] for at in learning.tolist()], embedder, plan, progress)
+    copies, mirrored = _copies([seen.pictures[at] for at in learning.tolist()], embedder, plan, progress)
+    originals = seen.embeddings[learning]
     examples = Examples(
-        seen.embeddings[learning], copies, classes[learning], groups[learning], len(names), embedder.channels
+        originals, copies, mirrored, classes[learning], groups[learning], len(names), embedder.channels
     )
     progress("learning", 0, 1)
     fitted = _fit(plan, examples, target)
@@ -206,7 +211,7 @@ def _look(pictures: Sequence[Picture], embedder: Embedder, progress: Progress) -
             unreadable.append(str(error))
         else:
             readable.append(picture)
-            embeddings.append(embedder(frame))
+            embeddings.append(embedder(embedder.prepare(frame)))
             hashes.append(difference_hash(frame))
         progress("looking at pictures", number, len(pictures))
     if not readable:
@@ -250,7 +255,7 @@ def _few(names: Sequence[str], classes: NDArray[np.intp], plan: Plan) -> list[st
     sizes = np.bincount(classes, minlength=len(names))
     smallest = int(sizes.argmin())
     warnings = []
-    if sizes[smallest] < _FEW and plan.method == "logistic":
+    if sizes[smallest] < _FEW and plan.method == "regression":
         few = f"the class `{names[smallest]}` has only {sizes[smallest]} pictures"
         warnings.append(f"{few}; 20 or more give good results")
     if sizes.max() > 20 * sizes[smallest]:
@@ -260,25 +265,21 @@ def _few(names: Sequence[str], classes: NDArray[np.intp], plan: Plan) -> list[st
     return warnings
 
 
-def _copies(pictures: Sequence[Picture], embedder: Embedder, plan: Plan, progress: Progress) -> NDArray[np.float32]:
-    """Shape (pictures, copies, columns): random crops, every other one mirrored; none for imprinting."""
-    count = plan.augment if plan.method == "logistic" else 0
-    if not count:
-        return np.empty((len(pictures), 0, 0), np.float32)
+def _copies(
+    pictures: Sequence[Picture], embedder: Embedder, plan: Plan, progress: Progress
+) -> tuple[NDArray[np.float32], int]:
+    """Shape (pictures, copies, columns), and how many of them are mirrored; none for imprinting."""
+    count = min(_MOST_COPIES, max(1, _LOOKS // len(pictures))) if plan.augment is None else plan.augment
+    if not count or plan.method != "regression":
+        return np.empty((len(pictures), 0, 0), np.float32), 0
+    mirrored = count // _MIRRORED
     random = np.random.default_rng((plan.seed, 2))
     copies = []
     for number, picture in enumerate(pictures, 1):
-        frame = read_image(picture.path)
-        row = []
-        for copy in range(count):
-            side = random.uniform(_SMALLEST_CROP, 1.0)
-            left, top = random.uniform(0, 1 - side), random.uniform(0, 1 - side)
-            region = Region(left, top, side, side)
-            mirrored = (number + copy) % 2
-            row.append(embedder(frame, View(mirror="horizontal" if mirrored else "none", region=region)))
-        copies.append(np.stack(row))
-        progress("looking at flipped and cropped copies", number, len(pictures))
-    return np.stack(copies)
+        tensor = embedder.prepare(read_image(picture.path)).copy()
+        copies.append(np.stack([embedder(varied(tensor, random, mirrored=at < mirrored)) for at in range(count)]))
+        progress("looking at varied copies", number, len(pictures))
+    return np.stack(copies), mirrored
 
 
 def _fit(plan: Plan, examples: Examples, target: Extractor) -> Fitted:

@@ -5,7 +5,7 @@ import pytest
 
 from edge_classifierd.learning.fitting import Examples, apply, class_weights, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
-from edge_classifierd.learning.regression import cross_entropy, fit, minimise, softmax, temperature
+from edge_classifierd.learning.regression import Sums, cross_entropy, softmax, temperature
 
 
 def clouds(
@@ -18,29 +18,32 @@ def clouds(
     return np.abs(centres[labels] + random.normal(0, spread, (len(labels), features))).astype(np.float32), labels
 
 
-def examples(x: np.ndarray, y: np.ndarray, channels: int | None = None, copies: np.ndarray | None = None) -> Examples:
+def examples(
+    x: np.ndarray, y: np.ndarray, channels: int | None = None, copies: np.ndarray | None = None, mirrored: int = 0
+) -> Examples:
     none = np.empty((len(x), 0, x.shape[1]), np.float32)
     given = none if copies is None else copies
-    return Examples(x, given, y, np.arange(len(x)), int(y.max()) + 1, channels or x.shape[1])
+    return Examples(x, given, mirrored, y, np.arange(len(x)), int(y.max()) + 1, channels or x.shape[1])
 
 
-def test_the_minimiser_finds_the_least_of_a_bent_valley() -> None:
-    def rosenbrock(at: np.ndarray) -> tuple[float, np.ndarray]:
-        a, b = at
-        gradient = np.array([-400 * a * (b - a * a) - 2 * (1 - a), 200 * (b - a * a)])
-        return float(100 * (b - a * a) ** 2 + (1 - a) ** 2), gradient
-
-    assert minimise(rosenbrock, np.array([-1.2, 1.0])) == pytest.approx([1, 1], abs=1e-3)
-
-
-def test_the_fit_is_where_its_gradient_vanishes() -> None:
+def test_the_layer_is_where_the_gradient_of_the_squares_vanishes() -> None:
     x, y = clouds(10)
     x = x.astype(np.float64)
     weight = class_weights(y, 3)
-    layer = fit(x, y, weight, 0.05, classes=3)
-    wrong = softmax(layer.logits(x)) - np.eye(3)[y]
-    assert np.abs((wrong * weight[:, None]).T @ x + 0.05 * layer.weights).max() < 1e-3
-    assert np.abs((wrong * weight[:, None]).sum(0)).max() < 1e-3
+    sums = Sums.of(x, y, weight, 3)
+    layer = sums.solve(0.05)
+    wrong = layer.logits(x) - 20 * np.eye(3)[y]
+    variance = float(weight @ ((x - weight @ x) ** 2).mean(1))
+    assert np.abs((wrong * weight[:, None]).T @ x + 0.05 * variance * layer.weights).max() < 1e-9
+    assert np.abs((wrong * weight[:, None]).sum(0)).max() < 1e-9
+
+
+def test_sums_without_some_examples_are_the_sums_of_the_others() -> None:
+    x, y = clouds(10)
+    x, weight, some = x.astype(np.float64), class_weights(y, 3), np.arange(30) % 3 == 0
+    every, left, others = (Sums.of(x[at], y[at], weight[at], 3) for at in (some | True, some, ~some))
+    assert every.without(left).solve(0.1).weights == pytest.approx(others.solve(0.1).weights)
+    assert every.without(left).solve(0.1).bias == pytest.approx(others.solve(0.1).bias)
 
 
 def test_classes_weigh_alike_however_many_pictures_they_have() -> None:
@@ -98,9 +101,11 @@ def test_copies_are_used_where_they_help() -> None:
     x, y = clouds(5, spread=1.5)
     more, _ = clouds(5 * 6, spread=1.5, seed=9)
     copies = more.reshape(3, 5, 6, -1).reshape(15, 6, -1)
-    assert fit_head(examples(x, y, copies=copies), seed=0).augmented
+    assert fit_head(examples(x, y, copies=copies), seed=0).copies == "all"
     junk = np.abs(np.random.default_rng(1).normal(0, 3, copies.shape)).astype(np.float32)
-    assert not fit_head(examples(x, y, copies=junk), seed=0).augmented
+    assert fit_head(examples(x, y, copies=junk), seed=0).copies == "none"
+    first_are_junk = np.concatenate([junk[:, :3], copies], 1)
+    assert fit_head(examples(x, y, copies=first_are_junk, mirrored=3), seed=0).copies == "unmirrored"
 
 
 def test_embeddings_with_negative_numbers_get_no_square_root() -> None:
@@ -134,7 +139,7 @@ def test_prototypes_work_from_one_picture_a_class() -> None:
 def test_added_classes_win_for_their_pictures_and_take_none_of_the_others() -> None:
     x, y = clouds(100, classes=12, features=300, spread=0.2, filled=0.15)
     old = y < 10
-    layer = fit(x[old].astype(np.float64), y[old], class_weights(y[old], 10), 0.01, classes=10)
+    layer = Sums.of(x[old].astype(np.float64), y[old], class_weights(y[old], 10), 10).solve(0.01)
     weights, bias = layer.weights.astype(np.float32), layer.bias.astype(np.float32)
     new = np.concatenate([np.flatnonzero(y == 10)[:4], np.flatnonzero(y == 11)[:4]])
     fitted = extend(examples(x[new], y[new] - 10), weights, bias)
