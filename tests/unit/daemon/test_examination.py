@@ -207,6 +207,13 @@ def test_an_outbox_whose_folder_is_still_to_be_made_is_fine_where_it_can_be(
     assert (finding.verdict, finding.remedy) == ("failed", f"make it: `sudo mkdir -p {tmp_path}/a/b`")
 
 
+def test_the_disk_is_waited_for_a_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = list[int]()
+    monkeypatch.setattr(os, "fsync", synced.append)
+    assert "worst of 5" in check_outbox(tmp_path / "o", None).sentence
+    assert len(synced) == 5
+
+
 def test_a_daemon_that_cannot_be_told_is_another_process(tmp_path: Path) -> None:
     assert "(another process)" in check_outbox(tmp_path / "o", 0).sentence
 
@@ -227,6 +234,7 @@ def test_a_slow_card_is_judged_by_its_typical_write(
     [
         ("disk_free_mb", 500.0, "ok", "500 MB free"),
         ("disk_free_mb", 499.0, "warning", "499 MB free"),
+        ("disk_free_mb", 50.0, "warning", "50 MB free"),
         ("disk_free_mb", 49.0, "failed", "49 MB free"),
         ("disk_free_mb", 12_340.0, "ok", "12.3 GB free"),
         ("available_mb", 150.0, "ok", "150 MB"),
