@@ -40,6 +40,7 @@ class Hardware:
     def __init__(self) -> None:
         self.cameras = [{"Model": "imx708", "Id": "/base/i2c@1a", "Num": 0}]
         self.controls: dict[str, Any] = dict(CONTROLS)
+        self.seen = self.cameras
         self.transform_works = True
         self.busy = False
         self.silent = False
@@ -48,6 +49,10 @@ class Hardware:
         self.requests_out = 0
         self.configured: dict[str, Any] = {}
         self.set: dict[str, Any] = {}
+
+    def look(self) -> None:
+        """libcamera starts, and sees what is plugged in."""
+        self.seen = list(self.cameras)
 
 
 class Request:
@@ -78,6 +83,7 @@ def modules(hardware: Hardware) -> dict[str, ModuleType]:  # noqa: C901 - a whol
 
     class Picamera2:
         sensor_resolution = (4608, 2592)
+        _cm = SimpleNamespace(reset=hardware.look)
 
         def __init__(self, number: int) -> None:
             reading, self.notifyme_w = os.pipe()
@@ -95,7 +101,7 @@ def modules(hardware: Hardware) -> dict[str, ModuleType]:  # noqa: C901 - a whol
 
         @staticmethod
         def global_camera_info() -> list[dict[str, Any]]:
-            return hardware.cameras
+            return hardware.seen
 
         def create_video_configuration(self, **given: Any) -> dict[str, Any]:
             return given
@@ -216,8 +222,19 @@ def test_a_picamera2_that_does_not_fit_numpy_is_told_from_one_that_is_missing(
         source().open()
 
 
+def test_a_camera_that_comes_after_libcamera_has_looked_is_found(hardware: Hardware) -> None:
+    there, hardware.cameras, hardware.seen = hardware.cameras, [], []
+    camera = source()
+    with pytest.raises(SourceError, match="libcamera finds no camera"):
+        camera.open()
+    camera.close()
+    hardware.cameras = there
+    camera.open()
+    camera.close()
+
+
 def test_no_camera_at_all_is_one_sentence_and_costs_no_file(hardware: Hardware) -> None:
-    hardware.cameras = []
+    hardware.cameras = hardware.seen = []
     camera = source()
     before = open_files()
     for _ in range(5):
