@@ -109,7 +109,7 @@ def _views(examples: Examples) -> tuple[Copies, ...]:
     count = examples.copies.shape[1]
     if not count:
         return ("none",)
-    return ("unmirrored", "all", "none") if 0 < examples.mirrored < count else ("all", "none")
+    return ("unmirrored", "all", "none") if examples.mirrored else ("unmirrored", "none")
 
 
 def _loss(judged: _Judged) -> float:

@@ -101,7 +101,8 @@ def test_copies_are_used_where_they_help() -> None:
     x, y = clouds(5, spread=1.5)
     more, _ = clouds(5 * 6, spread=1.5, seed=9)
     copies = more.reshape(3, 5, 6, -1).reshape(15, 6, -1)
-    assert fit_head(examples(x, y, copies=copies), seed=0).copies == "all"
+    assert fit_head(examples(x, y, copies=copies), seed=0).copies == "unmirrored"
+    assert fit_head(examples(x, y, copies=copies, mirrored=4), seed=0).copies == "all"
     junk = np.abs(np.random.default_rng(1).normal(0, 3, copies.shape)).astype(np.float32)
     assert fit_head(examples(x, y, copies=junk), seed=0).copies == "none"
     first_are_junk = np.concatenate([junk[:, :3], copies], 1)
