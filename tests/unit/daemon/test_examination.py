@@ -647,6 +647,12 @@ def test_a_camera_may_call_itself_whatever_it_likes(tmp_path: Path, name: str) -
     assert [str(one.source.device) for one in (first, second)] == ["/dev/video0", "/dev/video2"]  # type: ignore[union-attr]
 
 
+def test_the_second_camera_of_the_board_is_suggested_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(suggest([FoundCamera("picamera2", "1", "imx708")], (), None))
+    (one,) = load(tmp_path / "config.yaml").configuration.pipelines
+    assert (one.source.type, one.source.camera) == ("picamera2", 1)  # type: ignore[union-attr]
+
+
 def test_the_first_broker_that_listens_is_suggested() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
