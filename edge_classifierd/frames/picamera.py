@@ -157,7 +157,7 @@ class Picamera2Source:
 
     def _make(self, picamera2: Any) -> None:  # noqa: ANN401 - picamera2 has no types
         cameras = picamera2.Picamera2.global_camera_info()
-        manager = getattr(picamera2.Picamera2, "_cm", None)
+        manager: Any = getattr(picamera2.Picamera2, "_cm", None)
         if not cameras and hasattr(manager, "reset"):
             # libcamera looks for cameras when it starts; where nothing tells it of a later one, it has to start afresh.
             manager.reset()
