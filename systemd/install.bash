@@ -7,7 +7,7 @@ readonly CONFIG_DIR=/etc/edge-classifierd
 readonly STATE_DIR=/var/lib/edge-classifierd
 readonly UNIT=edge-classifierd.service
 readonly UNIT_DIR=/etc/systemd/system
-readonly CREDENTIAL=/etc/credstore/edge-classifierd.mqtt_password
+readonly CREDENTIALS=(/etc/credstore/edge-classifierd.* /etc/credstore.encrypted/edge-classifierd.*)
 readonly COMMAND=/usr/local/bin/edge-classifierd
 # What lies in systemd/ and where it goes.
 readonly SYSTEM_FILES=(
@@ -276,7 +276,7 @@ uninstall_system() {
   act rm -rf "$HOME_DIR"
   if [ -n "$purge" ]; then
     act rm -rf "$UNIT_DIR/$UNIT.d" "$CONFIG_DIR" "$STATE_DIR" /run/edge-classifierd
-    act rm -f "$CREDENTIAL"
+    act rm -f "${CREDENTIALS[@]}"
     if getent passwd edge-classifierd >/dev/null; then act userdel edge-classifierd; fi
     if getent group edge-classifierd >/dev/null; then act groupdel edge-classifierd; fi
   elif [ -z "$dry_run" ]; then

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # root.sh SUITE: makes (once) and prints a Debian root that boots: systemd, a broker, the wheels that the service needs
 # and, on trixie, the real picamera2 with libcamera's virtual camera. Kept in $EDGE_CLASSIFIERD_ROOTS for later runs.
+# The suite `operations` is trixie with what fleets are rolled out with: git, cloud-init and Ansible.
 # root.sh --built SUITE: only whether it is there, as it has to be now.
 set -euo pipefail
 only_ask=
@@ -31,6 +32,16 @@ fi
 [ -z "$only_ask" ] || exit 1
 exec 3>&1 >&2
 mkdir -p "$roots"
+if [ "$suite" = operations ]; then
+  base=$("$here/root.sh" trixie)
+  rm -rf --one-file-system "$root"
+  cp -a --reflink=auto "$base" "$root"
+  rm "$root/.stamp"
+  in_root apt-get -q -y install --no-install-recommends git iproute2 cloud-init ansible-core >"$roots/$suite.log"
+  echo "$stamp" >"$root/.stamp"
+  echo "$root" >&3
+  exit
+fi
 if [ ! -e "$root/.debootstrapped" ]; then
   rm -rf --one-file-system "$root"
   debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,udev,procps,ca-certificates,python3-venv,python3-numpy \

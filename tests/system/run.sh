@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # run.sh [--if-built] [SUITE…] (default: trixie bookworm): the whole service on a booted Debian: installed by install.sh
 # from a clean checkout, under its real unit, against a real mosquitto; on trixie with the real picamera2 on libcamera's
-# virtual camera. Needs root, debootstrap and systemd-nspawn; without them it says why and ends with 77. The first run
+# virtual camera. The suite `operations` does what docs/operations.md shows: a fleet by cloud-init and by Ansible, encrypted
+# credentials, a backup brought back, a read-only root.
+# Needs root, debootstrap and systemd-nspawn; without them it says why and ends with 77. The first run
 # builds the Debians (some minutes each); with --if-built a missing one is a reason for 77, too.
 # COMMIT=… tests another commit, WORKTREE=1 the files as they are. A suite that takes longer than $LIMIT s (900) has failed.
 set -euo pipefail
@@ -64,7 +66,8 @@ prepare() { # SUITE
   else
     git -C "$repository" archive "${COMMIT:-HEAD}" | tar -x -C "$run/root/edge-classifierd"
   fi
-  cp "$here/scenario.sh" "$here/freeze.py" "$here/network_camera.py" "$run/root/"
+  cp "$here/checks.bash" "$here/scenario.sh" "$here/freeze.py" "$here/network_camera.py" "$run/root/"
+  if [ "$1" = operations ]; then prepare_operations; fi
   mkdir -p "$run/var/log/journal" # kept on the disk, so that it can be read from here
   : >"$run/root/scenario.log"
   cat >"$run/etc/systemd/system/scenario.service" <<UNIT
@@ -76,6 +79,25 @@ StandardError=append:/root/scenario.log
 UNIT
   mkdir -p "$run/etc/systemd/system/multi-user.target.wants"
   ln -sf ../scenario.service "$run/etc/systemd/system/multi-user.target.wants/"
+}
+
+# A repository to clone, and the recipes as the page shows them, but for the repository's address and version. cloud-init
+# finds its recipe when the container boots.
+prepare_operations() {
+  local git=(git -C "$run/root/edge-classifierd" -c user.name=test -c user.email=test@example.org)
+  cp "$here/operations.sh" "$run/root/scenario.sh"
+  { "${git[@]}" init -q && "${git[@]}" add -A && "${git[@]}" commit -q -m tested && "${git[@]}" tag v0.1.0; } >&2
+  mkdir -p "$run/var/lib/cloud/seed/nocloud"
+  printf 'instance-id: test\nlocal-hostname: camera-7\n' >"$run/var/lib/cloud/seed/nocloud/meta-data"
+  python3 - "$repository/docs/operations.md" "$run/var/lib/cloud/seed/nocloud/user-data" "$run/root/playbook.yaml" <<'P'
+import re, sys
+from pathlib import Path
+
+page, *targets = map(Path, sys.argv[1:])
+for target, recipe in zip(targets, re.findall(r"```yaml\n(.*?)```", page.read_text(), re.S), strict=True):
+    target.write_text(recipe.replace("https://git.example.org/edge-classifierd", "file:///root/edge-classifierd"))
+P
+  printf '[global]\nno-index = true\nfind-links = /opt/wheels\n' >"$run/etc/pip.conf"
 }
 
 # Boots with a network of loopback alone, and without telling this machine's systemd. When this script dies, it does, too.
