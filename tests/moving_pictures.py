@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,24 @@ def h264_access_units(levels: list[int]) -> list[list[bytes]]:
             data = bytes(packet).replace(b"\0\0\0\1", b"\0\0\1")
             units.append([nal for nal in data.split(b"\0\0\1") if nal])
     return units
+
+
+def sound_that_goes_on(pictures: int, seconds: int) -> bytes:
+    """An MPEG transport stream of silence, whose video ends after that many pictures."""
+    made = io.BytesIO()
+    with av.open(made, "w", format="mpegts") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        audio = container.add_stream("mp2", rate=48_000)
+        assert isinstance(audio, av.AudioStream)
+        for number in range(seconds * 25):
+            if number < pictures:
+                shown = picture(40 + number)
+                shown.pts, shown.time_base = number, Fraction(1, 25)
+                container.mux(video.encode(shown))
+            heard = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 1920), np.int16), format="s16", layout="stereo")
+            heard.sample_rate, heard.pts, heard.time_base = 48_000, number * 1920, Fraction(1, 48_000)
+            container.mux(audio.encode(heard))
+        container.mux(audio.encode(None))
+    return made.getvalue()

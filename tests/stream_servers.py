@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from moving_pictures import encoded, h264_access_units, picture
+from moving_pictures import encoded, h264_access_units, picture, sound_that_goes_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +101,24 @@ class HttpServer(Server):
                 return
         if self._then == "stall":
             self.stopping.wait(60)
+
+
+class SoundServer(Server):
+    """MPEG-TS over HTTP: pictures and sound for half a second, then only the sound goes on."""
+
+    def __init__(self) -> None:
+        self._data = sound_that_goes_on(pictures=10, seconds=10)
+        super().__init__()
+
+    def serve(self, connection: socket.socket) -> None:
+        while b"\r\n\r\n" not in connection.recv(65536):
+            pass
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
+        piece = len(self._data) // 500
+        for at in range(0, len(self._data), piece):
+            connection.sendall(self._data[at : at + piece])
+            if self.stopping.wait(FRAME_S):
+                return
 
 
 class SilentServer(Server):

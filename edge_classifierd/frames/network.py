@@ -165,7 +165,12 @@ class _Connection:
     def _run(self) -> None:
         try:
             video = Video(
-                self._url, shown=self._shown, options=self._options, timeout_s=self._timeout_s, sliced=True
+                self._url,
+                shown=self._shown,
+                options=self._options,
+                timeout_s=self._timeout_s,
+                sliced=True,
+                wanted=lambda: not self.unwanted,  # also when no picture comes, only sound
             )
             try:
                 self._deliver(video)

@@ -58,13 +58,15 @@ class Video:
         copy_packets: bool = False,
         quiet: bool = False,
         on_idle: Callable[[], None] | None = None,
+        wanted: Callable[[], bool] | None = None,
         words: Mapping[int, str] | None = None,
     ) -> None:
         """Open `address`; blocks for at most about `timeout_s`. Raises SourceError.
 
         `sliced` decodes with slice threads only, which add no latency. `copy_packets` decodes from copies of the
         packets, for inputs whose packets lie in memory that closing unmaps. `words` says what an error
-        number means here. `quiet` warns of no damage, when it was warned of before.
+        number means here. `quiet` warns of no damage, when it was warned of before. `wanted` is asked before every
+        packet of the input, of sound too: once it says no, `read` returns None.
         """
         self.skipped = 0
         """Damaged packets and frames so far."""
@@ -72,6 +74,7 @@ class Video:
         self._timeout_s = timeout_s
         self._copy_packets = copy_packets
         self._on_idle = on_idle
+        self._wanted = wanted
         self._words = words or {}
         self._ready: deque[av.VideoFrame] = deque()
         self._bad_in_a_row = 0
@@ -102,7 +105,8 @@ class Video:
             self._container.close()
             raise SourceError(f"{shown}: its video codec is unknown to FFmpeg; choose H.264 or MJPEG")
         self._stream.thread_type = "SLICE" if sliced else "AUTO"
-        self._packets: Iterator[Packet[Any]] = self._container.demux(self._stream)
+        # Packets of every stream, not of ours alone: where sound goes on without pictures PyAV would never come back.
+        self._packets: Iterator[Packet[Any]] = self._container.demux()
 
     @property
     def period_s(self) -> float | None:
@@ -120,7 +124,6 @@ class Video:
         while not self._ready:
             packet = self._next_packet()
             if packet is None:
-                self._look_for_a_missing_end()
                 return None
             if packet.is_corrupt:
                 self._skip("a damaged packet")
@@ -152,7 +155,8 @@ class Video:
         self._container.close()
 
     def _next_packet(self) -> Packet[Any] | None:
-        while True:
+        """The next packet of the video; None at the end, or when it is wanted no more."""
+        while self._wanted is None or self._wanted():
             try:
                 packet = next(self._packets, None)
             except av.error.BlockingIOError as error:
@@ -164,10 +168,14 @@ class Video:
             except av.error.FFmpegError as error:
                 raise self._failure(error, opening=False) from None
             else:
-                if packet is not None and self._copy_packets and packet.size:
-                    return self._copied(packet)
-                return packet
-            self._packets = self._container.demux(self._stream)  # an error ended the old iterator
+                if packet is None:
+                    self._look_for_a_missing_end()
+                    return None
+                if packet.stream_index == self._stream.index:
+                    return self._copied(packet) if self._copy_packets and packet.size else packet
+                continue
+            self._packets = self._container.demux()  # an error ended the old iterator
+        return None
 
     def _look_for_a_missing_end(self) -> None:
         """Matroska files that are cut short end without a word from FFmpeg, but their header tells the duration."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from moving_pictures import level
-from stream_servers import LEVELS, HttpServer, RtspServer, Server, SilentServer, until
+from stream_servers import LEVELS, HttpServer, RtspServer, Server, SilentServer, SoundServer, until
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
@@ -222,6 +222,18 @@ def test_damaged_pictures_of_a_stream_are_skipped_with_one_warning(
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     source.close()
     assert source.skipped == 3
+
+
+def test_a_camera_that_only_sounds_any_more_keeps_no_connection_of_a_reader_that_left(
+    serve: Callable[[Server], Server],
+) -> None:
+    source = camera(serve(SoundServer()), stall_timeout_s=1.0)
+    for _ in range(2):
+        source.open()
+        with pytest.raises(SourceError, match="no picture for 1 s"):
+            drain(source)
+        source.close()
+    until(no_threads, 2.0)
 
 
 def test_a_camera_that_goes_and_comes_back_is_captured_again(
