@@ -137,8 +137,12 @@ class Publisher:
             self._flush()
             self._cursor, self._connection, self._rewind = 0, connection, False
         room = _AHEAD - self._handed
-        if room < _AHEAD // 4 or self._outbox.last_seq <= self._cursor:
+        if room < _AHEAD // 4:
             return
+        if self._outbox.last_seq <= self._cursor:
+            if self._handed or not self._outbox.depth:
+                return
+            self._cursor = 0  # the broker has all that was handed over, yet some wait: the disk could not be read
         for row in self._outbox.pending(self._cursor, room):
             message = Message(
                 row.topic, row.payload, qos=1, content_type=JSON, schema=EVENT_SCHEMA, on_outcome=self._answer(row.seq)

@@ -1,0 +1,108 @@
+"""The publisher between a real outbox and a real mosquitto, when the disk or the broker refuses for a while."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from broker_process import wait_until
+
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.config.sections import Mqtt
+from edge_classifierd.events.outbox import Outbox
+from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity
+from edge_classifierd.mqtt.backoff import Backoff
+from edge_classifierd.mqtt.client import Session
+from edge_classifierd.mqtt.publisher import Publisher
+from edge_classifierd.mqtt.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOPICS = Topics("edge-classifierd", "porch")
+
+
+class HurriedClock(SystemClock):
+    """The system's, ahead by what the test skips."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+class Delivery:
+    """Outbox, session and publisher, as the daemon has them."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.clock = HurriedClock()
+        self.path = folder / "outbox.sqlite3"
+        self.outbox = Outbox(self.path, topic=lambda event: TOPICS.event(event.pipeline), clock=self.clock)
+        section = Mqtt.model_validate({"host": "127.0.0.1", "port": port})
+        self.session = Session(section, topics=TOPICS, clock=self.clock, backoff=Backoff(0.05, 0.5))
+        self.publisher = Publisher(self.outbox, self.session, self.clock)
+
+    def append(self, count: int) -> None:
+        draft = EventDraft(
+            type=EventType.DETECTED, device="porch", pipeline="driveway", watch="dog", label="dog", confidence=0.8,
+            top=(), time=datetime.now(UTC), clock_synchronised=True, inference_ms=5.0,
+            model=ModelIdentity("efficientnet_lite0_int8", "0" * 64, "ai-edge-litert 2.3.0", "cpu"),
+        )  # fmt: skip
+        self.outbox.append([draft] * count)
+
+    def start(self) -> None:
+        self.publisher.start()
+        self.session.start()
+
+    def stop(self) -> None:
+        self.publisher.stop()
+        self.session.stop(1.0)
+        self.outbox.close()
+
+
+@pytest.fixture
+def delivery(tmp_path: Path, broker: Any) -> Iterator[Delivery]:
+    made = Delivery(tmp_path, broker.port)
+    yield made
+    made.stop()
+
+
+class DeadDisk:
+    """Every read and write of the database's open files fails with an I/O error until `mend`."""
+
+    def __init__(self, path: Path) -> None:
+        self._kept: dict[int, int] = {}
+        nowhere = os.open(path.parent, os.O_PATH)
+        files = {str(path), f"{path}-wal"}
+        links = list(Path("/proc/self/fd").iterdir())
+        for descriptor in [int(link.name) for link in links if link.is_symlink() and str(link.readlink()) in files]:
+            self._kept[descriptor] = os.dup(descriptor)
+            os.dup2(nowhere, descriptor, inheritable=False)
+        os.close(nowhere)
+        assert len(self._kept) == 2
+
+    def mend(self) -> None:
+        for descriptor, kept in self._kept.items():
+            os.dup2(kept, descriptor, inheritable=False)
+            os.close(kept)
+
+
+def test_what_a_failing_disk_held_back_is_delivered_when_it_reads_again(
+    delivery: Delivery, broker: Any, subscribe: Any
+) -> None:
+    subscriber = subscribe(broker.port)
+    delivery.append(3000)  # more than SQLite keeps in memory
+    disk = DeadDisk(delivery.path)
+    delivery.append(5)
+    delivery.start()
+    wait_until(lambda: set(subscriber.first) >= set(range(3001, 3006)), what="those in memory")
+    disk.mend()
+    delivery.clock.ahead_s += 6
+    wait_until(lambda: set(subscriber.first) == set(range(1, 3006)), 15, "the rest")
+    wait_until(lambda: delivery.outbox.depth == 0)
+    assert delivery.session.connections == 1
