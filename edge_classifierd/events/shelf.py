@@ -71,6 +71,8 @@ class Shelf:
         self._store: EventStore | None = None
         self._memory: deque[Stored] = deque()
         self._delivered: set[int] = set()  # acknowledged rows that the disk has not let go yet
+        self._written_seq = 0  # no row above it is on the disk
+        self._left = 0  # on the disk when it was closed
         self._episodes: set[Loss] = set()
         self._elapsed_base_s = -clock.monotonic()
         self._retry_s = self._expire_s = self._ledger_s = 0.0
@@ -93,7 +95,7 @@ class Shelf:
     @property
     def depth(self) -> int:
         """How many events wait."""
-        on_disk = self._store.depth - len(self._delivered) if self._store is not None else 0
+        on_disk = self._store.depth - len(self._delivered) if self._store is not None else self._left
         return on_disk + len(self._memory)
 
     @property
@@ -151,7 +153,7 @@ class Shelf:
         for row in [row for row in self._memory if row.seq in wanted]:
             wanted.discard(row.seq)
             self._memory.remove(row)
-        self._delivered |= wanted
+        self._delivered.update(seq for seq in wanted if seq <= self._written_seq)  # memory may have dropped others
         if self.trouble is None:
             self._let_go()
 
@@ -175,7 +177,9 @@ class Shelf:
             self._write(())
         if self._memory:
             log.error("%s: %d events were only in memory and are lost", self._path, len(self._memory))
+            self._memory.clear()
         if self._store is not None:
+            self._left = self.depth
             self._store.close()
             self._store = None
 
@@ -191,6 +195,7 @@ class Shelf:
 
     def _adopt(self, store: EventStore) -> None:
         """Go on from what a database knows of the past."""
+        self._written_seq = store.ledger.last_seq
         self.last_seq = max(self.last_seq, store.ledger.last_seq)
         for reason, count in store.ledger.lost.items():
             self.lost[reason] = max(self.lost.get(reason, 0), count)
@@ -216,6 +221,7 @@ class Shelf:
             except StoreCorruptError as error:
                 self._replace(error)
             else:
+                self._written_seq = rows[-1].seq if rows else self._written_seq
                 self._count(Loss.MAX_EVENTS, surplus, over=self._store.depth < self._max_events * 0.9)
                 return True
         return False
@@ -328,7 +334,8 @@ class Shelf:
             self._degrade(error)
         except StoreCorruptError as error:
             self._replace(error)
-        self._count(Loss.MAX_AGE, expired, over=True)
+        made_s = self.oldest_made_s()
+        self._count(Loss.MAX_AGE, expired, over=made_s is None or self.elapsed_s - made_s < self._max_age_s * 0.9)
 
     def _count(self, reason: Loss, events: int, *, over: bool = False) -> None:
         """Add to the losses; say so once per episode, and when it is over."""

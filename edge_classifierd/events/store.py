@@ -231,8 +231,9 @@ def set_aside(path: Path, stamp: str) -> Path:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     sync_directory(path.parent)
-    older = sorted(one for one in path.parent.glob(f"{path.name}.corrupt-*") if not one.name.endswith(("-wal", "-shm")))
-    for one in older[:-_KEPT_CORRUPT]:
+    others = [one for one in path.parent.glob(f"{path.name}.corrupt-*") if not one.name.endswith(("-wal", "-shm"))]
+    older = sorted(one for one in others if one != aside)  # by a clock that may have been set back since
+    for one in older[: 1 - _KEPT_CORRUPT]:
         for suffix in _SUFFIXES:
             one.with_name(one.name + suffix).unlink(missing_ok=True)
     return aside

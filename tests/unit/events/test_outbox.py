@@ -364,3 +364,66 @@ def test_two_starts_without_a_writable_disk_give_no_number_twice(blocked: Box) -
     first.close()
     blocked.clock.pass_s(120)
     assert fill(blocked(), 1)[0] > given[-1]
+
+
+def test_the_newest_broken_database_is_kept_though_the_clock_was_set_back(box: Box) -> None:
+    for stamp in ("20270101T000000.000000Z", "20270102T000000.000000Z"):
+        box.path.parent.mkdir(exist_ok=True)
+        box.path.with_name(f"{box.path.name}.corrupt-{stamp}").write_bytes(b"an older one")
+    outbox = box()
+    fill(outbox, 500)
+    outbox.close()
+    content = bytearray(box.path.read_bytes())
+    place = content.index(b'"seq":400,')
+    content[place : place + 10] = b'"seq":444,'
+    box.path.write_bytes(content)
+    outbox = box()
+    assert len(seqs(outbox)) == 499, "the clock says 2026: what was set aside just now looks oldest"
+    aside = sorted(one.name for one in box.path.parent.iterdir() if ".corrupt-" in one.name)
+    assert len(aside) == 2
+    assert ".corrupt-2026" in aside[0]
+
+
+def test_how_many_wait_is_still_known_after_the_close(box: Box) -> None:
+    outbox = box()
+    outbox.acknowledge(fill(outbox, 5)[:2])
+    outbox.close()
+    assert outbox.depth == 3
+
+
+def test_an_acknowledgement_of_what_memory_has_dropped_counts_nothing_twice(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "MEMORY_EVENTS", 10)
+    outbox = box()
+    on_disk = fill(outbox, 3)
+    other = sqlite3.connect(box.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # another process holds the database
+    try:
+        given = fill(outbox, 25)
+        outbox.acknowledge(given[:17])
+        assert (outbox.depth, seqs(outbox)) == (11, on_disk + given[17:])
+    finally:
+        other.close()
+    box.clock.pass_s(6)
+    outbox.maintain()
+    assert (outbox.depth, seqs(outbox)) == (11, on_disk + given[17:])
+    outbox.close()
+    assert outbox.lost == {"memory_full": 15}
+
+
+def test_old_events_that_expire_one_by_one_are_one_episode(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    outbox = box(max_age_s=3000)
+    for _ in range(150):
+        fill(outbox, 1)
+        for _ in range(2):
+            box.clock.pass_s(61)
+            outbox.maintain()
+    assert outbox.lost["max_age"] > 100
+    assert caplog.text.count("outbox.max_age") == 1
+    assert "no more events are lost" not in caplog.text
+    outbox.acknowledge(seqs(outbox))
+    box.clock.pass_s(61)
+    outbox.maintain()
+    assert caplog.text.count("no more events are lost") == 1
