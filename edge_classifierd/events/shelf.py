@@ -290,7 +290,8 @@ class Shelf:
 
     def _replace(self, error: StoreCorruptError) -> bool:
         """Set the database aside, start a new one with the rows that are still whole; False when the disk refuses."""
-        expected = None
+        expected, saved, aside = None, 0, None
+        store: EventStore | None = None
         if self._store is not None:
             expected = self._store.depth
             self._store.close()
@@ -298,23 +299,26 @@ class Shelf:
         try:
             aside = set_aside(self._path, self._clock.utc().strftime("%Y%m%dT%H%M%S.%fZ"))
             store = EventStore(self._path)
-            saved = 0
             for page in salvage(aside) if error.salvageable else ():
-                saved += len(page)
                 ledger = Ledger(max(self.last_seq, page[-1].seq), max(self.elapsed_s, page[-1].made_s), self.lost)
                 store.insert(page, ledger)
+                saved += len(page)
         except (OSError, OutboxError) as failure:
+            if store is not None:
+                store.close()
             self._degrade(failure)
+        else:
+            store.created = True  # what the old one knew of numbers is gone
+            self._store = store
+            self._adopt(store)
+        if aside is None:
             return False
-        store.created = True  # what the old one knew of numbers is gone
-        self._store = store
-        self._adopt(store)
         missing = max(0, (expected or 0) - saved)
         if missing:
             self.lost[Loss.CORRUPT] = self.lost.get(Loss.CORRUPT, 0) + missing
         number = "an unknown number" if expected is None else str(missing)
         log.error("%s; set aside as %s, %d events saved, %s lost; a new one is started", error, aside, saved, number)
-        return True
+        return self._store is not None
 
     def _expire(self) -> None:
         """Let go of what is older than the bound."""

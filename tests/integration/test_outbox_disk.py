@@ -177,3 +177,30 @@ def test_a_directory_made_immutable_under_an_open_outbox_loses_nothing(tmp_path:
     outbox = open_outbox(state, clock)
     assert seqs(outbox) == given
     outbox.close()
+
+
+def test_what_a_full_disk_keeps_from_being_saved_out_of_a_broken_database_is_counted(small_disk: Path) -> None:
+    clock = HurriedClock()
+    outbox = open_outbox(small_disk, clock)
+    given = fill(outbox, 5000)
+    outbox.close()
+    database = small_disk / "outbox.sqlite3"
+    content = bytearray(database.read_bytes())
+    place = content.index(b'"seq":4900,')
+    content[place : place + 11] = b'"seq":4444,'
+    database.write_bytes(content)
+    outbox = open_outbox(small_disk, clock)
+    ballast = fill_up(small_disk)
+    with ballast.open("r+b") as file:
+        file.truncate(ballast.stat().st_size - 1_500_000)  # room for some
+    assert outbox.depth == 5000
+    seqs(outbox)
+    assert "full" in trouble(outbox)
+    ballast.unlink()
+    clock.ahead_s += 6
+    given += fill(outbox, 1)
+    assert trouble(outbox) == ""
+    found = seqs(outbox)
+    assert 0 < len(found) < 4000
+    assert outbox.lost == {"corrupt": len(given) - len(found)}
+    outbox.close()
