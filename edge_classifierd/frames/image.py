@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import av
 import av.error
+import numpy as np
 
 from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.exif import COMPRESSION, ORIENTATION, picture_tags
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +19,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".
 
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_PIXELS = 100_000_000
+_MIRRORED = frozenset({2, 4, 5, 7})
+_JPEG_IN_TIFF = frozenset({6, 7})
 
 # FFmpeg's decoders by the first bytes of a file: its name may lie.
 _DECODERS = (
@@ -33,13 +37,18 @@ _DECODERS = (
 def read_image(path: Path) -> av.VideoFrame:
     """Decode the (first) picture in a file, in the pixel format it is stored in.
 
-    The frame's `rotation` carries the EXIF orientation; the pixels are not turned. Raises SourceError for a file that
-    is missing, unreadable, empty, cut short, damaged or no picture.
+    The frame's `rotation` carries the EXIF orientation; the pixels are not turned, but mirrored where it says so.
+    Raises SourceError for a file that is missing, unreadable, empty, cut short, damaged or no picture.
     """
     data = _read(path)
     decoder = next((name for magic, name in _DECODERS if data.startswith(magic)), None)
     if decoder is None:
         raise SourceError(f"{path}: not a JPEG, PNG, WebP, BMP, GIF or TIFF picture; remove or convert it")
+    tags = picture_tags(data)
+    if decoder == "webp" and data[12:16] == b"VP8X" and data[20:21] and data[20] & 0x02:
+        raise SourceError(f"{path}: an animated WebP cannot be read; convert it to a still picture or a video")
+    if decoder == "tiff" and tags.get(COMPRESSION) in _JPEG_IN_TIFF:  # FFmpeg would make it black without a word
+        raise SourceError(f"{path}: a TIFF with a JPEG inside cannot be read; convert it to a plain JPEG")
     context = av.CodecContext.create(decoder, "r")
     assert isinstance(context, av.VideoCodecContext)
     context.thread_count = 1
@@ -52,7 +61,17 @@ def read_image(path: Path) -> av.VideoFrame:
         raise _damaged(path, decoder) from error
     if not frames or frames[0].is_corrupt:
         raise _damaged(path, decoder)
+    if tags.get(ORIENTATION) in _MIRRORED:
+        _turn_over(frames[0])
     return frames[0]
+
+
+def _turn_over(picture: av.VideoFrame) -> None:
+    """Bottom to top, in place: for the four mirrored orientations FFmpeg's `rotation` is right after that."""
+    picture.make_writable()
+    for plane in picture.planes:
+        rows = np.ndarray((plane.height, plane.line_size), np.uint8, memoryview(plane))
+        rows[:] = rows[::-1].copy()
 
 
 def _damaged(path: Path, decoder: str) -> SourceError:
