@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from edge_classifierd.config.addresses import mask_userinfo
 from edge_classifierd.config.files import UnreadableError, decode, read_small_file
 from edge_classifierd.config.paths import FOLDER, STATE, state_directory
 from edge_classifierd.config.rules import broken_rules
 from edge_classifierd.config.sections import Configuration
 from edge_classifierd.config.sentences import holds_secret, is_echo, locate_error, sentence
-from edge_classifierd.config.sources import mask_userinfo
 from edge_classifierd.config.structure import format_key, locate, parse_key
 from edge_classifierd.config.tree import Place, compose
 from edge_classifierd.config.values import Values, plain_value, read_values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_classifierd.config.sources import mask_userinfo
+from edge_classifierd.config.addresses import shown_url
 from edge_classifierd.config.structure import Location, keys_of, locate, sections_of, types_of
 from edge_classifierd.config.values import plain_value
 from edge_classifierd.config.wording import close_match, expected_item_of, expected_of, shortened
@@ -80,7 +80,7 @@ def shown(location: Location, values: Values) -> str:  # noqa: PLR0911 - one ret
     if holds_secret(location):
         return "a number" if isinstance(value, int | float) else "this"
     if isinstance(value, str):
-        return f"'{shortened(mask_userinfo(value))}'"
+        return f"'{shortened(shown_url(value))}'"
     return shortened(str(value))
 
 

@@ -1,12 +1,12 @@
 """The sections of `pipelines[].source`: one per kind of frame source, told apart by `type`."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_serializer, field_validator
 from pydantic_core import PydanticCustomError
 
+from edge_classifierd.config.addresses import shown_url
 from edge_classifierd.config.durations import Duration
 from edge_classifierd.config.paths import FOLDER, UserPath, resolve
 from edge_classifierd.config.section import Section, Switch
@@ -17,11 +17,6 @@ _SCHEMES = (*_LIVE_SCHEMES, "http", "https")
 
 Mirror = Literal["none", "horizontal", "vertical", "both"]
 Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(lambda value: None if value is False else value)]
-
-
-def mask_userinfo(text: str) -> str:
-    """`text` with the user and password of every URL in it replaced: `rtsp://***@porch/1`."""
-    return re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@", r"\1***@", text)
 
 
 def _zero_is_unlimited(value: object) -> object:
@@ -174,11 +169,6 @@ class StreamSource(_LiveSource):
     loop: Switch = Field(default=False, description="Begin a file again at its end; else the pipeline ends there.")
     transport: Literal["tcp", "udp"] = Field("tcp", description="How RTSP carries the video.")
 
-    @property
-    def shown_url(self) -> str:
-        """The address for people and logs: without user and password."""
-        return mask_userinfo(self.url)
-
     @field_validator("paced", "loop", mode="after")
     @classmethod
     def _only_for_files(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
@@ -189,7 +179,7 @@ class StreamSource(_LiveSource):
 
     @field_serializer("url")
     def _masked(self, url: str) -> str:
-        return mask_userinfo(url)
+        return shown_url(url)
 
 
 class V4l2Source(_LiveSource):

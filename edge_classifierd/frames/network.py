@@ -12,9 +12,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Literal
 
+from edge_classifierd.config.addresses import shown_url
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
-from edge_classifierd.frames.video import Video, shown_url
+from edge_classifierd.frames.video import Video
 
 if TYPE_CHECKING:
     from collections.abc import Callable

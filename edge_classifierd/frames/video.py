@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,18 +24,6 @@ _log = logging.getLogger(__name__)
 _EPISODE_FRAMES: Final = 250
 """Good frames after which the next damaged packet is news again."""
 _MOST_BAD_IN_A_ROW: Final = 500
-
-
-def shown_url(url: str) -> str:
-    """`url` for people and logs: user, password and query (cameras take passwords there too) are masked.
-
-    Masks up to the last `@` there is, since passwords with unescaped `/`, `?` or `#` are common.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    rest = re.sub(r"^.*@", "***@", rest, flags=re.DOTALL)
-    return scheme + separator + re.sub(r"\?.*$", "?***", rest, flags=re.DOTALL)
 
 
 class Video:

@@ -39,14 +39,15 @@ def test_only_one_newline_is_taken_from_the_end_of_a_file(tmp_path: Path) -> Non
     assert _revealed(loaded(tmp_path, _password("!file secret")).configuration) == " a b \n"
 
 
-def test_a_secret_shows_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CAMERA", f"rtsp://user:{_SECRET}@camera/1")
+@pytest.mark.parametrize("address", [f"rtsp://user:{_SECRET}@camera/1", f"rtsp://user:a/{_SECRET}@camera/1",
+                                     f"http://camera/1?user=me&pwd={_SECRET}"])  # fmt: skip
+def test_a_secret_shows_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("CAMERA", address)
     text = _password(f'"{_SECRET}"') + "\n"
     text = text.replace("source: {type: folder, path: pictures}", "source: {type: stream, url: !env CAMERA}")
     document = loaded(tmp_path, text)
     source = document.configuration.pipelines[0].source
-    assert source.url == f"rtsp://user:{_SECRET}@camera/1"  # type: ignore[union-attr]
-    assert source.shown_url == "rtsp://***@camera/1"  # type: ignore[union-attr]
+    assert source.url == address  # type: ignore[union-attr]
     configuration = document.configuration
     for shown in (
         repr(document),
@@ -77,6 +78,8 @@ def test_a_secret_shows_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         _password("!file not/there").replace("pictures", "!file nothing-here"),
         MINIMAL.replace("type: folder, path: pictures", 'type: stream, url: "ftp://me:hunter2@x/"'),
         MINIMAL.replace("type: folder, path: pictures", 'type: folder, path: x, fps: "rtsp://me:hunter2@x/"'),
+        MINIMAL.replace("type: folder, path: pictures", 'type: folder, path: x, fps: "rtsp://me:a/hunter2@x/"'),
+        MINIMAL.replace("type: folder, path: pictures", 'type: folder, path: x, fps: "http://x/?pwd=hunter2"'),
         MINIMAL + "mqtt: {port: !env HUNTER, protocol: !env HUNTER}\ndevice: {id: !env HUNTER}\n",
     ],
 )
@@ -216,6 +219,10 @@ def test_the_number_of_secrets_is_bounded(tmp_path: Path) -> None:
         (_password("!file secret"), []),
         (
             MINIMAL.replace("type: folder, path: pictures", 'type: stream, url: "rtsp://a:b@c/"'),
+            ["pipelines[0].source.url"],
+        ),
+        (
+            MINIMAL.replace("type: folder, path: pictures", 'type: stream, url: "rtsp://a:b/d@c/"'),
             ["pipelines[0].source.url"],
         ),
         (MINIMAL.replace("type: folder, path: pictures", 'type: stream, url: "rtsp://c/"'), []),

@@ -11,7 +11,6 @@ from moving_pictures import level, write_video
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.stream import VideoFileSource
-from edge_classifierd.frames.video import shown_url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,20 +137,6 @@ def test_frames_outlive_their_source(tmp_path: Path) -> None:
     made.close()
     del made
     assert [round(level(frame.picture) / 40) * 40 for frame in found] == LEVELS
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("rtsp://porch:554/live", "rtsp://porch:554/live"),
-        ("rtsp://me:secret@porch/live", "rtsp://***@porch/live"),
-        ("rtsp://me:sec/r@e?t#@porch/live", "rtsp://***@porch/live"),
-        ("http://porch/video?user=me&pwd=secret", "http://porch/video?***"),
-        ("/videos/a@b?.mp4", "/videos/a@b?.mp4"),
-    ],
-)
-def test_secrets_in_addresses_are_masked(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
 
 
 def test_a_looped_damaged_file_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
