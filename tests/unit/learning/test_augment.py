@@ -81,3 +81,28 @@ def test_without_variation_a_view_is_the_picture(monkeypatch: pytest.MonkeyPatch
 def test_the_same_draw_gives_the_same_view() -> None:
     one, other = (varied(lit(50, 20, 30), np.random.default_rng(4), mirrored=False) for _ in range(2))
     assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("kept", ["_TURN", "_SCALE", "_SHIFT", "_LIGHT"])
+def test_each_variation_does_what_it_says(monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
+    for name in {"_TURN", "_SCALE", "_SHIFT", "_LIGHT"} - {kept}:
+        monkeypatch.setattr(augment, name, 0.0)
+    random = np.random.default_rng(0)
+    tensor = lit(101, 20, 50, dark=60)
+    views = [varied(tensor, random, mirrored=False) for _ in range(60)]
+    rows, columns = np.array([middle(view) for view in views]).T
+    radius = np.hypot(rows - 50, columns - 50)
+    if kept == "_TURN":  # on a circle around the middle
+        assert np.abs(radius - 30).max() < 0.5
+        assert 3 < np.abs(columns - 50).max() < 5.5
+    elif kept == "_SCALE":  # on the line to the middle
+        assert np.abs(columns - 50).max() < 0.5
+        assert 2 < np.abs(radius - 30).max() < 3.5
+    elif kept == "_SHIFT":
+        assert 3 < np.abs(rows - 20).max() < 5.5
+        assert 3 < np.abs(columns - 50).max() < 5.5
+    else:
+        lights = np.array([(int(view.min()), int(view.max())) for view in views])
+        assert np.abs(rows - 20).max() < 0.5
+        assert np.ptp(lights[:, 1] - lights[:, 0]) > 10  # contrast
+        assert np.ptp(lights.sum(1)) > 20  # brightness

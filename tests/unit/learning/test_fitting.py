@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from edge_classifierd.learning import fitting
 from edge_classifierd.learning.fitting import Examples, apply, class_weights, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
 from edge_classifierd.learning.regression import Sums, cross_entropy, softmax, temperature
@@ -149,3 +152,30 @@ def test_added_classes_win_for_their_pictures_and_take_none_of_the_others() -> N
     predicted = apply(fitted.head, fresh, 300).argmax(1)
     assert (predicted[truth < 10] == truth[truth < 10]).mean() >= before - 0.01
     assert (predicted[truth >= 10] == truth[truth >= 10]).mean() > 0.95
+
+
+def test_the_temperature_is_in_the_head_and_not_only_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = clouds(12, spread=2.5)
+    monkeypatch.setattr(fitting, "_STRENGTHS", (1.0,))
+    plain = fit_head(examples(x, y), seed=0)
+    monkeypatch.setattr(fitting, "temperature", lambda *_: 3 * plain.temperature)
+    warm = fit_head(examples(x, y), seed=0)
+    monkeypatch.setattr(fitting, "temperature", lambda *_: 6 * plain.temperature)
+    warmer = fit_head(examples(x, y), seed=0)
+    assert warm.head.weights == pytest.approx(2 * warmer.head.weights, abs=1e-5)
+    assert warm.head.bias == pytest.approx(2 * warmer.head.bias, abs=1e-4)
+
+
+def test_the_strength_with_the_least_loss_is_taken() -> None:
+    x, y = clouds(6, spread=3.0)
+    assert fit_head(examples(x, y), seed=0).strength == 1.0
+    many, truth = clouds(200, features=6, spread=0.3)
+    assert fit_head(examples(many, truth), seed=0).strength < 1.0
+
+
+def test_near_duplicates_never_judge_one_another() -> None:
+    x, y = clouds(6)
+    one = examples(x, y)
+    together = dataclasses.replace(one, groups=y.copy())  # each class is one group: nothing can be left out
+    assert fit_head(together, seed=0).validation_accuracy is None
+    assert fit_head(one, seed=0).validation_accuracy is not None
