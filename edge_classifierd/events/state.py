@@ -28,11 +28,6 @@ class PipelineState:
     active: tuple[str, ...]
     since: datetime
 
-    @property
-    def meaning(self) -> tuple[str | None, float, tuple[str, ...]]:
-        """What a subscriber wants to hear about: equal meanings need no new message (confidence in steps of 0.05)."""
-        return self.label, round((self.confidence or 0.0) * 20) / 20, self.active
-
 
 def encode_state(state: PipelineState) -> bytes:
     """Compact UTF-8 JSON, keys in the documented order."""

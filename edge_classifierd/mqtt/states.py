@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.mqtt.message import TEXT, Message, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.mqtt.client import Session
@@ -21,7 +21,7 @@ MIN_INTERVAL_S = 0.3
 """How far apart two messages on one topic are at least; the latest value is never left out."""
 
 REFUSED_PAUSE_S = 600.0
-"""How long a topic that the broker refuses is left alone, also over reconnections."""
+"""How long a topic that the broker refuses is left alone, also over reconnections; then it is tried again."""
 
 REMOVAL_DELAY_S = 5.0
 """How long after its entity a state is cleared: Home Assistant cannot read an empty payload, and would say so."""
@@ -30,7 +30,6 @@ REMOVAL_DELAY_S = 5.0
 @dataclass(slots=True)
 class _Entry:
     payload: bytes
-    meaning: Hashable
     content_type: str
     expiry_s: int | None
     schema: int | None
@@ -61,7 +60,6 @@ class RetainedStates:
         topic: str,
         payload: bytes | str,
         *,
-        meaning: Hashable = None,
         content_type: str = TEXT,
         expiry_s: int | None = None,
         schema: int | None = None,
@@ -70,21 +68,19 @@ class RetainedStates:
     ) -> None:
         """Give a topic its value; never blocks.
 
-        It is published when its `meaning` differs from the last one (default: the payload itself), at most every 0.3 s;
-        a payload with the same meaning is only kept for the next connection.
+        It is published when it differs from the last one, at most every 0.3 s.
         """
         content = payload.encode() if isinstance(payload, str) else payload
-        meaning = content if meaning is None else meaning
         interval_s = self._min_interval_s if min_interval_s is None else min_interval_s
         with self._lock:
             self._leaving.pop(topic, None)
             entry = self._entries.get(topic)
             if entry is None:
-                entry = _Entry(content, meaning, content_type, expiry_s, schema, qos, interval_s)
+                entry = _Entry(content, content_type, expiry_s, schema, qos, interval_s)
                 self._entries[topic] = entry
             else:
-                entry.due = entry.due or meaning != entry.meaning
-                entry.payload, entry.meaning, entry.expiry_s = content, meaning, expiry_s
+                entry.due = entry.due or content != entry.payload
+                entry.payload, entry.expiry_s = content, expiry_s
             self._publish_if_due(topic, entry)
 
     def get(self, topic: str) -> bytes | None:
@@ -94,11 +90,14 @@ class RetainedStates:
             return None if entry is None else entry.payload
 
     def remove(self, topic: str, *, after_s: float = 0.0) -> None:
-        """Forget a topic, and have the broker forget it `after_s` from now, or with the next connection."""
+        """Forget a topic, and have the broker forget it `after_s` from now, or with the next connection.
+
+        It need not have been set: the broker may hold what an earlier start of the daemon has said.
+        """
         with self._lock:
-            if self._entries.pop(topic, None) is not None:
-                self._leaving[topic] = self._clock.monotonic() + after_s
-                self._clear_leaving()
+            self._entries.pop(topic, None)
+            self._leaving[topic] = self._clock.monotonic() + after_s
+            self._clear_leaving()
 
     def connected(self) -> None:
         """The session's: there is a connection."""
@@ -128,8 +127,16 @@ class RetainedStates:
     def _clear_leaving(self) -> None:
         now = self._clock.monotonic()
         for topic in [topic for topic, due_s in self._leaving.items() if now >= due_s]:
-            if self._session.publish(Message(topic, b"", qos=1, retain=True)):
+            if self._session.publish(Message(topic, b"", qos=1, retain=True, on_outcome=self._note_removal(topic))):
                 del self._leaving[topic]
+
+    def _note_removal(self, topic: str) -> Callable[[Outcome, str], None]:
+        def note(outcome: Outcome, _reason: str) -> None:
+            with self._lock:
+                if outcome is Outcome.LOST and topic not in self._entries:
+                    self._leaving[topic] = self._clock.monotonic()
+
+        return note
 
     def _publish_if_due(self, topic: str, entry: _Entry) -> None:
         now = self._clock.monotonic()
@@ -153,8 +160,11 @@ class RetainedStates:
         def note(outcome: Outcome, reason: str) -> None:
             if outcome is Outcome.REFUSED:
                 if topic not in self._refused:
-                    log.warning("%s: the broker refuses this state (%s); check its ACL", topic, reason)
+                    log.warning("%s: the broker refuses this state (%s); check its ACL and limits", topic, reason)
                 self._refused[topic] = self._clock.monotonic()
+                with self._lock:
+                    if topic in self._entries:
+                        self._entries[topic].due = True  # again when the pause is over
             elif outcome is Outcome.DELIVERED:
                 self._refused.pop(topic, None)
 

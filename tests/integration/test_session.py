@@ -438,6 +438,22 @@ def test_a_connection_that_swallows_everything_is_given_up_long_before_the_keepa
     wait_until(lambda: session.connections == 2, 4)
 
 
+def test_a_removal_that_a_dying_connection_swallowed_reaches_the_broker_with_the_next(
+    broker: Any, make_proxy: Any, make_session: Any
+) -> None:
+    proxy = make_proxy(broker.port)
+    session = make_session(proxy.port, answer_timeout_s=0.5)
+    states = RetainedStates(session, SystemClock())
+    states.set("edge-classifierd/porch/driveway/dog/threshold", "0.5")
+    session.start()
+    wait_until(lambda: len(subscribe_late(broker.port)) == 2)
+    proxy.cut("swallow")
+    time.sleep(0.1)
+    states.remove("edge-classifierd/porch/driveway/dog/threshold")
+    wait_until(lambda: session.connections == 2)
+    wait_until(lambda: subscribe_late(broker.port) == [(STATUS, b"online")], 5)
+
+
 def test_no_more_is_in_flight_than_the_broker_allows_and_one_when_it_keeps_hanging_up(make_session: Any) -> None:
     came: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:

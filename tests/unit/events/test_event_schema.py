@@ -121,11 +121,3 @@ def test_every_state_fits_the_published_schema(
         label=label, confidence=confidence, top=tuple(top), active=tuple(active), since=datetime(2026, 1, 1, tzinfo=UTC)
     )
     schema(repository, "state").validate(json.loads(encode_state(state)))
-
-
-def test_a_state_means_the_same_until_label_watches_or_confidence_change_noticeably() -> None:
-    state = PipelineState(label="cat", confidence=0.80, top=(), active=("cat",), since=datetime(2026, 1, 1, tzinfo=UTC))
-    assert state.meaning == dataclasses.replace(state, confidence=0.81).meaning
-    assert state.meaning != dataclasses.replace(state, confidence=0.9).meaning
-    assert state.meaning != dataclasses.replace(state, label="dog").meaning
-    assert state.meaning != dataclasses.replace(state, active=()).meaning

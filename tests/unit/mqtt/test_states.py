@@ -1,4 +1,4 @@
-"""Retained states: published when their meaning changes, at most so often, and all again with a new connection."""
+"""Retained states: published when they change, at most so often, and all again with a new connection."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from edge_classifierd.mqtt.message import Outcome
 from edge_classifierd.mqtt.states import RetainedStates
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ class FakeNetwork:
 
     def monotonic(self) -> float:
         return self.now_s
+
+    def answer(self, outcome: Outcome, *topics: str) -> None:
+        """What the broker says of the latest message on each topic."""
+        for topic in topics:
+            message = next(one for one in reversed(self.sent) if one.topic == topic)
+            assert message.on_outcome is not None
+            message.on_outcome(outcome, "not authorized")
 
     def take(self) -> list[tuple[str, bytes]]:
         taken = [(one.topic, one.payload) for one in self.sent]
@@ -80,18 +88,6 @@ def test_changes_in_quick_succession_become_one_message_with_the_latest(
     assert network.take() == []
 
 
-def test_a_payload_with_the_same_meaning_is_kept_for_the_next_connection_only(
-    states: RetainedStates, network: FakeNetwork
-) -> None:
-    states.set("a", "0.81", meaning=("cat", 0.8))
-    network.now_s += 1
-    states.set("a", "0.82", meaning=("cat", 0.8))
-    states.tick()
-    assert network.take() == [("a", b"0.81")]
-    states.connected()
-    assert network.take() == [("a", b"0.82")]
-
-
 def test_what_was_set_without_a_connection_is_said_with_the_next(states: RetainedStates, network: FakeNetwork) -> None:
     network.connected = False
     states.set("a", "1")
@@ -119,10 +115,51 @@ def test_a_removed_state_is_cleared_on_the_broker_and_not_said_again(
 ) -> None:
     states.set("a", "1")
     states.remove("a")
-    states.remove("never there")
     states.connected()
     assert network.take() == [("a", b"1"), ("a", b"")]
     assert states.get("a") is None
+
+
+def test_what_an_earlier_start_left_on_the_broker_is_cleared_too(states: RetainedStates, network: FakeNetwork) -> None:
+    states.remove("image")
+    assert network.take() == [("image", b"")]
+
+
+def test_a_removal_that_is_lost_with_the_connection_is_repeated(states: RetainedStates, network: FakeNetwork) -> None:
+    for topic in ("a", "b", "c"):
+        states.remove(topic)
+    network.answer(Outcome.LOST, "a", "b")
+    network.answer(Outcome.DELIVERED, "c")
+    network.take()
+    states.set("b", "1")
+    states.connected()
+    states.tick()
+    network.answer(Outcome.DELIVERED, "a")
+    assert network.take() == [("b", b"1"), ("b", b"1"), ("a", b"")]
+    states.tick()
+    assert network.take() == []
+
+
+def test_a_state_that_the_broker_refuses_is_named_once_and_tried_again_every_ten_minutes(
+    states: RetainedStates, network: FakeNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    states.set("a", "1")
+    for reconnects in (False, True, False):
+        network.answer(Outcome.REFUSED, "a")
+        assert network.take() == [("a", b"1")]
+        if reconnects:
+            states.connected()
+        network.now_s += 599
+        states.tick()
+        assert network.take() == []
+        network.now_s += 2
+        states.tick()
+    assert caplog.text.count("refuses this state (not authorized)") == 1
+    network.answer(Outcome.DELIVERED, "a")
+    network.now_s += 1
+    states.set("a", "2")
+    network.answer(Outcome.REFUSED, "a")
+    assert caplog.text.count("refuses this state") == 2
 
 
 def test_a_removal_can_wait_until_nobody_reads_the_topic_and_is_called_off_by_a_new_value(
