@@ -108,9 +108,11 @@ class Discovery:
             self._born, self._born_s, self._changed = False, now_s, False
             self._steps = deque(self._greeting())
             self._wait_until_s = now_s
-        elif self._changed and not self._steps:
+        elif not self._steps and (self._changed or self._refusal_is_old(now_s)):
             self._changed = False
             self._steps = deque(self._removals_and_announcements())
+            if self._refusal_is_old(now_s):
+                self._refused_s = now_s  # until the broker has answered
         self._advance()
 
     def _hear(self, incoming: Incoming) -> None:
@@ -129,17 +131,19 @@ class Discovery:
         steps: list[_Step] = [Message(topic, encode(one.payload), qos=1) for topic, one in buried.items()]
         if steps:
             steps.append(_PAUSE_S)
-        return [*steps, *self._removals(buried), *self._announcements(), None]
+        return [*steps, *self._removals(buried), *self._announcements(), None, *self._clearing()]
 
     def _removals_and_announcements(self) -> list[_Step]:
         removals = self._removals({topic: one for topic, one in self._announced.buried.items() if not one.cleared})
-        steps = [*removals, *([_PAUSE_S] if removals else []), *self._announcements()]
-        stale = self._stale() - self._cleared_topics
-        if stale:
-            self._cleared_topics |= stale
-            steps.append(REMOVAL_DELAY_S)
-            steps += [Message(topic, b"", qos=1, retain=True) for topic in sorted(stale)]
-        return steps
+        return [*removals, *([_PAUSE_S] if removals else []), *self._announcements(), *self._clearing()]
+
+    def _clearing(self) -> list[_Step]:
+        """Takes the states of what vanished off the broker, some time after their entities."""
+        stale = self._stale()
+        self._cleared_topics &= stale
+        wanted = sorted(stale - self._cleared_topics)
+        messages = [Message(one, b"", qos=1, retain=True, on_outcome=self._cleared_topic(one)) for one in wanted]
+        return [REMOVAL_DELAY_S, *messages] if messages else []
 
     def _stale(self) -> set[str]:
         """The states of what vanished while the daemon was not running: nobody else takes them off the broker."""
@@ -160,8 +164,7 @@ class Discovery:
         ]
 
     def _announcements(self) -> list[_Step]:
-        now_s = self._clock.monotonic()
-        if self._refused_s is not None and now_s - self._refused_s < _REFUSED_PAUSE_S:
+        if self._refused_s is not None and not self._refusal_is_old(self._clock.monotonic()):
             return []
         buried = self._announced.buried
         steps: list[_Step] = []
@@ -180,8 +183,10 @@ class Discovery:
                     return
             elif step is None:
                 self._say_states()
+                waiting = self._stale() - self._cleared_topics
                 for topic, buried in self._funeral.items():
-                    self._announced.forget(topic, buried.payload)
+                    if waiting.isdisjoint(retained_topics(buried.payload)):
+                        self._announced.forget(topic, buried.payload)
                 self._funeral = {}
             else:
                 self._wait_until_s = self._clock.monotonic() + step
@@ -193,6 +198,16 @@ class Discovery:
                 self._announced.cleared(topic)
 
         return note
+
+    def _cleared_topic(self, topic: str) -> Callable[[Outcome, str], None]:
+        def note(outcome: Outcome, _reason: str) -> None:
+            if outcome is not Outcome.LOST:
+                self._cleared_topics.add(topic)
+
+        return note
+
+    def _refusal_is_old(self, now_s: float) -> bool:
+        return self._refused_s is not None and now_s - self._refused_s >= _REFUSED_PAUSE_S
 
     def _note(self, topic: str) -> Callable[[Outcome, str], None]:
         def note(outcome: Outcome, reason: str) -> None:

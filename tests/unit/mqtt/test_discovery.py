@@ -190,9 +190,44 @@ def test_a_watch_that_vanished_over_a_restart_is_taken_out_and_its_states_too(ho
     ((_, payload),) = house.network.take()
     assert len(removals(payload)) == 4
     house.network.pass_time(10)
-    assert house.network.take() == [
-        (f"edge-classifierd/porch/driveway/cat/{kind}", None) for kind in ("state", "stats", "threshold")
-    ]
+    assert house.network.take() == GONE
+
+
+GONE = [(f"edge-classifierd/porch/driveway/cat/{kind}", None) for kind in ("state", "stats", "threshold")]
+
+
+def test_the_states_of_what_vanished_are_cleared_although_the_first_connection_is_lost(house: House) -> None:
+    house.start(facts("dog", "cat"))
+    house.start(facts("dog"))
+    house.network.disconnect()
+    house.network.connect()
+    house.network.take()
+    house.network.answer = Outcome.LOST
+    house.network.pass_time(10)
+    assert house.network.take() == GONE
+    house.network.disconnect()
+    house.network.answer = Outcome.DELIVERED
+    house.network.connect()
+    house.network.pass_time(10)
+    assert house.network.take()[1:] == GONE
+    house.network.disconnect()
+    house.network.connect()
+    house.network.pass_time(10)
+    assert len(house.network.take()) == 1
+
+
+def test_the_states_of_what_vanished_are_cleared_although_home_assistant_starts_meanwhile(house: House) -> None:
+    house.start(facts("dog", "cat"))
+    house.start(facts("dog"))
+    house.network.take()
+    house.network.hear(BIRTH, b"online")
+    house.network.pass_time(4)
+    house.network.disconnect()
+    house.network.take()
+    house.start(facts("dog"))
+    house.network.hear(BIRTH, b"online")
+    house.network.pass_time(15)
+    assert house.network.take()[-3:] == GONE
 
 
 def test_a_home_assistant_that_was_away_is_shown_what_it_is_to_forget_once(house: House) -> None:
@@ -341,11 +376,15 @@ def test_a_broker_that_refuses_is_named_once_and_left_alone_for_a_while(
         house.network.connect()
     assert house.network.take() == []
     assert len([record for record in caplog.records if "refuses discovery" in record.message]) == 1
-    house.network.now_s += 700
+    house.network.pass_time(590)
+    assert DEVICE not in dict(house.network.take())
+    house.network.pass_time(20)
+    assert [topic for topic, _ in house.network.take()] == [DEVICE], "again after ten minutes, still refused"
     house.network.answer = Outcome.DELIVERED
-    house.network.disconnect()
-    house.network.connect()
+    house.network.pass_time(610)
     assert [topic for topic, _ in house.network.take()] == [DEVICE]
+    house.network.pass_time(700)
+    assert house.network.take() == []
 
 
 def test_a_damaged_file_is_said_and_costs_only_what_it_held(house: House, caplog: pytest.LogCaptureFixture) -> None:
