@@ -38,7 +38,7 @@ class Examples:
     copies: NDArray[np.float32]
     """Shape (pictures, copies, columns): views of each picture, the mirrored ones first; no copies are all right."""
     mirrored: int
-    """How many of the copies are mirrored: signs and letters lose by it, many things gain."""
+    """How many of the copies are mirrored: hand signs lose by it, animals and vehicles do not."""
     classes: NDArray[np.intp]
     """Shape (pictures,): 0 to `count` - 1, each at least once."""
     groups: NDArray[np.intp]

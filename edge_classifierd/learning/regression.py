@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _HEIGHT: Final = 20.0
-"""The target of the true class, where the others' is 0: the softmax of such scores is about as sure as it is right."""
+"""The target of the true class, where the others' is 0: temperatures of 1.3 to 2.1 came of it for hand signs."""
 
 
 @dataclass(frozen=True, slots=True)

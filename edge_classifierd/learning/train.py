@@ -49,7 +49,7 @@ _FEW: Final = 10
 _CHECKED: Final = 16
 _AGREEMENT: Final = 1e-3
 _LOOKS: Final = 800
-"""How many copies are looked at in all: half a minute on a Raspberry Pi 4 with the bundled model."""
+"""How many copies are looked at in all, but one of each picture at least: bounds the time with many pictures."""
 _MOST_COPIES: Final = 8
 _MIRRORED: Final = 4  # every fourth copy
 
