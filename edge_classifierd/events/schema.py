@@ -144,7 +144,7 @@ def decode(payload: bytes | str) -> Event:
             inference_ms=float(document["inference_ms"]),
             active_s=None if document["active_s"] is None else float(document["active_s"]),
         )
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise PayloadError(f"not an event of schema {SCHEMA_VERSION} ({reason}); who else publishes here?") from error
 

@@ -23,6 +23,7 @@ _MOST_QUEUED: Final = 64
 _A_SECOND: Final = 20.0
 _BURST: Final = 40.0
 _WARN_EVERY_S: Final = 60.0
+_MOST_WARNED: Final = 64
 
 _SWITCH: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 _PRESS: Final = frozenset({"", "press", "on", "1", "true"})
@@ -67,8 +68,8 @@ class RefusedError(Exception):
 class Commands:
     """Receives commands on the network thread and hands them to whoever calls `take`.
 
-    What is refused changes nothing and earns a warning, at most one a minute for each topic. A message that the broker
-    had retained is never a command: it may be a year old, and would come again with every connection.
+    What is refused changes nothing and earns a warning, at most one a minute for each topic and 64 in all. A message that
+    the broker had retained is never a command: it may be a year old, and would come again with every connection.
     """
 
     def __init__(
@@ -127,11 +128,12 @@ class Commands:
 
     def _warn(self, topic: str, reason: str) -> None:
         now = self._clock.monotonic()
-        if now - self._warned_s.get(topic, -math.inf) < _WARN_EVERY_S:
+        if len(self._warned_s) >= _MOST_WARNED:
+            self._warned_s = {one: warned for one, warned in self._warned_s.items() if now - warned < _WARN_EVERY_S}
+        full = len(self._warned_s) >= _MOST_WARNED  # topics are the sender's to invent
+        if full or now - self._warned_s.get(topic, -math.inf) < _WARN_EVERY_S:
             log.debug("%.200s: refused: %s", topic, reason)
             return
-        if len(self._warned_s) >= _MOST_QUEUED:  # topics are the sender's to invent
-            self._warned_s.clear()
         self._warned_s[topic] = now
         log.warning("%.200s: refused: %s", topic, reason)
 

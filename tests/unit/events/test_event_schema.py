@@ -95,6 +95,14 @@ def test_an_event_with_one_wrong_value_is_refused(data: st.DataObject) -> None:
         decode(json.dumps(document))
 
 
+@pytest.mark.parametrize("key", ["confidence", "inference_ms", "active_s"])
+@pytest.mark.parametrize("value", ["1" * 400, "1e999", "NaN", "-" + "1" * 5000])
+def test_a_number_beyond_every_measure_is_refused(key: str, value: str) -> None:
+    document = {**json.loads(encode(number(sample(), seq=1, event_id=EVENT_ID))), key: "HERE"}
+    with pytest.raises(PayloadError):
+        decode(json.dumps(document).replace('"HERE"', value))
+
+
 def test_keys_of_a_later_version_are_ignored() -> None:
     document = json.loads(encode(number(sample(), seq=1, event_id=EVENT_ID)))
     assert decode(json.dumps({**document, "zone": "gate"})).watch == "dog"

@@ -116,6 +116,19 @@ def test_a_refusal_is_said_once_a_minute_for_each_topic(
     assert commands.take() is None
 
 
+def test_a_flood_over_invented_topics_is_said_64_times_a_minute_at_most(
+    line: Line, clock: StillClock, commands: Commands, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = line.handlers[f"{TOPICS.base}/+/enabled/set"]
+    for minute in (0.0, 61.0):
+        clock.now_s = minute
+        caplog.clear()
+        for count in range(1000):
+            handler(said(f"x{count}/enabled/set", b"ON"))
+        assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 64
+    assert commands.take() is None
+
+
 def test_a_flood_is_cut_to_its_rate_and_the_next_second_is_free_again(
     commands: Commands, line: Line, clock: StillClock
 ) -> None:
