@@ -90,6 +90,7 @@ class Vitals:
                 durable=self._outbox.durable and self._volatile is None,
                 durable_reason=self._outbox.trouble or self._volatile,
                 oldest_age_s=self._outbox.oldest_age_s,
+                refused_reason=self._publisher.trouble,
             ),
             board=self._board.read(),
             mqtt=MqttHealth(self._connected_for(now_s), max(0, self._session.connections - 1)),

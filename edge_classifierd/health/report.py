@@ -64,6 +64,8 @@ class OutboxHealth:
     """Why it would not, one sentence."""
     oldest_age_s: float | None
     """Age of the oldest waiting event; None when none waits."""
+    refused_reason: str | None = None
+    """Why the broker does not take events although it is connected, one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class Health:
         if self.outbox is not None and not self.outbox.durable:
             why = self.outbox.durable_reason or "the outbox's file cannot be written"
             found.append(Reason("outbox", f"events would not survive a loss of power: {why}"))
+        if self.outbox is not None and self.outbox.refused_reason is not None:
+            found.append(Reason("delivery", self.outbox.refused_reason))
         if self.board.throttling is not None:
             found += [
                 Reason(f"board.{flag}", sentence)

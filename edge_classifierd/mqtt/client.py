@@ -102,6 +102,7 @@ class Session:
         self._status = "not started"
         self._careful = False  # one message at a time, because connections end soon
         self._told: set[str] = set()  # the sentences of this cycle that were said aloud
+        self._refused_filters: set[str] = set()  # said aloud once for all connections
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -265,7 +266,9 @@ class Session:
             connection.subscribe(filters)
         while connection.refused_filters:
             topic_filter, reason = connection.refused_filters.popleft()
-            log.warning("%s: subscribing to %s is refused (%s); check the ACL", self.endpoint, topic_filter, reason)
+            level = logging.DEBUG if topic_filter in self._refused_filters else logging.WARNING
+            self._refused_filters.add(topic_filter)
+            log.log(level, "%s: subscribing to %s is refused (%s); check the ACL", self.endpoint, topic_filter, reason)
         while connection.messages:
             incoming = connection.messages.popleft()
             for topic_filter, handler in self._handlers.items():

@@ -68,8 +68,8 @@ class RefusedError(Exception):
 class Commands:
     """Receives commands on the network thread and hands them to whoever calls `take`.
 
-    What is refused changes nothing and earns a warning, at most one a minute for each topic and 64 in all. A message that
-    the broker had retained is never a command: it may be a year old, and would come again with every connection.
+    What is refused changes nothing and earns a warning: at most one a minute for each topic, and 64 in all. A message
+    that the broker had retained is never a command: it may be a year old, and would come again with every connection.
     """
 
     def __init__(

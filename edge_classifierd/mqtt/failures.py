@@ -77,7 +77,7 @@ def of_refusal(reason: ReasonCode, endpoint: Endpoint) -> Failure:
     if reason.value == _CLIENT_ID_REFUSED:
         sentence = f"{endpoint}: the broker refuses the client id {endpoint.client_id!r}; set mqtt.client_id"
         return Failure(sentence, permanent=True)
-    return Failure(f"{endpoint}: the broker refuses the connection ({_words(reason)})")
+    return Failure(f"{endpoint}: the broker refuses the connection ({_words(reason)}); see its log")
 
 
 def of_disconnect(reason: ReasonCode, endpoint: Endpoint) -> Failure:
@@ -87,7 +87,8 @@ def of_disconnect(reason: ReasonCode, endpoint: Endpoint) -> Failure:
             f"{endpoint}: another client took over the client id {endpoint.client_id!r};"
             " give each device its own device.id or mqtt.client_id"
         )
-    return Failure(f"{endpoint}: the broker ended the connection ({_words(reason)})", permanent=reason.value == 0x87)
+    sentence = f"{endpoint}: the broker ended the connection ({_words(reason)}); see its log if that repeats"
+    return Failure(sentence, permanent=reason.value == 0x87)
 
 
 def of_repeated_drops(endpoint: Endpoint) -> Failure:
@@ -109,14 +110,14 @@ def of_loss(endpoint: Endpoint, last_error: str | None, *, before_answer: bool, 
         return Failure(f"{endpoint}: the connection was closed before the broker answered; {hint}")
     if refused is not None:  # mosquitto 2.0.11 does that
         return Failure(f"{endpoint}: the broker refused {refused} and hung up; check its ACL")
-    return Failure(f"{endpoint}: the connection was lost", wordless=True)
+    return Failure(f"{endpoint}: the connection was lost; check network and broker if that repeats", wordless=True)
 
 
 def of_silence(endpoint: Endpoint, seconds: float, *, before_answer: bool) -> Failure:
     """The connection stands but nothing comes."""
     if before_answer:
         return Failure(f"{endpoint}: connected, but no answer to the login within {seconds:.0f} s; is it an MQTT port?")
-    return Failure(f"{endpoint}: the broker has not answered for {seconds:.0f} s; the connection is given up")
+    return Failure(f"{endpoint}: the broker has not answered for {seconds:.0f} s; check the network if that repeats")
 
 
 def of_nonsense(error: Exception, endpoint: Endpoint) -> Failure:

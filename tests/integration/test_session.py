@@ -479,6 +479,31 @@ def test_no_more_is_in_flight_than_the_broker_allows_and_one_when_it_keeps_hangi
     assert came[2:] == [1, 1], "so that its last word can be heard"
 
 
+def test_a_subscription_that_is_refused_is_said_once_over_all_reconnections(
+    make_session: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(3):
+                client, _ = server.accept()
+                with client:
+                    client.recv(1000)
+                    client.sendall(b"\x20\x03\x00\x00\x00")
+                    mid = client.recv(1000)[2:4]
+                    client.sendall(b"\x90\x04" + mid + b"\x00\x87")  # SUBACK: not authorized
+                    time.sleep(0.2)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        session = make_session(server.getsockname()[1])
+        session.subscribe("homeassistant/status", lambda _: None)
+        session.start()
+        thread.join(20)
+    assert session.connections == 3
+    assert caplog.text.count("subscribing to homeassistant/status is refused (not authorized)") == 1
+
+
 def test_stopping_is_quick_while_waiting_for_the_next_attempt(make_broker: Any, make_session: Any) -> None:
     session = make_session(make_broker(start=False).port, longest_s=60.0)
     sentence_of(session)

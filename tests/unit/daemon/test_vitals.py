@@ -50,7 +50,7 @@ class Daemon:
         lost = {"age": 3, "count": 4}
         self.outbox = SimpleNamespace(lost=lost, depth=5, durable=True, trouble=None, oldest_age_s=7.5)
         self.session = SimpleNamespace(connection=None, connections=0, status_sentence="connecting to b:1883")
-        self.publisher = SimpleNamespace(delivered=11)
+        self.publisher = SimpleNamespace(delivered=11, trouble=None)
         self.pipeline = OnePipeline(cast("Clock", self))
         self.vitals = Vitals(
             outbox=cast("Outbox", self.outbox),
@@ -181,6 +181,16 @@ def test_an_outbox_that_would_lose_events_is_a_trouble_and_the_reason_is_told(
     assert told["outbox"]["durable"] is (reason is None)
     expected = [] if reason is None else [f"events would not survive a loss of power: {reason}"]
     assert told["reasons"] == expected
+
+
+def test_a_broker_that_refuses_events_is_a_trouble(daemon: Daemon) -> None:
+    daemon.after(0)
+    daemon.publisher.trouble = "b:1883: the broker refuses events (quota exceeded); check its ACL and quota"
+    (told,) = daemon.after(1.0)
+    assert told["reasons"] == [daemon.publisher.trouble]
+    daemon.publisher.trouble = None
+    (told,) = daemon.after(1.0)
+    assert told["degraded"] is False
 
 
 def test_the_first_rate_is_said_within_a_second(daemon: Daemon) -> None:
