@@ -68,7 +68,7 @@ class Classifiers:
     """Loads classifiers when they are first asked for; used by the service's thread."""
 
     def __init__(self) -> None:
-        self._loaded: dict[tuple[Path, str, str], SharedClassifier] = {}
+        self._loaded: dict[tuple[Path, str, str | None, str], SharedClassifier] = {}
 
     def get(self, plan: Plan) -> SharedClassifier:
         """The classifier of a plan, loaded and warmed up. Raises ModelError, MissingError, InferenceError."""
@@ -97,8 +97,9 @@ class Classifiers:
         self.keep_only(())
 
 
-def _key(plan: Plan) -> tuple[Path, str, str]:
-    return (plan.bundle.path, plan.bundle.sha256, plan.section.model.model_dump_json())
+def _key(plan: Plan) -> tuple[Path, str, str | None, str]:
+    twin = None if plan.cpu_bundle is None else plan.cpu_bundle.sha256
+    return (plan.bundle.path, plan.bundle.sha256, twin, plan.section.model.model_dump_json())
 
 
 def edgetpu_settings(section: EdgeTpu) -> EdgeTpuSettings:

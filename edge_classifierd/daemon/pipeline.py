@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from dataclasses import dataclass
 from math import inf
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _IDLE_S = 0.5
-_MOST_ORDERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,8 @@ class Pipeline:
         )
         self._capture: Capture[Tensor] | None = None
         self._line: Line | None = None
-        self._orders: queue.Queue[Callable[[], None]] = queue.Queue(_MOST_ORDERS)
+        self._orders: dict[str, Callable[[], None]] = {}
+        self._ordering = threading.Lock()
         self._stopping = threading.Event()
         self._classified = False
         self._inference_failing = False
@@ -117,19 +116,21 @@ class Pipeline:
     def request_stop(self) -> None:
         """Begin to end; `stop` waits for it. So several pipelines end side by side."""
         self._stopping.set()
-
-    def stop(self, timeout_s: float) -> bool:
-        """End both threads; what is on is remembered, not cleared. False when a thread is stuck in a call."""
-        self._stopping.set()
         capture = self._capture
         if capture is not None:
-            capture.stop(timeout_s)
+            capture.request_stop()
+
+    def stop(self, timeout_s: float) -> bool:
+        """End all threads; what is on is remembered, not cleared. False when a thread is stuck in a call."""
+        self.request_stop()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        line = self._line
-        ended = line is None or line.stop(timeout_s)
+        # Looked up only now: an order may have opened the camera in between.
+        capture, line = self._capture, self._line
+        captured = capture is None or capture.stop(timeout_s)
+        classified = line is None or line.stop(timeout_s)
         self._release()
-        return ended and not self._thread.is_alive()
+        return captured and classified and not self._thread.is_alive()
 
     def refresh_metrics(self) -> None:
         """Take the capture's counts and the accelerator's state over into the metrics, also while no frames come."""
@@ -139,32 +140,31 @@ class Pipeline:
         if capture is not None:
             self.metrics.captured(frames=capture.delivered, dropped=capture.dropped, skipped=capture.skipped)
 
-    def set_enabled(self, enabled: bool) -> bool:  # noqa: FBT001 - the value itself
-        """Switch the camera on or off; False when too many orders wait."""
-        return self._order(lambda: self._switch(enabled))
+    def set_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - the value itself
+        """Switch the camera on or off."""
+        self._order("enabled", lambda: self._switch(enabled))
 
-    def set_threshold(self, watch: str, threshold: float) -> bool:
+    def set_threshold(self, watch: str, threshold: float) -> None:
         """Change a watch's threshold from the next frame on; the caller has checked both."""
-        return self._order(lambda: self._teller.set_threshold(watch, threshold))
+        self._order(f"threshold of {watch}", lambda: self._teller.set_threshold(watch, threshold))
 
-    def adopt(self, plan: Plan) -> bool:
+    def adopt(self, plan: Plan) -> None:
         """Go on with a plan that differs in its watches only, without losing a frame or a watch's state."""
-        return self._order(lambda: self._adopt(plan))
+        self._order("plan", lambda: self._adopt(plan))
 
     def thresholds(self) -> dict[str, float]:
         """Every watch's threshold as it is now."""
         return self._teller.thresholds()
 
-    def want_picture(self) -> bool:
+    def want_picture(self) -> None:
         """Publish the next frame as a picture."""
-        return self._order(self._teller.want_picture)
+        self._order("picture", self._teller.want_picture)
 
-    def _order(self, order: Callable[[], None]) -> bool:
-        try:
-            self._orders.put_nowait(order)
-        except queue.Full:
-            return False
-        return True
+    def _order(self, what: str, order: Callable[[], None]) -> None:
+        """Have it done before the next frame; a newer order takes the place of one for the same thing that waits."""
+        with self._ordering:
+            self._orders.pop(what, None)
+            self._orders[what] = order
 
     def _run(self) -> None:
         try:
@@ -181,8 +181,11 @@ class Pipeline:
 
     def _step(self) -> None:
         """Carry out the orders that wait, then judge one frame or wait a little for one."""
-        while not self._orders.empty():
-            self._orders.get_nowait()()
+        if self._orders:
+            with self._ordering:
+                orders, self._orders = self._orders, {}
+            for order in orders.values():
+                order()
         line = self._line
         if line is None:
             self._beat.waiting("switched off")

@@ -204,14 +204,18 @@ class Capture(Generic[T]):
             self._stalled = True
             self._source.cancel()
 
+    def request_stop(self) -> None:
+        """Begin to end: cancel the source and drop the frame that waits. `stop` waits for it."""
+        self._stopping.set()
+        self._source.cancel()
+        self._slot.end(discard=True)
+
     def stop(self, timeout_s: float) -> bool:
         """Cancel the source and join the thread; True when it has ended. Safe to call twice and without `start`.
 
         A thread that is stuck in a native call is left behind; it does not keep the process from ending.
         """
-        self._stopping.set()
-        self._source.cancel()
-        self._slot.end(discard=True)
+        self.request_stop()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import yaml
@@ -26,7 +27,6 @@ from edge_classifierd.mqtt.topics import Topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from edge_classifierd.mqtt.client import Listener, Session
     from edge_classifierd.mqtt.message import Message
@@ -59,7 +59,8 @@ class Camera:
     skipped = 0
     pausing = False
 
-    def __init__(self, *, live: bool) -> None:
+    def __init__(self, pipeline: str, *, live: bool) -> None:
+        self.pipeline = pipeline
         self.live = live
         self.trouble: BaseException | None = None
         self.deaf = False
@@ -152,8 +153,12 @@ class Scene:
             self.states._leaving[topic] = 0.0
         self.states.tick()
 
-    def _camera(self, *_: object) -> Any:
-        self.cameras.append(Camera(live=self.live))
+    def camera(self, pipeline: str) -> Camera:
+        """The newest of that pipeline; in `cameras` they stand in the order in which their threads came to run."""
+        return next(camera for camera in reversed(self.cameras) if camera.pipeline == pipeline)
+
+    def _camera(self, source: Any, *_: object) -> Any:
+        self.cameras.append(Camera(Path(source.device).name, live=self.live))
         return self.cameras[-1]
 
 

@@ -104,8 +104,10 @@ def test_a_watch_that_goes_together_with_a_restart_leaves_nothing_on_the_broker(
 
 def test_a_pipeline_that_changes_otherwise_starts_again_after_the_old_one_has_let_go(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
+        until(lambda: len(scene.cameras) == 2)
+        driveway, garden = scene.camera("driveway"), scene.camera("garden")
         assert scene.change_to(pipeline("driveway", "cat", fit="stretch"), pipeline("garden", "dog")) == 1
-        assert [camera.closed for camera in scene.cameras[:2]] == [1, 0]
+        assert (driveway.closed, garden.closed) == (1, 0)
         until(lambda: len(scene.cameras) == 3 and scene.cameras[2].opened)
         restarted, untouched = scene.fleet.pipelines
         assert (restarted.name, untouched.name) == ("driveway", "garden"), "in the order of the configuration"
@@ -205,12 +207,12 @@ def test_an_end_is_said_for_every_camera_and_waits_for_none_that_is_stuck(tmp_pa
     with scene:
         for name in ("driveway", "garden", "porch"):
             until(lambda name=name: scene.retained(name).get("status") == b"online")  # type: ignore[misc]
-        scene.cameras[0].deaf = scene.cameras[1].deaf = True
+        scene.camera("driveway").deaf = scene.camera("garden").deaf = True
         time.sleep(0.1)
         start_s = time.monotonic()
         scene.fleet.stop(0.4)
         assert time.monotonic() - start_s < 2.5
-        assert scene.cameras[2].closed == 1
+        assert scene.camera("porch").closed == 1
     for name in ("driveway", "garden", "porch"):
         assert scene.broker.retained[f"{BASE}/{name}/status"] == b"offline"
         said = [payload for topic, payload in scene.broker.sent if topic == f"{BASE}/{name}/status"]
