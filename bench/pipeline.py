@@ -137,7 +137,7 @@ class Running:
             heartbeats=Heartbeats(clock),
             memory=Memory(folder / "state.json"),
             clock=clock,
-            make_source=lambda _section, _clock, _region: Camera(picture),
+            make_source=lambda _section, _clock, _region, _needs: Camera(picture),
         )
         self.pipeline = Pipeline(plan, Classifiers().get(plan), self.metrics, surroundings)
         self.pipeline.start()

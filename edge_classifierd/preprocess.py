@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from typing import TYPE_CHECKING, Literal
 
 import av
@@ -179,6 +180,12 @@ class Preprocessor:
         canvas = self._quantise.canvas(self._height, self._width)
         canvas[target.y : target.y + target.height, target.x : target.x + target.width] = pixels
         return self._quantise(canvas)
+
+    def needs(self, width: int, height: int) -> tuple[int, int]:
+        """The smallest size that pictures of this size may be given beforehand without enlarging any of it here."""
+        source, (across, down), _ = self._measured(width, height, self._view.rotation // 90)
+        scale = min(1.0, max(across / source.width, down / source.height))
+        return ceil(width * scale), ceil(height * scale)
 
     def _measured(self, width: int, height: int, turns: int) -> tuple[Box, tuple[int, int], Box | None]:
         """For pictures of that size: the box to cut, the size to give it, both as delivered; the place in the tensor.

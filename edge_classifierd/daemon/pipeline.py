@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_classifierd.daemon.memory import Memory
     from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.daemon.teller import Outlet
-    from edge_classifierd.frames.base import FrameSource
+    from edge_classifierd.frames.base import FrameSource, Needs
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
     from edge_classifierd.inference.devices import Warmth
@@ -46,7 +46,7 @@ class Surroundings:
     heartbeats: Heartbeats
     memory: Memory
     clock: Clock
-    make_source: Callable[[Source, Clock, Region], FrameSource] = make_source
+    make_source: Callable[[Source, Clock, Region, Needs], FrameSource] = make_source
     """How a source section becomes a source; tests and benches stand in a camera here."""
 
 
@@ -261,8 +261,8 @@ class Pipeline:
             view=self.plan.view,
         )
         self._capture = Capture(
-            self._around.make_source(section.source, self._around.clock, self.plan.region),
-            lambda frame: preprocess(frame.picture),
+            self._around.make_source(section.source, self._around.clock, self.plan.region, preprocess.needs),
+            lambda frame: preprocess(frame.for_model),
             name=section.name,
             clock=self._around.clock,
             stall_timeout_s=getattr(section.source, "stall_timeout", 10.0),

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     import av
+
+    Needs = Callable[[int, int], tuple[int, int]]
+    """From a picture's size, as the source delivers it, to the smallest size in which a model misses nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,13 @@ class Frame:
     """The same moment on the wall clock, UTC."""
     name: str | None = None
     """The file's name, for sources made of files."""
+    small: av.VideoFrame | None = None
+    """The same picture as the camera itself has scaled it down for the model, where it can."""
+
+    @property
+    def for_model(self) -> av.VideoFrame:
+        """What the model's input is best made from."""
+        return self.picture if self.small is None else self.small
 
 
 class FrameSource(Protocol):

@@ -21,6 +21,12 @@ def sensor_mode(resolution: tuple[int, int], size: tuple[int, int]) -> tuple[int
     return half if size[0] <= half[0] and size[1] <= half[1] else resolution
 
 
+def small_size(needed: tuple[int, int], size: tuple[int, int]) -> tuple[int, int] | None:
+    """The size of a second, smaller stream for the model, in even numbers; None when it would save too little."""
+    width, height = (max(_SMALLEST, -(-side // 2) * 2) for side in needed)
+    return (width, height) if 2 * width * height <= size[0] * size[1] else None
+
+
 def box_in_memory(view: View, undone: tuple[bool, bool], width: int, height: int) -> Box:
     """Where the region lies in the picture that comes from the camera, of that size, before `undone` is made up for."""
     if view.rotation in {0, 180}:

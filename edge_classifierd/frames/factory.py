@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, assert_never
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.sources import Picamera2Source, Source, StreamSource
-    from edge_classifierd.frames.base import FrameSource
+    from edge_classifierd.frames.base import FrameSource, Needs
     from edge_classifierd.preprocess import Region
 
 
-def make_source(section: Source, clock: Clock, region: Region | None = None) -> FrameSource:
+def make_source(
+    section: Source, clock: Clock, region: Region | None = None, needs: Needs | None = None
+) -> FrameSource:
     """The source, closed; nothing is touched. What a kind of source needs is imported only when it is used.
 
-    `region` is the part of the upright picture that counts, for sources that cut it out themselves.
+    `region` is the part of the upright picture that counts, for sources that cut it out themselves; `needs` tells those
+    that can scale for the model how small it may be.
     """
     if section.type == "folder":
         from edge_classifierd.frames.folder import FolderSource as Folder  # noqa: PLC0415
 
         return Folder(section.path, fps=section.fps, loop=section.loop, recursive=section.recursive, clock=clock)
     if section.type == "picamera2":
-        return _picamera2(section, clock, region)
+        return _picamera2(section, clock, region, needs)
     if section.type == "stream":
         return _stream(section, clock)
     if section.type == "v4l2":
@@ -40,7 +43,9 @@ def make_source(section: Source, clock: Clock, region: Region | None = None) -> 
     assert_never(section.type)
 
 
-def _picamera2(section: Picamera2Source, clock: Clock, region: Region | None) -> FrameSource:
+def _picamera2(
+    section: Picamera2Source, clock: Clock, region: Region | None, needs: Needs | None
+) -> FrameSource:
     from edge_classifierd.frames.camera_look import Look  # noqa: PLC0415
     from edge_classifierd.frames.picamera import WHOLE  # noqa: PLC0415
     from edge_classifierd.frames.picamera import Picamera2Source as Camera  # noqa: PLC0415
@@ -60,6 +65,7 @@ def _picamera2(section: Picamera2Source, clock: Clock, region: Region | None) ->
             white_balance=section.white_balance,
             focus=section.focus,
         ),
+        needs=needs,
         stall_timeout_s=section.stall_timeout,
         clock=clock,
     )

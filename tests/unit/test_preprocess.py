@@ -236,3 +236,34 @@ def test_a_pictures_own_orientation_mark_is_honoured(marked: int) -> None:
 
     turns = View().quarter_turns(Marked())  # type: ignore[arg-type]
     assert turns == (-marked // 90) % 4
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "needed"),
+    [
+        ({}, (1280, 720), (399, 224)),
+        ({"crop_fraction": 0.875}, (1280, 720), (456, 256)),
+        ({"fit": "stretch"}, (1280, 720), (399, 224)),
+        ({"fit": "letterbox"}, (1280, 720), (224, 126)),
+        ({"view": View(rotation=90)}, (1280, 720), (399, 224)),
+        ({"view": View(region=Region(0.5, 0.0, 0.5, 1.0))}, (1280, 720), (448, 252)),
+        ({"view": View(rotation=90, region=Region(0.0, 0.5, 1.0, 0.25))}, (1280, 720), (896, 504)),
+        ({}, (100, 80), (100, 80)),
+    ],
+)
+def test_what_a_camera_may_scale_down_beforehand_leaves_the_model_all_its_pixels(
+    options: dict[str, Any], size: tuple[int, int], needed: tuple[int, int]
+) -> None:
+    preprocess = Preprocessor(spec(224, 224), CORAL, **options)
+    assert preprocess.needs(*size) == needed
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "stretch"])
+def test_a_picture_scaled_down_beforehand_looks_the_same_to_the_model(fit: Any) -> None:
+    preprocess = Preprocessor(spec(48, 64), CORAL, fit=fit)
+    large = smooth(360, 640)
+    width, height = preprocess.needs(640, 360)
+    assert width < 320
+    small = np.rint(slow_resize(large, height, width)).astype(np.uint8)
+    difference = np.abs(preprocess(picture(small)).astype(int) - preprocess(picture(large)).astype(int))
+    assert difference.mean() < 1.5

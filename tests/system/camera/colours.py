@@ -19,27 +19,43 @@ def colour_at(pixels, x, y):
     return tuple(int(value) for value in pixels[y - 8 : y + 8, x - 8 : x + 8].reshape(-1, 3).mean(0))
 
 
-def check(source, where):
+def a_third(width, height):
+    return -(-width // 3), -(-height // 3)
+
+
+def check(source, where, for_model):
     wrong = 0
     for _ in range(3):  # opened, closed and opened again
         source.open()
-        frames = [source.read() for _ in range(5)]
-        pixels = frames[-1].picture.to_ndarray(format="rgb24")
-        for name, (x, y) in where.items():
-            seen = colour_at(pixels, x, y)
-            good = all(abs(a - b) < 20 for a, b in zip(seen, RGB[name], strict=True))
-            wrong += not good
-            print(f"{frames[-1].picture.format.name} {name}: {seen}{'' if good else f' instead of {RGB[name]}'}")
+        frame = [source.read() for _ in range(5)][-1]
+        for picture in (frame.picture, frame.for_model):
+            wrong += check_picture(picture, where, picture.height / 720)
+        size = (frame.for_model.width, frame.for_model.height)
+        if size != for_model:
+            wrong += 1
+            print(f"{size} for the model instead of {for_model}")
         source.close()
+    return wrong
+
+
+def check_picture(picture, where, scale):
+    wrong = 0
+    pixels = picture.to_ndarray(format="rgb24")
+    for name, (x, y) in where.items():
+        seen = colour_at(pixels, round(x * scale), round(y * scale))
+        good = all(abs(a - b) < 20 for a, b in zip(seen, RGB[name], strict=True))
+        wrong += not good
+        said = f"{picture.format.name} {picture.width}x{picture.height}"
+        print(f"{said} {name}: {seen}{'' if good else f' instead of {RGB[name]}'}")
     return wrong
 
 
 def main() -> int:
     clock = SystemClock()
-    options = {"width": 1280, "height": 720, "stall_timeout_s": 5, "clock": clock}
-    wrong = check(Picamera2Source("imx708", **options), WHERE)
+    options = {"width": 1280, "height": 720, "needs": a_third, "stall_timeout_s": 5, "clock": clock}
+    wrong = check(Picamera2Source("imx708", **options), WHERE, (428, 240))
     right_half = Picamera2Source(0, region=Region(0.5, 0.0, 0.5, 1.0), fps=20, **options)
-    wrong += check(right_half, {"green": (320, 180), "blue": (320, 540)})
+    wrong += check(right_half, {"green": (320, 180), "blue": (320, 540)}, (640, 720))  # cut out here
     right_half.open()
     begun = clock.monotonic()
     for _ in range(20):

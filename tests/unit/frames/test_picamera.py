@@ -26,6 +26,8 @@ from edge_classifierd.preprocess import Region
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from edge_classifierd.frames.base import Frame
+
 CONTROLS = {
     "FrameDurationLimits": (20000, 500000, None),
     "ScalerCrop": ((0, 0, 64, 64), (0, 0, 4608, 2592), (0, 0, 4608, 2592)),
@@ -42,6 +44,8 @@ class Hardware:
         self.controls: dict[str, Any] = dict(CONTROLS)
         self.seen = self.cameras
         self.transform_works = True
+        self.streams = 2
+        self.smallest = 16
         self.busy = False
         self.silent = False
         self.short = False
@@ -56,15 +60,15 @@ class Hardware:
 
 
 class Request:
-    def __init__(self, hardware: Hardware, size: tuple[int, int]) -> None:
-        self.hardware, self.size = hardware, size
+    def __init__(self, hardware: Hardware, sizes: dict[str, tuple[int, int]]) -> None:
+        self.hardware, self.sizes = hardware, sizes
         hardware.requests_out += 1
 
     def make_buffer(self, name: str) -> Any:
-        assert name == "main"
+        width, height = self.sizes[name]
         if self.hardware.short:
             raise RuntimeError("buffer is gone")
-        return np.full(self.size[0] * self.size[1] * 3 // 2, 128, np.uint8)
+        return np.full(width * height * 3 // 2, 128, np.uint8)
 
     def release(self) -> None:
         self.hardware.requests_out -= 1
@@ -107,14 +111,21 @@ def modules(hardware: Hardware) -> dict[str, ModuleType]:  # noqa: C901 - a whol
             return given
 
         def configure(self, given: dict[str, Any]) -> None:
-            hardware.configured = given
-            self.size = given["main"]["size"]
+            sizes = {name: given[name]["size"] for name in ("main", "lores") if given[name]}
+            if len(sizes) > hardware.streams:
+                raise RuntimeError("lores stream is not supported")
+            if "lores" in sizes:
+                width, height = sizes["lores"]
+                sizes["lores"] = (max(hardware.smallest, width), max(hardware.smallest, height))
+            hardware.configured, self.sizes = given, sizes
 
         def camera_configuration(self) -> dict[str, Any]:
             given = hardware.configured
             done = given["transform"] if hardware.transform_works else SimpleNamespace(hflip=0, vflip=0)
-            main = {"format": "YUV420", "size": self.size, "stride": self.size[0]}
-            return {"main": main, "transform": done, "colour_space": given["colour_space"]}
+            streams: dict[str, Any] = {"main": None, "lores": None}
+            for name, size in self.sizes.items():
+                streams[name] = {"format": "YUV420", "size": size, "stride": size[0]}
+            return {**streams, "transform": done, "colour_space": given["colour_space"]}
 
         def set_controls(self, controls: dict[str, Any]) -> None:
             assert set(controls) <= set(hardware.controls)
@@ -129,7 +140,7 @@ def modules(hardware: Hardware) -> dict[str, ModuleType]:  # noqa: C901 - a whol
             if hardware.silent:
                 self.jobs.append(job)
             else:
-                job.future.set_result(Request(hardware, self.size))
+                job.future.set_result(Request(hardware, self.sizes))
                 signal_function(job)
             return job
 
@@ -194,6 +205,69 @@ def test_frames_come_numbered_in_the_wanted_size_and_every_request_is_given_back
     picture = frames[0].picture
     assert (picture.format.name, picture.width, picture.height) == ("yuv420p", 1280, 720)
     assert hardware.requests_out == 0
+    camera.close()
+
+
+def a_third(width: int, height: int) -> tuple[int, int]:
+    return -(-width // 3), -(-height // 3)
+
+
+def sizes(frame: Frame) -> list[tuple[int, int]]:
+    return [(picture.width, picture.height) for picture in (frame.picture, frame.for_model)]
+
+
+def test_the_camera_scales_for_the_model_in_a_second_stream(hardware: Hardware) -> None:
+    camera = opened(needs=a_third)
+    frame = camera.read()
+    assert sizes(frame) == [(1280, 720), (428, 240)]
+    assert hardware.configured["lores"] == {"size": (428, 240), "format": "YUV420"}
+    assert hardware.requests_out == 0
+    camera.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "streams", "smallest"),
+    [
+        pytest.param({}, 2, 16, id="nobody says what the model needs"),
+        pytest.param({"needs": lambda width, height: (width - 300, height - 150)}, 2, 16, id="it needs nearly all"),
+        pytest.param({"needs": a_third}, 1, 16, id="the camera has one stream"),
+        pytest.param({"needs": a_third}, 2, 300, id="the camera would distort it"),
+    ],
+)
+def test_where_a_second_stream_is_of_no_use_the_picture_itself_is_for_the_model(
+    hardware: Hardware, options: dict[str, Any], streams: int, smallest: int
+) -> None:
+    hardware.streams, hardware.smallest = streams, smallest
+    camera = opened(**options)
+    frame = camera.read()
+    assert frame.small is None
+    assert frame.for_model is frame.picture
+    assert not hardware.configured["lores"]
+    camera.close()
+
+
+def test_a_region_that_the_camera_cuts_out_is_cut_out_of_both_streams(hardware: Hardware) -> None:
+    hardware.controls["ScalerCrops"] = ((0, 0, 64, 64), (0, 0, 4608, 2592), (0, 0, 4608, 2592))
+    camera = opened(region=Region(0.0, 0.0, 0.5, 0.5), needs=a_third)
+    assert sizes(camera.read()) == [(1280, 720), (428, 240)]
+    assert hardware.set["ScalerCrops"] == [(0, 0, 2304, 1296)] * 2
+    camera.close()
+
+
+def test_a_region_that_is_cut_out_here_leaves_one_stream(hardware: Hardware) -> None:
+    del hardware.controls["ScalerCrop"]
+    camera = opened(region=Region(0.0, 0.0, 0.5, 0.5), needs=a_third)
+    assert sizes(camera.read()) == [(640, 360), (640, 360)]
+    camera.close()
+
+
+def test_the_factory_hands_on_what_the_model_needs(hardware: Hardware) -> None:
+    camera = make_source(Section.model_validate({"type": "picamera2"}), SystemClock(), None, a_third)
+    camera.open()
+    frame = camera.read()
+    assert frame is not None
+    assert sizes(frame)[1] == (428, 240)
+    assert hardware.configured["lores"]
     camera.close()
 
 
@@ -331,8 +405,8 @@ def test_what_the_camera_does_not_turn_is_turned_here(
     hardware: Hardware, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def numbered(request: Request, name: str) -> Any:
-        assert name == "main"
-        return np.arange(request.size[0] * request.size[1] * 3 // 2).astype(np.uint8)
+        width, height = request.sizes[name]
+        return np.arange(width * height * 3 // 2).astype(np.uint8)
 
     monkeypatch.setattr(Request, "make_buffer", numbered)
     luma = {}
