@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_module
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.cli.options import Json, LogLevel, file_argument, file_option, reporting
+from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 @reporting
 def command(
     models: Annotated[
-        list[Path] | None, typer.Argument(metavar="[MODEL…]", help=".tflite files; default: the bundled model.")
+        list[Path] | None, file_argument(metavar="MODEL", help=".tflite files; default: the bundled model.")
     ] = None,
     *,
     threads: Annotated[str, typer.Option(help="Numbers of threads to compare: 1,2,4.")] = "1,2",
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long for each line.")] = 3.0,
     fps: Annotated[float, typer.Option(min=0.1, max=1000, help="The frame rate to judge by.")] = 30.0,
-    labels: Annotated[Path | None, typer.Option(help="A labels file, when the models carry none.")] = None,
+    labels: Annotated[Path | None, file_option(help="A labels file, when the models carry none.")] = None,
     device: Annotated[str, typer.Option(help="What computes: auto, cpu, edgetpu, usb:0, pci:0 …")] = "auto",
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
@@ -47,7 +47,7 @@ def command(
             typer.echo(f"measuring {bundle.name}, {count} thread{'s' if count > 1 else ''} …", err=True)
             measured.append(measure(bundle.path, labels, count, seconds=seconds, device=device))
     if json:
-        typer.echo(json_module.dumps({"fps": fps, "results": [_document(one, fps) for one in measured]}))
+        print_json({"fps": fps, "results": [_document(one, fps) for one in measured]})
     else:
         _print(measured, fps)
     return ExitCode.OK

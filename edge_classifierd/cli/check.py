@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_module
 from typing import TYPE_CHECKING
 
 import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
+from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -39,17 +39,14 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
     except ConfigurationError as error:
         problems = error.problems
     if json:
-        typer.echo(
-            json_module.dumps(
-                {
-                    "file": str(config),
-                    "ok": not problems,
-                    "problems": [_document(problem) for problem in problems],
-                    "warnings": [_document(problem) for problem in warnings],
-                    "pipelines": summary,
-                },
-                ensure_ascii=False,
-            )
+        print_json(
+            {
+                "file": str(config),
+                "ok": not problems,
+                "problems": [_document(problem) for problem in problems],
+                "warnings": [_document(problem) for problem in warnings],
+                "pipelines": summary,
+            }
         )
     else:
         _print(problems, warnings, summary, str(config))

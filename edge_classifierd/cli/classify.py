@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json as json_module
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.cli.options import Json, Labels, LogLevel, file_argument, file_option, reporting
+from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ FitOption = Annotated[
 
 @reporting
 def command(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, or folders of them.")],
+    images: Annotated[list[Path], file_argument(metavar="IMAGE", help="Picture files, or folders of them.")],
     *,
-    model: Annotated[Path | None, typer.Option(help="A .tflite file; default: the bundled ImageNet model.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="A labels file, when the model carries none.")] = None,
+    model: Annotated[Path | None, file_option(help="A .tflite file; default: the bundled ImageNet model.")] = None,
+    labels: Labels = None,
     fit: FitOption = "crop",
     crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
     top: Annotated[int, typer.Option("--top", "-k", min=1, max=1000, help="How many labels to print.")] = 5,
@@ -59,7 +60,10 @@ def command(
             typer.echo(str(error), err=True)
             failed += 1
             continue
-        typer.echo(json_module.dumps(document, ensure_ascii=False) if json else _text(document))
+        if json:
+            print_json(document)
+        else:
+            typer.echo(_text(document))
     classifier.close()
     if failed:
         typer.echo(f"{failed} of {len(files)} pictures could not be read", err=True)
@@ -71,7 +75,7 @@ def _files(images: list[Path]) -> list[Path]:
 
     files: list[Path] = []
     for image in images:
-        found = images_in(image) if image.is_dir() else (image,)
+        found = images_in(image) if os.path.isdir(image) else (image,)  # noqa: PTH112 - Path's raises in a closed folder
         if not found:
             raise UsageError(f"{image}: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files")
         files.extend(found)

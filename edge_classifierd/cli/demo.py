@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -66,8 +67,11 @@ def command(
     if not shown:
         typer.echo("demo: no event arrived; run it again with --log-level info to see why", err=True)
         return ExitCode.FAILED
-    _say(f"\n{shown} events. Next: copy config/example.yaml, name your camera and what matters, then", json=json)
-    _say("  edge-classifierd check --config config.yaml\n  edge-classifierd run --config config.yaml", json=json)
+    events = f"{shown} event{'s' if shown > 1 else ''}"
+    program = "edge-classifierd" if shutil.which("edge-classifierd") else sys.argv[0]
+    _say(f"\n{events}. Next: a configuration of your own, to be completed with what matters to you:", json=json)
+    for step in ("doctor --suggest > config.yaml", "check --config config.yaml", "run --config config.yaml"):
+        _say(f"  {program} {step}", json=json)
     return ExitCode.OK
 
 

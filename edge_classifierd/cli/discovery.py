@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
-from edge_classifierd.errors import BrokerError, ExitCode
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
+from edge_classifierd.cli.streams import print_json
+from edge_classifierd.errors import BrokerError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from edge_classifierd.mqtt.client import Session
@@ -49,6 +50,9 @@ def purge(
     from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
     from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
 
+    if device == "+":
+        raise UsageError("--device +: give one device's id")
+    refuse_impossible_device(device)
     configuration = load(config).configuration
     name = device or configuration.device.id
     topics = Topics(configuration.mqtt.base_topic, name)
@@ -77,9 +81,7 @@ def purge(
     finally:
         session.stop(1.0)
     if json:
-        import json as json_module  # noqa: PLC0415
-
-        typer.echo(json_module.dumps({"device": name, "purged": purged}))
+        print_json({"device": name, "purged": purged})
     else:
         typer.echo("\n".join(purged) if purged else f"{name}: nothing is announced on {session.endpoint}")
     return ExitCode.OK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.cli.streams import print_json
+from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from edge_classifierd.daemon.finding import Finding
@@ -33,6 +33,8 @@ def command(
 
     Example: edge-classifierd doctor --config config.yaml
     """
+    if suggest and json:
+        raise UsageError("--suggest prints YAML, to be saved as a configuration; leave out --json")
     if suggest:
         _suggest()
         return ExitCode.OK
@@ -48,7 +50,7 @@ def command(
     code = exit_code(findings)
     if json:
         document = {"ok": code is ExitCode.OK, "findings": [asdict(finding) for finding in findings]}
-        typer.echo(json_module.dumps(document, ensure_ascii=False))
+        print_json(document)
     else:
         failed = sum(finding.verdict == "failed" for finding in findings)
         warnings = sum(finding.verdict == "warning" for finding in findings)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_classifierd.cli.classify import FitOption
-from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.cli.options import Json, Labels, LogLevel, file_argument, file_option, reporting
+from edge_classifierd.cli.outputs import refuse_unwritable, written
+from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 @reporting
 def command(
-    source: Annotated[Path, typer.Argument(metavar="DIR|CSV", help="One folder a class, or a table file,label.")],
+    source: Annotated[Path, file_argument(metavar="DIR|CSV", help="One folder a class, or a table file,label.")],
     *,
-    model: Annotated[list[Path] | None, typer.Option(help="A .tflite file; again for several side by side.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="A labels file, when the model carries none.")] = None,
+    model: Annotated[list[Path] | None, file_option(help="A .tflite file; again for several side by side.")] = None,
+    labels: Labels = None,
     fit: FitOption = "crop",
     crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Take model, region, fit and watches from a configuration.")
+        Path | None, file_option("--config", "-c", help="Take model, region, fit and watches from a configuration.")
     ] = None,
     pipeline: Annotated[str | None, typer.Option(help="Which of its pipelines; default: the first.")] = None,
     watch: Annotated[
@@ -39,7 +40,7 @@ def command(
     margin: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lead under which a result is ambiguous; default: 0.1.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a page with plots and the worst mistakes.")] = None,
+    report: Annotated[Path | None, file_option(help="Write a page with plots and the worst mistakes.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
@@ -59,6 +60,9 @@ def command(
 
     if config is not None and (model or labels or watch):
         raise UsageError("--config names model, labels and watches; leave out --model, --labels and --watch")
+    if config is None and pipeline is not None:
+        raise UsageError(f"--pipeline {pipeline}: belongs to a configuration; give --config too")
+    refuse_unwritable("--report", report)
     dataset = read_dataset(source)
     if config is not None:
         trials = [_configured(config, pipeline, margin, threads)]
@@ -78,17 +82,18 @@ def command(
         if one.left_out:
             shown = ", ".join(f"`{name}`" for name in one.left_out[:5])
             typer.echo(f"{one.model}: {len(one.left_out):,} classes it does not know were left out: {shown}", err=True)
+    code = ExitCode.OK
     if report is not None:
         title = "How good is it?" if len(evaluations) > 1 else f"How good is {evaluations[0].model}?"
-        write_report(report, Page(title, str(source)), evaluations)
-        typer.echo(f"report: {report}", err=True)
+        page = Page(title, str(source))
+        code = written("report", report, lambda: write_report(report, page, evaluations))
     if json:
         documents = [evaluation_document(one) for one in evaluations]
         result = documents[0] if len(documents) == 1 else {"models": documents}
-        typer.echo(json_module.dumps(result, ensure_ascii=False))
+        print_json(result)
     else:
         print_evaluations(evaluations)
-    return ExitCode.OK
+    return code
 
 
 def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str]) -> list[Trial]:

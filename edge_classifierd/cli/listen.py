@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
+from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from edge_classifierd.config.sections import Mqtt
@@ -34,7 +34,8 @@ def command(
 ) -> ExitCode:
     """Subscribe to the device's topics and print its events as they come, until Ctrl-C.
 
-    With --json one line per message: the event itself, with --all its topic beside it.
+    With --json one line per message: the event itself, with --all its topic beside it. Exit code 1 when --for ends
+    without a connection, or before --count messages have come.
 
     Example: edge-classifierd listen --config config.yaml --json
     """
@@ -47,6 +48,7 @@ def command(
     base = topics.base if device != "+" else f"{topics.base_topic}/+"
     session.subscribe(f"{base}/#" if everything else f"{base}/+/event", incoming.put_nowait)
     session.start()
+    connected = False
     end_s = None if seconds is None else time.monotonic() + seconds
     printed = 0
     try:
@@ -54,13 +56,14 @@ def command(
             try:
                 message = incoming.get(timeout=0.2)
             except queue.Empty:
+                connected = connected or session.connection is not None
                 continue
             typer.echo(_line(message, json=json, everything=everything))
             sys.stdout.flush()
             printed += 1
     finally:
         session.stop(1.0)
-    return ExitCode.OK if printed or count is None else ExitCode.FAILED
+    return ExitCode.OK if printed or (connected and count is None) else ExitCode.FAILED
 
 
 def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[Mqtt, Topics]:
@@ -71,8 +74,11 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
     from edge_classifierd.config.sections import Device, Mqtt  # noqa: PLC0415
     from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
 
+    refuse_impossible_device(device)
     client_id = f"edge-classifierd-listen-{uuid.uuid4().hex[:8]}"
     if host is not None:
+        if not host.strip():
+            raise UsageError("--host: must not be empty; give the broker's name or address")
         section, own = Mqtt(host=host, port=port, client_id=client_id), Device().id
     else:
         configuration = load(config).configuration

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 from typing import Annotated
 
 import typer
@@ -19,8 +21,10 @@ from edge_classifierd.cli import (
     models,
     replay,
     run,
+    streams,
     train,
 )
+from edge_classifierd.errors import ExitCode
 
 app = typer.Typer(
     name="edge-classifierd",
@@ -63,5 +67,24 @@ app.add_typer(discovery.app, name="discovery")
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
-    app()
+    """Run the command line and exit with its code; what cannot be written to stdout is one sentence and code 1."""
+    streams.prepare()
+    interruptible = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    code: int | str | None = ExitCode.FAILED
+    try:
+        app()
+    except SystemExit as stop:
+        code = stop.code
+    except OSError:
+        if streams.failure() is None:
+            raise
+    if interruptible:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end is not worth a traceback either
+    lost = streams.failure()
+    if lost is not None:
+        code = code or ExitCode.FAILED
+        if lost.errno != errno.EPIPE:  # else the reader (`head`) has left and knows it
+            streams.complain(f"standard output: {lost.strerror}; the result could not be written, run it again")
+    raise SystemExit(code)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import json as json_module
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
+from edge_classifierd.cli.options import (
+    DEFAULT_CONFIG,
+    Config,
+    Json,
+    Labels,
+    LogLevel,
+    file_argument,
+    file_option,
+    reporting,
+)
+from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The catalogue of models: what there is, what a file contains, download with checksum.")
 
 Folder = Annotated[
-    Path | None, typer.Option("--folder", help="Where models lie; default: `models` in the state directory.")
+    Path | None, file_option("--folder", help="Where models lie; default: `models` in the state directory.")
 ]
 
 
@@ -46,7 +56,7 @@ def list_command(
     rows = [_bundled(used.get(BUNDLED_MODEL, []))]
     for entry in catalogue():
         file = place / entry.file_name
-        installed = file.is_file()
+        installed = os.path.isfile(file)  # noqa: PTH113 - Path's raises in a folder that is closed to this account
         rows.append(
             {
                 "name": entry.name,
@@ -62,7 +72,7 @@ def list_command(
             }
         )
     if json:
-        typer.echo(json_module.dumps(rows, ensure_ascii=False))
+        print_json(rows)
     else:
         _print_table(rows)
     return ExitCode.OK
@@ -71,9 +81,9 @@ def list_command(
 @app.command("info")
 @reporting
 def info_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file.")],
+    file: Annotated[Path, file_argument(metavar="FILE", help="A .tflite file.")],
     *,
-    labels: Annotated[Path | None, typer.Option(help="A labels file, when the model carries none.")] = None,
+    labels: Labels = None,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001
 ) -> ExitCode:
@@ -84,14 +94,17 @@ def info_command(
     from edge_classifierd.model.inspection import inspect  # noqa: PLC0415
 
     document = _document(inspect(file, labels))
-    typer.echo(json_module.dumps(document, ensure_ascii=False) if json else _text(document))
+    if json:
+        print_json(document)
+    else:
+        typer.echo(_text(document))
     return ExitCode.OK
 
 
 @app.command("fetch")
 @reporting
 def fetch_command(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Names from `models list`.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `models list`.")],
     *,
     folder: Folder = None,
     mirror: Annotated[
@@ -118,7 +131,7 @@ def fetch_command(
             failed += 1
             continue
         if json:
-            typer.echo(json_module.dumps(document, ensure_ascii=False))
+            print_json(document)
         else:
             typer.echo(f"{document['path']}" + ("" if document["fresh"] else "  (was there already)"))
     return ExitCode.FAILED if failed else ExitCode.OK
@@ -128,7 +141,7 @@ def fetch_command(
 @reporting
 def verify_command(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE…]", help="Model files; default: all that are installed.")
+        list[Path] | None, file_argument(metavar="FILE", help="Model files; default: all that are installed.")
     ] = None,
     *,
     folder: Folder = None,
@@ -142,7 +155,10 @@ def verify_command(
     checked = files if files is not None else sorted(_folder(folder).glob("*.tflite"))
     results = [_verified(file) for file in checked]
     for result in results:
-        typer.echo(json_module.dumps(result, ensure_ascii=False) if json else f"{result['file']}: {result['sentence']}")
+        if json:
+            print_json(result)
+        else:
+            typer.echo(f"{result['file']}: {result['sentence']}")
     if not results and not json:
         typer.echo(f"{_folder(folder)}: no models there", err=True)
     return ExitCode.OK if all(result["ok"] for result in results) else ExitCode.FAILED
@@ -162,7 +178,7 @@ def _used(config: Path) -> dict[str, list[str]]:
 
     used: dict[str, list[str]] = {}
     try:
-        pipelines = load(config).configuration.pipelines if config.exists() else ()
+        pipelines = load(config).configuration.pipelines if os.path.lexists(config) else ()
     except ConfigurationError as error:
         typer.echo(f"which models are in use is not known: {error.problems[0]}", err=True)
         return used

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
-import sys
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Final, ParamSpec
 
 import typer
 
-from edge_classifierd.errors import EdgeClassifierError, ExitCode
+from edge_classifierd.cli.streams import complain
+from edge_classifierd.errors import EdgeClassifierError, ExitCode, UsageError
 from edge_classifierd.log import LEVELS, configure
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ P = ParamSpec("P")
 
 DEFAULT_CONFIG = Path("/etc/edge-classifierd/config.yaml")
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+# Typer's own look at a file says neither why it cannot be read nor what to do, and ends the command for one of many.
+file_option: Final = functools.partial(typer.Option, readable=False)
+file_argument: Final = functools.partial(typer.Argument, readable=False)
+
+Config = Annotated[Path, file_option("--config", "-c", help="The configuration file.")]
+Labels = Annotated[Path | None, file_option(help="A labels file, when the model carries none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 
 
@@ -37,6 +42,12 @@ LogLevel = Annotated[
 ]
 
 
+def refuse_impossible_device(device: str | None) -> None:
+    """Raises UsageError for what cannot be a device's id; `+` is all devices."""
+    if device not in {None, "+"} and not re.fullmatch(r"[a-z0-9_-]{1,64}", str(device)):
+        raise UsageError(f"--device {device}: give an id: 1 to 64 of the characters a-z, 0-9, _ and -")
+
+
 def reporting(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
     """A command whose expected failures become one sentence on stderr and an exit code; bugs keep their traceback."""
 
@@ -44,16 +55,11 @@ def reporting(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
     def reported(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             code = command(*args, **kwargs)
-            sys.stdout.flush()
         except EdgeClassifierError as error:
-            typer.echo(str(error), err=True)
+            complain(str(error))
             code = error.exit_code
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
-        except BrokenPipeError:
-            # The reader (`head`) has left; Python would complain again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = ExitCode.FAILED
         raise typer.Exit(int(code or ExitCode.OK))
 
     return reported

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, file_argument, file_option, reporting
+from edge_classifierd.cli.streams import print_json
+from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from edge_classifierd.daemon.replay import Candidate, Summary, Told
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def command(
     recording: Annotated[
         Path | None,
-        typer.Argument(metavar="[RECORDING]", help="A folder of pictures or a video; default: the configured source."),
+        file_argument(metavar="RECORDING", help="A folder of pictures or a video; default: the configured source."),
     ] = None,
     *,
     config: Config = DEFAULT_CONFIG,
-    other: Annotated[Path | None, typer.Option("--other", help="A second configuration, side by side.")] = None,
+    other: Annotated[Path | None, file_option("--other", help="A second configuration, side by side.")] = None,
     pipeline: Annotated[str | None, typer.Option(help="This pipeline only; default: all.")] = None,
     fps: Annotated[
         float | None,
@@ -48,6 +48,8 @@ def command(
     chosen = config
     if recording is not None and recording.suffix in {".yaml", ".yml"} and config == DEFAULT_CONFIG:
         chosen, recording = recording, None
+    if other is not None and other == chosen:
+        raise UsageError(f"--other {other}: is the same configuration; name a second one to compare with")
     files = [chosen] if other is None else [chosen, other]
     candidates = [candidate for file in files for candidate in _candidates(file, pipeline)]
     played = None if recording is None else Recording(recording, fps)
@@ -57,7 +59,7 @@ def command(
     for event in replay(candidates, played, fps=fps, upright=upright, summary=summary):
         counts[event.config] += 1
         if json:
-            typer.echo(json_module.dumps(event.document(), ensure_ascii=False))
+            print_json(event.document())
         elif other is None:
             typer.echo(f"{_when(event.at_s)}  {event.frame}  {_words(event)}")
         else:
@@ -73,7 +75,6 @@ def _candidates(file: Path, pipeline: str | None) -> list[Candidate]:
     from edge_classifierd.config.load import load  # noqa: PLC0415
     from edge_classifierd.daemon.preflight import preflight  # noqa: PLC0415
     from edge_classifierd.daemon.replay import Candidate  # noqa: PLC0415
-    from edge_classifierd.errors import UsageError  # noqa: PLC0415
 
     document = load(file)
     device = document.configuration.device.id
@@ -113,14 +114,18 @@ def _print_side_by_side(told: list[Told], configs: list[str]) -> None:
     console.print(table, markup=False, highlight=False)
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _report(summary: Summary, counts: dict[str, int]) -> None:
     for sentence in summary.damaged:
         typer.echo(f"skipped: {sentence}", err=True)
     if summary.failed:
-        typer.echo(f"{summary.failed} pictures could not be classified", err=True)
-    events = ", ".join(f"{config}: {count} events" for config, count in counts.items())
+        typer.echo(f"{_counted(summary.failed, 'picture')} could not be classified", err=True)
+    events = ", ".join(f"{config}: {_counted(count, 'event')}" for config, count in counts.items())
     typer.echo(
-        f"{events}; {summary.frames} pictures, {summary.recorded_s:.0f} s recorded, replayed in {summary.took_s:.1f} s "
-        f"({summary.speed:.0f} times faster)",
+        f"{events}; {_counted(summary.frames, 'picture')}, {summary.recorded_s:.0f} s recorded, "
+        f"replayed in {summary.took_s:.1f} s ({summary.speed:.0f} times faster)",
         err=True,
     )

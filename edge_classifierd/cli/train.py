@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edge_classifierd.cli.classify import FitOption
-from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.cli.options import Json, LogLevel, file_argument, file_option, reporting
+from edge_classifierd.cli.outputs import refuse_unwritable, written
+from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 @reporting
 def command(
-    source: Annotated[Path, typer.Argument(metavar="DIR|CSV", help="One folder of pictures per class, or a table.")],
+    source: Annotated[Path, file_argument(metavar="DIR|CSV", help="One folder of pictures per class, or a table.")],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .tflite file to write.")],
+    output: Annotated[Path, file_option("--output", "-o", help="The .tflite file to write.")],
     extractor: Annotated[
-        Path | None, typer.Option(help="A .tflite classifier or embedding extractor; default: the bundled model.")
+        Path | None, file_option(help="A .tflite classifier or embedding extractor; default: the bundled model.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same pictures and seed give the same file.")] = 0,
     holdout: Annotated[
@@ -36,7 +37,7 @@ def command(
         bool, typer.Option("--keep-classes", help="Add the classes to the classifier's own (with imprinting).")
     ] = False,
     unknown: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures of nothing in particular: the class `unknown`.")
+        Path | None, file_option(metavar="DIR", help="Pictures of nothing in particular: the class `unknown`.")
     ] = None,
     augment: Annotated[
         int | None,
@@ -45,9 +46,9 @@ def command(
     fit: FitOption = "crop",
     crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
     held_out: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Write the pictures kept apart as a table, for `eval`.")
+        Path | None, file_option(metavar="CSV", help="Write the pictures kept apart as a table, for `eval`.")
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a page with plots and the worst mistakes.")] = None,
+    report: Annotated[Path | None, file_option(help="Write a page with plots and the worst mistakes.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
@@ -68,6 +69,9 @@ def command(
     from edge_classifierd.learning.train import Plan, train  # noqa: PLC0415
     from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
 
+    refuse_unwritable("--output", output, replaced=True)
+    refuse_unwritable("--report", report)
+    refuse_unwritable("--held-out", held_out)
     plan = Plan(
         source=source,
         extractor=extractor or bundled_model_path(),
@@ -86,23 +90,26 @@ def command(
         training = train(plan, told)
     for sentence in (*(f"left out: {one}" for one in training.unreadable), *training.warnings):
         typer.echo(sentence, err=True)
+    codes = {ExitCode.OK}
     if held_out is not None:
-        write_table(held_out, training.held_out)
+        codes.add(written("held out", held_out, lambda: write_table(held_out, training.held_out)))
     facts = _facts(training, plan.extractor)
-    if report is not None and training.evaluation is not None:
+    if report is not None and training.evaluation is None:
+        typer.echo(f"{report}: not written: nothing was held out to measure with; give more pictures", err=True)
+    elif report is not None and training.evaluation is not None:
         page = Page(f"What {output.stem} has learnt", str(source), facts, training.warnings)
-        write_report(report, page, [training.evaluation])
-        typer.echo(f"report: {report}", err=True)
+        measured = [training.evaluation]
+        codes.add(written("report", report, lambda: write_report(report, page, measured)))
     if json:
-        typer.echo(json_module.dumps(training_document(training), ensure_ascii=False))
-        return ExitCode.OK
+        print_json(training_document(training))
+        return max(codes)
     for fact in facts:
         typer.echo(fact, err=True)
     if training.evaluation is None:
         typer.echo(f"{output}: {len(training.labels):,} labels; nothing was held out to measure with")
     else:
         print_evaluations([training.evaluation])
-    return ExitCode.OK
+    return max(codes)
 
 
 def _facts(training: Training, extractor: Path) -> list[str]:

@@ -54,7 +54,10 @@ def load(path: Path) -> Document:
     try:
         small = read_small_file(path, MAX_BYTES)
     except UnreadableError as error:
-        raise ConfigurationError((Problem(file, 0, 0, "", str(error)),)) from error
+        remedy = ""
+        if isinstance(error.__cause__, FileNotFoundError):
+            remedy = "; name yours with --config, or print a first one with `edge-classifierd doctor --suggest`"
+        raise ConfigurationError((Problem(file, 0, 0, "", f"{error}{remedy}"),)) from error
     root = compose(decode(small.content, file), file)
     if root is None:
         raise ConfigurationError((Problem(file, 0, 0, "", "is empty; at least `pipelines` is needed"),))

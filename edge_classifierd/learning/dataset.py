@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -59,14 +60,15 @@ def read_dataset(source: Path) -> Dataset:
     Nothing is decoded. Hidden files, and folders without pictures, are left out; the order is natural (`2` before
     `10`). Raises UsageError with what is expected where this is neither.
     """
-    if source.is_file():
+    if os.path.isfile(source):  # noqa: PTH113 - Path's raises in a folder that is closed to this account
         return _from_table(source)
-    if not source.is_dir():
+    if not os.path.isdir(source):  # noqa: PTH112 - see above
         raise UsageError(f"{source}: no such folder or CSV table; give a folder that holds one folder per class")
     try:
         folders = sorted((one for one in source.iterdir() if one.is_dir() and one.name[0] != "."), key=_natural)
     except OSError as error:
-        raise UsageError(f"{source}: cannot be listed: {error.strerror}") from error
+        remedy = "let the account that runs this read it"
+        raise UsageError(f"{source}: cannot be listed: {error.strerror}; {remedy}") from error
     found = tuple(Picture(path, folder.name) for folder in folders for path in images_below(folder))
     if found:
         return Dataset(source, found)
@@ -120,12 +122,21 @@ def split(
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def _from_table(source: Path) -> Dataset:
+def _rows(source: Path) -> list[list[str]]:
+    """A table's rows that hold something. Raises UsageError."""
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(map(str.strip, row))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            return [[cell.strip() for cell in row] for row in csv.reader(file) if any(map(str.strip, row))]
+    except PermissionError as error:
+        raise UsageError(f"{source}: permission denied; let the account that runs this read it") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source}: is no CSV table: not UTF-8 text; give file,label on each line") from error
+    except (OSError, csv.Error) as error:
         raise UsageError(f"{source}: is no CSV table: {error}; give file,label on each line") from error
+
+
+def _from_table(source: Path) -> Dataset:
+    rows = _rows(source)
     if not rows:
         raise UsageError(f"{source}: is empty; give file,label on each line")
     header = [cell.casefold().replace(" ", "_") for cell in rows[0]]

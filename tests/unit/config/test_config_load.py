@@ -76,7 +76,9 @@ def test_a_wrong_configuration_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path / "absent.yaml")
     assert caught.value.exit_code is ExitCode.USAGE
-    assert str(caught.value) == f"{tmp_path}/absent.yaml:1:1: there is no such file"
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path}/absent.yaml:1:1: there is no such file; name yours with --config")
+    assert "doctor --suggest" in said
 
 
 def test_the_document_is_called_as_the_user_called_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,181 @@
+"""The command line as a shell meets it: streams closed, full or cut off, Ctrl-C, closed folders, wrong words."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from daemon_process import PHOTOS, a_pipeline, photographs, write_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMAND = f"{sys.executable} -m edge_classifierd"
+
+
+def shell(line: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """`edge` in the line is the command."""
+    return subprocess.run(
+        ["bash", "-c", f'edge() {{ {COMMAND} "$@"; }}; {line}'],
+        check=False, capture_output=True, cwd=cwd, timeout=60, stdin=subprocess.DEVNULL,
+        env={**os.environ, "EDGE_CLASSIFIERD_STATE": str(cwd / "state"), **environment},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A photograph of a cat; its folder is where commands run."""
+    shutil.copy(PHOTOS / "cat.jpg", tmp_path / "cat.jpg")
+    return tmp_path / "cat.jpg"
+
+
+@pytest.mark.parametrize("line", ["edge classify cat.jpg", "edge models list", "edge --version", "edge --help"])
+def test_a_full_disk_behind_stdout_is_one_sentence_and_a_failure(line: str, photo: Path) -> None:
+    done = shell(f"{line} >/dev/full", photo.parent)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "standard output: No space left on device; the result could not be written, run it again"
+    ]
+
+
+def test_closed_streams_are_not_taken_over_by_the_next_file(photo: Path) -> None:
+    assert shell("edge classify cat.jpg >&-", photo.parent).stderr == b""
+    # Without a stand-in the report would be opened as number 2, and hold what the runtime says to stderr.
+    (photo.parent / "t.csv").write_text("file,label\ncat.jpg,Egyptian cat\n")
+    assert shell("edge eval t.csv --report r.html <&- >&- 2>&-", photo.parent).returncode == 0
+    assert (photo.parent / "r.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_reader_that_leaves_is_no_traceback(photo: Path) -> None:
+    done = shell("edge classify --top 1000 cat.jpg cat.jpg cat.jpg | head -1", photo.parent)
+    assert done.stdout.startswith(b"cat.jpg")
+    assert done.stderr == b""
+
+
+def test_what_cannot_be_said_on_stderr_leaves_the_exit_code_right(tmp_path: Path) -> None:
+    assert shell("edge models info absent.tflite 2>/dev/full", tmp_path).returncode == 1
+    assert shell("edge run --config absent.yaml 2>&-", tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii:strict"}],
+    ids=["locale C", "ascii"],
+)
+def test_a_terminal_without_unicode_gets_plain_text(environment: dict[str, str], photo: Path) -> None:
+    for line in ("edge bench --help", "edge classify cat.jpg"):
+        done = shell(line, photo.parent, **environment)
+        assert (done.returncode, done.stderr) == (0, b""), line
+        assert done.stdout.isascii()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "latin-1:strict"])
+def test_json_is_json_whatever_a_file_is_called(encoding: str, photo: Path) -> None:
+    names = [b"bad\xff.jpg", "grün….jpg".encode()]
+    for name in names:
+        shutil.copy(os.fsencode(photo), os.fsencode(photo.parent) + b"/" + name)
+    done = shell("edge classify --json bad* gr*", photo.parent, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line.decode(encoding.split(":", maxsplit=1)[0])) for line in done.stdout.splitlines()]
+    assert [one["file"] for one in told] == [os.fsdecode(name) for name in names]
+    assert shell("edge classify bad* gr*", photo.parent, PYTHONIOENCODING=encoding).returncode == 0
+
+
+def test_ctrl_c_at_any_moment_is_no_traceback(photo: Path) -> None:
+    """From the package's first line on; the interpreter's own start is not ours."""
+    script = "import time, sys\nsys.stdout.write('.'); sys.stdout.flush()\n"
+    script += "sys.argv = ['edge', 'classify', 'cat.jpg']\nfrom edge_classifierd.__main__ import main\nmain()"
+    codes = set()
+    for at in range(8):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], cwd=photo.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.read(1)
+        time.sleep(0.03 + at * 0.09)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        codes.add(process.returncode)
+        assert said == b"", at
+    assert codes <= {-signal.SIGINT, 130, 0}
+    assert codes & {-signal.SIGINT, 130}
+
+
+def test_a_closed_folder_is_said_and_the_other_pictures_are_classified(photo: Path) -> None:
+    closed = photo.parent / "closed"
+    closed.mkdir()
+    shutil.copy(photo, closed)
+    (closed / "m.tflite").write_bytes(b"x")
+    for path in (closed, photo.parent / "locked.jpg"):
+        path.touch()
+        os.chown(path, 65534, 65534) if os.geteuid() == 0 else None
+        path.chmod(0o700 if path.is_dir() and os.geteuid() == 0 else 0)
+    # Root without its privilege over files is as locked out as anybody.
+    edge = "setpriv --bounding-set=-dac_override,-dac_read_search " if os.geteuid() == 0 else ""
+    lines = {
+        "classify --top 1 locked.jpg closed/cat.jpg cat.jpg closed": 1,
+        "classify cat.jpg --model closed/m.tflite": 1,
+        "models list --config closed/c.yaml --folder closed": 0,
+        "models info closed/m.tflite": 1,
+        "check --config closed/c.yaml": 2,
+        "eval closed": 2,
+        "eval closed/t.csv": 2,
+        "train closed -o m.tflite": 2,
+        "replay closed --config closed/c.yaml": 2,
+    }
+    for line, code in lines.items():
+        done = shell(f"{edge}{COMMAND} {line}", photo.parent)
+        assert (done.returncode, b"Traceback" in done.stderr) == (code, False), (line, done.stderr)
+        assert code == 0 or b"ermission denied" in done.stderr or b"no such" in done.stderr, (line, done.stderr)
+    done = shell(f"{edge}{COMMAND} classify --top 1 locked.jpg closed/cat.jpg cat.jpg", photo.parent)
+    assert b"cat.jpg  (" in done.stdout
+    assert b"2 of 3 pictures" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("listen --host ''", "--host: must not be empty"),
+        ("listen --host localhost --device 'a/b #'", "--device a/b #: give an id"),
+        ("discovery purge --config c.yaml --device 'a b'", "--device a b: give an id"),
+        ("discovery purge --config c.yaml --device +", "--device +: give one device's id"),
+        ("eval pictures --pipeline x", "--pipeline x: belongs to a configuration"),
+        ("eval pictures --report pictures", "--report pictures: is a folder"),
+        ("train pictures -o .", "--output .: is a folder"),
+        ("train pictures -o absent/m.tflite", "--output absent/m.tflite: there is no folder absent"),
+        ("train pictures -o pipe", "--output pipe: is not a regular file"),
+        ("train pictures -o m.tflite --held-out absent/h.csv", "--held-out absent/h.csv: there is no folder"),
+        ("replay --config c.yaml --other c.yaml", "--other c.yaml: is the same configuration"),
+        ("doctor --suggest --json", "--suggest prints YAML"),
+        ("run --config absent.yaml", "absent.yaml:1:1: there is no such file; name yours with --config"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_sentence(line: str, sentence: str, tmp_path: Path) -> None:
+    photographs(tmp_path / "pictures/cat", "cat", "coffee")
+    write_config(tmp_path / "c.yaml", 1, a_pipeline(tmp_path / "pictures/cat"))
+    os.mkfifo(tmp_path / "pipe")
+    done = shell(f"edge {line}", tmp_path)
+    assert done.returncode == 2
+    (said,) = done.stderr.decode().splitlines()
+    assert said.startswith(sentence)
+
+
+def test_listening_in_vain_is_a_failure(tmp_path: Path) -> None:
+    done = shell("edge listen --host 127.0.0.1 --port 1 --for 1", tmp_path)
+    assert done.returncode == 1
+    assert b"connection refused" in done.stderr
+
+
+def test_a_report_that_cannot_be_written_costs_no_other_result(photo: Path) -> None:
+    (photo.parent / "t.csv").write_text("file,label\ncat.jpg,Egyptian cat\n")
+    done = shell("edge eval t.csv --json --report /dev/full", photo.parent)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["images"] == 1
+    assert b"/dev/full: cannot be written: No space left on device" in done.stderr
