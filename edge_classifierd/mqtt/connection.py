@@ -8,9 +8,11 @@ were sent while the device was away must not act an hour later.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
 import struct
+import termios
 from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -54,7 +56,7 @@ class Options:
     tls: ssl.SSLContext | None
     will_topic: str | None
     answer_timeout_s: float = 20.0
-    """The connection is given up when an acknowledgement is due and nothing at all comes for so long."""
+    """The connection is given up when an acknowledgement is due and nothing at all comes, or leaves, for so long."""
 
 
 class Connection:
@@ -73,6 +75,7 @@ class Connection:
         self._outcomes: deque[tuple[Message, Outcome, str]] = deque()
         self._subscriptions: dict[int, Sequence[str]] = {}
         self._heard_s = self._due_s = clock.monotonic()
+        self._backlog = 0
         self._largest: int | None = None
         self._retain_available, self._highest_qos = True, 2
         self.established = False
@@ -226,11 +229,22 @@ class Connection:
             self._fail_lost()
 
     def _watch_silence(self) -> None:
-        silent_s = self._clock.monotonic() - max(self._heard_s, self._due_s)
-        limit_s = self._options.answer_timeout_s
-        if (self._flying or not self.established) and silent_s > limit_s:
+        now_s, limit_s = self._clock.monotonic(), self._options.answer_timeout_s
+        silent_s = now_s - max(self._heard_s, self._due_s)
+        if self._flying and silent_s > limit_s / 4 and self._backlog_shrinks():
+            self._due_s = now_s  # on a slow link what is to be answered has not even left
+        elif (self._flying or not self.established) and silent_s > limit_s:
             before = not self.established
             self._fail(failures.of_silence(self._options.endpoint, limit_s, before_answer=before))
+
+    def _backlog_shrinks(self) -> bool:
+        """Whether the other end takes what waits in the kernel, and some of it waits still."""
+        sock = self._client.socket()
+        before, self._backlog = self._backlog, 0
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                (self._backlog,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+        return 0 < self._backlog < before
 
     def _fail_lost(self) -> None:
         endpoint, before = self._options.endpoint, not self.established

@@ -454,6 +454,72 @@ def test_a_removal_that_a_dying_connection_swallowed_reaches_the_broker_with_the
     wait_until(lambda: subscribe_late(broker.port) == [(STATUS, b"online")], 5)
 
 
+class Bottleneck:
+    """A link to the broker that takes so many bytes a second upwards; answers come back at once."""
+
+    def __init__(self, target: int, bytes_a_second: int) -> None:
+        self._server = socket.socket()
+        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._server.bind(("127.0.0.1", 0))
+        self._server.listen()
+        self.port = int(self._server.getsockname()[1])
+        self._target = target
+        self._rate = bytes_a_second
+        self._threads: list[threading.Thread] = []
+        self._run(self._accept)
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _run(self, target: Callable[..., None], *arguments: Any) -> None:
+        self._threads.append(threading.Thread(target=target, args=arguments))
+        self._threads[-1].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            broker = socket.create_connection(("127.0.0.1", self._target))
+            self._run(self._pass_on, client, broker, self._rate)
+            self._run(self._pass_on, broker, client, None)
+
+    @staticmethod
+    def _pass_on(source: socket.socket, sink: socket.socket, rate: int | None) -> None:
+        try:
+            while data := source.recv(65536 if rate is None else max(1, rate // 20)):
+                sink.sendall(data)
+                if rate is not None:
+                    time.sleep(len(data) / rate)
+        except OSError:
+            pass
+        for one in (source, sink):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                one.close()
+
+
+def test_a_slow_link_that_is_busy_with_a_picture_is_no_silence(
+    broker: Any, subscribe: Any, make_session: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    subscriber = subscribe(broker.port)
+    link = Bottleneck(broker.port, 40_000)
+    session = make_session(link.port, answer_timeout_s=1.0)
+    states = RetainedStates(session, SystemClock())
+    states.set("edge-classifierd/porch/driveway/image", bytes(120_000), qos=0)
+    states.set("edge-classifierd/porch/driveway/state", "cat")
+    session.start()
+    wait_until(lambda: subscriber.last("edge-classifierd/porch/driveway/state") == b"cat")
+    assert session.connections == 1, caplog.text
+    assert session.stop(2.0)
+    link.close()
+
+
 def test_no_more_is_in_flight_than_the_broker_allows_and_one_when_it_keeps_hanging_up(make_session: Any) -> None:
     came: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
