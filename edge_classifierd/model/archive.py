@@ -9,7 +9,9 @@ from typing import Final
 
 from edge_classifierd.errors import ModelError
 
+SET_LABELS: Final = "set `model.labels` (--labels on the command line) to a file with one label a line"
 _MAX_FILE_BYTES: Final = 16_000_000
+_COMPRESSIONS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # no others are seen, and LZMA is greedy
 _DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
 
@@ -34,14 +36,16 @@ class Archive:
     def read(self, name: str) -> bytes:
         """One file's content. Raises ModelError when it is missing, damaged or unreasonably large."""
         if self._zip is None:
-            raise ModelError(f"names a file `{name}` in its metadata but carries no archive")
+            raise ModelError(f"names a file `{name}` in its metadata but carries no archive; {SET_LABELS}")
         try:
+            if self._zip.getinfo(name).compress_type not in _COMPRESSIONS:
+                raise ModelError(f"carries a file `{name}` in an unusual compression; {SET_LABELS}")
             with self._zip.open(name) as file:
                 content = file.read(_MAX_FILE_BYTES + 1)
         except KeyError as error:
-            raise ModelError(f"names a file `{name}` in its metadata that is not in its archive") from error
+            raise ModelError(f"names a file `{name}` in its metadata that is not there; {SET_LABELS}") from error
         except _DAMAGED as error:
             raise ModelError(f"carries a damaged file `{name}`: {error}; copy or download it again") from error
         if len(content) > _MAX_FILE_BYTES:
-            raise ModelError(f"carries a file `{name}` of more than {_MAX_FILE_BYTES // 1_000_000} MB")
+            raise ModelError(f"carries a file `{name}` of more than {_MAX_FILE_BYTES // 1_000_000} MB; {SET_LABELS}")
         return content

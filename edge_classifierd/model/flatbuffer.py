@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # No list or text that is read from a real model comes near; they bound the time and memory a hostile file can cost.
 MAX_ELEMENTS: Final = 65_536
 MAX_TEXT: Final = 16_384
+MAX_NAME: Final = 1_024
 
 
 class MalformedError(Exception):
@@ -51,13 +52,13 @@ class Table:
         place = self._place(field)
         return default if place is None else int(_scalar(self._data, code, place))
 
-    def text(self, field: int) -> str | None:
-        """A string, at most `MAX_TEXT` bytes of it; bytes that are not UTF-8 are replaced."""
+    def text(self, field: int, longest: int = MAX_NAME) -> str | None:
+        """A string, at most `longest` bytes of it; bytes that are not UTF-8 are replaced."""
         place = self._place(field)
         if place is None:
             return None
         start, length = self._vector(place, 1)
-        return bytes(self._data[start : start + min(length, MAX_TEXT)]).decode("utf-8", "replace")
+        return bytes(self._data[start : start + min(length, longest)]).decode("utf-8", "replace")
 
     def raw(self, field: int) -> bytes | memoryview:
         """A vector of bytes, as a slice of the file."""
@@ -66,6 +67,11 @@ class Table:
             return b""
         start, length = self._vector(place, 1)
         return self._data[start : start + length]
+
+    def size(self, field: int) -> int:
+        """How long a vector of bytes is, which is not copied for that."""
+        place = self._place(field)
+        return 0 if place is None else self._vector(place, 1)[1]
 
     def integers(self, field: int, code: str = "i", first: int = MAX_ELEMENTS) -> tuple[int, ...]:
         """A vector of integers of the struct code `code`, or its `first` so many."""

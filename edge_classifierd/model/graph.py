@@ -137,7 +137,7 @@ def read_graph(data: bytes | memoryview) -> Graph:
     """
     view = memoryview(data)
     if len(data) < 8 or bytes(view[4:8]) != b"TFL3":
-        raise ModelError("is not a TensorFlow Lite model (.tflite)")
+        raise ModelError("is not a TensorFlow Lite model; give a .tflite file")
     try:
         model = Table.root(view)
         verify_references(model, len(view))

@@ -215,15 +215,16 @@ def _real(tensor: Tensor) -> NDArray[np.float32]:
     dtype = _DTYPES.get(tensor.type)
     if dtype is None:
         raise ModelError(f"has a last layer of an unknown number type ({tensor.type}); give another model")
-    values = np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
+    values = np.frombuffer(tensor.data, dtype, math.prod(tensor.shape)).reshape(tensor.shape)
     quantisation = tensor.quantisation
     if quantisation is None:
         return values.astype(np.float32)
-    side = [1] * values.ndim
-    if len(quantisation.scales) > 1:
-        side[quantisation.axis] = len(quantisation.scales)
-    scales = np.asarray(quantisation.scales, np.float64).reshape(side)
+    scales = np.asarray(quantisation.scales, np.float64)
     zero_points = np.asarray(quantisation.zero_points or (0,), np.int64)
-    if len(zero_points) > 1:
-        zero_points = zero_points.reshape(side)
+    if len(scales) > 1:
+        axis, side = quantisation.axis, [1] * values.ndim
+        if not 0 <= axis < values.ndim or len(scales) != values.shape[axis] or len(zero_points) not in {1, len(scales)}:
+            raise ModelError("has a last layer whose scales do not fit its shape; copy or download it again")
+        side[axis] = len(scales)
+        scales, zero_points = scales.reshape(side), np.broadcast_to(zero_points, len(scales)).reshape(side)
     return ((values.astype(np.int64) - zero_points) * scales).astype(np.float32)

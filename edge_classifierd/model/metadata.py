@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import ModelError
-from edge_classifierd.model.flatbuffer import MalformedError, Table
+from edge_classifierd.model.flatbuffer import MAX_TEXT, MalformedError, Table
 
 if TYPE_CHECKING:
     from edge_classifierd.model.flatbuffer import TableVector
 
 _NORMALIZATION_OPTIONS: Final = 1
 _LABEL_FILES: Final = frozenset({2, 3})  # TENSOR_AXIS_LABELS, TENSOR_VALUE_LABELS
+_MAX_LABEL_FILES: Final = 1_000  # one a language
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,10 @@ def read_metadata(data: bytes | memoryview, output_position: int) -> Metadata:
         graph = subgraphs[0] if len(subgraphs) else None
         return Metadata(
             name=model.text(0) or None,
-            description=model.text(1) or None,
+            description=model.text(1, MAX_TEXT) or None,
             version=model.text(2) or None,
             author=model.text(4) or None,
-            licence=model.text(5) or None,
+            licence=model.text(5, MAX_TEXT) or None,
             normalisation=_normalisation(graph.tables(2)) if graph else None,
             label_files=_label_files(graph.tables(3), output_position) if graph else (),
         )
@@ -80,7 +82,9 @@ def _normalisation(inputs: TableVector) -> Normalisation | None:
         mean, std = options.floats(0), options.floats(1)
         usable = all(map(math.isfinite, mean + std)) and all(value > 0 for value in std)
         if not (usable and len(mean) in {1, 3} and len(std) in {1, 3}):
-            raise ModelError("carries an unusable normalisation in its metadata: one or three means and deviations")
+            raise ModelError(
+                "carries an unusable normalisation in its metadata; write one or three means and deviations into it"
+            )
         return Normalisation(mean, std)
     return None
 
@@ -90,6 +94,6 @@ def _label_files(outputs: TableVector, position: int) -> tuple[LabelFile, ...]:
         return ()
     return tuple(
         LabelFile(file.text(0) or "", file.text(3) or "")
-        for file in outputs[position].tables(6)
+        for file in islice(outputs[position].tables(6), _MAX_LABEL_FILES)
         if file.integer(2, "b") in _LABEL_FILES
     )

@@ -76,7 +76,7 @@ class Structure:
 def read_structure(data: bytes | memoryview) -> Structure:
     """Read the structure of an image classifier. Raises ModelError for anything else, or for a damaged file."""
     if len(data) < 8 or bytes(data[4:8]) != b"TFL3":
-        raise ModelError("is not a TensorFlow Lite model (.tflite)")
+        raise ModelError("is not a TensorFlow Lite model; give a .tflite file")
     try:
         return _read(Table.root(data), data)
     except MalformedError as error:
@@ -85,10 +85,10 @@ def read_structure(data: bytes | memoryview) -> Structure:
 
 def _read(model: Table, data: bytes | memoryview) -> Structure:
     if model.integer(0, "I") != 3:
-        raise ModelError(f"has the format version {model.integer(0, 'I')}, only 3 is known")
+        raise ModelError(f"has the format version {model.integer(0, 'I')}, only 3 is known; convert it anew")
     subgraphs = model.tables(2)
     if not len(subgraphs):
-        raise ModelError("contains no graph")
+        raise ModelError("contains no graph; copy or download it again")
     verify_references(model, len(data))
     graph = subgraphs[0]
     tensors = graph.tables(0)
@@ -98,7 +98,7 @@ def _read(model: Table, data: bytes | memoryview) -> Structure:
     image = _image_input([tensors[index] for index in graph.integers(1)])
     output_indices = graph.integers(2)
     if len(output_indices) > _MAX_OUTPUT_TENSORS:
-        raise ModelError(f"is no classifier: it has {len(output_indices)} outputs")
+        raise ModelError(f"has {len(output_indices)} outputs; give a classification model, which has one")
     position, output = _score_output([tensors[index] for index in output_indices])
     return Structure(
         input=image,
@@ -118,13 +118,13 @@ def _operator_code(code: Table) -> tuple[str, str] | tuple[str, int]:
 
 def _image_input(inputs: list[Table]) -> TensorSpec:
     if len(inputs) != 1:
-        raise ModelError(f"has {len(inputs)} inputs; a classifier of pictures has one")
+        raise ModelError(f"has {len(inputs)} inputs; give a classification model, which takes one picture")
     stored = inputs[0].integers(0)
     shape = _with_one_batch(stored)
     if len(shape) != 4 or shape[0] != 1:
-        raise ModelError(f"wants an input of shape {_shape(stored)}; one RGB picture is (1, height, width, 3)")
+        raise ModelError(f"wants an input of shape {_shape(stored)}; give one for (1, height, width, 3)")
     if shape[3] == 1:
-        raise ModelError(f"wants greyscale pictures, shape {_shape(stored)}; only RGB models are supported")
+        raise ModelError(f"wants greyscale pictures, shape {_shape(stored)}; give one for RGB, (1, height, width, 3)")
     if shape[3] != 3:
         remedy = "; convert it with channels last" if shape[1] == 3 else ""
         raise ModelError(f"wants an input of shape {_shape(stored)}; RGB pictures are (1, height, width, 3){remedy}")
@@ -173,12 +173,12 @@ def _tensor(tensor: Table, shape: tuple[int, ...], role: str) -> TensorSpec:
     name = tensor.text(3) or role
     number = tensor.integer(1, "b")
     if not 0 <= number < len(_TYPES):
-        raise ModelError(f"has an {role} of the unknown type {number}; uint8, int8 and float32 are supported")
+        raise ModelError(f"has an {role} of the unknown type {number}; convert it with uint8, int8 or float32")
     dtype = _TYPES[number]
     if dtype == "float32":
         return TensorSpec(name, shape, "float32", 0.0, 0)
     if dtype != "uint8" and dtype != "int8":  # noqa: PLR1714 - so that mypy narrows the type
-        raise ModelError(f"has an {role} of {dtype}; uint8, int8 and float32 are supported")
+        raise ModelError(f"has an {role} of {dtype}; convert it with uint8, int8 or float32")
     quantisation = tensor.table(4)
     scales = quantisation.floats(2) if quantisation else ()
     zero_points = quantisation.integers(3, "q") if quantisation else ()
@@ -186,11 +186,11 @@ def _tensor(tensor: Table, shape: tuple[int, ...], role: str) -> TensorSpec:
         # The graph takes the raw bytes and scales them itself: a pixel for uint8, a pixel less 128 for int8.
         return TensorSpec(name, shape, dtype, 1.0, 0)
     if len(scales) != 1 or len(zero_points) > 1:
-        raise ModelError(f"has a {dtype} {role} with {len(scales)} quantisation scales; exactly one is needed")
+        raise ModelError(f"has a {dtype} {role} with {len(scales)} quantisation scales; convert it with exactly one")
     scale, zero_point = scales[0], zero_points[0] if zero_points else 0
     low, high = _RANGES[dtype]
     if not (math.isfinite(scale) and scale > 0 and low <= zero_point <= high):
-        raise ModelError(f"has a {dtype} {role} with the impossible quantisation {scale:g}, {zero_point}")
+        raise ModelError(f"has a {dtype} {role} of impossible quantisation ({scale:g}, {zero_point}); convert it anew")
     return TensorSpec(name, shape, dtype, scale, zero_point)
 
 

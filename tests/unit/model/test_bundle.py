@@ -139,7 +139,7 @@ def test_locale_file_with_too_few_labels_is_refused(tmp_path: Path) -> None:
 def test_label_file_that_metadata_names_must_be_there(tmp_path: Path) -> None:
     described = tflite.metadata(label_files=(("names.txt", ""),))
     path = write(tmp_path, tflite.pack(tflite.classifier(tflite.SOFTMAX), described, {"other.txt": COLOURS}))
-    with pytest.raises(ModelError, match=r"`names.txt` in its metadata that is not in its archive"):
+    with pytest.raises(ModelError, match=r"`names.txt` in its metadata that is not there; set"):
         load_bundle(path)
 
 
