@@ -77,6 +77,8 @@ def main() -> None:
         app()
     except SystemExit as stop:
         code = stop.code
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
     except OSError:
         if streams.failure() is None:
             raise
