@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import ModelError
-from edge_classifierd.model.archive import Archive
+from edge_classifierd.model.archive import SET_LABELS, Archive
 from edge_classifierd.model.label_files import align, parse_labels
 from edge_classifierd.model.labels import Labels, make_labels
 from edge_classifierd.model.metadata import Metadata, Normalisation, read_metadata
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 BUNDLED_MODEL: Final = "efficientnet_lite0_int8.tflite"
 _MAX_BYTES: Final = 512_000_000
-_REMEDY: Final = "set `model.labels` (--labels on the command line) to a file with one label a line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,7 @@ def load_bundle(path: Path, labels: Path | None = None, locale: str | None = Non
     try:
         structure = read_structure(data)
         metadata = read_metadata(structure.metadata, structure.output_position)
-        archive = Archive(data)
-        embedded = None if labels is not None else _embedded_labels(archive, metadata, structure, locale)
+        embedded = None if labels is not None else _embedded_labels(Archive(data), metadata, structure, locale)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     return ModelBundle(
@@ -100,7 +98,7 @@ def _embedded_labels(archive: Archive, metadata: Metadata, structure: Structure,
         return None
     if len(candidates) > 1:
         listed = ", ".join(f"`{name}`" for name in candidates[:5])
-        raise ModelError(f"carries several text files ({listed}) and does not say which holds its labels; {_REMEDY}")
+        raise ModelError(f"carries several text files ({listed}) and does not say which holds its labels; {SET_LABELS}")
     return make_labels(_archived(archive, candidates[0], structure.classes))
 
 
@@ -111,7 +109,7 @@ def _archived(archive: Archive, name: str, classes: int) -> tuple[str, ...]:
 def _sidecar_labels(path: Path, labels: Path | None, classes: int) -> Labels:
     file = labels or next((path.with_suffix(end) for end in (".txt", ".csv") if path.with_suffix(end).is_file()), None)
     if file is None:
-        raise ModelError(f"{path}: carries no labels for its {classes:,} outputs; {_REMEDY}")
+        raise ModelError(f"{path}: carries no labels for its {classes:,} outputs; {SET_LABELS}")
     content = read_regular_file(file, "a label file")
     try:
         return make_labels(_counted(content, str(file), str(file), classes))
