@@ -154,11 +154,12 @@ class _SideBySide:
 
     def _one(self, beat: Beat) -> bool:
         """Classify one frame if one comes; False when none ever will."""
-        beat.waiting("the judge is behind")
+        beat.progress()
         if not self._room.acquire(timeout=_LOOK_AGAIN_S):
             return True
-        beat.waiting("no frame")
+        beat.waiting("its turn")  # which others may take before it, again and again while there is little to do
         with self._intake:
+            beat.progress()
             captured = self._capture.take(_LOOK_AGAIN_S)
             if captured is None:
                 self._room.release()

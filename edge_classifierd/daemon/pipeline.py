@@ -188,7 +188,7 @@ class Pipeline:
                 order()
         line = self._line
         if line is None:
-            self._beat.waiting("switched off")
+            self._beat.progress()
             self._stopping.wait(_IDLE_S / 5)
             return
         classified = line.take(_IDLE_S)
@@ -201,7 +201,7 @@ class Pipeline:
         elif line.finished:
             self._finish()
         else:
-            self._beat.waiting("no frame")
+            self._beat.progress()  # such a wait is short: whoever does not come back from it is stuck
 
     def _tell(self, classified: Classified) -> None:
         frame, inference = classified.frame, classified.outcome

@@ -93,7 +93,7 @@ class Capture(Generic[T]):
         self._times_s: deque[float] = deque(maxlen=33)
 
         self._beat_s = clock.monotonic()
-        self._waiting = False
+        self._waits_until_s = -inf
         self._reading_since_s: float | None = None
         self._paused_until_s = -inf  # written by whoever looks for stalls
         self._stalled = False
@@ -151,17 +151,19 @@ class Capture(Generic[T]):
     def last_beat_s(self) -> float:
         """Monotonic time at which the thread last made progress or chose to wait; infinity once it has ended.
 
-        Retrying, pacing and waiting for a taker are chosen waits, and so is a live source's `open` or `read` up to the
-        stall timeout. What stops the beat is a call that outlasts that and ignores `cancel`.
+        Retrying, pacing and waiting for a taker are chosen waits, each as long as it was meant to be, and so is a live
+        source's `open` or `read` up to the stall timeout. What stops the beat is a call that outlasts that and ignores
+        `cancel`, or a thread that does not come back from a wait.
         """
         if self._slot.ended and not self._thread.is_alive():
             return inf
         now_s = self._clock.monotonic()
-        if self._waiting or self._source.pausing:
+        if self._source.pausing:
             return now_s
+        beat_s = max(self._beat_s, self._waits_until_s)
         if self._source.live:
-            return min(now_s, max(self._beat_s, self._paused_until_s) + self._stall_timeout_s)
-        return self._beat_s
+            beat_s = max(beat_s, self._paused_until_s) + self._stall_timeout_s
+        return min(now_s, beat_s)
 
     def start(self) -> None:
         """Start the thread; once only."""
@@ -291,10 +293,11 @@ class Capture(Generic[T]):
     def _offer(self, captured: Captured[T]) -> None:
         self._times_s.append(self._beat_s)
         self._delivered += 1
-        self._waiting = True
-        if self._slot.offer(captured, FRESHNESS_S if self._source.live else None):
+        patience_s = FRESHNESS_S if self._source.live else None
+        self._waits_until_s = inf if patience_s is None else self._clock.monotonic() + patience_s
+        if self._slot.offer(captured, patience_s):
             self._dropped += 1
-        self._waiting = False
+        self._beat_s, self._waits_until_s = self._clock.monotonic(), -inf
 
     def _skip(self, error: EdgeClassifierError) -> None:
         self._unprepared += 1
@@ -328,9 +331,9 @@ class Capture(Generic[T]):
         else:
             _log.debug("%s: %s (attempt %d, next in %.1f s)", self._name, error, self._attempt, delay_s)
         self._tell(CaptureStatus.RETRYING, self._last_error)
-        self._waiting = True
+        self._waits_until_s = self._clock.monotonic() + delay_s
         self._stopping.wait(delay_s)
-        self._waiting = False
+        self._beat_s, self._waits_until_s = self._clock.monotonic(), -inf
 
     def _tell(self, status: CaptureStatus, sentence: str) -> None:
         changed, self._status = status is not self._status, status

@@ -246,6 +246,21 @@ def test_a_source_that_is_not_live_may_take_its_time(bench: Bench) -> None:
     assert capture.take(2.0) is not None
 
 
+def test_a_thread_that_does_not_come_back_from_a_retry_is_noticed(bench: Bench) -> None:
+    clock = ManualClock()
+    slow = Backoff(first_s=60.0, longest_s=60.0, missing_s=60.0)
+    capture = bench.capture(ScriptedCamera([GONE]), stall_timeout_s=10.0, backoff=slow, clock=clock)
+    deadline_s = time.monotonic() + 5
+    while capture.status is not CaptureStatus.RETRYING:
+        assert time.monotonic() < deadline_s
+    time.sleep(0.1)  # now it has begun to wait
+    started_s = clock.now_s
+    clock.now_s += 30.0
+    assert capture.last_beat_s == clock.now_s, "it waits knowingly"
+    clock.now_s += 200.0  # the thread itself still waits: it is as if it were frozen
+    assert capture.last_beat_s <= started_s + 60.0 + 10.0
+
+
 def test_waiting_for_a_taker_is_a_chosen_wait(bench: Bench) -> None:
     capture = bench.capture(ScriptedCamera(live=False))
     until(lambda: capture.delivered)
