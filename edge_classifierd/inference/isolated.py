@@ -50,7 +50,8 @@ class IsolatedError(InferenceError):
     """The child process is of no more use (except after `failed`), and why.
 
     `kind`: `died` (by `signal` or an exit code), `hung` (beyond its deadline; killed), `garbled` (broke the protocol;
-    killed), `failed` (the runtime reported an error from invoke), `refused` (the delegate or the model did not load).
+    killed), `failed` (the runtime reported an error from invoke, or the scores are no numbers), `refused` (the delegate
+    or the model did not load).
     """
 
     def __init__(
@@ -118,11 +119,11 @@ class IsolatedClassifier:
             with contextlib.ExitStack() as on_error:
                 self._memory = shared_memory(layout.size)
                 on_error.callback(os.close, self._memory)
+                self._input, self._output = layout.views(self._memory)
                 self._process, self._control, self._stderr, self._lifeline = spawn(self._memory, descriptors)
                 on_error.pop_all()
         except OSError as error:
             raise IsolatedError(self._subject, "refused", "starting", f"no process can be started: {error}") from error
-        self._input, self._output = layout.views(self._memory)
         self._poll = select.poll()
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._stderr, select.POLLIN)
@@ -203,7 +204,11 @@ class IsolatedClassifier:
         if not done:
             raise self._error("failed", f"the runtime reported: {reply[REPLY.size :].decode('utf-8', 'replace')}")
         self._usual_ms = milliseconds
-        return Inference(self._scores.confidences(self._output), milliseconds, self.accelerator)
+        try:
+            confidences = self._scores.confidences(self._output)
+        except InferenceError as error:
+            raise self._error("failed", str(error)) from error
+        return Inference(confidences, milliseconds, self.accelerator)
 
     def _await_usual_end(self, limit_s: float) -> None:
         """Sleep until shortly before the answer is due, then look for it without sleeping, for 2 ms at most.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tflite_builder as tflite
 from stand_in import build_delegate, model_pair, pixel
 
 from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.isolated import Deadlines, Delegate, IsolatedClassifier, IsolatedError
+from edge_classifierd.inference.order import Layout
 from edge_classifierd.inference.runtime import find_runtime
+from edge_classifierd.model.bundle import load_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -285,3 +289,29 @@ def test_no_descriptors_left_for_a_child_is_one_error(pair: tuple[ModelBundle, M
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert open_descriptors() == before
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_the_accelerator(tmp_path: Path) -> None:
+    model = tflite.pack(tflite.classifier(tflite.SOFTMAX), files={"labels.txt": b"a\nb\nc"})
+    (tmp_path / "m.tflite").write_bytes(model)
+    child = IsolatedClassifier(load_bundle(tmp_path / "m.tflite"))
+    try:
+        with pytest.raises(IsolatedError, match=r"m\.tflite on cpu: .*scores are not numbers") as caught:
+            child.classify(np.full((1, 1, 1, 3), np.nan, np.float32))
+        assert caught.value.kind == "failed"
+        assert child.classify(np.zeros((1, 1, 1, 3), np.float32)).confidences.shape == (3,)
+    finally:
+        child.close()
+
+
+def test_no_memory_for_the_tensors_leaves_no_process(
+    pair: tuple[ModelBundle, ModelBundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(Layout, "views", full)
+    before, processes = open_descriptors(), children()
+    with pytest.raises(IsolatedError, match=r"no process can be started: .*Cannot allocate memory"):
+        IsolatedClassifier(pair[1])
+    assert (open_descriptors(), children()) == (before, processes)
