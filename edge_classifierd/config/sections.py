@@ -184,7 +184,7 @@ class Model(Section):
         ge=1,
         le=16,
         description="As many frames are classified side by side, each with `threads`, on the processor: `instances: 4, "
-        "threads: 1` works off more frames a second than `threads: 4`, each frame later. An Edge TPU has "
+        "threads: 1` works off more frames a second than `threads: 4`, each later and in more memory. An Edge TPU has "
         "`edgetpu.count`.",
     )
     locale: Locale | None = Field(
