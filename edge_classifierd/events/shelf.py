@@ -329,11 +329,9 @@ class Shelf:
                 old = [seq for seq, made_s in self._store.ages(_EXPIRE_PAGE) if made_s < oldest_s]
                 if not old:
                     break
-                unseen = len(set(old) - self._delivered)
-                lost = {**self.lost, Loss.MAX_AGE: self.lost.get(Loss.MAX_AGE, 0) + expired + unseen}
+                lost = {**self.lost, Loss.MAX_AGE: self.lost.get(Loss.MAX_AGE, 0) + expired + len(old)}
                 self._store.delete(old, Ledger(self.last_seq, self.elapsed_s, lost))
-                self._delivered.difference_update(old)
-                expired += unseen
+                expired += len(old)
         except StoreUnavailableError as error:
             self._degrade(error)
         except StoreCorruptError as error:

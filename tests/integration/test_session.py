@@ -570,6 +570,34 @@ def test_a_subscription_that_is_refused_is_said_once_over_all_reconnections(
     assert caplog.text.count("subscribing to homeassistant/status is refused (not authorized)") == 1
 
 
+@pytest.mark.parametrize(("size", "most"), [(1, 2002), (1_000_000, 11)])
+def test_what_waits_for_a_slow_broker_is_bounded_in_number_and_in_bytes(
+    make_session: Any, size: int, most: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        session = make_session(server.getsockname()[1])
+        session.start()
+        client, _ = server.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(b"\x20\x06\x00\x00\x03\x21\x00\x01")  # CONNACK, receive maximum 1
+            wait_until(lambda: session.connected)
+            taken = 0
+            while session.publish(Message("t", bytes(size), qos=1)):
+                taken += 1
+                assert taken <= most
+            assert taken > most * 0.7
+            session.stop(0.5)
+
+
+def test_what_was_meant_for_another_connection_is_not_taken(broker: Any, make_session: Any) -> None:
+    session = make_session(broker.port)
+    session.start()
+    wait_until(lambda: session.connected)
+    assert not session.publish(Message("t", b"x"), connection=2)
+    assert session.publish(Message("t", b"x"), connection=session.connection)
+
+
 def test_stopping_is_quick_while_waiting_for_the_next_attempt(make_broker: Any, make_session: Any) -> None:
     session = make_session(make_broker(start=False).port, longest_s=60.0)
     sentence_of(session)
