@@ -221,10 +221,11 @@ def _real(tensor: Tensor) -> NDArray[np.float32]:
         return values.astype(np.float32)
     scales = np.asarray(quantisation.scales, np.float64)
     zero_points = np.asarray(quantisation.zero_points or (0,), np.int64)
+    axis, side = quantisation.axis, [1] * values.ndim
+    fit = len(scales) == 1 or (0 <= axis < values.ndim and len(scales) == values.shape[axis])
+    if not fit or len(zero_points) not in {1, len(scales)}:
+        raise ModelError("has a last layer whose scales do not fit its shape; copy or download it again")
     if len(scales) > 1:
-        axis, side = quantisation.axis, [1] * values.ndim
-        if not 0 <= axis < values.ndim or len(scales) != values.shape[axis] or len(zero_points) not in {1, len(scales)}:
-            raise ModelError("has a last layer whose scales do not fit its shape; copy or download it again")
         side[axis] = len(scales)
         scales, zero_points = scales.reshape(side), np.broadcast_to(zero_points, len(scales)).reshape(side)
     return ((values.astype(np.int64) - zero_points) * scales).astype(np.float32)

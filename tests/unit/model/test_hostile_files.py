@@ -138,6 +138,7 @@ def test_a_bomb_in_the_archive_is_not_unpacked() -> None:
     "quantisation",
     [
         Quantisation((0.5, 0.5), (0, 0), 0),
+        Quantisation((0.5,), (0, 0, 0, 0), 0),
         Quantisation((0.5, 0.5, 0.5), (0, 0), 0),
         Quantisation((0.5, 0.5, 0.5), (0, 0, 0), 7),
         Quantisation((0.5, 0.5, 0.5), (0, 0, 0), -1),
