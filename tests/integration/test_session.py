@@ -520,6 +520,20 @@ def test_a_slow_link_that_is_busy_with_a_picture_is_no_silence(
     link.close()
 
 
+def test_a_link_that_takes_nothing_any_more_is_given_up_although_much_waits_to_leave(make_session: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        session = make_session(server.getsockname()[1], answer_timeout_s=1.0)
+        session.start()
+        client, _ = server.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(b"\x20\x03\x00\x00\x00")
+            wait_until(lambda: session.connected)
+            assert session.publish(Message("t", bytes(6_000_000), qos=1))
+            wait_until(lambda: "has not answered for 1 s" in session.status_sentence, 5)
+
+
 def test_no_more_is_in_flight_than_the_broker_allows_and_one_when_it_keeps_hanging_up(make_session: Any) -> None:
     came: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -587,6 +601,49 @@ def test_what_waits_for_a_slow_broker_is_bounded_in_number_and_in_bytes(
                 taken += 1
                 assert taken <= most
             assert taken > most * 0.7
+            session.stop(0.5)
+
+
+def test_what_was_sent_makes_room_again(broker: Any, make_session: Any) -> None:
+    session = make_session(broker.port)
+    session.start()
+    wait_until(lambda: session.connected)
+    sent = threading.Semaphore(0)
+    for _ in range(12):
+        assert session.publish(Message("t", bytes(1_000_000), qos=1, on_outcome=lambda *_: sent.release()))
+        assert sent.acquire(timeout=10)
+
+
+def test_what_is_too_large_for_the_broker_is_refused_and_nothing_else_suffers(
+    make_broker: Any, make_session: Any
+) -> None:
+    narrow = make_broker("allow_anonymous true\nmax_packet_size 1000")
+    session = make_session(narrow.port)
+    outcomes: list[tuple[Outcome, str]] = []
+    session.start()
+    wait_until(lambda: session.connected)
+    for size in (2000, 100):
+        session.publish(Message("t", bytes(size), qos=1, on_outcome=lambda *outcome: outcomes.append(outcome)))
+    wait_until(lambda: len(outcomes) == 2)
+    assert outcomes == [
+        (Outcome.REFUSED, "larger than the broker's maximum packet size"),
+        (Outcome.DELIVERED, ""),
+    ]
+    assert session.connections == 1
+
+
+def test_a_broker_without_retained_messages_or_qos_1_is_sent_neither(make_session: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        session = make_session(server.getsockname()[1])
+        session.start()
+        client, _ = server.accept()
+        with client:
+            client.recv(1000)
+            client.sendall(b"\x20\x07\x00\x00\x04\x24\x00\x25\x00")  # CONNACK, QoS 0 at most, no retain
+            wait_until(lambda: session.connected)
+            said = client.recv(1000)
+            assert b"online" in said
+            assert said[0] == 0x30, "PUBLISH, QoS 0, not retained"
             session.stop(0.5)
 
 

@@ -190,3 +190,21 @@ def test_decisions_alternate_and_keep_every_promise(
                 active_index, quiet_until_s = None, at_s + a_rule.cooldown_s
         assert policy.states()["w"].active == (active_index is not None)
         assert policy.states()["w"].index == active_index
+
+
+def test_a_restored_watch_was_on_for_no_negative_time() -> None:
+    policy = Policy([rule()])
+    policy.restore("dog", index=0, since_s=10.0)
+    (decision,) = policy.observe(seen(9.9, 0.1)).decisions  # captured before the watch was restored
+    assert decision.active_s == 0.0
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, (0, 1)), ((0, 1), None)])
+def test_a_watch_that_begins_or_ends_to_follow_the_top_label_begins_anew(
+    before: tuple[int, ...] | None, after: tuple[int, ...] | None
+) -> None:
+    policy = Policy([rule(indices=before)])
+    policy.observe(seen(0, 0.9))
+    decisions = policy.adopt([rule(indices=after)], ambiguity_margin=0.0, at_s=2.0)
+    assert [(one.type, one.index, one.active_s) for one in decisions] == [("cleared", 0, 2.0)]
+    assert policy.active() == ()

@@ -95,6 +95,12 @@ def test_an_event_with_one_wrong_value_is_refused(data: st.DataObject) -> None:
         decode(json.dumps(document))
 
 
+def test_numbers_are_no_longer_than_they_are_exact() -> None:
+    draft = dataclasses.replace(sample(active_s=1.23456), confidence=0.123456, inference_ms=5.12345)
+    document = json.loads(encode(number(draft, seq=1, event_id=EVENT_ID)))
+    assert (document["confidence"], document["inference_ms"], document["active_s"]) == (0.1235, 5.12, 1.235)
+
+
 @pytest.mark.parametrize("key", ["confidence", "inference_ms", "active_s"])
 @pytest.mark.parametrize("value", ["1" * 400, "1e999", "NaN", "-" + "1" * 5000])
 def test_a_number_beyond_every_measure_is_refused(key: str, value: str) -> None:
