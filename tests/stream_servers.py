@@ -103,6 +103,17 @@ class HttpServer(Server):
             self.stopping.wait(60)
 
 
+class SnapshotServer(Server):
+    """One JPEG over HTTP, as cameras give it at another address than their video's."""
+
+    def serve(self, connection: socket.socket) -> None:
+        while b"\r\n\r\n" not in connection.recv(65536):
+            pass
+        data = encoded(picture(LEVELS[0]))
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
+        connection.sendall(data)
+
+
 class SoundServer(Server):
     """MPEG-TS over HTTP: pictures and sound for half a second, then only the sound goes on."""
 

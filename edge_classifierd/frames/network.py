@@ -175,6 +175,8 @@ class _Connection:
             )
             try:
                 self._deliver(video)
+                if video.stills:
+                    raise SourceError(f"{self._shown}: sends single pictures; give the address of the camera's video")
             finally:
                 video.close()
         except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it

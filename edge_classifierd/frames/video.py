@@ -102,6 +102,11 @@ class Video:
         return float(1 / rate) if rate else None
 
     @property
+    def stills(self) -> bool:
+        """Whether the input is a file of one picture, or several such in a row: what cameras send as a snapshot."""
+        return self._container.format.name.endswith("_pipe")
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height that the input announces; 0 when it does not."""
         return self._stream.codec_context.width, self._stream.codec_context.height
@@ -217,5 +222,7 @@ def _in_words(error: av.error.FFmpegError, timeout_s: float | None, *, opening: 
     if isinstance(error, av.error.InvalidDataError) and opening:
         return "not a video that can be read; check that it is complete"
     if error.errno == errno.EIO:
-        return f"{'cannot be reached; check the name and' if opening else 'the data ended early; check'} the network"
+        if opening:
+            return "cannot be reached or sends no video; check the address and the network"
+        return "the data ended early; check the network"
     return f"{(error.strerror or type(error).__name__).rstrip('. ')}; check the source"

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from moving_pictures import level
-from stream_servers import LEVELS, HttpServer, RtspServer, Server, SilentServer, SoundServer, until
+from stream_servers import (
+    LEVELS,
+    HttpServer,
+    RtspServer,
+    Server,
+    SilentServer,
+    SnapshotServer,
+    SoundServer,
+    until,
+)
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
@@ -174,6 +183,25 @@ def test_a_closed_port_is_one_sentence() -> None:
     source = NetworkSource(f"rtsp://127.0.0.1:{port}/live", stall_timeout_s=5, clock=SystemClock())
     with pytest.raises(SourceError, match="connection refused; check that the camera is on"):
         source.open()
+
+
+def test_the_address_of_a_snapshot_is_called_so(serve: Callable[[Server], Server]) -> None:
+    source = camera(serve(SnapshotServer()))
+
+    def look() -> None:
+        source.open()
+        drain(source)
+
+    with pytest.raises(SourceError, match="sends single pictures; give the address of the camera's video"):
+        look()
+    source.close()
+
+
+def test_a_server_of_web_pages_is_one_sentence(serve: Callable[[Server], Server]) -> None:
+    source = camera(serve(HttpServer(frames=0)))
+    with pytest.raises(SourceError, match="cannot be reached or sends no video; check the address and the network"):
+        source.open()
+    source.close()
 
 
 @pytest.mark.parametrize("blocked", ["open", "read"])
