@@ -70,8 +70,9 @@ def _document(one: Measurement, fps: float) -> dict[str, Any]:
 
 
 def _print(measured: list[Measurement], fps: float) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from edge_classifierd.cli.tables import print_table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)
@@ -90,8 +91,7 @@ def _print(measured: list[Measurement], fps: float) -> None:
             f"{stages.whole.p95:.2f}",
             f"{one.memory_mb:.0f}",
         )
-    console = Console(width=None if Console().is_terminal else 140)
-    console.print(table)
+    print_table(table)
     first = measured[0]
     typer.echo(f"\nMilliseconds; {first.runtime}. Frames of 640x480, one after the other; the daemon prepares one")
     typer.echo("while it classifies another. `bare` is the runtime's invoke with nothing around it.\n")

@@ -19,10 +19,12 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
     """Validate the configuration, the models, their labels and every watch, without hardware or network.
 
     Every mistake is shown at once, as FILE:LINE:COLUMN: key.path: what is wrong. Exit code 0 when all is well, else 2.
+    What the daemon would wait for (a video file, a certificate) is a warning.
 
     Example: edge-classifierd check --config config.yaml
     """
     from edge_classifierd.config.load import load  # noqa: PLC0415
+    from edge_classifierd.daemon.absence import absent_files  # noqa: PLC0415
     from edge_classifierd.daemon.preflight import preflight  # noqa: PLC0415
     from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
 
@@ -31,7 +33,7 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
     summary: list[dict[str, object]] = []
     try:
         document = load(config)
-        warnings = document.warnings
+        warnings = (*document.warnings, *absent_files(document))
         for plan in preflight(document):
             watches = {rule.name: 0 if rule.indices is None else len(rule.indices) for rule in plan.rules}
             name = plan.section.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -59,7 +60,9 @@ def command(
 
 
 def _print(finding: Finding) -> None:
-    verdict = typer.style(f"{finding.verdict:<7}", fg=_COLOURS[finding.verdict])
+    verdict = f"{finding.verdict:<7}"
+    if not os.environ.get("NO_COLOR"):  # https://no-color.org; click knows terminals only
+        verdict = typer.style(verdict, fg=_COLOURS[finding.verdict])
     remedy = f"; {finding.remedy}" if finding.remedy else ""
     typer.echo(f"{verdict}  {finding.name}: {finding.sentence}{remedy}")
     sys.stdout.flush()

@@ -208,8 +208,9 @@ def _bundled(used_by: list[str]) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from edge_classifierd.cli.tables import print_table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name", no_wrap=True)
@@ -229,8 +230,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             row["licence"],
             state,
         )
-    console = Console(width=None if Console().is_terminal else 140)
-    console.print(table)
+    print_table(table)
 
 
 def _fetched(entry: Entry, place: Path, mirror: str | None) -> dict[str, Any]:

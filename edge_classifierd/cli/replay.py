@@ -98,8 +98,9 @@ def _words(event: Told) -> str:
 
 
 def _print_side_by_side(told: list[Told], configs: list[str]) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from edge_classifierd.cli.tables import print_table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("time", "picture", *configs):
@@ -110,8 +111,7 @@ def _print_side_by_side(told: list[Told], configs: list[str]) -> None:
         cells.setdefault(event.config, []).append(_words(event))
     for (at_s, frame), cells in rows.items():
         table.add_row(_when(at_s), frame, *("\n".join(cells.get(config, [])) for config in configs))
-    console = Console(width=None if Console().is_terminal else 200)
-    console.print(table, markup=False, highlight=False)
+    print_table(table)
 
 
 def _counted(number: int, what: str) -> str:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.table import Table
+
     from edge_classifierd.learning.evaluate import Evaluation
 
 _CLASSES: Final = 12
 _CONFUSIONS: Final = 5
+_WIDEST: Final = 1000
 
 
 @contextlib.contextmanager
@@ -33,6 +36,16 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         yield told
 
 
+def print_table(table: Table) -> None:
+    """The whole table on stdout: a terminal that is too narrow wraps its lines, and no name or figure is cut."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.measure import Measurement  # noqa: PLC0415
+
+    console = Console()
+    needed = Measurement.get(console, console.options.update(width=_WIDEST), table).maximum
+    Console(width=max(console.width, needed)).print(table, markup=False, highlight=False)
+
+
 def print_evaluations(evaluations: list[Evaluation]) -> None:
     """The figures on stdout: one line per model, then classes, confusions and thresholds of each."""
     from rich.console import Console  # noqa: PLC0415
@@ -46,7 +59,7 @@ def print_evaluations(evaluations: list[Evaluation]) -> None:
         inference = "" if one.inference_ms is None else f"{one.inference_ms:.1f} ms"
         error, ambiguous = f"{one.calibration_error:.3f}", f"{one.ambiguous:.1%}"
         table.add_row(one.model, f"{one.images:,}", f"{one.top1:.1%}", f"{one.top5:.1%}", error, ambiguous, inference)
-    console.print(table)
+    print_table(table)
     for one in evaluations:
         _print_details(console.print, one, named=len(evaluations) > 1)
 
@@ -65,8 +78,8 @@ def _print_details(show: Callable[..., None], one: Evaluation, *, named: bool) -
         classes.add_column(heading, justify="right")
     for score in weakest[:_CLASSES]:
         precision = "–" if score.precision is None else f"{score.precision:.1%}"
-        classes.add_row(escape(score.name), str(score.images), f"{score.recall:.1%}", precision)
-    show(classes)
+        classes.add_row(score.name, str(score.images), f"{score.recall:.1%}", precision)
+    print_table(classes)
     if len(weakest) > _CLASSES:
         show(f"… and {len(weakest) - _CLASSES} better ones (all with --json or --report)")
     for pair in one.confusions[:_CONFUSIONS]:
@@ -80,7 +93,7 @@ def _print_details(show: Callable[..., None], one: Evaluation, *, named: bool) -
             watches.add_column(heading, justify="right")
         for sweep in recommended[:_CLASSES]:
             release, precision, recall = f"{sweep.release:.2f}", f"{sweep.precision:.0%}", f"{sweep.recall:.0%}"
-            watches.add_row(escape(sweep.watch), f"{sweep.threshold:.2f}", release, precision, recall)
-        show(watches)
+            watches.add_row(sweep.watch, f"{sweep.threshold:.2f}", release, precision, recall)
+        print_table(watches)
         if len(recommended) > _CLASSES:
             show(f"… and {len(recommended) - _CLASSES} more (all with --json or --report)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -121,11 +122,19 @@ def synthetic_picture(pixel_format: str = "yuv420p", width: int = 640, height: i
 def measure(path: Path, labels: Path | None, threads: int, *, seconds: float, device: str) -> Measurement:
     """Measure in a process of its own, so that memory and threads of one model do not colour the next one's.
 
-    Takes about a second more than `seconds`. Raises ModelError, MissingError, InferenceError, UsageError.
+    Takes about a second more than `seconds`; the main thread's only. Raises ModelError, MissingError, InferenceError,
+    UsageError.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)) as pool:
         try:
-            return pool.submit(measure_here, path, labels, threads, seconds, device).result()
+            # Ctrl-C reaches the process too: deaf to it while it loads, then it dies of it without a traceback.
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                measured = pool.submit(measure_here, path, labels, threads, seconds, device)
+            finally:
+                signal.signal(signal.SIGINT, before)
+            return measured.result()
         except BrokenProcessPool as error:
             raise InferenceError(
                 f"{path}: the process that measured it was killed, perhaps for want of memory; see `dmesg`"

@@ -179,3 +179,33 @@ def test_a_report_that_cannot_be_written_costs_no_other_result(photo: Path) -> N
     assert done.returncode == 1
     assert json.loads(done.stdout)["images"] == 1
     assert b"/dev/full: cannot be written: No space left on device" in done.stderr
+
+
+def test_check_warns_of_files_that_the_daemon_would_wait_for(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "mqtt: {host: x, tls: {ca_file: no.crt}}\n"
+        "pipelines:\n"
+        "  - {name: a, source: {type: stream, url: no.mp4}}\n"
+        "  - {name: b, source: {type: stream, url: .}}\n"
+        "  - {name: c, source: {type: stream, url: 'rtsp://nobody.invalid/x'}}\n"
+    )
+    done = shell("edge check --config c.yaml", tmp_path)
+    missing = os.strerror(2)
+    assert done.returncode == 0
+    assert done.stderr.decode().splitlines() == [
+        f"warning: c.yaml:1:32: mqtt.tls.ca_file: {tmp_path}/no.crt: {missing}; without it there is no connection",
+        f"warning: c.yaml:3:43: pipelines[0].source.url: {tmp_path}/no.mp4: no such file",
+        f"warning: c.yaml:4:43: pipelines[1].source.url: {tmp_path}: is a folder; for pictures use `type: folder`",
+    ]
+
+
+def test_a_narrow_terminal_cuts_no_name_and_colours_can_be_refused(tmp_path: Path) -> None:
+    for width in (20, 200):
+        table = shell(f"script -qec 'stty cols {width}; {COMMAND} models list' /dev/null", tmp_path).stdout.decode()
+        assert "mobilenet_v1_0.75_192_quant_edgetpu" in table
+        assert "…" not in table
+    photographs(tmp_path / "pictures", "cat")
+    write_config(tmp_path / "c.yaml", 1, a_pipeline(tmp_path / "pictures"))
+    doctor = f"script -qec '{COMMAND} doctor --config c.yaml' /dev/null"
+    assert b"\x1b[3" in shell(doctor, tmp_path).stdout
+    assert b"\x1b[3" not in shell(doctor, tmp_path, NO_COLOR="1").stdout
