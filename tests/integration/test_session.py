@@ -106,6 +106,7 @@ def test_the_last_will_says_offline_when_the_connection_is_cut(
     proxy.admitting = False
     proxy.cut("reset")
     wait_until(lambda: subscriber.last(STATUS) == b"offline")
+    assert subscribe_late(broker.port) == [(STATUS, b"offline")]
     wait_until(lambda: session.status_sentence.startswith("reconnecting: "))
     proxy.admitting = True
     wait_until(lambda: subscriber.last(STATUS) == b"online")
@@ -370,6 +371,28 @@ def test_states_and_subscriptions_come_back_when_the_broker_has_forgotten_all(
     broker_keeps.subscribe("edge-classifierd/porch/+/enabled/set", late.append)
     broker_keeps.start()
     wait_until(lambda: [one.retained for one in late] == [True])
+
+
+@pytest.mark.parametrize("protocol", [5, "3.1.1"])
+def test_a_subscriber_learns_of_what_kind_a_message_is(broker: Any, make_session: Any, protocol: object) -> None:
+    session = make_session(broker.port, protocol=protocol)
+    states = RetainedStates(session, SystemClock())
+    states.set("t/json", "{}", content_type=JSON, schema=1, expiry_s=86400)
+    states.set("t/jpeg", b"\xff\xd8", content_type="image/jpeg", qos=0)
+    session.start()
+    wait_until(lambda: session.connected)
+    wait_until(lambda: len(subscribe_late(broker.port)) == 3)
+    command = ["mosquitto_sub", "-V", "5", "-p", str(broker.port), "-t", "t/#", "-t", STATUS, "-q", "1", "-W", "1"]
+    lines = subprocess.run([*command, "-F", "%t|%C|%F|%P|%q%r|%E"], capture_output=True, check=False).stdout.decode()
+    told = {line.split("|")[0]: line.split("|")[1:] for line in lines.splitlines()}
+    if protocol == 5:
+        assert told[STATUS][:4] == ["text/plain", "1", "", "11"]
+        assert told["t/jpeg"][:4] == ["image/jpeg", "", "", "01"]
+        assert told["t/json"][:4] == ["application/json", "1", "schema:1", "11"]
+        assert 86300 < int(told["t/json"][4]) <= 86400
+    else:
+        manners = {STATUS: "11", "t/jpeg": "01", "t/json": "11"}
+        assert told == {topic: ["", "", "", manner, ""] for topic, manner in manners.items()}
 
 
 def publish(port: int, topic: str, payload: str, *more: str) -> None:

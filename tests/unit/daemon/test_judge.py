@@ -18,6 +18,8 @@ from edge_classifierd.inference.base import Inference
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_classifierd.events.schema import EventDraft
+
 CAT = 281
 START = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)
 
@@ -25,10 +27,10 @@ START = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)
 class Scene:
     """A judge of one watch, a runtime that changes, and a clock that is asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **keys: object) -> None:
         config = folder / "config.yaml"
         watch = {"name": "cat", "labels": [CAT], "threshold": 0.6}
-        one = {"name": "porch", "source": {"type": "v4l2"}, "watches": [watch]}
+        one = {"name": "porch", "source": {"type": "v4l2"}, "watches": [watch], **keys}
         config.write_text(yaml.safe_dump({"pipelines": [one]}))
         (plan,) = preflight(load(config))
         self.runtime = "tflite-runtime 2.14.0"
@@ -36,11 +38,13 @@ class Scene:
         self.judge = Judge(plan, device="porch", runtime=lambda: self.runtime)
 
     def sees(self, at_s: float, cat: float) -> list[tuple[str, str, bool]]:
+        return [(one.type, one.model.runtime, one.clock_synchronised) for one in self.drafts(at_s, cat)]
+
+    def drafts(self, at_s: float, cat: float, other: float = 0.0) -> tuple[EventDraft, ...]:
         confidences = np.zeros(1000, np.float32)
-        confidences[CAT] = cat
+        confidences[[CAT, 7]] = cat, other
         frame = Frame(picture(100), int(at_s), at_s, START + timedelta(seconds=at_s))
-        verdict = self.judge.judge(frame, Inference(confidences, 1.0, "cpu"), clock_synchronised=self.ask)
-        return [(draft.type, draft.model.runtime, draft.clock_synchronised) for draft in verdict.drafts]
+        return self.judge.judge(frame, Inference(confidences, 1.0, "cpu"), clock_synchronised=self.ask).drafts
 
     def ask(self) -> bool:
         self.asked += 1
@@ -61,3 +65,30 @@ def test_the_clock_is_asked_for_events_only(tmp_path: Path) -> None:
     assert scene.asked == 0
     scene.sees(5, cat=0.9)
     assert scene.asked == 1
+
+
+def test_since_moves_with_the_label_and_the_watches_and_not_with_the_confidence(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    def since(at_s: float, cat: float) -> float | None:
+        scene.sees(at_s, cat)
+        state = scene.judge.changed_state(START + timedelta(seconds=at_s))
+        return None if state is None else (state.since - START).total_seconds()
+
+    assert since(0, 0.2) == 0
+    assert since(1, 0.4) == 0
+    assert since(2, 0.41) is None, "nobody cares"
+    assert since(3, 0.9) == 3, "the watch is on"
+    assert since(4, 0.7) == 3
+    assert since(5, 0.1) == 5
+
+
+def test_what_may_not_be_reported_is_neither_ranked_nor_a_rival(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, allow=[CAT, "tabby*"], top_k=5, ambiguity_margin=0.2)
+    (draft,) = scene.drafts(0, cat=0.7, other=0.9)
+    assert [one.index for one in draft.top] == [CAT]
+    alone = Scene(tmp_path, allow=[CAT], top_k=5, ambiguity_margin=0.65)
+    (draft,) = alone.drafts(0, cat=0.7, other=0.9)
+    assert [one.index for one in draft.top] == [CAT]
+    rarely = Scene(tmp_path, allow=[CAT], ambiguity_margin=0.9)
+    assert rarely.drafts(0, cat=0.7, other=0.9) == ()

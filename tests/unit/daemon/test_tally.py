@@ -309,3 +309,16 @@ def test_the_file_is_written_when_something_has_changed_and_only_then(diary: Dia
 
 def test_a_count_expires_with_its_device(diary: Diary) -> None:
     assert diary.world.manners[TOPIC] == {"content_type": "application/json", "schema": 1, "expiry_s": 3600}
+
+
+def test_what_a_wrong_clock_split_over_its_midnight_is_counted_once_on_the_right_day(tmp_path: Path) -> None:
+    diary = Diary(tmp_path)
+    diary.world.sure = False
+    diary.world.wall = datetime(2026, 11, 21, 22, 58, tzinfo=UTC)
+    diary.tell("detected", "detected", "detected")
+    diary.wait(180)
+    diary.tell("detected")
+    assert (diary.said["count_today"], diary.said["day"]) == (1, "2026-11-22")
+    diary.world.wall, diary.world.sure = datetime(2026, 11, 22, 12, 0, tzinfo=UTC), True
+    diary.wait(1)
+    assert (diary.said["count_today"], diary.said["day"]) == (4, "2026-11-22")
