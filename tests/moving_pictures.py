@@ -90,6 +90,8 @@ def sound_that_goes_on(pictures: int, seconds: int) -> bytes:
                 shown = picture(40 + number)
                 shown.pts, shown.time_base = number, Fraction(1, 25)
                 container.mux(video.encode(shown))
+            elif number == pictures:
+                container.mux(video.encode(None))
             heard = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 1920), np.int16), format="s16", layout="stereo")
             heard.sample_rate, heard.pts, heard.time_base = 48_000, number * 1920, Fraction(1, 48_000)
             container.mux(audio.encode(heard))

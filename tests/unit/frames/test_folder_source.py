@@ -148,6 +148,25 @@ def test_damaged_pictures_are_skipped_with_one_warning_each_and_counted_every_ti
     assert capfd.readouterr().err == ""  # FFmpeg's own words stay inside
 
 
+def test_a_picture_that_was_repaired_is_warned_of_again_when_it_is_damaged_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, "1.jpg")
+    picture_2 = put(tmp_path, "2.jpg")
+    sound = picture_2.read_bytes()
+    made = source(tmp_path, loop=True)
+    for content in (b"", sound, b""):
+        picture_2.write_bytes(content)
+        names(made, 3)
+    assert len(caplog.records) == 2
+
+
+def test_hidden_folders_are_left_out_with_all_they_hold(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg")
+    put(tmp_path, ".thumbnails/2.jpg")
+    assert [path.name for path in images_in(tmp_path, recursive=True)] == ["1.jpg"]
+
+
 def test_a_folder_of_damaged_pictures_fails_instead_of_spinning(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(b"no")
     made = source(tmp_path, loop=True)

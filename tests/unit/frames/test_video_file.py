@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from moving_pictures import level, write_video
+from moving_pictures import level, sound_that_goes_on, write_video
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
@@ -146,3 +146,24 @@ def test_a_looped_damaged_file_is_warned_of_once(tmp_path: Path, caplog: pytest.
     frames(made, 20)
     assert made.skipped >= 3
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_sound_beside_the_pictures_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_bytes(sound_that_goes_on(pictures=10, seconds=2))
+    made = source(tmp_path / "a.ts")
+    assert len(frames(made)) == 10
+    assert made.skipped == 0
+
+
+def test_a_file_of_nothing_but_damage_fails_before_its_end(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", [7] * 700, codec="mjpeg")
+    data = bytearray(path.read_bytes())
+    at = data.find(b"movi")
+    for _ in range(650):
+        at = data.find(b"00dc", at)
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        data[at + 8 : at + 8 + size] = bytes(size)
+        at += 8 + size
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="500 damaged packets in a row; check the source"):
+        frames(source(path))

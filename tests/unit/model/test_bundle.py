@@ -95,6 +95,7 @@ def test_sha256_and_size_are_those_of_the_file(tmp_path: Path) -> None:
         (tflite.classifier(None), "logits"),
         (tflite.classifier(None, "uint8", 0.1, 100, dequantised=True), "logits"),
         (tflite.classifier(None, "uint8", 1 / 256, 0), "softmax"),
+        (tflite.classifier(None, "int8", 1 / 128, 0), "logits"),  # from -1 to 1, as a tanh
     ],
 )
 def test_meaning_of_scores_is_traced_to_their_operator(tmp_path: Path, graph: tflite.Graph, kind: str) -> None:

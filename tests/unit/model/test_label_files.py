@@ -132,3 +132,9 @@ def test_plain_and_numbered_lists_read_back(names: list[str]) -> None:
     assert parse_labels("\n".join(names).encode(), "l.txt", len(names)) == tuple(names)
     numbered = "\n".join(f"{index} {name}" for index, name in enumerate(names))
     assert parse_labels(numbered.encode(), "l.txt", len(names)) == tuple(names)
+
+
+def test_numbers_with_gaps_belong_to_the_labels_where_the_list_is_as_long_as_the_outputs() -> None:
+    content = b"10: ten\n20: twenty\n30: thirty\n"
+    assert parse_labels(content, "labels.txt", 3) == ("10: ten", "20: twenty", "30: thirty")
+    assert parse_labels(content, "labels.txt", 31)[20] == "twenty"

@@ -86,3 +86,15 @@ def test_operator_without_a_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(tflite.schema, "OperatorT", Coded)
     with pytest.raises(ModelError, match="an operator has no code"):
         read_structure(tflite.pack(_graph()))
+
+
+def test_an_operators_scratch_tensor_must_be_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tflite.schema.OperatorT
+
+    class Scratching(made):  # type: ignore[misc, valid-type]
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, [99] if name == "intermediates" else value)
+
+    monkeypatch.setattr(tflite.schema, "OperatorT", Scratching)
+    with pytest.raises(ModelError, match="refers to a tensor that is not there"):
+        read_structure(tflite.pack(_graph()))
