@@ -155,7 +155,7 @@ try() {
   local status=0
   prepare demo
   trap : INT # Ctrl-C ends the demonstration, which then ends this script in its own way
-  .venv/bin/edge-classifierd demo || status=$?
+  "$PWD/.venv/bin/edge-classifierd" demo || status=$? # with its path: what it says to do next can be copied from anywhere
   trap - INT
   exit $status
 }
