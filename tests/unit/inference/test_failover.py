@@ -26,6 +26,7 @@ from edge_classifierd.inference.lease import claim
 from edge_classifierd.inference.pool import PoolClassifier
 from edge_classifierd.inference.retries import QUICK_RETRIES, RetryBudget
 from edge_classifierd.inference.runtime import find_runtime
+from edge_classifierd.inference.twin import agrees
 from edge_classifierd.model.bundle import load_bundle
 
 if TYPE_CHECKING:
@@ -409,6 +410,26 @@ def test_a_pool_goes_on_when_one_of_its_tpus_dies(start: Callable[..., Any], mac
     assert "1 of 2 Edge TPUs" in pool.degradation
     machine.add("1-1")
     until(lambda: pool.degradation is None, 6.0)
+
+
+def test_without_a_twin_the_rest_of_a_pool_answers_for_the_one_that_died(
+    start: Callable[..., Any], machine: Machine, tmp_path: Path
+) -> None:
+    machine.add("1-2")
+    pool = start("edgetpu", count=2, twin=False)
+    machine.remove("1-1")
+    os.kill(int(journal(tmp_path)[0][0]), signal.SIGKILL)
+    assert len({pool.classify(RED).accelerator for _ in range(6)}) == 1
+    machine.remove("1-2")
+    os.kill(int(journal(tmp_path)[1][0]), signal.SIGKILL)
+    for _ in range(2):
+        with pytest.raises(InferenceError, match=r"set `model\.cpu_model`"):
+            pool.classify(RED)
+
+
+def test_nearly_equal_labels_agree_and_others_do_not() -> None:
+    assert agrees(np.array([0.52, 0.48], np.float32), np.array([0.46, 0.54], np.float32))
+    assert not agrees(np.array([0.52, 0.48], np.float32), np.array([0.40, 0.60], np.float32))
 
 
 def test_a_pool_serves_several_threads_at_once(start: Callable[..., Any], machine: Machine, fault: Path) -> None:

@@ -40,6 +40,7 @@ def quantised(spec: TensorSpec, normalisation: Normalisation) -> np.ndarray:
         (tensor("int8", 1.0, -128), None),
         (tensor("int8", 1.0, 0), None),
         (tensor("uint8", 1 / 128, 128), Normalisation((0.0,), (1.0,))),  # the placeholder
+        (tensor("uint8", 1.0, 0), Normalisation((0.0,), (255.0,))),  # would use two of the 256 values
         (tensor("uint8", 0.3, 40), None),  # a range nobody knows
     ],
 )
