@@ -202,6 +202,23 @@ def test_what_the_acl_refuses_is_told_and_an_event_refused_stays(
     outbox.close()
 
 
+def test_a_refused_event_is_not_tried_again_at_once(guarded: Any, make_session: Any, tmp_path: Path) -> None:
+    clock = SystemClock()
+    outbox = Outbox(tmp_path / "outbox.sqlite3", topic=lambda _: "forbidden/event", clock=clock)
+    session = make_session(guarded.port, username="edge", password="secret-word")
+    publisher = Publisher(outbox, session, clock)
+    append(outbox)
+    publisher.start()
+    session.start()
+    wait_until(lambda: publisher.trouble is not None)
+    append(outbox)
+    time.sleep(2.0)
+    assert guarded.log.read_text().count("Denied PUBLISH") == 1
+    assert outbox.depth == 2
+    assert publisher.stop()
+    outbox.close()
+
+
 def append(outbox: Outbox, count: int = 1) -> None:
     clock = SystemClock()
     draft = EventDraft(

@@ -37,14 +37,14 @@ class FakeNetwork:
         self.sent: list[Message] = []
         self.now_s = 100.0
         self.standing = False
-        self.answer = Outcome.DELIVERED
+        self.answer: Outcome | None = Outcome.DELIVERED
         self.handlers: dict[str, Callable[[Incoming], None]] = {}
         self.listeners: list[Listener] = []
 
     def publish(self, message: Message) -> bool:
         if self.standing:
             self.sent.append(message)
-            if message.on_outcome is not None:
+            if message.on_outcome is not None and self.answer is not None:
                 message.on_outcome(self.answer, "not authorized")
         return self.standing
 
@@ -230,6 +230,29 @@ def test_the_states_of_what_vanished_are_cleared_although_home_assistant_starts_
     assert house.network.take()[-3:] == GONE
 
 
+def test_a_watch_that_comes_and_goes_twice_is_cleared_twice(house: House) -> None:
+    discovery = house.start(facts("dog", "cat"))
+    for _ in range(2):
+        house.network.take()
+        discovery.announce(facts("dog"))
+        house.network.pass_time(10)
+        assert house.network.take()[1:] == GONE
+        discovery.announce(facts("dog", "cat"))
+        house.network.pass_time(10)
+
+
+def test_what_vanished_one_by_one_is_shown_together(house: House) -> None:
+    house.start(facts("dog", "cat", "bird"))
+    house.start(facts("dog", "bird"))
+    house.start(facts("dog"))
+    house.network.pass_time(10)
+    house.network.take()
+    house.network.hear(BIRTH, b"online")
+    house.network.pass_time(1)
+    ((_, shown),) = house.network.take()
+    assert {key.split("_X_")[1] for key in components(shown)} == {"cat", "bird"}
+
+
 def test_a_home_assistant_that_was_away_is_shown_what_it_is_to_forget_once(house: House) -> None:
     house.start(facts("dog", "cat"))
     house.start(facts("dog"))
@@ -380,6 +403,9 @@ def test_a_broker_that_refuses_is_named_once_and_left_alone_for_a_while(
     assert DEVICE not in dict(house.network.take())
     house.network.pass_time(20)
     assert [topic for topic, _ in house.network.take()] == [DEVICE], "again after ten minutes, still refused"
+    house.network.answer = None
+    house.network.pass_time(605)
+    assert [topic for topic, _ in house.network.take()] == [DEVICE], "once, however long the answer takes"
     house.network.answer = Outcome.DELIVERED
     house.network.pass_time(610)
     assert [topic for topic, _ in house.network.take()] == [DEVICE]

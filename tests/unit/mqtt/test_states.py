@@ -128,10 +128,13 @@ def test_what_an_earlier_start_left_on_the_broker_is_cleared_too(states: Retaine
 def test_a_removal_that_is_lost_with_the_connection_is_repeated(states: RetainedStates, network: FakeNetwork) -> None:
     for topic in ("a", "b", "c"):
         states.remove(topic)
-    network.answer(Outcome.LOST, "a", "b")
+    network.answer(Outcome.LOST, "a")
     network.answer(Outcome.DELIVERED, "c")
+    removal = network.sent[1]
     network.take()
     states.set("b", "1")
+    assert removal.on_outcome is not None
+    removal.on_outcome(Outcome.LOST, "")  # too late: there is a new value
     states.connected()
     states.tick()
     network.answer(Outcome.DELIVERED, "a")

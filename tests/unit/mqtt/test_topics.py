@@ -87,3 +87,9 @@ def test_an_endless_name_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than MQTT allows"):
         Topics("base", "d").event("x" * 70000)
     assert list(itertools.islice(Topics("base", "d").event("x" * 1000), 4)) == list("base")
+
+
+def test_the_longest_topic_is_measured_in_bytes() -> None:
+    assert Topics("a" * 40_000, "porch").base
+    with pytest.raises(ValueError, match="longer than MQTT allows"):
+        Topics("ü" * 40_000, "porch")
