@@ -1,5 +1,6 @@
 """The sections of `pipelines[].source`: one per kind of frame source, told apart by `type`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,6 +35,11 @@ def _address(value: object, info: ValidationInfo) -> str:
         raise PydanticCustomError("rule", f"must be a file or begin with one of {allowed}")
     if not rest.rpartition("@")[2].strip("/"):
         raise PydanticCustomError("rule", "names no host after ://")
+    # FFmpeg takes the host to end at the first /, ? or #, also where that stands in a password.
+    port = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].rpartition("]")[2].partition(":")[2]
+    if re.fullmatch(r"[0-9]*", port) is None:
+        cause = "; in a password write / as %2F, ? as %3F, # as %23 and @ as %40" if "@" in rest else ""
+        raise PydanticCustomError("rule", f"has a port that is no number{cause}")
     return scheme.lower() + separator + rest
 
 

@@ -114,7 +114,8 @@ pipelines:
 
 
 @pytest.mark.parametrize(
-    "url", ["rtsp://camera/1", "RTSPS://u:p@camera:554/x", "http://camera/mjpeg?a=b", "https://[::1]/"]
+    "url", ["rtsp://camera/1", "RTSPS://u:p@camera:554/x", "http://camera/mjpeg?a=b", "https://[::1]/",
+            "https://[::1]:8443/", "rtsp://u:p:q@camera:554", "http://camera:/", "rtsp://u@camera/a:b@c", "http://x:80?a:b"]
 )
 def test_addresses_stay_as_they_are(tmp_path: Path, url: str) -> None:
     source = _source(tmp_path, f'{{type: stream, url: "{url}"}}')
@@ -210,6 +211,11 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
             "source.url: must be a file or begin with one of",
         ),
         ("pipelines: [{name: a, source: {type: stream, url: 'rtsp://u:p@'}}]", "source.url: names no host"),
+        (
+            "pipelines: [{name: a, source: {type: stream, url: 'rtsp://u:p/w@x/1'}}]",
+            "source.url: has a port that is no number; in a password write / as %2F",
+        ),
+        ("pipelines: [{name: a, source: {type: stream, url: 'http://x:live'}}]", "source.url: has a port that is no"),
         (
             _pipeline("top_k: 1")[:-1] + ", {name: b, source: {type: v4l2}}]",
             "pipelines[1].source.type: pipeline number 1 uses this",
