@@ -31,7 +31,9 @@ def refuse_unwritable(option: str, path: Path | None, *, replaced: bool = False)
     if path is None:
         return
     try:
-        if path.is_dir():
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):
+            wrong = "its name is not UTF-8; name it otherwise"
+        elif path.is_dir():
             wrong = "is a folder; name a file"
         elif not path.parent.is_dir():
             wrong = f"there is no folder {path.parent}; create it or name another"

@@ -69,6 +69,10 @@ def read_dataset(source: Path) -> Dataset:
     except OSError as error:
         remedy = "let the account that runs this read it"
         raise UsageError(f"{source}: cannot be listed: {error.strerror}; {remedy}") from error
+    for folder in folders:
+        if any("\ud800" <= character <= "\udfff" for character in folder.name):  # bytes that are no UTF-8
+            shown = ascii(folder.name)
+            raise UsageError(f"{source}: the folder {shown} would be a class, but its name is not UTF-8; rename it")
     found = tuple(Picture(path, folder.name) for folder in folders for path in images_below(folder))
     if found:
         return Dataset(source, found)
@@ -91,7 +95,7 @@ def images_below(folder: Path) -> tuple[Path, ...]:
 def write_table(path: Path, pictures: Sequence[Picture]) -> None:
     """Write pictures as a CSV table that `read_dataset` reads. Raises UsageError when it cannot be written."""
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(("file", "label"))
             table.writerows((str(picture.path.resolve()), picture.class_name) for picture in pictures)

@@ -42,7 +42,7 @@ class Page:
 def write_report(path: Path, page: Page, evaluations: Sequence[Evaluation]) -> None:
     """Write the page; several evaluations stand side by side first. Raises UsageError when it cannot be written."""
     try:
-        path.write_text(render(page, evaluations), encoding="utf-8")
+        path.write_text(render(page, evaluations), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -88,6 +88,23 @@ def test_json_is_json_whatever_a_file_is_called(encoding: str, photo: Path) -> N
     assert shell("edge classify bad* gr*", photo.parent, PYTHONIOENCODING=encoding).returncode == 0
 
 
+def test_names_that_are_no_utf_8_are_refused_as_classes_and_shown_in_reports(photo: Path) -> None:
+    folder = os.fsencode(photo.parent)
+    for name in (b"good/Egyptian cat", b"bad/K\xe4tzchen", b"bad/Egyptian cat"):
+        os.makedirs(folder + b"/" + name)  # noqa: PTH103 - no Path of bytes
+        shutil.copy(os.fsencode(photo), folder + b"/" + name + b"/1\xe4.jpg")
+    shutil.copy(b"/dev/null", folder + b"/good/Egyptian cat/2\xe5.jpg")
+    done = shell("edge eval good --report r.html", photo.parent)
+    assert done.returncode == 0, done.stderr
+    assert b"2\xe5.jpg: the file is empty" in done.stderr
+    assert r"2\udce5.jpg" in (photo.parent / "r.html").read_text()
+    for line in ("edge eval bad", "edge train bad -o m.tflite"):
+        (said,) = shell(line, photo.parent).stderr.decode().splitlines()
+        assert said.endswith(r"the folder 'K\udce4tzchen' would be a class, but its name is not UTF-8; rename it")
+    done = shell("edge train good -o $'m\\xe4.tflite'", photo.parent)
+    assert done.stderr.endswith(b": its name is not UTF-8; name it otherwise\n")
+
+
 def test_ctrl_c_at_any_moment_is_no_traceback(photo: Path) -> None:
     """From the package's first line on; the interpreter's own start is not ours."""
     script = "import time, sys\nsys.stdout.write('.'); sys.stdout.flush()\n"
