@@ -41,7 +41,7 @@ class Scores:
         # In a softmax one score that is no number makes all of them so: the first stands for all. This is on the way of
         # every frame, where a sum over all costs 50 µs, cold as the caches are after an inference.
         if not (math.isfinite(scores.item(0)) if self._exclusive else np.isfinite(scores).all()):
-            raise InferenceError("the model's scores are not numbers; the model or its normalisation is wrong")
+            raise InferenceError("the model's scores are not numbers; check its normalisation, or give another model")
         return scores
 
 
