@@ -44,7 +44,7 @@ def command(
     measured = []
     for bundle in bundles:
         for count in counts:
-            typer.echo(f"measuring {bundle.name}, {count} thread{'s' if count > 1 else ''} …", err=True)
+            typer.echo(f"measuring {_named(bundle.name, count)} …", err=True)
             measured.append(measure(bundle.path, labels, count, seconds=seconds, device=device))
     if json:
         print_json({"fps": fps, "results": [_document(one, fps) for one in measured]})
@@ -63,6 +63,10 @@ def _counts(text: str) -> list[int]:
     if not counts or not all(1 <= count <= 64 for count in counts):
         raise UsageError(f"--threads {text}: give numbers from 1 to 64 with commas between, such as 1,2,4")
     return counts
+
+
+def _named(model: str, threads: int) -> str:
+    return f"{model} with {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _document(one: Measurement, fps: float) -> dict[str, Any]:
@@ -102,5 +106,5 @@ def _print(measured: list[Measurement], fps: float) -> None:
     fit = [one for one in measured if one.meets(fps)]
     if len(measured) > 1:
         best = min(fit, key=lambda one: one.stages.whole.p95, default=None)
-        said = "none of them keeps up" if best is None else f"the fastest is {best.model} with {best.threads} thread(s)"
+        said = "none of them keeps up" if best is None else f"the fastest is {_named(best.model, best.threads)}"
         typer.echo(f"{len(fit)} of {len(measured)} keep up with {fps:g} fps; {said}")

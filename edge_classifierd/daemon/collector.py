@@ -77,24 +77,37 @@ def folder_name(label: str) -> str:
 
 
 def with_note(jpeg: bytes, note: Mapping[str, Any]) -> bytes:
-    """The JPEG with a JSON document as its comment (`exiftool -Comment` and `identify -format %c` show it)."""
+    """The JPEG with a JSON document as its comment (`exiftool -Comment` and `identify -format %c` show it).
+
+    Its only one: of several, programs show the last, and FFmpeg's encoder writes its own name.
+    """
     text = json.dumps(note, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")[:_LONGEST]
-    return jpeg[:2] + _COMMENT + (len(text) + 2).to_bytes(2, "big") + text + jpeg[2:]
+    kept, end = [], 2
+    for start, end in _segments(jpeg):
+        if jpeg[start : start + 2] != _COMMENT:
+            kept.append(jpeg[start:end])
+    return jpeg[:2] + _COMMENT + (len(text) + 2).to_bytes(2, "big") + text + b"".join(kept) + jpeg[end:]
 
 
 def read_note(jpeg: bytes) -> dict[str, Any] | None:
     """What `with_note` wrote; None when there is none, or one of another program's."""
+    comment = next((at for at in _segments(jpeg) if jpeg[at[0] : at[0] + 2] == _COMMENT), None)
+    if comment is None:
+        return None
+    try:
+        note = json.loads(jpeg[comment[0] + 4 : comment[1]])
+    except ValueError:
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
+    """Where each marker segment before the scan begins and ends."""
     at = 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in {b"\xda", b""}:
-        length = int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if jpeg[at : at + 2] == _COMMENT:
-            try:
-                note = json.loads(jpeg[at + 4 : at + 2 + length])
-            except ValueError:
-                return None
-            return note if isinstance(note, dict) else None
-        at += 2 + max(2, length)
-    return None
+        end = at + 2 + max(2, int.from_bytes(jpeg[at + 2 : at + 4], "big"))
+        yield at, end
+        at = end
 
 
 def _reasons(plan: Plan, verdict: Verdict, watches: Mapping[str, WatchState]) -> Iterator[CollectReason]:

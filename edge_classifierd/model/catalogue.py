@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import UsageError
+from edge_classifierd.model.bundle import BUNDLED_MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,6 +178,8 @@ def find_entry(name: str) -> Entry:
     wanted = name.removesuffix(_ENDING)
     if wanted in entries:
         return entries[wanted]
+    if wanted == BUNDLED_MODEL.removesuffix(_ENDING):
+        raise UsageError(f"{name}: comes with this program and needs no fetching; leave out `model.path` to use it")
     near = difflib.get_close_matches(wanted, entries, 3, 0.5) or [one for one in entries if wanted in one][:3]
     hint = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
     raise UsageError(f"{name}: not in the catalogue{hint or '; `edge-classifierd models list` shows what is'}")

@@ -91,7 +91,12 @@ def _locked(part: Path, entry: Entry) -> Iterator[IO[bytes]]:
             raise FetchError(f"{entry.name}: another process fetches it just now; wait for that one") from error
         if not part.exists():  # that one was done between our opening and our locking
             raise FetchError(f"{entry.name}: another process has just fetched it; look again")
-        yield file
+        try:
+            yield file
+        finally:
+            # Nothing came: nothing to go on with. A file that went into place is longer.
+            if not os.fstat(file.fileno()).st_size:
+                part.unlink(missing_ok=True)
 
 
 def _download(url: str, file: IO[bytes], entry: Entry, progress: Progress | None) -> None:

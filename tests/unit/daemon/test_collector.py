@@ -149,6 +149,13 @@ def test_a_note_comes_back_and_the_picture_stays_readable(note: dict[str, Any]) 
     assert read_note(jpeg) is None
 
 
+def test_the_note_is_the_only_comment_or_programs_would_show_the_encoders() -> None:
+    marked = with_note(encoded(picture(100)), {"top": []})
+    assert marked.count(b"\xff\xfe") == 1
+    assert b"Lavc" not in marked
+    assert with_note(marked, {"top": [1]}) == with_note(encoded(picture(100)), {"top": [1]})
+
+
 def test_a_marked_picture_is_decoded_like_the_plain_one(tmp_path: Path) -> None:
     jpeg = encoded(picture(100, noise=True))
     (tmp_path / "a.jpg").write_bytes(jpeg)

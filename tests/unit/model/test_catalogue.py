@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_classifierd.errors import UsageError
+from edge_classifierd.model.bundle import BUNDLED_MODEL
 from edge_classifierd.model.catalogue import blob_id, catalogue, find_entry
 
 if TYPE_CHECKING:
@@ -56,3 +57,9 @@ def test_names_are_found_with_and_without_ending_and_a_slip_names_its_neighbours
         find_entry("mobilnet_v2_1.0_224_quant")
     with pytest.raises(UsageError, match="models list"):
         find_entry("zzzzzzzz")
+
+
+def test_the_bundled_model_that_the_list_shows_needs_no_fetching() -> None:
+    for name in (BUNDLED_MODEL, BUNDLED_MODEL.removesuffix(".tflite")):
+        with pytest.raises(UsageError, match="comes with this program"):
+            find_entry(name)
