@@ -31,7 +31,8 @@ class Archive:
         """The files' names in the order of the archive, folders left out."""
         if self._zip is None:
             return ()
-        return tuple(entry.filename for entry in self._zip.infolist() if not entry.is_dir())
+        names = (entry.filename for entry in self._zip.infolist())
+        return tuple(name for name in names if name and not name.endswith("/"))  # is_dir() stumbles over an empty name
 
     def read(self, name: str) -> bytes:
         """One file's content. Raises ModelError when it is missing, damaged or unreasonably large."""

@@ -168,3 +168,11 @@ def test_labels_of_ones_own_are_enough_where_the_archive_is_damaged(tmp_path: Pa
     with pytest.raises(ModelError, match="carries a damaged zip archive"):
         load_bundle(tmp_path / "a.tflite")
     assert load_bundle(tmp_path / "a.tflite", tmp_path / "mine.txt").labels.names == ("x", "y", "z")
+
+
+def test_a_file_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    data = bytearray(tflite.pack(tflite.classifier(tflite.SOFTMAX), files={"x": b"?", "labels.txt": b"a\nb\nc\n"}))
+    entry = data.find(b"PK\x01\x02")
+    data[entry + 28 : entry + 32] = b"\0\0\x01\0"  # the name's length 0, one byte of extra data in its place
+    (tmp_path / "a.tflite").write_bytes(data)
+    assert load_bundle(tmp_path / "a.tflite").labels.names == ("a", "b", "c")
