@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import os
 import queue
+import shlex
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def command(
         typer.echo("demo: no event arrived; run it again with --log-level info to see why", err=True)
         return ExitCode.FAILED
     events = f"{shown} event{'s' if shown > 1 else ''}"
-    program = "edge-classifierd" if shutil.which("edge-classifierd") else sys.argv[0]
+    program = "edge-classifierd" if shutil.which("edge-classifierd") else shlex.quote(sys.argv[0])
     _say(f"\n{events}. Next: a configuration of your own, to be completed with what matters to you:", json=json)
     for step in ("doctor --suggest > config.yaml", "check --config config.yaml", "run --config config.yaml"):
         _say(f"  {program} {step}", json=json)
