@@ -340,3 +340,11 @@ def test_every_truncation_is_a_sentence_until_the_end(whole: bytes, tmp_path: Pa
         with pytest.raises(ModelError):
             load_bundle(write(tmp_path, whole[:length]))
     assert load_bundle(write(tmp_path, whole)).labels.names == ("red", "green", "blue")
+
+
+def test_where_every_label_file_has_a_language_the_english_one_names_the_labels(tmp_path: Path) -> None:
+    described = tflite.metadata(label_files=(("de.txt", "de"), ("en.txt", "en")))
+    files = {"de.txt": "Rot\nGrün\nBlau\n".encode(), "en.txt": COLOURS}
+    path = write(tmp_path, tflite.pack(tflite.classifier(tflite.SOFTMAX), described, files))
+    labels = load_bundle(path, locale="de").labels
+    assert (labels.names, labels.display) == (("red", "green", "blue"), ("Rot", "Grün", "Blau"))
