@@ -29,13 +29,13 @@ CAT, DOG = 281, 207
 START = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)
 
 
-def plan_for(folder: Path, **collect: Any) -> Plan:
+def plan_for(folder: Path, *, rotation: int = 0, release: float = 0.4, threshold: float = 0.6, **collect: Any) -> Plan:
     config = folder / "config.yaml"
     one = {
         "name": "porch",
-        "source": {"type": "v4l2"},
+        "source": {"type": "v4l2", "rotation": rotation},
         "ambiguity_margin": 0.1,
-        "watches": [{"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4}],
+        "watches": [{"name": "cat", "labels": [CAT], "threshold": threshold, "release": release}],
         "collect": {"enabled": True, "path": str(folder / "kept"), "interval": 10, **collect},
     }
     config.write_text(yaml.safe_dump({"pipelines": [one]}))
@@ -76,9 +76,25 @@ def test_each_reason_keeps_its_frame_and_the_note_says_which(tmp_path: Path) -> 
     assert [note["reasons"] for note in run.notes()] == [["detected"], ["uncertain"], ["ambiguous"]]
     first = run.notes()[0]
     assert first["top"][0] == {"index": CAT, "label": "tabby, tabby cat", "confidence": 0.9}
+    assert len(first["top"]) == run.plan.section.top_k > 1
     assert first["watches"] == {"cat": 0.9}
     assert first["time"] == "2026-11-21T22:26:01.000Z"
     assert {folder.name for folder in run.kept.iterdir()} == {"tabby, tabby cat", "golden retriever"}
+
+
+def test_uncertain_is_from_release_to_just_below_the_threshold(tmp_path: Path) -> None:
+    run = Run(plan_for(tmp_path, release=0.25, threshold=0.75, when=["uncertain"], interval=0))
+    for at_s, cat in enumerate([0.2421875, 0.25, 0.7421875, 0.75]):
+        run.frame(at_s, cat=cat)
+    assert [note["watches"]["cat"] for note in run.notes()] == [0.25, 0.7422]
+
+
+def test_what_is_kept_stands_upright(tmp_path: Path) -> None:
+    run = Run(plan_for(tmp_path, rotation=90))
+    run.frame(0, cat=0.5)
+    (file,) = run.kept.rglob("*.jpg")
+    kept = read_image(file)
+    assert (kept.width, kept.height) == (picture(0).height, picture(0).width)
 
 
 def test_only_the_wanted_reasons_count_and_only_one_in_an_interval(tmp_path: Path) -> None:
@@ -154,6 +170,12 @@ def test_the_note_is_the_only_comment_or_programs_would_show_the_encoders() -> N
     assert marked.count(b"\xff\xfe") == 1
     assert b"Lavc" not in marked
     assert with_note(marked, {"top": [1]}) == with_note(encoded(picture(100)), {"top": [1]})
+
+
+def test_a_note_that_is_too_long_for_a_jpeg_costs_the_note_only(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(with_note(encoded(picture(100)), {"top": "x" * 70_000}))
+    assert read_note((tmp_path / "a.jpg").read_bytes()) is None
+    assert read_image(tmp_path / "a.jpg").width == picture(100).width
 
 
 def test_a_marked_picture_is_decoded_like_the_plain_one(tmp_path: Path) -> None:
