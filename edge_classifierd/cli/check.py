@@ -23,18 +23,17 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
 
     Example: edge-classifierd check --config config.yaml
     """
-    from edge_classifierd.config.load import load  # noqa: PLC0415
     from edge_classifierd.daemon.absence import absent_files  # noqa: PLC0415
-    from edge_classifierd.daemon.preflight import preflight  # noqa: PLC0415
+    from edge_classifierd.daemon.preflight import prepare  # noqa: PLC0415
     from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     summary: list[dict[str, object]] = []
     try:
-        document = load(config)
+        document, plans = prepare(config)
         warnings = (*document.warnings, *absent_files(document))
-        for plan in preflight(document):
+        for plan in plans:
             watches = {rule.name: 0 if rule.indices is None else len(rule.indices) for rule in plan.rules}
             name = plan.section.name
             summary.append({"name": name, "model": str(plan.bundle.path), "watches": watches})

@@ -127,12 +127,11 @@ def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
 
 
 def _configured(config: Path, pipeline: str | None, margin: float | None, threads: int) -> Trial:
-    from edge_classifierd.config.load import load  # noqa: PLC0415
-    from edge_classifierd.daemon.preflight import preflight  # noqa: PLC0415
+    from edge_classifierd.daemon.preflight import prepare  # noqa: PLC0415
     from edge_classifierd.learning.predict import Trial  # noqa: PLC0415
     from edge_classifierd.learning.thresholds import WatchedClasses  # noqa: PLC0415
 
-    plans = preflight(load(config))
+    _, plans = prepare(config)
     plan = next((one for one in plans if pipeline in {None, one.section.name}), None)
     if plan is None:
         known = ", ".join(one.section.name for one in plans)

@@ -72,13 +72,11 @@ def command(
 
 
 def _candidates(file: Path, pipeline: str | None) -> list[Candidate]:
-    from edge_classifierd.config.load import load  # noqa: PLC0415
-    from edge_classifierd.daemon.preflight import preflight  # noqa: PLC0415
+    from edge_classifierd.daemon.preflight import prepare  # noqa: PLC0415
     from edge_classifierd.daemon.replay import Candidate  # noqa: PLC0415
 
-    document = load(file)
+    document, plans = prepare(file)
     device = document.configuration.device.id
-    plans = preflight(document)
     found = [Candidate(str(file), device, plan) for plan in plans if pipeline in {None, plan.section.name}]
     if not found:
         names = ", ".join(plan.section.name for plan in plans)

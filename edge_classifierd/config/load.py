@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from edge_classifierd.config.addresses import mask_userinfo
 from edge_classifierd.config.files import UnreadableError, decode, read_small_file
 from edge_classifierd.config.paths import FOLDER, STATE, state_directory
 from edge_classifierd.config.rules import broken_rules
-from edge_classifierd.config.sections import Configuration
+from edge_classifierd.config.sections import Configuration, Pipeline
 from edge_classifierd.config.sentences import holds_secret, is_echo, locate_error, sentence
 from edge_classifierd.config.structure import format_key, locate, parse_key
 from edge_classifierd.config.tree import Place, compose
@@ -29,6 +30,7 @@ MAX_BYTES = 1_000_000
 MAX_PROBLEMS = 100
 """More are counted, not listed."""
 
+_MOST_PIPELINES = 64  # as many as a configuration may have
 _PLAIN_ERRORS = {"int_type", "float_type", "bool_type", "literal_error", "expected", "int_from_float"}
 
 
@@ -40,12 +42,23 @@ class Document:
     """As the user named it."""
     configuration: Configuration
     warnings: tuple[Problem, ...] = ()
+    pipelines: tuple[tuple[str, Pipeline], ...] = ()
+    """Each pipeline with its key, `pipelines[0]`."""
     _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
 
     def problem(self, key: str, message: str) -> Problem:
         """A problem at `key` (`pipelines[0].watches[1].labels[2]`), or at the nearest key above that the file has."""
         place = _place_of(parse_key(key), self._values)
         return Problem(self.file, place.line, place.column, key, message)
+
+
+class FaultyFileError(ConfigurationError):
+    """A file with mistakes in it; its pipelines that have none can be looked at further."""
+
+    def __init__(self, problems: tuple[Problem, ...], rest: Document) -> None:
+        super().__init__(problems)
+        self.rest = rest
+        """With those pipelines; all else in it is as if the file had nothing."""
 
 
 def load(path: Path) -> Document:
@@ -70,9 +83,22 @@ def load(path: Path) -> Document:
     configuration, errors = _validate(values, folder)
     problems = _problems(file, values, errors)
     if problems or configuration is None:
-        raise ConfigurationError(problems)
+        raise FaultyFileError(problems, _rest(file, values, folder))
     warnings = _warnings(file, values) if small.world_readable else ()
-    return Document(file, configuration, warnings, values)
+    pipelines = tuple((f"pipelines[{n}]", one) for n, one in enumerate(configuration.pipelines))
+    return Document(file, configuration, warnings, pipelines, values)
+
+
+def _rest(file: str, values: Values, folder: Path) -> Document:
+    right = []
+    listed = values.data.get("pipelines") if isinstance(values.data, dict) else None
+    for position, one in enumerate(listed[:_MOST_PIPELINES] if isinstance(listed, list) else ()):
+        if not any(path[:2] == ("pipelines", position) for path in values.unread):
+            with suppress(ValidationError):
+                section = Pipeline.model_validate(one, context={FOLDER: folder, STATE: state_directory()})
+                right.append((f"pipelines[{position}]", section))
+    nothing = Configuration.model_construct(pipelines=())
+    return Document(file, nothing, pipelines=tuple(right), _values=values)
 
 
 def _validate(values: Values, folder: Path) -> tuple[Configuration | None, list[ErrorDetails]]:

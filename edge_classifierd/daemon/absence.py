@@ -28,11 +28,11 @@ def absent_files(document: Document) -> Iterator[Problem]:
             key = keys.get(Path(str(error.filename)), "ca_file")
             sentence = str(of_credentials(error, error.filename).sentence).removesuffix("; see mqtt.tls")
             yield document.problem(f"mqtt.tls.{key}", f"{sentence}; without it there is no connection")
-    for position, pipeline in enumerate(document.configuration.pipelines):
+    for key, pipeline in document.pipelines:
         source = pipeline.source
         if not isinstance(source, StreamSource) or "://" in source.url:
             continue
         if not os.path.isfile(source.url):  # noqa: PTH113 - Path's raises in a closed folder
             folder = os.path.isdir(source.url)  # noqa: PTH112 - see above
             what = "is a folder; for pictures use `type: folder`" if folder else "no such file"
-            yield document.problem(f"pipelines[{position}].source.url", f"{source.url}: {what}")
+            yield document.problem(f"{key}.source.url", f"{source.url}: {what}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge_classifierd.config.load import load
 from edge_classifierd.config.paths import state_directory
 from edge_classifierd.daemon.check_broker import visit_broker
 from edge_classifierd.daemon.check_camera import EXCLUSIVE, look_through
@@ -19,7 +18,7 @@ from edge_classifierd.daemon.check_machine import (
     nearest_existing,
 )
 from edge_classifierd.daemon.finding import Finding
-from edge_classifierd.daemon.preflight import preflight
+from edge_classifierd.daemon.preflight import prepare
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.health.board import Board
 from edge_classifierd.inference.devices import list_tpus, root_directory
@@ -46,8 +45,7 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[F
         yield Finding("configuration", "warning", f"{config}: not there, so cameras and broker are not known", remedy)
     else:
         try:
-            document = load(config)
-            plans = preflight(document)
+            document, plans = prepare(config)
         except ConfigurationError as error:
             for problem in error.problems:
                 yield Finding("configuration", "failed", str(problem), "correct it")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_classifierd.config.load import FaultyFileError, load
 from edge_classifierd.config.sections import FolderSource
 from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
@@ -61,13 +62,30 @@ class Plan:
         return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
 
 
+def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
+    """The configuration file and the plans of its pipelines.
+
+    Raises ConfigurationError with every problem at once: those of the file, and those that `preflight` finds in the
+    pipelines which the file has right.
+    """
+    try:
+        document = load(config)
+    except FaultyFileError as error:
+        problems = error.problems
+        try:
+            preflight(error.rest)
+        except ConfigurationError as more:
+            problems += more.problems
+        raise ConfigurationError(tuple(sorted(problems, key=_place))) from error
+    return document, preflight(document)
+
+
 def preflight(document: Document) -> tuple[Plan, ...]:
     """The plans of all pipelines. Raises ConfigurationError with every problem of models, labels, globs and folders."""
     problems: list[Problem] = []
     bundles: dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError] = {}
     plans = []
-    for position, section in enumerate(document.configuration.pipelines):
-        key = f"pipelines[{position}]"
+    for key, section in document.pipelines:
         problems += _source_problems(document, section, f"{key}.source")
         bundle = _bundle(section.model, bundles)
         if isinstance(bundle, ModelError):
@@ -87,8 +105,13 @@ def preflight(document: Document) -> tuple[Plan, ...]:
         plans.append(selection.plan())
         problems += selection.problems
     if problems:
-        raise ConfigurationError(tuple(sorted(problems, key=lambda problem: (problem.line, problem.column))))
+        raise ConfigurationError(tuple(sorted(problems, key=_place)))
     return tuple(plan for plan in plans if plan is not None)
+
+
+def _place(problem: Problem) -> tuple[bool, int, int]:
+    """In the file's order; what has no place (that there are more of them) last."""
+    return (problem.line == 0, problem.line, problem.column)
 
 
 def _source_problems(document: Document, section: Pipeline, key: str) -> Iterator[Problem]:

@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.clock import SystemClock, process_age_s
-from edge_classifierd.config.load import load
 from edge_classifierd.config.paths import state_directory
 from edge_classifierd.daemon.fleet import Fleet
 from edge_classifierd.daemon.home import Home
 from edge_classifierd.daemon.memory import Memory
 from edge_classifierd.daemon.outlet import MqttOutlet
 from edge_classifierd.daemon.pipeline import Surroundings
-from edge_classifierd.daemon.preflight import preflight
+from edge_classifierd.daemon.preflight import prepare
 from edge_classifierd.daemon.tally import Tally
 from edge_classifierd.daemon.thread_names import ThreadNames
 from edge_classifierd.daemon.vitals import Vitals
@@ -60,10 +59,9 @@ class Service:
         """Checks the configuration and opens the outbox. Raises ConfigurationError, OutboxError."""
         self._config = config
         self._clock = clock or SystemClock()
-        self._document = load(config)
+        self._document, plans = prepare(config)
         for warning in self._document.warnings:
             _log.warning("%s", warning)
-        plans = preflight(self._document)
         self._at_start = configuration = self._document.configuration
         self._topics = Topics(configuration.mqtt.base_topic, configuration.device.id)
         self._notifier = Notifier()
@@ -232,8 +230,7 @@ class Service:
         """Check the new configuration first; a bad one changes nothing."""
         self._notifier.reloading()
         try:
-            document = load(self._config)
-            plans = preflight(document)
+            document, plans = prepare(self._config)
         except ConfigurationError as error:
             for problem in error.problems:
                 _log.error("%s", problem)

@@ -27,7 +27,7 @@ from edge_classifierd.daemon.check_camera import look_through
 from edge_classifierd.daemon.check_machine import check_board, check_clock, check_groups, check_outbox, check_watchdog
 from edge_classifierd.daemon.doctor import examine
 from edge_classifierd.daemon.finding import Finding
-from edge_classifierd.daemon.preflight import Plan, preflight
+from edge_classifierd.daemon.preflight import Plan, preflight, prepare
 from edge_classifierd.daemon.suggestion import find_broker, suggest
 from edge_classifierd.errors import MissingError, Problem
 from edge_classifierd.frames.appraisal import Appraisal
@@ -89,9 +89,9 @@ def test_every_mistake_and_every_doubt_about_a_configuration_is_a_line(
     assert [one.verdict for one in failed] == ["failed", "failed"]
     write_config(tmp_path, snapshot={"enabled": False})
     monkeypatch.setattr(doctor, "visit_broker", lambda *_: check_broker.BrokerVisit())
-    document = load(config)
+    document, plans = prepare(config)
     doubt = Problem(str(config), 3, 5, "mqtt.password", "stands in the file")
-    monkeypatch.setattr(doctor, "load", lambda _: replace(document, warnings=(doubt,)))
+    monkeypatch.setattr(doctor, "prepare", lambda _: (replace(document, warnings=(doubt,)), plans))
     ok, doubted = [one for one in examine(config, SystemClock()) if one.name == "configuration"]
     assert (ok.verdict, doubted.verdict) == ("ok", "warning")
     assert "stands in the file" in doubted.sentence
@@ -384,7 +384,7 @@ def test_a_look_takes_no_longer_than_it_must(
     (tmp_path / "pictures" / "a.jpg").write_bytes(encoded(picture(100, noise=True)))
     monkeypatch.setattr(check_camera, "_FIRST_FRAME_S", 25.0)
     monkeypatch.setattr(check_camera, "_WATCHED_S", watched_s)
-    make: Any = (lambda *_: Camera(live=True)) if source["type"] == "v4l2" else make_source
+    make: Any = (lambda *_: Camera("porch", live=True)) if source["type"] == "v4l2" else make_source
     start_s = time.monotonic()
     finding = look_through(plan_for(tmp_path, source), SystemClock(), daemon_has_it=False, make=make)
     assert time.monotonic() - start_s < 15

@@ -8,7 +8,7 @@ import tflite_builder as tflite
 from stand_in import model_pair
 
 from edge_classifierd.config.load import load
-from edge_classifierd.daemon.preflight import ANY_WATCH, preflight
+from edge_classifierd.daemon.preflight import ANY_WATCH, preflight, prepare
 from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path
@@ -249,3 +249,40 @@ def test_labels_that_do_not_exclude_one_another_are_not_added_up(photos: Path) -
     text = HEAD + "    model: {path: many.tflite}\n    watches: [{name: warm, labels: [red, green]}]\n"
     (plan,) = plans(photos, text)
     assert plan.rules[0].combine == "max"
+
+
+def test_what_is_wrong_with_models_and_labels_is_told_together_with_what_is_wrong_with_the_file(photos: Path) -> None:
+    file = photos / "config.yaml"
+    file.write_text(
+        "mqtt: {prot: 1883}\n"
+        "pipelines:\n"
+        "  - name: a\n"
+        "    source: {type: folder, path: photos}\n"
+        "    tresholds: 3\n"
+        "    model: {path: looked-at-later.tflite}\n"
+        "  - name: b\n"
+        "    source: {type: folder, path: nowhere}\n"
+        "    watches: [{name: x, labels: ['*zzz*']}]\n"
+        "  - !env no name\n"
+        "  - name: d\n"
+        "    source: {type: folder, path: photos}\n"
+        "    model: {path: gone.tflite}\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        prepare(file)
+    found = caught.value.problems
+    assert [(one.line, one.key) for one in found] == [
+        (1, "mqtt.prot"),
+        (5, "pipelines[0].tresholds"),
+        (8, "pipelines[1].source.path"),
+        (9, "pipelines[1].watches[0].labels[0]"),
+        (10, "pipelines[2]"),
+        (13, "pipelines[3].model.path"),
+    ]
+
+
+def test_a_file_without_mistakes_gives_its_plans(photos: Path) -> None:
+    (photos / "config.yaml").write_text(HEAD)
+    document, (plan,) = prepare(photos / "config.yaml")
+    assert [(key, section.name) for key, section in document.pipelines] == [("pipelines[0]", "a")]
+    assert plan.section is document.pipelines[0][1]
