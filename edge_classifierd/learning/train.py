@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from edge_classifierd.errors import InferenceError, ModelError, SourceError, UsageError
+from edge_classifierd.errors import InferenceError, ModelError, UsageError
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.learning.augment import varied
-from edge_classifierd.learning.dataset import Picture, images_below, read_dataset, split
-from edge_classifierd.learning.duplicates import difference_hash, grouped, near_duplicates
+from edge_classifierd.learning.dataset import split
 from edge_classifierd.learning.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.evaluate import Scored, evaluate
 from edge_classifierd.learning.fitting import Examples, apply, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
+from edge_classifierd.learning.material import doubts, duplicates, look, named_pictures, refuse_too_few
 from edge_classifierd.learning.predict import sweeps_of
 from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.model.head import last_layer, with_head
@@ -28,24 +28,19 @@ from edge_classifierd.model.rewrite import About, write_model
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from edge_classifierd.learning.dataset import Picture
     from edge_classifierd.learning.embed import Extractor
     from edge_classifierd.learning.evaluate import Evaluation
     from edge_classifierd.learning.fitting import Fitted
+    from edge_classifierd.learning.material import Progress
     from edge_classifierd.preprocess import Fit
 
-    Progress = Callable[[str, int, int], None]
-    """Told what is being done, how many are done and of how many."""
-
 Method = Literal["regression", "imprinting"]
-UNKNOWN: Final = "unknown"
-NEARLY_SAME_BITS: Final = 14
-"""Of 256: different pictures of one scene, same hand, same background were 19 and more apart; copies are under 10."""
-_FEW: Final = 10
 _CHECKED: Final = 16
 _AGREEMENT: Final = 1e-3
 _LOOKS: Final = 800
@@ -97,16 +92,6 @@ class Training:
     """The same for the CPU, written beside what was taught to a compiled extractor."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """Pictures that could be read, with what is known of them."""
-
-    pictures: tuple[Picture, ...]
-    embeddings: NDArray[np.float32]
-    hashes: NDArray[np.bool_]
-    unreadable: tuple[str, ...]
-
-
 def train(plan: Plan, progress: Progress = lambda _what, _done, _of: None) -> Training:
     """Learn and write `plan.output`; the same files and seed give the same bytes.
 
@@ -116,14 +101,15 @@ def train(plan: Plan, progress: Progress = lambda _what, _done, _of: None) -> Tr
     start = time.monotonic()
     target = load_extractor(plan.extractor)
     extractor = computable(target)
-    pictures = _pictures(plan, target)
+    pictures = named_pictures(plan.source, plan.unknown, beside=plan.keep_classes)
+    if plan.keep_classes:
+        _refuse_keeping(plan, target, dict.fromkeys(one.class_name for one in pictures))
     embedder = Embedder(extractor, fit=plan.fit, crop_fraction=plan.crop_fraction, threads=plan.threads)
-    seen = _look(pictures, embedder, progress)
-    names = tuple(name for name in dict.fromkeys(one.class_name for one in pictures))
-    classes = np.array([names.index(one.class_name) for one in seen.pictures], np.intp)
-    _refuse_too_few(plan, names, classes, seen)
-    groups, warnings = _duplicates(seen, classes)
-    warnings += _few(names, classes, plan)
+    seen = look(plan.source, pictures, embedder, progress)
+    names, classes = seen.names, seen.classes
+    refuse_too_few(seen, 1 if plan.method == "imprinting" or plan.holdout == 0 else 2)
+    groups, warnings = duplicates(seen)
+    warnings += doubts(seen, want_many=plan.method == "regression")
     learning, held = split(classes, groups, plan.holdout, plan.seed)
     copies, mirrored = _copies([seen.pictures[at] for at in learning.tolist()], embedder, plan, progress)
     originals = seen.embeddings[learning]
@@ -174,95 +160,16 @@ def _twin_path(output: Path) -> Path:
     return output.with_name(f"{output.stem.removesuffix('_edgetpu')}_cpu{output.suffix}")
 
 
-def _pictures(plan: Plan, target: Extractor) -> tuple[Picture, ...]:
-    pictures = read_dataset(plan.source).pictures
-    if plan.unknown is not None:
-        background = images_below(plan.unknown)
-        if not background:
-            raise UsageError(f"{plan.unknown}: holds no pictures; put background pictures there or leave out --unknown")
-        pictures += tuple(Picture(path, UNKNOWN) for path in background)
-    names = dict.fromkeys(one.class_name for one in pictures)
-    if len(names) < 2 and not plan.keep_classes:
-        raise UsageError(
-            f"{plan.source}: holds one class, `{next(iter(names))}`; there must be something to tell it from: "
-            "add a folder for another class, or background pictures with --unknown DIR"
-        )
-    broken = next((name for name in names if "\n" in name or not name.strip()), None)
-    if broken is not None:
-        raise UsageError(f"{plan.source}: the class name {broken!r} cannot be a label; rename it")
-    if plan.keep_classes:
-        if plan.method != "imprinting":
-            raise UsageError("--keep-classes needs --method imprinting: regression needs pictures of every class")
-        if target.labels is None or target.embedding.layer is None:
-            raise UsageError(f"{plan.extractor}: has no classes; leave out --keep-classes or give a classifier")
-        known = {label.casefold() for label in target.labels}
-        again = next((name for name in names if name.casefold() in known), None)
-        if again is not None:
-            raise UsageError(f"{plan.source}: the model already has a class `{again}`; rename the folder or remove it")
-    return pictures
-
-
-def _look(pictures: Sequence[Picture], embedder: Embedder, progress: Progress) -> _Seen:
-    readable, embeddings, hashes, unreadable = [], [], [], []
-    for number, picture in enumerate(pictures, 1):
-        try:
-            frame = read_image(picture.path)
-        except SourceError as error:
-            unreadable.append(str(error))
-        else:
-            readable.append(picture)
-            embeddings.append(embedder(embedder.prepare(frame)))
-            hashes.append(difference_hash(frame))
-        progress("looking at pictures", number, len(pictures))
-    if not readable:
-        raise UsageError(f"none of the {len(pictures)} pictures can be read: {unreadable[0]}")
-    return _Seen(tuple(readable), np.stack(embeddings), np.stack(hashes), tuple(unreadable))
-
-
-def _refuse_too_few(plan: Plan, names: Sequence[str], classes: NDArray[np.intp], seen: _Seen) -> None:
-    least = 1 if plan.method == "imprinting" or plan.holdout == 0 else 2
-    for name, count in zip(names, np.bincount(classes, minlength=len(names)).tolist(), strict=True):
-        if count < least:
-            lost = f" ({len(seen.unreadable)} pictures could not be read)" if seen.unreadable else ""
-            raise UsageError(
-                f"{plan.source}: the class `{name}` has {count} readable picture{'' if count == 1 else 's'}{lost}; "
-                f"at least {least} are needed, 20 or more give good results"
-            )
-
-
-def _duplicates(seen: _Seen, classes: NDArray[np.intp]) -> tuple[NDArray[np.intp], list[str]]:
-    pairs = near_duplicates(seen.hashes, NEARLY_SAME_BITS)
-    groups = grouped(len(seen.pictures), pairs)
-    warnings = []
-    if len(pairs):
-        first, second = (seen.pictures[at].path for at in pairs[0].tolist())
-        copies = len(groups) - len(np.unique(groups))
-        warnings.append(
-            f"{copies} pictures are near-duplicates of others ({first} and {second}); they are kept on one side of the "
-            "split, where they cannot flatter the result"
-        )
-    across = pairs[classes[pairs[:, 0]] != classes[pairs[:, 1]]]
-    if len(across):
-        first, second = (seen.pictures[at].path for at in across[0].tolist())
-        warnings.append(
-            f"{len(across)} pairs of near-duplicates lie in different classes ({first} and {second}); put each picture "
-            "in one class"
-        )
-    return groups, warnings
-
-
-def _few(names: Sequence[str], classes: NDArray[np.intp], plan: Plan) -> list[str]:
-    sizes = np.bincount(classes, minlength=len(names))
-    smallest = int(sizes.argmin())
-    warnings = []
-    if sizes[smallest] < _FEW and plan.method == "regression":
-        few = f"the class `{names[smallest]}` has only {sizes[smallest]} pictures"
-        warnings.append(f"{few}; 20 or more give good results")
-    if sizes.max() > 20 * sizes[smallest]:
-        largest = names[int(sizes.argmax())]
-        uneven = f"`{largest}` has {sizes.max()} pictures and `{names[smallest]}` {sizes[smallest]}"
-        warnings.append(f"{uneven}; both weigh the same, but the few say little")
-    return warnings
+def _refuse_keeping(plan: Plan, target: Extractor, names: Iterable[str]) -> None:
+    """Raises UsageError where classes cannot stand beside the model's own."""
+    if plan.method != "imprinting":
+        raise UsageError("--keep-classes needs --method imprinting: regression needs pictures of every class")
+    if target.labels is None or target.embedding.layer is None:
+        raise UsageError(f"{plan.extractor}: has no classes; leave out --keep-classes or give a classifier")
+    known = {label.casefold() for label in target.labels}
+    again = next((name for name in names if name.casefold() in known), None)
+    if again is not None:
+        raise UsageError(f"{plan.source}: the model already has a class `{again}`; rename the folder or remove it")
 
 
 def _copies(

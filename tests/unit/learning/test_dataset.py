@@ -13,7 +13,7 @@ from edge_classifierd.frames.image import read_image
 from edge_classifierd.learning.dataset import Picture, read_dataset, split, write_table
 from edge_classifierd.learning.duplicates import difference_hash, grouped, near_duplicates
 from edge_classifierd.learning.matching import match_classes
-from edge_classifierd.learning.train import NEARLY_SAME_BITS
+from edge_classifierd.learning.material import NEARLY_SAME_BITS
 from edge_classifierd.model.labels import make_labels
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.inference.twin import check_twin
 from edge_classifierd.learning.dataset import read_dataset, write_table
 from edge_classifierd.learning.embed import computable, load_extractor
+from edge_classifierd.learning.material import UNKNOWN
 from edge_classifierd.learning.predict import Trial, try_out
-from edge_classifierd.learning.train import UNKNOWN, Plan, Training, train
+from edge_classifierd.learning.train import Plan, Training, train
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 from edge_classifierd.model.graph import read_graph
 from edge_classifierd.preprocess import Preprocessor
