@@ -40,8 +40,8 @@ class StateFile:
             _log.warning("%s: unreadable (%s); set aside as %s; %s", self._path, error, aside.name, self._purpose)
             return empty
 
-    def write(self, document: object, *, durably: bool) -> None:
-        """Replace the file; `durably` waits for the disk."""
+    def write(self, document: object, *, durably: bool) -> bool:
+        """Replace the file; `durably` waits for the disk. False when it failed: write it again later."""
         temporary = self._path.with_name(f"{self._path.name}.new")
         try:
             with temporary.open("w", encoding="utf-8") as file:
@@ -58,6 +58,7 @@ class StateFile:
             self._failing = True
         else:
             self._failing = False
+        return not self._failing
 
 
 def sync_directory(directory: Path) -> None:

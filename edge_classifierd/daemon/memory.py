@@ -41,6 +41,7 @@ class Memory:
     """The file and what it holds; any thread may call. A file that cannot be written costs durability, nothing else."""
 
     def __init__(self, path: Path) -> None:
+        self._owed = False  # a command that could not be written down yet
         self._file = StateFile(path, _VERSION, "what it holds lasts until a restart")
         self._lock = threading.Lock()
         self._changed = False
@@ -77,7 +78,7 @@ class Memory:
         """Write down what was not written at once: call it often, and at the end."""
         with self._lock:
             if self._changed:
-                self._write(durably=False)
+                self._write(durably=self._owed)
 
     def _change(self, pipeline: str, *, at_once: bool = True, **changes: Any) -> None:  # noqa: ANN401 - any field
         before = self._pipelines.get(pipeline, Remembered())
@@ -89,8 +90,9 @@ class Memory:
                 self._write(durably=True)
 
     def _write(self, *, durably: bool) -> None:
-        self._changed = False
-        self._file.write({name: _document(kept) for name, kept in self._pipelines.items()}, durably=durably)
+        written = self._file.write({name: _document(kept) for name, kept in self._pipelines.items()}, durably=durably)
+        self._changed = not written
+        self._owed = durably and not written
 
 
 def _document(kept: Remembered) -> dict[str, Any]:

@@ -111,8 +111,7 @@ class Tally:
         """Write down what has changed, without waiting for the disk: a loss of power costs a few counts."""
         with self._lock:
             if self._changed:
-                self._changed = False
-                self._file.write(self._document(), durably=False)
+                self._changed = not self._file.write(self._document(), durably=False)
 
     def tick(self) -> None:
         """The service's, often: notices midnight and the clock's synchronisation."""

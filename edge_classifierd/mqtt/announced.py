@@ -129,7 +129,6 @@ class Announced:
         with self._lock:
             if not self._changed:
                 return
-            self._changed = False
             book = self._book
             document: dict[str, Any] = {
                 "base": book.base,
@@ -137,7 +136,7 @@ class Announced:
                 "buried": {topic: [one.payload, one.cleared] for topic, one in book.buried.items()},
                 "former": book.former,
             }
-            self._file.write(document, durably=False)
+            self._changed = not self._file.write(document, durably=False)
 
 
 def _parse(document: Any) -> _Book:  # noqa: ANN401 - whatever the file holds

@@ -64,6 +64,17 @@ def test_a_file_that_cannot_be_written_is_said_once_and_costs_nothing_else(
     assert Memory(tmp_path / "missing" / "state.json").pipeline("a").enabled is False
 
 
+def test_a_command_that_could_not_be_written_is_written_when_the_disk_is_there_again(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    memory = Memory(folder / "state.json")
+    memory.set_enabled("a", False)
+    memory.keep()
+    assert Memory(folder / "state.json").pipeline("a").enabled is None
+    folder.mkdir()
+    memory.keep()
+    assert Memory(folder / "state.json").pipeline("a").enabled is False
+
+
 def test_nothing_is_written_when_nothing_changes(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "state.json")
     memory.set_threshold("a", "dog", 0.7)
