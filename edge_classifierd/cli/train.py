@@ -31,7 +31,8 @@ def command(
         float, typer.Option(min=0, max=0.9, help="Share of each class's pictures kept apart to measure with.")
     ] = 0.2,
     method: Annotated[
-        Literal["regression", "imprinting"], typer.Option(help="imprinting: for a handful of pictures per class.")
+        Literal["regression", "imprinting"],
+        typer.Option(help="imprinting: quicker and less accurate; it is what --keep-classes needs."),
     ] = "regression",
     keep_classes: Annotated[
         bool, typer.Option("--keep-classes", help="Add the classes to the classifier's own (with imprinting).")
