@@ -17,7 +17,7 @@ from pathlib import Path
 SEIZE, INTERRUPT = 0x4206, 0x4207
 WAIT_ALL = 0x40000000  # __WALL: threads, too
 PATIENCE_S = 120.0
-A_WHILE_S = 0.003  # a camera that nothing paces delivers every few milliseconds
+A_WHILE_S = 0.001  # a camera that nothing paces leaves no longer rest
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
