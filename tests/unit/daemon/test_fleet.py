@@ -237,10 +237,11 @@ def test_the_fleet_has_finished_when_every_source_has(tmp_path: Path) -> None:
     scene = Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog"))
     scene.live = False
     with scene:
-        scene.cameras[0].ends = True
+        until(lambda: len(scene.cameras) == 2)
+        scene.camera("driveway").ends = True
         until(lambda: scene.fleet.pipelines[0].finished)
         assert not scene.fleet.finished
-        scene.cameras[1].ends = True
+        scene.camera("garden").ends = True
         until(lambda: scene.fleet.finished)
 
 
