@@ -17,6 +17,7 @@ from pathlib import Path
 SEIZE, INTERRUPT = 0x4206, 0x4207
 WAIT_ALL = 0x40000000  # __WALL: threads, too
 PATIENCE_S = 120.0
+NAMED_WITHIN_S = 20.0
 A_WHILE_S = 0.001  # a camera that nothing paces leaves no longer rest
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -31,13 +32,17 @@ def ptrace(request: int, thread: int) -> None:
 
 
 def find(process: int, name: str) -> int:
-    """The thread's number. The names are the kernel's, of at most 15 bytes."""
-    tasks = Path(f"/proc/{process}/task").iterdir()
-    names = {int(task.name): (task / "comm").read_text().rstrip("\n") for task in tasks}
-    found = [thread for thread, its_name in names.items() if its_name == name[:15]]
-    if len(found) != 1:
-        raise SystemExit(f"{len(found)} threads are called {name[:15]!r}; there are {sorted(names.values())}")
-    return found[0]
+    """The thread's number. The names are the kernel's, of at most 15 bytes; the daemon tells it them now and then."""
+    names: dict[int, str] = {}
+    end_s = time.monotonic() + NAMED_WITHIN_S
+    while time.monotonic() < end_s:
+        tasks = Path(f"/proc/{process}/task").iterdir()
+        names = {int(task.name): (task / "comm").read_text().rstrip("\n") for task in tasks}
+        found = [thread for thread, its_name in names.items() if its_name == name[:15]]
+        if len(found) == 1:
+            return found[0]
+        time.sleep(0.2)
+    raise SystemExit(f"not one thread is called {name[:15]!r}; there are {sorted(names.values())}")
 
 
 def sleep_number(process: int, thread: int) -> str | None:

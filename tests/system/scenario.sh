@@ -173,7 +173,7 @@ freeze() { # THREAD STAGE
   python3 /root/freeze.py "$pid" "$1" >/root/freeze.log 2>&1 &
   frozen=$!
   begun=$(date +%s%N)
-  check "its thread '$1' alone is frozen" within 10 grep -q '^frozen' /root/freeze.log
+  check "its thread '$1' alone is frozen" within 30 grep -q '^frozen' /root/freeze.log
   check "the others go on and find out which stage it is" within 30 says_more_often "$2 has been stuck" "$found"
   check "systemd kills and restarts it within WatchdogSec, $watchdog_s s" within "$watchdog_s" other_process "$pid"
   echo "        ($((($(date +%s%N) - begun) / 1000000)) ms after the freezing; $(journal | grep "$2 has been stuck" | tail -n 1))"
