@@ -42,16 +42,9 @@ class StateFile:
 
     def write(self, document: object, *, durably: bool) -> bool:
         """Replace the file; `durably` waits for the disk. False when it failed: write it again later."""
-        temporary = self._path.with_name(f"{self._path.name}.new")
+        content = json.dumps({self._version: document}, ensure_ascii=False, indent=1)
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump({self._version: document}, file, ensure_ascii=False, indent=1)
-                if durably:
-                    file.flush()
-                    os.fsync(file.fileno())
-            temporary.replace(self._path)
-            if durably:
-                sync_directory(self._path.parent)
+            replace_file(self._path, content.encode(), durably=durably)
         except OSError as error:
             if not self._failing:
                 _log.warning("%s: cannot be written (%s); %s", self._path, error, self._purpose)
@@ -59,6 +52,26 @@ class StateFile:
         else:
             self._failing = False
         return not self._failing
+
+
+def replace_file(file: Path, content: bytes, *, durably: bool) -> None:
+    """Write it beside and rename it, so that nobody ever sees half of it; `durably` waits for the disk.
+
+    Raises OSError, and leaves nothing behind then.
+    """
+    temporary = file.with_name(f".{file.name}.new")
+    try:
+        temporary.write_bytes(content)
+        if durably:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+        temporary.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    if durably:
+        sync_directory(file.parent)
 
 
 def sync_directory(directory: Path) -> None:

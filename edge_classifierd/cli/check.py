@@ -11,6 +11,8 @@ from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
+    from edge_classifierd.config.load import Document
+    from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.errors import Problem
 
 
@@ -24,21 +26,26 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
     Example: edge-classifierd check --config config.yaml
     """
     from edge_classifierd.daemon.absence import absent_files  # noqa: PLC0415
-    from edge_classifierd.daemon.preflight import prepare  # noqa: PLC0415
+    from edge_classifierd.daemon.preflight import UnpreparedError, prepare  # noqa: PLC0415
     from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     summary: list[dict[str, object]] = []
+    document: Document | None = None
+    plans: tuple[Plan, ...] = ()
     try:
         document, plans = prepare(config)
-        warnings = (*document.warnings, *absent_files(document))
-        for plan in plans:
-            watches = {rule.name: 0 if rule.indices is None else len(rule.indices) for rule in plan.rules}
-            name = plan.section.name
-            summary.append({"name": name, "model": str(plan.bundle.path), "watches": watches})
+    except UnpreparedError as error:
+        document, problems = error.document, error.problems
     except ConfigurationError as error:
         problems = error.problems
+    if document is not None:
+        warnings = (*document.warnings, *absent_files(document))
+    for plan in plans:
+        watches = {rule.name: 0 if rule.indices is None else len(rule.indices) for rule in plan.rules}
+        name = plan.section.name
+        summary.append({"name": name, "model": str(plan.bundle.path), "watches": watches})
     if json:
         print_json(
             {

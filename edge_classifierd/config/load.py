@@ -82,14 +82,14 @@ def load(path: Path) -> Document:
 
     configuration, errors = _validate(values, folder)
     problems = _problems(file, values, errors)
-    if problems or configuration is None:
-        raise FaultyFileError(problems, _rest(file, values, folder))
     warnings = _warnings(file, values) if small.world_readable else ()
+    if problems or configuration is None:
+        raise FaultyFileError(problems, _rest(file, values, folder, warnings))
     pipelines = tuple((f"pipelines[{n}]", one) for n, one in enumerate(configuration.pipelines))
     return Document(file, configuration, warnings, pipelines, values)
 
 
-def _rest(file: str, values: Values, folder: Path) -> Document:
+def _rest(file: str, values: Values, folder: Path, warnings: tuple[Problem, ...]) -> Document:
     right = []
     listed = values.data.get("pipelines") if isinstance(values.data, dict) else None
     for position, one in enumerate(listed[:_MOST_PIPELINES] if isinstance(listed, list) else ()):
@@ -98,7 +98,7 @@ def _rest(file: str, values: Values, folder: Path) -> Document:
                 section = Pipeline.model_validate(one, context={FOLDER: folder, STATE: state_directory()})
                 right.append((f"pipelines[{position}]", section))
     nothing = Configuration.model_construct(pipelines=())
-    return Document(file, nothing, pipelines=tuple(right), _values=values)
+    return Document(file, nothing, warnings, tuple(right), values)
 
 
 def _validate(values: Values, folder: Path) -> tuple[Configuration | None, list[ErrorDetails]]:

@@ -9,6 +9,8 @@ import shutil
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.state_file import replace_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -45,7 +47,7 @@ class Album:
             self._check_free()
             file = self._folder / f"{name}{self._ending}"
             file.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(file, content)
+            replace_file(file, content, durably=False)
         except OSError as error:
             if not self._troubled:
                 _log.warning("%s: cannot keep pictures there: %s", self._folder, error)
@@ -84,15 +86,3 @@ class Album:
         usage = shutil.disk_usage(place)
         if usage.free < _FREE_BYTES and usage.free < _FREE_SHARE * usage.total:
             raise OSError(f"only {usage.free / 1e6:.0f} MB are free ({os.fspath(place)})")
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    """Renamed when complete: whoever looks into the folder never sees half a picture. Raises OSError."""
-    temporary = file.with_name(f".{file.name}.new")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

@@ -62,22 +62,33 @@ class Plan:
         return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
 
 
+class UnpreparedError(ConfigurationError):
+    """A configuration with mistakes, and what of it could be looked at further."""
+
+    def __init__(self, problems: tuple[Problem, ...], document: Document) -> None:
+        super().__init__(problems)
+        self.document = document
+
+
 def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
     """The configuration file and the plans of its pipelines.
 
-    Raises ConfigurationError with every problem at once: those of the file, and those that `preflight` finds in the
-    pipelines which the file has right.
+    Raises UnpreparedError with every problem at once: those of the file, and those that `preflight` finds in the
+    pipelines which the file has right; ConfigurationError for a file that cannot be read at all.
     """
+    problems: tuple[Problem, ...] = ()
+    plans: tuple[Plan, ...] = ()
     try:
         document = load(config)
     except FaultyFileError as error:
-        problems = error.problems
-        try:
-            preflight(error.rest)
-        except ConfigurationError as more:
-            problems += more.problems
-        raise ConfigurationError(tuple(sorted(problems, key=_place))) from error
-    return document, preflight(document)
+        document, problems = error.rest, error.problems
+    try:
+        plans = preflight(document)
+    except ConfigurationError as error:
+        problems += error.problems
+    if problems:
+        raise UnpreparedError(tuple(sorted(problems, key=_place)), document)
+    return document, plans
 
 
 def preflight(document: Document) -> tuple[Plan, ...]:

@@ -15,7 +15,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
-from edge_classifierd.state_file import sync_directory
+from edge_classifierd.state_file import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,15 +52,7 @@ class SequenceFiles:
         if seq <= self.reserved:
             return
         bound = seq + BLOCK
-        temporary = self._reserved_path.with_name(self._reserved_path.name + ".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-        try:
-            os.write(descriptor, _record(bound))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        temporary.replace(self._reserved_path)
-        sync_directory(self._reserved_path.parent)
+        replace_file(self._reserved_path, _record(bound), durably=True)
         self.reserved = bound
 
     def note(self, seq: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,3 +69,12 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
     seed = int(os.environ.get("EDGE_CLASSIFIERD_SEED", "1"))
     request.node.add_report_section("setup", "seed", f"EDGE_CLASSIFIERD_SEED={seed}")
     return random.Random(seed)
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """systemd's end of the notifications."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(20)
+        yield channel

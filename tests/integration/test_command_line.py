@@ -198,6 +198,23 @@ def test_a_report_that_cannot_be_written_costs_no_other_result(photo: Path) -> N
     assert b"/dev/full: cannot be written: No space left on device" in done.stderr
 
 
+def test_warnings_are_shown_beside_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "mqtt: {password: told}\n"
+        "pipelines:\n"
+        "  - {name: a, source: {type: stream, url: no.mp4}}\n"
+        "  - {name: b, sauce: {}, source: {type: v4l2}}\n"
+    )
+    (tmp_path / "c.yaml").chmod(0o644)
+    done = shell("edge check --config c.yaml", tmp_path)
+    said = done.stderr.decode()
+    assert done.returncode == 2
+    assert "pipelines[1].sauce" in said
+    assert "warning: c.yaml:1:18: mqtt.password: every account" in said
+    assert "warning: c.yaml:3:" in said
+    assert "no.mp4: no such file" in said
+
+
 def test_check_warns_of_files_that_the_daemon_would_wait_for(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "mqtt: {host: x, tls: {ca_file: no.crt}}\n"

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from broker_process import wait_until
 from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 from paho.mqtt import publish
 from stand_in import model_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import socket
+    from collections.abc import Callable
     from pathlib import Path
 
     from broker_process import Broker, Subscriber
 
 BASE = "edge-classifierd/porch"
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """systemd's end of the notifications."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.bind(str(tmp_path / "notify"))
-        channel.settimeout(20)
-        yield channel
 
 
 def next_of(manager: socket.socket, *kinds: str) -> str:

@@ -6,7 +6,6 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-import pytest
 from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 
 if TYPE_CHECKING:
@@ -14,15 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOBODY_LISTENS = 9  # discard
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """systemd's end of the notifications."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.bind(str(tmp_path / "notify"))
-        channel.settimeout(10)
-        yield channel
 
 
 def told(manager: socket.socket, within_s: float = 20) -> Iterator[str]:

@@ -75,7 +75,7 @@ def test_durably_means_the_file_and_then_its_name(
     def sync(descriptor: int) -> None:
         here = tmp_path / "a.json"
         old = here.read_text() if here.exists() else ""
-        pending = tmp_path / "a.json.new"
+        pending = tmp_path / ".a.json.new"
         synced.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, "2" in old, _text(pending)))
 
     file = the_file(tmp_path)
@@ -86,7 +86,7 @@ def test_durably_means_the_file_and_then_its_name(
         assert not synced
         return
     (first, was_there, whole), (second, is_there, _) = synced
-    assert (first, was_there) == ("a.json.new", False), "the content is on the disk before it has the name"
+    assert (first, was_there) == (".a.json.new", False), "the content is on the disk before it has the name"
     assert json.loads(whole) == {"things, version 1": [2]}
     assert (second, is_there) == (tmp_path.name, True), "and the name thereafter"
 

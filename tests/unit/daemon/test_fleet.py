@@ -16,6 +16,8 @@ from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_classifierd.daemon.pipeline import Pipeline
+
 
 def test_a_start_says_every_value_that_a_command_can_change(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog", "fox")) as scene:
@@ -168,12 +170,18 @@ def test_the_model_that_no_pipeline_uses_any_more_is_released(tmp_path: Path) ->
         assert len(scene.fleet._classifiers._loaded) == 1
 
 
+def ended_by_a_bug(scene: Scene) -> Pipeline:
+    """The scene's only pipeline, noticed by the supervisor."""
+    (failed,) = scene.fleet.pipelines
+    scene.cameras[0].trouble = ZeroDivisionError("a bug")
+    until(lambda: failed.failure)
+    scene.fleet.tick()
+    return failed
+
+
 def test_a_pipeline_that_a_bug_has_ended_comes_back_with_what_a_reload_said_meanwhile(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
-        (failed,) = scene.fleet.pipelines
-        scene.cameras[0].trouble = ZeroDivisionError("a bug")
-        until(lambda: failed.failure)
-        scene.fleet.tick()
+        failed = ended_by_a_bug(scene)
         scene.change_to(pipeline("driveway", "fox"))
 
         def ticked() -> bool:
@@ -190,10 +198,7 @@ def test_a_pipeline_that_a_bug_has_ended_comes_back_with_what_a_reload_said_mean
 
 def test_a_reload_that_restarts_a_failed_pipeline_ends_its_wait(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
-        (failed,) = scene.fleet.pipelines
-        scene.cameras[0].trouble = ZeroDivisionError("a bug")
-        until(lambda: failed.failure)
-        scene.fleet.tick()
+        ended_by_a_bug(scene)
         scene.change_to(pipeline("driveway", "cat", fit="stretch"))
         (fresh,) = scene.fleet.pipelines
         for _ in range(10):

@@ -182,14 +182,19 @@ def test_a_database_of_another_kind_is_set_aside(box: Box, change: str) -> None:
     assert any(".corrupt-" in one.name for one in box.path.parent.iterdir())
 
 
-def test_a_broken_page_costs_only_what_was_on_it(box: Box) -> None:
-    outbox = box()
-    fill(outbox, 500)
-    outbox.close()
+def break_a_page(box: Box) -> None:
+    """Change the 400th event's number behind the database's back."""
     content = bytearray(box.path.read_bytes())
     place = content.index(b'"seq":400,')
     content[place : place + 10] = b'"seq":444,'
     box.path.write_bytes(content)
+
+
+def test_a_broken_page_costs_only_what_was_on_it(box: Box) -> None:
+    outbox = box()
+    fill(outbox, 500)
+    outbox.close()
+    break_a_page(box)
     outbox = box()
     assert seqs(outbox) == [one for one in range(1, 501) if one != 400]
     assert outbox.lost == {"corrupt": 1}
@@ -376,10 +381,7 @@ def test_the_newest_broken_database_is_kept_though_the_clock_was_set_back(box: B
     outbox = box()
     fill(outbox, 500)
     outbox.close()
-    content = bytearray(box.path.read_bytes())
-    place = content.index(b'"seq":400,')
-    content[place : place + 10] = b'"seq":444,'
-    box.path.write_bytes(content)
+    break_a_page(box)
     outbox = box()
     assert len(seqs(outbox)) == 499, "the clock says 2026: what was set aside just now looks oldest"
     aside = sorted(one.name for one in box.path.parent.iterdir() if ".corrupt-" in one.name)
