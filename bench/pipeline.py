@@ -1,11 +1,11 @@
 """How much of the bare runtime's speed the whole pipeline keeps, stage by stage.
 
-usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2,2x1] [--seconds 3] [--rounds 5] [--frames N] [--json]
+usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2,2x1] [--seconds 0.5] [--rounds 30] [--frames N] [--json]
 
 A synthetic camera delivers 640×480 frames as fast as anybody takes them. In each round the bare loop
 (`set_tensor; invoke; get_tensor`) and the pipeline (capture thread → slot → classifier → judge) run one after the
-other in one process; the ratio is the median over the rounds, so that a machine that speeds up or slows down in between
-does not count. `2x1` is `instances: 2, threads: 1`: two threads too, so its bare loop is that of two threads.
+other in one process; the ratio is the median over many short rounds, so that a machine that speeds up or slows down in
+between does not count. `2x1` is `instances: 2, threads: 1`: two threads too, so its bare loop is that of two threads.
 With --frames N the pipeline then runs on for N frames and the resident memory on the way is shown.
 """
 
@@ -46,14 +46,15 @@ if TYPE_CHECKING:
 
 
 class Camera:
-    """Delivers one and the same picture without end and without delay."""
+    """Delivers one and the same picture without end and without delay, while it is let."""
 
     live = True
     skipped = 0
     pausing = False
 
-    def __init__(self, picture: av.VideoFrame) -> None:
+    def __init__(self, picture: av.VideoFrame, may_deliver: threading.Event) -> None:
         self._picture = picture
+        self._may_deliver = may_deliver
         self._clock = SystemClock()
         self._sequence = 0
         self._cancelled = False
@@ -62,6 +63,7 @@ class Camera:
         pass
 
     def read(self) -> Frame | None:
+        self._may_deliver.wait()
         if self._cancelled:
             return None
         self._sequence += 1
@@ -110,19 +112,25 @@ def plan_for(model: Path | None, threads: int, folder: Path, instances: int = 1)
     return plan
 
 
-def bare_rate(plan: Plan, threads: int, seconds: float, tensor: np.ndarray[Any, Any]) -> float:
-    interpreter = find_runtime().make_interpreter(plan.bundle.path, threads)
-    index = interpreter.get_input_details()[0]["index"]
-    output = interpreter.get_output_details()[plan.bundle.output_position]["index"]
-    for _ in range(5):
-        interpreter.invoke()
-    count, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        interpreter.set_tensor(index, tensor)
-        interpreter.invoke()
-        interpreter.get_tensor(output)
-        count += 1
-    return count / elapsed
+class Bare:
+    """The loop over nothing but the runtime."""
+
+    def __init__(self, plan: Plan, threads: int, tensor: np.ndarray[Any, Any]) -> None:
+        self._interpreter = find_runtime().make_interpreter(plan.bundle.path, threads)
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[plan.bundle.output_position]["index"]
+        self._tensor = tensor
+
+    def rate(self, seconds: float) -> float:
+        for _ in range(5):
+            self._interpreter.invoke()
+        count, start = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < seconds:
+            self._interpreter.set_tensor(self._input, self._tensor)
+            self._interpreter.invoke()
+            self._interpreter.get_tensor(self._output)
+            count += 1
+        return count / elapsed
 
 
 class Running:
@@ -131,31 +139,42 @@ class Running:
     def __init__(self, plan: Plan, picture: av.VideoFrame, folder: Path) -> None:
         clock = SystemClock()
         self.metrics = PipelineMetrics(clock)
+        self._may_deliver = threading.Event()
         surroundings = Surroundings(
             device="bench",
             outlet=Outlet(),
             heartbeats=Heartbeats(clock),
             memory=Memory(folder / "state.json"),
             clock=clock,
-            make_source=lambda _section, _clock, _region, _needs: Camera(picture),
+            make_source=lambda _section, _clock, _region, _needs: Camera(picture, self._may_deliver),
         )
         self.pipeline = Pipeline(plan, Classifiers().get(plan), self.metrics, surroundings)
         self.pipeline.start()
-        while self.count < 20:
-            time.sleep(0.01)
-            if self.pipeline.failure:
-                raise self.pipeline.failure
 
     @property
     def count(self) -> int:
         return self.metrics.snapshot().inferences
 
     def rate(self, seconds: float) -> float:
+        """Frames a second while the camera delivers; it does not before and after."""
+        self._may_deliver.set()
+        self.wait_for(self.count + 10)
         before, start = self.count, time.perf_counter()
         threading.Event().wait(seconds)
-        return (self.count - before) / (time.perf_counter() - start)
+        rate = (self.count - before) / (time.perf_counter() - start)
+        self._may_deliver.clear()
+        time.sleep(0.03)  # for the frames that are on their way
+        return rate
+
+    def wait_for(self, count: int) -> None:
+        self._may_deliver.set()
+        while self.count < count:
+            time.sleep(0.01)
+            if self.pipeline.failure:
+                raise self.pipeline.failure
 
     def stop(self) -> None:
+        self._may_deliver.set()
         self.pipeline.stop(5.0)
 
 
@@ -207,20 +226,20 @@ def measure(model: Path | None, instances: int, threads: int, options: argparse.
         for pixel_format in ("rgb24", "yuv420p"):
             picture = synthetic_picture(pixel_format)
             tensor = Preprocessor(plan.bundle.input, plan.bundle.normalisation)(picture)
-            bare, whole = [], []
+            loop, running = Bare(plan, together, tensor), Running(plan, picture, folder)
+            running.rate(options.seconds)  # warm
+            bare, whole = [loop.rate(options.seconds)], []
             for _ in range(options.rounds):
-                bare.append(bare_rate(plan, together, options.seconds, tensor))
-                running = Running(plan, picture, folder)
                 whole.append(running.rate(options.seconds))
-                running.stop()
-            bare.append(bare_rate(plan, together, options.seconds, tensor))
+                bare.append(loop.rate(options.seconds))
+            running.stop()
             # Each pipeline window against the mean of the bare windows before and after it.
             ratios = [rate / ((bare[i] + bare[i + 1]) / 2) for i, rate in enumerate(whole)]
             result[pixel_format] = {
                 "bare_fps": round(statistics.median(bare), 1),
                 "pipeline_fps": round(statistics.median(whole), 1),
                 "ratio": round(statistics.median(ratios), 4),
-                "ratio_range": [round(min(ratios), 4), round(max(ratios), 4)],
+                "ratio_quartiles": [round(each, 4) for each in statistics.quantiles(ratios, n=4)[::2]],
             }
         result["stages_us"] = stages(plan)
         if options.frames:
@@ -232,8 +251,7 @@ def memory(plan: Plan, frames: int, folder: Path) -> list[dict[str, float]]:
     running = Running(plan, synthetic_picture("rgb24"), folder)
     samples = []
     for tenth in range(11):
-        while running.count < frames * tenth / 10:
-            time.sleep(0.2)
+        running.wait_for(round(frames * tenth / 10))
         samples.append({"frames": running.count, "resident_mb": round(resident_mb(), 1)})
         print(f"  {samples[-1]['frames']:>8} frames  {samples[-1]['resident_mb']:.1f} MB", file=sys.stderr, flush=True)
     running.stop()
@@ -244,8 +262,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--threads", default="1,2,2x1")
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -262,10 +280,10 @@ def main() -> None:
         print(f"\n{result['model']}, {side_by_side}{result['threads']} thread(s), {result['runtime']}")
         for pixel_format in ("rgb24", "yuv420p"):
             row = result[pixel_format]
-            low, high = row["ratio_range"]
+            low, high = row["ratio_quartiles"]
             print(
                 f"  {pixel_format:<8} bare {row['bare_fps']:7.1f} fps   pipeline {row['pipeline_fps']:7.1f} fps   "
-                f"ratio {row['ratio']:.3f} ({low:.3f} to {high:.3f})"
+                f"ratio {row['ratio']:.3f} (half of the rounds {low:.3f} to {high:.3f})"
             )
         for stage, value in result["stages_us"].items():
             print(f"  {stage:<26} {value:9.1f} µs")

@@ -1,20 +1,26 @@
-"""The line: frames from a capture through the classifier, one by one or several side by side, out in their order."""
+"""The line: frames from a capture go through the classifier, one by one or side by side, and come out in order."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from edge_classifierd.errors import InferenceError
+from edge_classifierd.errors import EdgeClassifierError, InferenceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_classifierd.daemon.classifiers import SharedClassifier
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.frames.capture import Capture
     from edge_classifierd.health.heartbeat import Beat, Heartbeats
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.preprocess import Tensor
+
+    Prepare = Callable[[Frame], Tensor]
+
+T = TypeVar("T")
 
 STUCK_AFTER_S: Final = 15.0
 """An inference that takes longer hangs."""
@@ -29,78 +35,133 @@ class Classified:
     outcome: Inference | InferenceError
 
 
+class MakeCapture(Protocol):
+    """Makes the capture of a pipeline, not started, that does this with every frame in its thread."""
+
+    def __call__(self, prepare: Callable[[Frame], T], /) -> Capture[T]:
+        """Once for each line."""
+
+
 class Line(Protocol):
-    """Used by the pipeline's thread."""
+    """Used by the pipeline's thread, except `wake`."""
+
+    @property
+    def capture(self) -> Capture[Any]:
+        """Where its frames come from; whoever made the line starts and stops it."""
 
     @property
     def finished(self) -> bool:
-        """True when the source has ended and everything of it was taken."""
+        """True when the source has ended and everything of it was handed over."""
 
-    def take(self, timeout_s: float) -> Classified | None:
-        """The next frame in the order of capture, waiting up to `timeout_s` for it; None when none came.
+    def work(self, timeout_s: float) -> None:
+        """Have frames handed over, for as long as one takes or up to `timeout_s` when none comes.
 
-        Raises what ended the capture or an inference unexpectedly: a bug.
+        Raises what ended the capture, an inference or the handing over unexpectedly: a bug.
         """
 
+    def wake(self) -> None:
+        """Have a `work` that waits return before its time, where it can; any thread."""
+
     def stop(self, timeout_s: float) -> bool:
-        """Take no more frames, once the capture was told to stop; False when an inference is stuck."""
+        """Hand over no more frames, once the capture was told to stop; False when an inference is stuck."""
 
 
 def make_line(
-    capture: Capture[Tensor], classifier: SharedClassifier, *, name: str, beat: Beat, heartbeats: Heartbeats
+    make_capture: MakeCapture,
+    make_prepare: Callable[[], Prepare],
+    classifier: SharedClassifier,
+    hand_over: Callable[[Classified], None],
+    *,
+    name: str,
+    beat: Beat,
+    heartbeats: Heartbeats,
 ) -> Line:
-    """The line of a pipeline of that name; `beat` is the pipeline's thread's."""
+    """The line of a pipeline of that name; `beat` is the pipeline's thread's.
+
+    `make_prepare` makes what turns a frame into the input tensor, one for each thread that does so. `hand_over` is
+    called with one frame after the other in the order of capture, not always by the same thread.
+    """
     if classifier.lanes == 1:
-        return _OneByOne(capture, classifier, beat)
-    return _SideBySide(capture, classifier, name, heartbeats)
+        return _OneByOne(make_capture(make_prepare()), classifier, hand_over, beat)
+    return _SideBySide(make_capture(_as_it_is), make_prepare, classifier, hand_over, name, heartbeats)
+
+
+def _as_it_is(frame: Frame) -> Frame:
+    return frame
 
 
 class _OneByOne:
-    """Classifies in the thread that takes: no other way is as quick with one classifier."""
+    """Classifies in the thread that works: no other way is as quick with one classifier.
 
-    def __init__(self, capture: Capture[Tensor], classifier: SharedClassifier, beat: Beat) -> None:
-        self._capture = capture
+    The next frame is prepared meanwhile, in the capture's thread.
+    """
+
+    def __init__(
+        self,
+        capture: Capture[Tensor],
+        classifier: SharedClassifier,
+        hand_over: Callable[[Classified], None],
+        beat: Beat,
+    ) -> None:
+        self.capture = capture
         self._classifier = classifier
+        self._hand_over = hand_over
         self._beat = beat
 
     @property
     def finished(self) -> bool:
-        return self._capture.finished
+        return self.capture.finished
 
-    def take(self, timeout_s: float) -> Classified | None:
-        captured = self._capture.take(timeout_s)
+    def work(self, timeout_s: float) -> None:
+        captured = self.capture.take(timeout_s)
         if captured is None:
-            return None
+            return
         self._beat.enter("classify")
-        try:
-            return Classified(captured.frame, self._classifier.classify(captured.prepared))
-        except InferenceError as error:
-            return Classified(captured.frame, error)
+        classified = _classified(captured.frame, captured.prepared, self._classifier)
+        self._beat.enter("judge")
+        self._hand_over(classified)
+
+    def wake(self) -> None:
+        """The next frame does, and where none comes the wait is short."""
 
     def stop(self, timeout_s: float) -> bool:  # noqa: ARG002 - it is the pipeline's thread that classifies
         return True
 
 
 class _SideBySide:
-    """As many threads as the classifier has lanes take frames in turn; what they make of them waits for its turn.
+    """As many threads as the classifier has lanes take frames in turn and hand over what they made of them, in order.
+
+    Each prepares its frame itself, and whichever is done with the frame whose turn it is hands it over and those after
+    it that waited for it: no thread but theirs interrupts an inference on a machine whose cores are all at work, and no
+    frame is prepared that a newer one replaces. On two cores that is worth a tenth more frames.
 
     At most twice as many frames as there are lanes are on their way, so that a judge that is held up (a slow disk)
     holds up the line instead of filling the memory.
     """
 
-    def __init__(
-        self, capture: Capture[Tensor], classifier: SharedClassifier, name: str, heartbeats: Heartbeats
+    def __init__(  # noqa: PLR0917 - each of another kind
+        self,
+        capture: Capture[Frame],
+        make_prepare: Callable[[], Prepare],
+        classifier: SharedClassifier,
+        hand_over: Callable[[Classified], None],
+        name: str,
+        heartbeats: Heartbeats,
     ) -> None:
-        self._capture = capture
+        self.capture = capture
+        self._make_prepare = make_prepare
         self._classifier = classifier
+        self._hand_over = hand_over
         self._heartbeats = heartbeats
         self._stopping = threading.Event()
+        self._awake = threading.Event()
         self._intake = threading.Lock()  # to take a frame and its number is one act
         self._next_in = 0
-        self._room = threading.Semaphore(2 * classifier.lanes)
+        self._room = 2 * classifier.lanes
         self._changed = threading.Condition()  # over all that follows
         self._next_out = 0
-        self._done: dict[int, Classified] = {}
+        self._done: dict[int, Classified | None] = {}  # None: could not be prepared
+        self._handing_over = False
         self._bug: BaseException | None = None
         self._running = classifier.lanes
         self._names = [f"infer-{name}-{lane}" for lane in range(classifier.lanes)]
@@ -110,20 +171,16 @@ class _SideBySide:
 
     @property
     def finished(self) -> bool:
-        with self._changed:
-            return self._capture.finished and not self._running and not self._done
+        return self.capture.finished and not self._running
 
-    def take(self, timeout_s: float) -> Classified | None:
-        with self._changed:
-            self._changed.wait_for(self._can_tell, timeout_s)
-            classified = self._done.pop(self._next_out, None)
-            if classified is None:
-                if self._bug is not None:
-                    raise self._bug
-                return None
-            self._next_out += 1
-        self._room.release()
-        return classified
+    def work(self, timeout_s: float) -> None:
+        self._awake.wait(timeout_s)
+        self._awake.clear()
+        if self._bug is not None:
+            raise self._bug
+
+    def wake(self) -> None:
+        self._awake.set()
 
     def stop(self, timeout_s: float) -> bool:
         self._stopping.set()
@@ -133,46 +190,72 @@ class _SideBySide:
             self._heartbeats.release(name)
         return ended
 
-    def _can_tell(self) -> bool:
-        return self._next_out in self._done or not self._running
-
     # From here on: the lanes' threads.
 
     def _run(self, beat: Beat) -> None:
         try:
-            while not self._stopping.is_set() and self._one(beat):
+            prepare = self._make_prepare()
+            while not self._stopping.is_set() and self._one(beat, prepare):
                 pass
-        except BaseException as error:  # noqa: BLE001 - a bug: handed to the pipeline, which raises it in `take`
-            with self._changed:
-                self._bug = self._bug or error
+        except BaseException as error:  # noqa: BLE001 - a bug: handed to the pipeline, which raises it in `work`
+            self._bug = self._bug or error
             self._stopping.set()
         finally:
             beat.waiting("ended")
             with self._changed:
                 self._running -= 1
                 self._changed.notify_all()
+            self._awake.set()
 
-    def _one(self, beat: Beat) -> bool:
+    def _one(self, beat: Beat, prepare: Prepare) -> bool:
         """Classify one frame if one comes; False when none ever will."""
-        beat.progress()
-        if not self._room.acquire(timeout=_LOOK_AGAIN_S):
-            return True
         beat.waiting("its turn")  # which others may take before it, again and again while there is little to do
         with self._intake:
             beat.progress()
-            captured = self._capture.take(_LOOK_AGAIN_S)
+            if self._next_in - self._next_out >= self._room and not self._made_room():
+                return True
+            captured = self.capture.take(_LOOK_AGAIN_S)
             if captured is None:
-                self._room.release()
-                return not self._capture.finished
+                return not self.capture.finished
             number = self._next_in
             self._next_in += 1
         beat.enter("classify")
         try:
-            classified = Classified(captured.frame, self._classifier.classify(captured.prepared))
-        except InferenceError as error:
-            classified = Classified(captured.frame, error)
+            tensor = prepare(captured.frame)
+        except EdgeClassifierError as error:
+            self.capture.skip(error)
+            classified = None
+        else:
+            classified = _classified(captured.frame, tensor, self._classifier)
+        beat.enter("judge")
+        self._done_with(number, classified)
+        return True
+
+    def _made_room(self) -> bool:
+        """Wait a little for frames to be handed over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._next_in - self._next_out < self._room, _LOOK_AGAIN_S)
+
+    def _done_with(self, number: int, classified: Classified | None) -> None:
         with self._changed:
             self._done[number] = classified
-            if number == self._next_out:
+            if self._handing_over or number != self._next_out:
+                return  # another thread does, or will
+            self._handing_over = True
+        while not self._stopping.is_set():
+            with self._changed:
+                if self._next_out not in self._done:
+                    self._handing_over = False
+                    return
+                following = self._done.pop(self._next_out)
+                self._next_out += 1
                 self._changed.notify_all()
-        return True
+            if following is not None:
+                self._hand_over(following)
+
+
+def _classified(frame: Frame, tensor: Tensor, classifier: SharedClassifier) -> Classified:
+    try:
+        return Classified(frame, classifier.classify(tensor))
+    except InferenceError as error:
+        return Classified(frame, error)

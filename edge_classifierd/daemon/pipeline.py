@@ -1,4 +1,4 @@
-"""One pipeline: the inference thread between a camera's capture and the events, and how it starts, pauses and ends."""
+"""One pipeline: what is between a camera's capture and the events, and how it starts, pauses and ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_classifierd.clock import process_age_s
 from edge_classifierd.daemon.line import STUCK_AFTER_S, make_line
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from edge_classifierd.daemon.memory import Memory
     from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.daemon.teller import Outlet
-    from edge_classifierd.frames.base import FrameSource, Needs
+    from edge_classifierd.frames.base import Frame, FrameSource, Needs
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
+    from edge_classifierd.inference.base import Inference
     from edge_classifierd.inference.devices import Warmth
     from edge_classifierd.preprocess import Region, Tensor
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _IDLE_S = 0.5
@@ -51,7 +53,7 @@ class Surroundings:
 
 
 class Pipeline:
-    """Runs one plan. `start`, `stop` and the orders may come from any thread; frames are judged on its own."""
+    """Runs one plan. `start`, `stop` and the orders may come from any thread."""
 
     def __init__(
         self, plan: Plan, classifier: SharedClassifier, metrics: PipelineMetrics, surroundings: Surroundings
@@ -72,7 +74,7 @@ class Pipeline:
             memory=surroundings.memory,
             clock=surroundings.clock,
         )
-        self._capture: Capture[Tensor] | None = None
+        self._capture: Capture[Any] | None = None
         self._line: Line | None = None
         self._orders: dict[str, Callable[[], None]] = {}
         self._ordering = threading.Lock()
@@ -81,6 +83,7 @@ class Pipeline:
         self._inference_failing = False
         self._offline_reason: str | None = None
         self._online = False
+        self._telling = threading.Lock()  # the teller is used by one thread at a time
         self._thread = threading.Thread(target=self._run, name=f"infer-{plan.section.name}", daemon=True)
 
     @property
@@ -146,7 +149,7 @@ class Pipeline:
 
     def set_threshold(self, watch: str, threshold: float) -> None:
         """Change a watch's threshold from the next frame on; the caller has checked both."""
-        self._order(f"threshold of {watch}", lambda: self._teller.set_threshold(watch, threshold))
+        self._order(f"threshold of {watch}", lambda: self._set_threshold(watch, threshold))
 
     def adopt(self, plan: Plan) -> None:
         """Go on with a plan that differs in its watches only, without losing a frame or a watch's state."""
@@ -158,13 +161,16 @@ class Pipeline:
 
     def want_picture(self) -> None:
         """Publish the next frame as a picture."""
-        self._order("picture", self._teller.want_picture)
+        self._order("picture", self._want_picture)
 
     def _order(self, what: str, order: Callable[[], None]) -> None:
         """Have it done before the next frame; a newer order takes the place of one for the same thing that waits."""
         with self._ordering:
             self._orders.pop(what, None)
             self._orders[what] = order
+        line = self._line
+        if line is not None:
+            line.wake()
 
     def _run(self) -> None:
         try:
@@ -191,20 +197,17 @@ class Pipeline:
             self._beat.progress()
             self._stopping.wait(_IDLE_S / 5)
             return
-        classified = line.take(_IDLE_S)
-        if classified is not None:
-            self._beat.enter("judge")
-            self._tell(classified)
-            self._beat.progress()
-        elif self._stopping.is_set():
-            return
-        elif line.finished:
+        line.work(_IDLE_S)
+        self._beat.progress()  # such a wait is short: whoever does not come back from it is stuck
+        if line.finished and not self._stopping.is_set():
             self._finish()
-        else:
-            self._beat.progress()  # such a wait is short: whoever does not come back from it is stuck
 
     def _tell(self, classified: Classified) -> None:
-        frame, inference = classified.frame, classified.outcome
+        """One frame after the other, in their order; not always in the same thread."""
+        with self._telling:
+            self._tell_of(classified.frame, classified.outcome)
+
+    def _tell_of(self, frame: Frame, inference: Inference | InferenceError) -> None:
         if isinstance(inference, InferenceError):
             self.metrics.failed()
             self._note_troubles()
@@ -237,7 +240,7 @@ class Pipeline:
     def _finish(self) -> None:
         """The source is at its end: nothing is seen any more."""
         _log.info("%s: the source has come to its end", self.name)
-        self._teller.end(self._classifier.accelerator)
+        self._clear()
         self.finished = True
 
     def _switch(self, enabled: bool) -> None:  # noqa: FBT001 - the value itself
@@ -245,34 +248,64 @@ class Pipeline:
             self._open()
         elif not enabled and self._capture is not None:
             self._close()
+            self._clear()
+
+    def _clear(self) -> None:
+        with self._telling:
             self._teller.end(self._classifier.accelerator)
 
     def _adopt(self, plan: Plan) -> None:
-        self._teller.adopt(plan, self._classifier.accelerator)
-        self.plan = plan
+        with self._telling:
+            self._teller.adopt(plan, self._classifier.accelerator)
+            self.plan = plan
+
+    def _set_threshold(self, watch: str, threshold: float) -> None:
+        with self._telling:
+            self._teller.set_threshold(watch, threshold)
+
+    def _want_picture(self) -> None:
+        with self._telling:
+            self._teller.want_picture()
 
     def _open(self) -> None:
         section = self.plan.section
-        preprocess = Preprocessor(
+        self._line = make_line(
+            self._make_capture,
+            self._make_prepare,
+            self._classifier,
+            self._tell,
+            name=section.name,
+            beat=self._beat,
+            heartbeats=self._around.heartbeats,
+        )
+        self._capture = self._line.capture
+        self._around.heartbeats.watch(f"capture-{section.name}", STUCK_AFTER_S, self._capture_beat_s)
+        self._capture.start()
+
+    def _make_capture(self, prepare: Callable[[Frame], T]) -> Capture[T]:
+        section = self.plan.section
+        return Capture(
+            self._around.make_source(section.source, self._around.clock, self.plan.region, self._preprocessor().needs),
+            prepare,
+            name=section.name,
+            clock=self._around.clock,
+            stall_timeout_s=getattr(section.source, "stall_timeout", 10.0),
+            on_status=self._captured_status,
+        )
+
+    def _make_prepare(self) -> Callable[[Frame], Tensor]:
+        preprocess = self._preprocessor()
+        return lambda frame: preprocess(frame.for_model)
+
+    def _preprocessor(self) -> Preprocessor:
+        section = self.plan.section
+        return Preprocessor(
             self.plan.bundle.input,
             self.plan.bundle.normalisation,
             fit=section.fit,
             crop_fraction=section.crop_fraction,
             view=self.plan.view,
         )
-        self._capture = Capture(
-            self._around.make_source(section.source, self._around.clock, self.plan.region, preprocess.needs),
-            lambda frame: preprocess(frame.for_model),
-            name=section.name,
-            clock=self._around.clock,
-            stall_timeout_s=getattr(section.source, "stall_timeout", 10.0),
-            on_status=self._captured_status,
-        )
-        self._around.heartbeats.watch(f"capture-{section.name}", STUCK_AFTER_S, self._capture_beat_s)
-        self._line = make_line(
-            self._capture, self._classifier, name=section.name, beat=self._beat, heartbeats=self._around.heartbeats
-        )
-        self._capture.start()
 
     def _close(self) -> None:
         if self._capture is not None:

@@ -101,6 +101,7 @@ class Capture(Generic[T]):
         self._attempt = 0
         self._delivering_since_s: float | None = None
         self._reported_recovery = False
+        self._skipping = threading.Lock()  # over what `skip` counts
         self._quiet_until_s = -inf
 
     @property
@@ -206,6 +207,18 @@ class Capture(Generic[T]):
             self._stalled = True
             self._source.cancel()
 
+    def skip(self, error: EdgeClassifierError) -> None:
+        """Count a frame that could not be prepared, and warn of it once a minute; any thread."""
+        with self._skipping:
+            self._unprepared += 1
+            self._last_error = str(error)
+            now_s = self._clock.monotonic()
+            quiet = now_s < self._quiet_until_s
+            if not quiet:
+                self._quiet_until_s = now_s + _QUIET_S
+        if not quiet:
+            _log.warning("%s: skipped a frame: %s", self._name, error)
+
     def request_stop(self) -> None:
         """Begin to end: cancel the source and drop the frame that waits. `stop` waits for it."""
         self._stopping.set()
@@ -265,7 +278,7 @@ class Capture(Generic[T]):
             try:
                 prepared = self._prepare(frame)
             except EdgeClassifierError as error:
-                self._skip(error)
+                self.skip(error)
                 continue
             if self._status is not CaptureStatus.DELIVERING:
                 self._recovered()
@@ -298,14 +311,6 @@ class Capture(Generic[T]):
         if self._slot.offer(captured, patience_s):
             self._dropped += 1
         self._beat_s, self._waits_until_s = self._clock.monotonic(), -inf
-
-    def _skip(self, error: EdgeClassifierError) -> None:
-        self._unprepared += 1
-        self._last_error = str(error)
-        now_s = self._clock.monotonic()
-        if now_s >= self._quiet_until_s:
-            self._quiet_until_s = now_s + _QUIET_S
-            _log.warning("%s: skipped a frame: %s", self._name, error)
 
     def _recovered(self) -> None:
         self._delivering_since_s = self._clock.monotonic()

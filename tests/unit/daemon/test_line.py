@@ -14,8 +14,8 @@ from moving_pictures import picture
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.daemon.classifiers import SharedClassifier
-from edge_classifierd.daemon.line import STUCK_AFTER_S, Classified, Line, make_line
-from edge_classifierd.errors import InferenceError
+from edge_classifierd.daemon.line import STUCK_AFTER_S, Classified, make_line
+from edge_classifierd.errors import InferenceError, SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.capture import Capture
 from edge_classifierd.health.heartbeat import Heartbeats
@@ -75,27 +75,66 @@ class Lanes:
         pass
 
 
+class Watched:
+    """A line whose capture runs, and what it has handed over."""
+
+    def __init__(
+        self,
+        source: Pictures,
+        prepare: Callable[[Frame], Any],
+        shared: SharedClassifier,
+        heartbeats: Heartbeats,
+        judge: Callable[[Classified], None] = lambda _classified: None,
+    ) -> None:
+        self.came: list[Classified] = []
+
+        def make_capture(with_each: Callable[[Frame], Any]) -> Capture[Any]:
+            return Capture(source, with_each, name="porch", clock=SystemClock(), stall_timeout_s=10.0)
+
+        def hand_over(classified: Classified) -> None:
+            judge(classified)
+            self.came.append(classified)
+
+        beat = heartbeats.register("infer-porch", STUCK_AFTER_S)
+        self.line = make_line(
+            make_capture, lambda: prepare, shared, hand_over, name="porch", beat=beat, heartbeats=heartbeats
+        )
+        self.line.capture.start()
+
+    @property
+    def numbers(self) -> list[int]:
+        return [classified.frame.sequence for classified in self.came]
+
+    def work_until(self, condition: Callable[[], bool]) -> None:
+        end_s = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end_s
+            self.line.work(0.2)
+
+    def to_the_end(self) -> list[int]:
+        self.work_until(lambda: self.line.finished)
+        return self.numbers
+
+    def stop(self) -> bool:
+        return self.line.capture.stop(2.0) and self.line.stop(2.0)
+
+
 class Bench:
     """Makes lines and ends them with the test."""
 
     def __init__(self) -> None:
         self.heartbeats = Heartbeats(SystemClock())
-        self._made: list[tuple[Capture[Any], Line]] = []
+        self._made: list[Watched] = []
 
-    def line(self, pictures: int, lanes: int, work: Callable[[int], None]) -> Line:
-        clock = SystemClock()
-        capture = Capture[Any](
-            Pictures(pictures), lambda frame: frame.sequence, name="porch", clock=clock, stall_timeout_s=10.0
-        )
+    def line(self, pictures: int, lanes: int, work: Callable[[int], None], **how: Callable[[Any], Any]) -> Watched:
         shared = SharedClassifier(cast("Any", Lanes(lanes, work)))
-        beat = self.heartbeats.register("infer-porch", STUCK_AFTER_S)
-        line = make_line(capture, shared, name="porch", beat=beat, heartbeats=self.heartbeats)
-        self._made.append((capture, line))
-        capture.start()
-        return line
+        prepare = how.pop("prepare", lambda frame: frame.sequence)
+        made = Watched(Pictures(pictures), prepare, shared, self.heartbeats, **how)
+        self._made.append(made)
+        return made
 
     def stop(self) -> bool:
-        return all(capture.stop(2.0) and line.stop(2.0) for capture, line in self._made)
+        return all(made.stop() for made in self._made)
 
 
 @pytest.fixture
@@ -105,32 +144,34 @@ def bench() -> Iterator[Bench]:
     bench.stop()
 
 
-def everything(line: Line) -> list[Classified]:
-    came = []
-    while not line.finished:
-        classified = line.take(0.2)
-        if classified is not None:
-            came.append(classified)
-    return came
-
-
-def numbers(classified: list[Classified]) -> list[int]:
-    return [one.frame.sequence for one in classified]
-
-
 @pytest.mark.parametrize("lanes", [1, 2, 5])
 def test_every_frame_comes_out_once_and_in_order_however_long_it_takes(bench: Bench, lanes: int) -> None:
-    line = bench.line(40, lanes, lambda number: time.sleep(0.02 if number % 3 == 0 else 0.001))
-    came = everything(line)
-    assert numbers(came) == list(range(40))
-    assert [one.outcome.inference_ms for one in came if isinstance(one.outcome, Inference)] == list(range(40))
-    assert line.take(0.0) is None
+    made = bench.line(40, lanes, lambda number: time.sleep(0.02 if number % 3 == 0 else 0.001))
+    assert made.to_the_end() == list(range(40))
+    assert [one.outcome.inference_ms for one in made.came if isinstance(one.outcome, Inference)] == list(range(40))
 
 
-def test_as_many_frames_as_there_are_lanes_are_classified_at_once(bench: Bench) -> None:
-    together = threading.Barrier(3)
-    line = bench.line(9, 3, lambda _number: together.wait(5))
-    assert numbers(everything(line)) == list(range(9))
+def test_as_many_frames_as_there_are_lanes_are_prepared_and_classified_at_once(bench: Bench) -> None:
+    preparing, classifying = threading.Barrier(3), threading.Barrier(3)
+
+    def prepare(frame: Frame) -> int:
+        preparing.wait(5)
+        return frame.sequence
+
+    made = bench.line(9, 3, lambda _number: classifying.wait(5), prepare=prepare)
+    assert made.to_the_end() == list(range(9))
+
+
+@pytest.mark.parametrize("lanes", [2, 5])
+def test_one_frame_is_handed_over_at_a_time(bench: Bench, lanes: int) -> None:
+    judging = threading.Lock()
+
+    def judge(_classified: Classified) -> None:
+        assert judging.acquire(blocking=False)
+        time.sleep(0.002)
+        judging.release()
+
+    assert bench.line(40, lanes, lambda _number: None, judge=judge).to_the_end() == list(range(40))
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
@@ -139,45 +180,84 @@ def test_a_failed_inference_comes_out_in_its_place(bench: Bench, lanes: int) -> 
         if number in {2, 5}:
             raise InferenceError(f"no scores for {number}")
 
-    came = everything(bench.line(8, lanes, work))
-    assert numbers(came) == list(range(8))
-    assert [one.frame.sequence for one in came if isinstance(one.outcome, InferenceError)] == [2, 5]
+    made = bench.line(8, lanes, work)
+    assert made.to_the_end() == list(range(8))
+    assert [one.frame.sequence for one in made.came if isinstance(one.outcome, InferenceError)] == [2, 5]
 
 
-def test_a_bug_comes_out_after_what_was_done_before_it(bench: Bench) -> None:
-    def work(number: int) -> None:
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_frame_that_cannot_be_prepared_is_left_out_and_counted(bench: Bench, lanes: int) -> None:
+    def prepare(frame: Frame) -> int:
+        if frame.sequence in {0, 4, 7}:
+            raise SourceError("no such pixel format")
+        return frame.sequence
+
+    made = bench.line(8, lanes, lambda _number: None, prepare=prepare)
+    assert made.to_the_end() == [1, 2, 3, 5, 6]
+    assert made.line.capture.skipped == 3
+    assert made.line.capture.last_error == "no such pixel format"
+
+
+@pytest.mark.parametrize("where", ["work", "prepare", "judge"])
+def test_a_bug_comes_out_after_what_was_done_before_it(bench: Bench, where: str) -> None:
+    def break_at(number: int) -> int:
         if number == 3:
             raise ZeroDivisionError("a bug")
+        return number
 
-    line = bench.line(100, 2, work)
-    came = [line.take(1.0) for _ in range(3)]
-    assert numbers([one for one in came if one is not None]) == [0, 1, 2]
+    steps: dict[str, Callable[[Any], Any]] = {
+        "work": lambda _number: None,
+        "prepare": lambda frame: frame.sequence,
+        "judge": lambda _classified: None,
+    }
+    steps[where] = {
+        "work": break_at,
+        "prepare": lambda frame: break_at(frame.sequence),
+        "judge": lambda classified: break_at(classified.frame.sequence),
+    }[where]
+    made = bench.line(100, 2, steps.pop("work"), **steps)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        line.take(1.0)
+        made.work_until(lambda: False)
+    assert made.stop(), "the other lane ends too"
+    assert made.numbers[:3] == [0, 1, 2]
+    assert 3 not in made.numbers
 
 
-def test_a_line_that_nobody_takes_from_holds_twice_as_many_frames_as_lanes(bench: Bench) -> None:
+def test_a_line_whose_judge_is_held_up_holds_twice_as_many_frames_as_lanes(bench: Bench) -> None:
     begun: list[int] = []
-    line = bench.line(50, 2, begun.append)
-    until(lambda: len(begun) == 4)
+    go_on = threading.Event()
+    made = bench.line(50, 2, begun.append, judge=lambda _classified: go_on.wait(20))
+    until(lambda: len(begun) == 5)  # one is being handed over
     time.sleep(0.1)
-    assert len(begun) == 4
-    assert numbers(everything(line)) == list(range(50))
+    assert len(begun) == 5
+    later_s = SystemClock().monotonic() + STUCK_AFTER_S + 1
+    assert {one.doing for one in bench.heartbeats.stuck(later_s) if one.name != "infer-porch"} >= {"judge"}
+    go_on.set()
+    assert made.to_the_end() == list(range(50))
 
 
 def test_an_inference_that_hangs_is_told_by_the_heartbeat_and_by_stop(bench: Bench) -> None:
     go_on = threading.Event()
-    line = bench.line(50, 2, lambda number: go_on.wait(20) if number == 1 else None)
-    first = line.take(5.0)
-    assert first is not None
-    assert line.take(0.1) is None, "the second is not done, and what comes after it waits"
+    made = bench.line(50, 2, lambda number: go_on.wait(20) if number == 1 else None)
+    until(lambda: made.numbers == [0])
+    time.sleep(0.1)
+    assert made.numbers == [0], "the second is not done, and what comes after it waits"
     later_s = SystemClock().monotonic() + STUCK_AFTER_S + 1
     (stuck,) = (one for one in bench.heartbeats.stuck(later_s) if one.doing == "classify")
     assert stuck.name[:-1] == "infer-porch-"
-    assert not line.stop(0.1)
+    assert not made.line.stop(0.1)
     go_on.set()
     assert bench.stop()
+    assert made.numbers == [0], "what comes out after the end is not handed over"
     assert [one.name for one in bench.heartbeats.stuck(later_s)] == ["infer-porch"], "stages that ended are forgotten"
+
+
+def test_a_line_that_waits_can_be_woken(bench: Bench) -> None:
+    made = bench.line(1, 2, lambda _number: time.sleep(0.3))
+    threading.Timer(0.05, made.line.wake).start()
+    start_s = time.monotonic()
+    made.line.work(10.0)
+    assert time.monotonic() - start_s < 5
 
 
 def test_two_edge_tpus_make_one_pipeline_faster(tmp_path: Path) -> None:
@@ -189,19 +269,15 @@ def test_two_edge_tpus_make_one_pipeline_faster(tmp_path: Path) -> None:
     options = {"mode": "slow", "while": str(tmp_path / "slow")}  # 60 ms an inference
     settings = EdgeTpuSettings(str(stand_in.build_delegate(tmp_path)), options, 2.0, count=2)
     pool = make_classifier(compiled, "usb", cpu_bundle=twin, edgetpu=settings, root=machine.root)
-    clock, heartbeats = SystemClock(), Heartbeats(SystemClock())
     tensor = stand_in.pixel(255, 0, 0)
-    capture = Capture[Any](Pictures(20), lambda _frame: tensor, name="porch", clock=clock, stall_timeout_s=10.0)
-    beat = heartbeats.register("infer-porch", STUCK_AFTER_S)
-    line = make_line(capture, SharedClassifier(pool), name="porch", beat=beat, heartbeats=heartbeats)
     start_s = time.monotonic()
-    capture.start()
-    came = everything(line)
+    made = Watched(Pictures(20), lambda _frame: tensor, SharedClassifier(pool), Heartbeats(SystemClock()))
+    numbers = made.to_the_end()
     took_s = time.monotonic() - start_s
-    assert line.stop(2.0)
+    assert made.stop()
     pool.close()
-    assert numbers(came) == list(range(20))
-    by = {one.outcome.accelerator for one in came if isinstance(one.outcome, Inference)}
+    assert numbers == list(range(20))
+    by = {one.outcome.accelerator for one in made.came if isinstance(one.outcome, Inference)}
     assert by == {"usb:0", "usb:1"}
     assert took_s < 20 * 0.06 * 0.85, "two at a time: 0.6 s; one after the other: 1.2 s"
 
