@@ -4,8 +4,10 @@ The order is: turn upright → region → fit (crop, letterbox or stretch) → a
 Only pixels that count are touched: the crop is a view (FFmpeg's crop filter moves pointers), the resize reads it in the
 source's own pixel format, and turning and mirroring happen on the small result.
 
-Measured, 480×480 out of 640×480 RGB to 224×224: 0.34 ms to planar RGB against 0.85 ms to packed RGB, both equal to an
-exact antialiased bilinear resize within rounding (mean 0.25 of 255); packing afterwards costs 0.04 ms.
+The resize averages over the area that a target pixel covers, and is bilinear where it enlarges: it keeps more detail
+than a bilinear filter as wide as the scale, in four fifths of its time. Measured, 480×480 out of 640×480 RGB to
+224×224: 0.27 ms to planar RGB (straight to packed RGB: 2.5 times as long), equal to the exact mean within rounding;
+packing afterwards costs 0.04 ms.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ Fit = Literal["crop", "letterbox", "stretch"]
 Rotation = Literal[0, 90, 180, 270]
 Mirror = Literal["none", "horizontal", "vertical", "both"]
 
-# Antialiased bilinear; FULL_CHR_H_INP keeps every column of an RGB source instead of averaging pairs, and is faster.
-_FILTER = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INP
+# FULL_CHR_H_INP keeps every column of an RGB source instead of averaging pairs, and is faster.
+_FILTER = Interpolation.AREA | Interpolation.FULL_CHR_H_INP
 # Where nothing is scaled, swscale's shortcut from YUV leaves the last columns unwritten: not so with this flag.
 _EVERY_COLUMN = Interpolation.ACCURATE_RND
 _TIME_BASE = Fraction(1, 1000)

@@ -83,7 +83,7 @@ def inspect(path: Path, labels_file: Path | None = None) -> Inspection:
 
 def _preparation(tensor: TensorSpec, normalisation: Normalisation) -> str:
     _, height, width, _ = tensor.shape
-    cut = f"turned upright, cut to the region, its centre square scaled to {width}x{height} (antialiased bilinear), RGB"
+    cut = f"turned upright, cut to the region, its centre square scaled to {width}x{height} (mean over the area), RGB"
     if tensor.dtype == "float32":
         return f"{cut}; then (pixel - {_numbers(normalisation.mean)}) / {_numbers(normalisation.std)} as float32"
     if _is_identity(tensor, normalisation):

@@ -47,7 +47,7 @@ def main() -> int:
     options = parser.parse_args()
     chosen = listed(options.photographs)[options.first :: options.every]
     truth = np.array([photograph.class_index for photograph in chosen])
-    print(f"{RUNTIME}; {len(chosen)} photographs; antialiased bilinear scaling by {options.scaler}")
+    print(f"{RUNTIME}; {len(chosen)} photographs; scaled by {options.scaler}")
     for fraction in options.crop:
         images = [pixels(photograph.path, fraction, options.scaler) for photograph in chosen]
         reference = _run(options.reference, images) if options.reference else None

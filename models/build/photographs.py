@@ -35,7 +35,10 @@ def listed(folder: Path) -> list[Photograph]:
 
 
 def pixels(path: Path, crop_fraction: float, scaler: str = "pillow") -> npt.NDArray[np.uint8]:
-    """The centre square, `crop_fraction` of the shorter side, as (224, 224, 3) uint8 RGB; bilinear, antialiased."""
+    """The centre square, `crop_fraction` of the shorter side, as (224, 224, 3) uint8 RGB.
+
+    `pillow` is antialiased bilinear (what calibrates the model), `av` the daemon's own mean over the area.
+    """
     image = Image.open(path).convert("RGB")
     width, height = image.size
     side = round(min(width, height) * crop_fraction)
@@ -43,10 +46,12 @@ def pixels(path: Path, crop_fraction: float, scaler: str = "pillow") -> npt.NDAr
     if scaler == "pillow":
         box = (left, top, left + side, top + side)
         return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
-    import av  # noqa: PLC0415 - only this scaler, the daemon's own, needs it
+    import av  # noqa: PLC0415 - only this scaler needs it
+    from av.video.reformatter import Interpolation  # noqa: PLC0415
 
     square = np.ascontiguousarray(np.asarray(image)[top : top + side, left : left + side])
-    frame = av.VideoFrame.from_ndarray(square, format="rgb24").reformat(SIDE, SIDE, interpolation="BILINEAR")
+    mean_over_area = Interpolation.AREA | Interpolation.FULL_CHR_H_INP
+    frame = av.VideoFrame.from_ndarray(square, format="rgb24").reformat(SIDE, SIDE, "gbrp", interpolation=mean_over_area)
     return frame.to_ndarray(format="rgb24")
 
 

@@ -36,19 +36,20 @@ def smooth(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def slow_resize(pixels: NDArray[Any], height: int, width: int) -> NDArray[np.float64]:
-    """The obvious antialiased bilinear resize: a triangle over as many source pixels as one target pixel covers.
+    """The obvious mean over the area that a target pixel covers, where source pixels count as far as they lie in it.
 
-    Beyond the border the outermost pixel goes on, as in swscale.
+    That is a bilinear resize where the picture is enlarged. Beyond the border the outermost pixel goes on.
     """
 
     def weights(source: int, target: int) -> NDArray[np.float64]:
         scale = source / target
         centres = (np.arange(target) + 0.5) * scale - 0.5
         positions = np.arange(-source, 2 * source)
-        triangle = np.maximum(0.0, 1.0 - np.abs(positions[None, :] - centres[:, None]) / max(scale, 1.0))
+        distances = np.abs(positions[None, :] - centres[:, None])
+        overlap = np.clip((max(scale, 1.0) + 1) / 2 - distances, 0.0, 1.0)
         inside = np.zeros((target, source))
         for column, position in enumerate(positions):
-            inside[:, min(max(position, 0), source - 1)] += triangle[:, column]
+            inside[:, min(max(position, 0), source - 1)] += overlap[:, column]
         return inside / inside.sum(axis=1, keepdims=True)
 
     rows, columns = weights(pixels.shape[0], height), weights(pixels.shape[1], width)
@@ -115,6 +116,18 @@ def test_equals_the_slow_obvious_reference(
     # swscale works with 14-bit coefficients through YUV: a level or two of 255, more only at hard letterbox edges.
     assert difference.mean() < 0.5
     assert difference.max() < 4
+
+
+@pytest.mark.parametrize(
+    ("source_size", "size"),
+    [((480, 480), (224, 224)), ((97, 131), (40, 40)), ((300, 300), (224, 224)), ((50, 50), (96, 96))],
+)
+def test_every_pixel_of_noise_counts_as_far_as_it_is_covered(
+    source_size: tuple[int, int], size: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (*source_size, 3)).astype(np.uint8)
+    tensor = Preprocessor(spec(*size), CORAL)(picture(pixels))
+    assert np.abs(tensor[0] - slow_reference(pixels, size, View(), "crop", 1.0)).max() < 1.5
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "nv12", "yuyv422", "yuv444p", "bgr24", "rgba", "gbrp"])
