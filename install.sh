@@ -165,7 +165,8 @@ test_() { # PYTEST ARGUMENT...
   export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps mosquitto, which an ordinary user's PATH leaves out
   install_mosquitto
   cleanup
-  exec .venv/bin/python -m pytest "$@"
+  # Two files of tests at a time: half of what they take is waiting.
+  exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
 }
 
 # The tests start brokers of their own on free ports: a service that only came with the package is not left running.

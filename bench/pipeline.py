@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ class Camera:
 
     live = True
     skipped = 0
-    pausing = False
+    pauses_until_s = -inf
 
     def __init__(self, picture: av.VideoFrame, may_deliver: threading.Event) -> None:
         self._picture = picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -166,8 +167,12 @@ class _SideBySide:
         self._running = classifier.lanes
         self._names = [f"infer-{name}-{lane}" for lane in range(classifier.lanes)]
         beats = [heartbeats.register(each, STUCK_AFTER_S) for each in self._names]
-        for each, beat in zip(self._names, beats, strict=True):
-            threading.Thread(target=self._run, args=(beat,), name=each, daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(beat,), name=each, daemon=True)
+            for each, beat in zip(self._names, beats, strict=True)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def finished(self) -> bool:
@@ -184,11 +189,12 @@ class _SideBySide:
 
     def stop(self, timeout_s: float) -> bool:
         self._stopping.set()
-        with self._changed:
-            ended = self._changed.wait_for(lambda: not self._running, timeout_s)
+        end_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, end_s - time.monotonic()))
         for name in self._names:
             self._heartbeats.release(name)
-        return ended
+        return not any(thread.is_alive() for thread in self._threads)
 
     # From here on: the lanes' threads.
 
@@ -204,7 +210,6 @@ class _SideBySide:
             beat.waiting("ended")
             with self._changed:
                 self._running -= 1
-                self._changed.notify_all()
             self._awake.set()
 
     def _one(self, beat: Beat, prepare: Prepare) -> bool:

@@ -53,8 +53,11 @@ class FrameSource(Protocol):
         """Pictures that could not be decoded and were skipped, since the object was made."""
 
     @property
-    def pausing(self) -> bool:
-        """True while `read` waits on purpose (pacing): however long that lasts, it is no stall."""
+    def pauses_until_s(self) -> float:
+        """Monotonic seconds until which `read` waits on purpose (pacing), or has waited; minus infinity before.
+
+        However long that is, it is no stall.
+        """
 
     def open(self) -> None:
         """Make ready to read. Raises SourceError (worth retrying) or MissingError (a library is not there)."""

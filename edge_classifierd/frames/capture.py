@@ -95,7 +95,6 @@ class Capture(Generic[T]):
         self._beat_s = clock.monotonic()
         self._waits_until_s = -inf
         self._reading_since_s: float | None = None
-        self._paused_until_s = -inf  # written by whoever looks for stalls
         self._stalled = False
 
         self._attempt = 0
@@ -158,13 +157,10 @@ class Capture(Generic[T]):
         """
         if self._slot.ended and not self._thread.is_alive():
             return inf
-        now_s = self._clock.monotonic()
-        if self._source.pausing:
-            return now_s
-        beat_s = max(self._beat_s, self._waits_until_s)
+        beat_s = max(self._beat_s, self._waits_until_s, self._source.pauses_until_s)
         if self._source.live:
-            beat_s = max(beat_s, self._paused_until_s) + self._stall_timeout_s
-        return min(now_s, beat_s)
+            beat_s += self._stall_timeout_s
+        return min(self._clock.monotonic(), beat_s)
 
     def start(self) -> None:
         """Start the thread; once only."""
@@ -199,11 +195,8 @@ class Capture(Generic[T]):
         since_s = self._reading_since_s
         if since_s is None or self._stalled or not self._source.live:
             return
-        now_s = self._clock.monotonic()
-        if self._source.pausing:
-            self._paused_until_s = now_s
         # A tenth more than the source's own deadline, whose sentence says more.
-        elif now_s - max(since_s, self._paused_until_s) > 1.1 * self._stall_timeout_s:
+        if self._clock.monotonic() - max(since_s, self._source.pauses_until_s) > 1.1 * self._stall_timeout_s:
             self._stalled = True
             self._source.cancel()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.image import IMAGE_SUFFIXES, read_image
-from edge_classifierd.frames.pace import FixedRate
+from edge_classifierd.frames.pace import FixedRate, Pause
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
@@ -60,7 +60,7 @@ class FolderSource:
         self._clock = clock
         self._rate = FixedRate(fps)
         self._cancelled = threading.Event()
-        self._pausing = False
+        self._pause = Pause(clock, self._cancelled)
         self._pending: deque[Path] = deque()
         self._delivered_in_pass = 0
         self._warned: set[Path] = set()
@@ -78,9 +78,9 @@ class FolderSource:
         return self._skipped
 
     @property
-    def pausing(self) -> bool:
-        """True while `read` waits for the next picture's time."""
-        return self._pausing
+    def pauses_until_s(self) -> float:
+        """Until when `read` waits for the next picture's time, or has waited."""
+        return self._pause.until_s
 
     def open(self) -> None:
         """List the folder. Raises SourceError when it is not there or has no pictures."""
@@ -102,13 +102,9 @@ class FolderSource:
                 self._skip(path, error)
                 continue
             self._warned.discard(path)
-            delay_s = self._rate.delay_s(self._clock.monotonic())
-            if delay_s > 0:
-                self._pausing = True
-                self._cancelled.wait(delay_s)
-                self._pausing = False
-                if self._cancelled.is_set():
-                    break
+            self._pause.wait(self._rate.delay_s(self._clock.monotonic()))
+            if self._cancelled.is_set():
+                break
             frame = Frame(
                 picture, self._sequence, self._clock.monotonic(), self._clock.utc(), str(path.relative_to(self._path))
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from edge_classifierd.config.addresses import shown_url
@@ -60,9 +61,9 @@ class NetworkSource:
         return self._skipped_before + (0 if connection is None else connection.skipped)
 
     @property
-    def pausing(self) -> bool:
-        """False: it waits for the camera only."""
-        return False
+    def pauses_until_s(self) -> float:
+        """Minus infinity: it waits for the camera only."""
+        return -inf
 
     def open(self) -> None:
         """Connect and learn what the stream holds. Raises SourceError, at the latest after the stall timeout."""

@@ -1,10 +1,35 @@
-"""When the next picture is due: at a fixed rate, or by the timestamps that a video carries."""
+"""When the next picture is due: at a fixed rate, or by the timestamps that a video carries; and waiting for it."""
 
 from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
+
+    from edge_classifierd.clock import Clock
 
 _LATE_S = 1.0
 _LONGEST_GAP_S = 10.0
 _UNKNOWN_PERIOD_S = 1 / 25
+
+
+class Pause:
+    """A source's waits on purpose, which `cancelled` ends."""
+
+    def __init__(self, clock: Clock, cancelled: threading.Event) -> None:
+        self._clock = clock
+        self._cancelled = cancelled
+        self.until_s = -inf
+        """Monotonic seconds at which the present wait is to end, or the last one has ended; any thread may look."""
+
+    def wait(self, delay_s: float) -> None:
+        """Wait that long, if at all."""
+        if delay_s > 0:
+            self.until_s = self._clock.monotonic() + delay_s
+            self._cancelled.wait(delay_s)
+            self.until_s = self._clock.monotonic()
 
 
 class FixedRate:

@@ -22,6 +22,7 @@ from edge_classifierd.frames.camera_buffer import READABLE, BufferReader, Layout
 from edge_classifierd.frames.camera_geometry import box_in_memory, even_box, filled, sensor_box, sensor_mode, small_size
 from edge_classifierd.frames.camera_library import FAULTS, import_libraries, sentence
 from edge_classifierd.frames.camera_look import Look
+from edge_classifierd.frames.pace import Pause
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Picamera2Source:
         self._reader: BufferReader | None = None
         self._small_reader: BufferReader | None = None
         self._job: _Job | None = None
-        self._pausing = False
+        self._pause = Pause(clock, self._cancelled)
         self._due_s = 0.0
         self._sequence = 0
         self._told: set[str] = set()
@@ -110,9 +111,9 @@ class Picamera2Source:
         return 0
 
     @property
-    def pausing(self) -> bool:
-        """True while it waits for the next picture's time, when the camera is faster than asked."""
-        return self._pausing
+    def pauses_until_s(self) -> float:
+        """Until when it waits for the next picture's time, or has waited, when the camera is faster than asked."""
+        return self._pause.until_s
 
     @property
     def name(self) -> str:
@@ -268,11 +269,7 @@ class Picamera2Source:
         if self._fps is None:
             return
         period_s = 1.0 / self._fps
-        wait_s = self._due_s - period_s / 4 - self._clock.monotonic()
-        if wait_s > 0:
-            self._pausing = True
-            self._cancelled.wait(wait_s)
-            self._pausing = False
+        self._pause.wait(self._due_s - period_s / 4 - self._clock.monotonic())
         self._due_s = max(self._due_s + period_s, self._clock.monotonic())
 
     def _next_buffers(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:

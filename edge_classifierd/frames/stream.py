@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
-from edge_classifierd.frames.pace import OwnPace
+from edge_classifierd.frames.pace import OwnPace, Pause
 from edge_classifierd.frames.video import Video
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class VideoFileSource:
         self._clock = clock
         self._cancelled = threading.Event()
         self._pace = OwnPace()
-        self._pausing = False
+        self._pause = Pause(clock, self._cancelled)
         self._video: Video | None = None
         self._skipped_before = 0
         self._read_in_pass = 0
@@ -45,9 +45,9 @@ class VideoFileSource:
         return self._skipped_before + (0 if self._video is None else self._video.skipped)
 
     @property
-    def pausing(self) -> bool:
-        """True while `read` waits for the next frame's time."""
-        return self._pausing
+    def pauses_until_s(self) -> float:
+        """Until when `read` waits for the next frame's time, or has waited."""
+        return self._pause.until_s
 
     def open(self) -> None:
         """Open the file at its beginning. Raises SourceError."""
@@ -62,11 +62,8 @@ class VideoFileSource:
         if picture is None:
             return None
         if self._paced and self._video is not None:
-            delay_s = self._pace.delay_s(self._clock.monotonic(), _time_s(picture), self._video.period_s)
-            if delay_s > 0:
-                self._pausing = True
-                self._cancelled.wait(delay_s)
-                self._pausing = False
+            now_s = self._clock.monotonic()
+            self._pause.wait(self._pace.delay_s(now_s, _time_s(picture), self._video.period_s))
         if self._cancelled.is_set():
             raise SourceError(f"{self._path}: reading was cancelled")
         frame = Frame(picture, self._sequence, self._clock.monotonic(), self._clock.utc(), self._path.name)

@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 import threading
+from math import inf
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import SourceError
@@ -66,9 +67,9 @@ class V4l2Source:
         return self._skipped_before + (0 if self._video is None else self._video.skipped)
 
     @property
-    def pausing(self) -> bool:
-        """False: it waits for the camera only."""
-        return False
+    def pauses_until_s(self) -> float:
+        """Minus infinity: it waits for the camera only."""
+        return -inf
 
     def open(self) -> None:
         """Open the device and set size, rate and format. Raises SourceError with the remedy."""

@@ -178,7 +178,7 @@ def test_every_template_finds_what_it_names_in_every_payload(run: Run) -> None:
                     assert json.loads(payload).items() <= json.loads(text).items()
     assert rendered["degraded"] <= {"ON", "OFF", '{"reasons": []}'}
     assert {"Egyptian cat", "espresso"} <= rendered["driveway label"]
-    assert {"93.6"} <= rendered["driveway confidence"]
+    assert {"94.3"} <= rendered["driveway confidence"]
     assert "cpu" in rendered["driveway accelerator"]
     assert any(float(text) > 0 for text in rendered["driveway inference time"] - {"None"})
     assert any(text.isdigit() and int(text) > 0 for text in rendered["driveway dog count today"])

@@ -124,7 +124,8 @@ def runtimes(tflite_python: Path, repository: Path, tmp_path: Path) -> Runtimes:
 
 def _assert_same_arithmetic(runtimes: Runtimes, model: Path) -> None:
     litert, tflite = runtimes.scores(model, "reference")
-    assert np.abs(litert - tflite).max() <= load_bundle(model).output.scale * 1.001
+    # A float softmax behind int8 layers differs in its last bits; a step of its input would be a tenth of a score.
+    assert np.abs(litert - tflite).max() <= max(load_bundle(model).output.scale * 1.001, 2e-5)
     assert litert.max() > 0.5  # the photographs do excite the model
 
 

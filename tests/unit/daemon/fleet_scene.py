@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -57,7 +58,7 @@ class Camera:
     """Delivers one picture again and again until its trouble is set: an exception, or `deaf` for a call that hangs."""
 
     skipped = 0
-    pausing = False
+    pauses_until_s = -inf
 
     def __init__(self, pipeline: str, *, live: bool) -> None:
         self.pipeline = pipeline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -36,7 +37,7 @@ class Pictures:
 
     live = False
     skipped = 0
-    pausing = False
+    pauses_until_s = -inf
 
     def __init__(self, count: int) -> None:
         self._left = iter(range(count))

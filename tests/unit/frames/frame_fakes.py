@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING
 
 import av
@@ -46,7 +47,7 @@ class ScriptedCamera:
     def __init__(self, scripts: Iterable[Exception | list[Exception | str]] = (), *, live: bool = True) -> None:
         self.live = live
         self.skipped = 0
-        self.pausing = False
+        self.pauses_until_s = -inf
         self.opened = self.closed = 0
         self.reads = 0
         self.wake = threading.Event()

@@ -226,7 +226,7 @@ def test_a_read_that_ignores_being_cancelled_stops_the_beat(bench: Bench) -> Non
 
 def test_pausing_on_purpose_is_no_stall(bench: Bench) -> None:
     camera = ScriptedCamera([["deaf", "frame"]])
-    camera.pausing = True
+    camera.pauses_until_s = time.monotonic() + 60
     capture = bench.capture(camera, stall_timeout_s=0.05)
     for _ in range(4):
         assert capture.take(0.05) is None
@@ -234,6 +234,24 @@ def test_pausing_on_purpose_is_no_stall(bench: Bench) -> None:
     camera.wake.set()
     assert capture.take(2.0) is not None
     assert camera.opened == 1
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_pause_that_does_not_end_is_noticed(bench: Bench, live: bool) -> None:
+    clock = ManualClock()
+    camera = ScriptedCamera([["deaf"]], live=live)
+    camera.pauses_until_s = clock.now_s + 100.0
+    capture = bench.capture(camera, stall_timeout_s=10.0, clock=clock)
+    until(lambda: camera.reads)
+    clock.now_s += 99.0
+    capture.check_stall()
+    assert capture.last_beat_s == clock.now_s, "it waits knowingly"
+    assert not camera.cancelled.is_set()
+    clock.now_s += 30.0  # the thread still waits: it is as if it were frozen
+    assert clock.now_s - capture.last_beat_s == (19.0 if live else 29.0)
+    capture.check_stall()
+    assert camera.cancelled.is_set() == live
+    camera.wake.set()
 
 
 def test_a_source_that_is_not_live_may_take_its_time(bench: Bench) -> None:

@@ -213,14 +213,14 @@ def test_the_rate_is_kept_and_a_wait_is_marked_and_can_be_cancelled(tmp_path: Pa
 
     slow = source(tmp_path, fps=0.01, loop=True)
     slow.read()
-    seen: list[bool] = []
-    threading.Timer(0.2, lambda: (seen.append(slow.pausing), slow.cancel())).start()
+    seen: list[float] = []
+    threading.Timer(0.2, lambda: (seen.append(slow.pauses_until_s), slow.cancel())).start()
     began = time.monotonic()
     with pytest.raises(SourceError, match="cancelled"):
         slow.read()
     assert time.monotonic() - began < 2
-    assert seen == [True]
-    assert not slow.pausing
+    assert 99 < seen[0] - began < 101
+    assert slow.pauses_until_s <= time.monotonic(), "the wait that was cancelled excuses nothing any more"
 
 
 def test_frames_carry_the_clock_they_were_given(tmp_path: Path) -> None:

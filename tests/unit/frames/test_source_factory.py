@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_every_section_makes_its_source_without_touching_anything(
 ) -> None:
     made = make_source(TypeAdapter(Source).validate_python(section), SystemClock())
     assert type(made) is kind
-    assert (made.live, made.skipped, made.pausing) == (live, 0, False)
+    assert (made.live, made.skipped, made.pauses_until_s) == (live, 0, -inf)
     made.close()
 
 
