@@ -2,13 +2,7 @@
 # root.sh SUITE: makes (once) and prints a Debian root that boots: systemd, a broker, the wheels that the service needs
 # and, on trixie, the real picamera2 with libcamera's virtual camera. Kept in $EDGE_CLASSIFIERD_ROOTS for later runs.
 # The suite `operations` is trixie with what fleets are rolled out with: git, cloud-init and Ansible.
-# root.sh --built SUITE: only whether it is there, as it has to be now.
 set -euo pipefail
-only_ask=
-if [ "$1" = --built ]; then
-  only_ask=yes
-  shift
-fi
 suite=$1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
@@ -26,10 +20,9 @@ in_root() { # COMMAND...: with /proc and /dev, and without touching this system'
 
 stamp=$(cat "$here/root.sh" "$here/camera/"* "$here/../../pyproject.toml" | sha256sum | cut -c1-16)
 if [ "$(cat "$root/.stamp" 2>/dev/null)" = "$stamp" ]; then
-  [ -n "$only_ask" ] || echo "$root"
+  echo "$root"
   exit
 fi
-[ -z "$only_ask" ] || exit 1
 exec 3>&1 >&2
 mkdir -p "$roots"
 if [ "$suite" = operations ]; then
