@@ -134,7 +134,7 @@ class _SideBySide:
 
     Each prepares its frame itself, and whichever is done with the frame whose turn it is hands it over and those after
     it that waited for it: no thread but theirs interrupts an inference on a machine whose cores are all at work, and no
-    frame is prepared that a newer one replaces. On two cores that is worth a tenth more frames.
+    frame is prepared that a newer one replaces. On two cores that is worth some percent more frames.
 
     At most twice as many frames as there are lanes are on their way, so that a judge that is held up (a slow disk)
     holds up the line instead of filling the memory.

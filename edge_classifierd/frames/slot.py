@@ -11,8 +11,8 @@ T = TypeVar("T")
 class Slot(Generic[T]):
     """Holds the newest item; both sides sleep while they wait, and wake each other.
 
-    A lock that is free is a signal, and to take it is to wait: on the way of every frame that is a third of what
-    `threading.Condition` takes.
+    A lock that is free is a signal, and to take it is to wait: this is on the way of every frame, and
+    `threading.Condition` does more.
     """
 
     def __init__(self) -> None:
