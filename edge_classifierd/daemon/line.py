@@ -242,10 +242,11 @@ class _SideBySide:
             return self._changed.wait_for(lambda: self._next_in - self._next_out < self._room, _LOOK_AGAIN_S)
 
     def _done_with(self, number: int, classified: Classified | None) -> None:
+        """Hand over every frame whose turn it is; another thread that does so already takes this one along."""
         with self._changed:
             self._done[number] = classified
-            if self._handing_over or number != self._next_out:
-                return  # another thread does, or will
+            if self._handing_over:
+                return
             self._handing_over = True
         while not self._stopping.is_set():
             with self._changed:

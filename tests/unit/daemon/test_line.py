@@ -16,6 +16,7 @@ from moving_pictures import picture
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.daemon.classifiers import SharedClassifier
 from edge_classifierd.daemon.line import STUCK_AFTER_S, Classified, make_line
+from edge_classifierd.daemon.teller import Teller
 from edge_classifierd.errors import InferenceError, SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.capture import Capture
@@ -23,11 +24,13 @@ from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.inference.base import Inference
 from edge_classifierd.inference.edgetpu import EdgeTpuSettings
 from edge_classifierd.inference.factory import make_classifier
-from edge_classifierd.mqtt.commands import SetEnabled
+from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from edge_classifierd.daemon.judge import Verdict
 
 SCORES = np.zeros(3, np.float32)
 
@@ -101,6 +104,10 @@ class Watched:
             make_capture, lambda: prepare, shared, hand_over, name="porch", beat=beat, heartbeats=heartbeats
         )
         self.line.capture.start()
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name.startswith("infer-porch-")]
 
     @property
     def numbers(self) -> list[int]:
@@ -219,7 +226,7 @@ def test_a_bug_comes_out_after_what_was_done_before_it(bench: Bench, where: str)
     made = bench.line(100, 2, steps.pop("work"), **steps)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         made.work_until(lambda: False)
-    assert made.stop(), "the other lane ends too"
+    until(lambda: not made.threads)  # without being told to
     assert made.numbers[:3] == [0, 1, 2]
     assert 3 not in made.numbers
 
@@ -254,11 +261,23 @@ def test_an_inference_that_hangs_is_told_by_the_heartbeat_and_by_stop(bench: Ben
 
 
 def test_a_line_that_waits_can_be_woken(bench: Bench) -> None:
-    made = bench.line(1, 2, lambda _number: time.sleep(0.3))
+    go_on = threading.Event()
+    made = bench.line(1, 2, lambda _number: go_on.wait(20))
     threading.Timer(0.05, made.line.wake).start()
     start_s = time.monotonic()
     made.line.work(10.0)
     assert time.monotonic() - start_s < 5
+    assert not made.line.finished
+    go_on.set()
+
+
+def test_the_end_of_the_source_wakes_a_line_that_waits(bench: Bench) -> None:
+    made = bench.line(1, 2, lambda _number: time.sleep(0.1))
+    start_s = time.monotonic()
+    while not made.line.finished:
+        made.line.work(10.0)
+    assert time.monotonic() - start_s < 5
+    assert made.numbers == [0]
 
 
 def test_two_edge_tpus_make_one_pipeline_faster(tmp_path: Path) -> None:
@@ -298,3 +317,42 @@ def test_a_pipeline_of_several_instances_is_switched_off_and_on_and_taken_pictur
         assert one.failure is None
         assert one.stop(2.0)
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("infer-driveway")]
+
+
+def test_an_order_to_a_pipeline_of_several_instances_does_not_wait_for_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_classifierd.daemon.pipeline._IDLE_S", 30.0)
+    section = pipeline("driveway", "cat") | {"model": {"threads": 1, "instances": 2}}
+    with Scene(tmp_path, section) as scene:
+        (one,) = scene.fleet.pipelines
+        until(lambda: one.metrics.snapshot().inferences > 5)
+        scene.fleet.obey(SetThreshold("driveway", "cat", 0.75))
+        until(lambda: one.thresholds() == {"cat": 0.75}, 10.0)
+
+
+def test_an_order_is_not_carried_out_while_a_frame_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    telling, together = threading.Event(), []
+    judged, set_threshold = Teller.judged, Teller.set_threshold
+
+    def slow_judged(self: Teller, frame: Frame, inference: Inference) -> Verdict:
+        telling.set()
+        time.sleep(0.02)
+        telling.clear()
+        return judged(self, frame, inference)
+
+    def watched_set_threshold(self: Teller, watch: str, threshold: float) -> None:
+        together.append(telling.is_set())
+        set_threshold(self, watch, threshold)
+
+    monkeypatch.setattr(Teller, "judged", slow_judged)
+    monkeypatch.setattr(Teller, "set_threshold", watched_set_threshold)
+    section = pipeline("driveway", "cat") | {"model": {"threads": 1, "instances": 2}}
+    with Scene(tmp_path, section) as scene:
+        (one,) = scene.fleet.pipelines
+        until(lambda: one.metrics.snapshot().inferences > 5)
+        for number in range(20):
+            threshold = 0.5 + number / 100
+            scene.fleet.obey(SetThreshold("driveway", "cat", threshold))
+            until(lambda wanted=threshold: one.thresholds() == {"cat": wanted})
+    assert together == [False] * 20

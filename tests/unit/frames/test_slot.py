@@ -1,0 +1,94 @@
+"""The slot: who offers and who takes wait for each other exactly as long as they should, whatever happened before."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edge_classifierd.frames.slot import Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def begin(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+
+
+def is_waiting(thread: threading.Thread) -> bool:
+    thread.join(0.1)
+    return thread.is_alive()
+
+
+@pytest.fixture
+def slot() -> Slot[int]:
+    return Slot()
+
+
+def test_an_offer_waits_until_it_is_taken(slot: Slot[int]) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    assert is_waiting(thread)
+    assert slot.take(1.0) == 1
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_an_offer_is_not_over_because_an_earlier_one_was_taken_late(slot: Slot[int]) -> None:
+    slot.offer(1, 0.001)
+    assert slot.take(0.0) == 1
+    thread = begin(lambda: slot.offer(2, None))
+    assert is_waiting(thread)
+    assert slot.take(1.0) == 2
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_an_impatient_offer_is_replaced_by_the_next(slot: Slot[int]) -> None:
+    assert not slot.offer(1, 0.001)
+    assert slot.offer(2, 0.001)
+    assert slot.take(0.0) == 2
+    assert slot.empty
+
+
+def test_who_took_without_waiting_waits_for_the_next(slot: Slot[int]) -> None:
+    slot.offer(1, 0.001)
+    assert slot.take(1.0) == 1
+    taken: list[int | None] = []
+    thread = begin(lambda: taken.append(slot.take(10.0)))
+    assert is_waiting(thread)
+    slot.offer(2, None)
+    thread.join(5)
+    assert taken == [2]
+
+
+def test_nothing_came(slot: Slot[int]) -> None:
+    began = time.monotonic()
+    assert slot.take(0.05) is None
+    assert time.monotonic() - began >= 0.05
+
+
+def test_the_end_wakes_who_takes(slot: Slot[int]) -> None:
+    thread = begin(lambda: slot.take(60.0))
+    assert is_waiting(thread)
+    slot.end()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert slot.ended
+    assert slot.take(60.0) is None
+
+
+@pytest.mark.parametrize("discard", [True, False])
+def test_the_end_wakes_who_offers_and_may_leave_the_last_one(slot: Slot[int], discard: bool) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    assert is_waiting(thread)
+    slot.end(discard=discard)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert not slot.offer(2, None), "nothing is offered any more"
+    assert slot.take(60.0) == (None if discard else 1)
+    assert slot.empty
