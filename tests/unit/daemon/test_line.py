@@ -170,7 +170,7 @@ def test_as_many_frames_as_there_are_lanes_are_prepared_and_classified_at_once(b
     assert made.to_the_end() == list(range(9))
 
 
-@pytest.mark.parametrize("lanes", [2, 5])
+@pytest.mark.parametrize("lanes", [1, 2, 5])
 def test_one_frame_is_handed_over_at_a_time(bench: Bench, lanes: int) -> None:
     judging = threading.Lock()
 
@@ -206,8 +206,9 @@ def test_a_frame_that_cannot_be_prepared_is_left_out_and_counted(bench: Bench, l
     assert made.line.capture.last_error == "no such pixel format"
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("where", ["work", "prepare", "judge"])
-def test_a_bug_comes_out_after_what_was_done_before_it(bench: Bench, where: str) -> None:
+def test_a_bug_comes_out_after_what_was_done_before_it(bench: Bench, where: str, lanes: int) -> None:
     def break_at(number: int) -> int:
         if number == 3:
             raise ZeroDivisionError("a bug")
@@ -223,11 +224,12 @@ def test_a_bug_comes_out_after_what_was_done_before_it(bench: Bench, where: str)
         "prepare": lambda frame: break_at(frame.sequence),
         "judge": lambda classified: break_at(classified.frame.sequence),
     }[where]
-    made = bench.line(100, 2, steps.pop("work"), **steps)
+    made = bench.line(100, lanes, steps.pop("work"), **steps)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         made.work_until(lambda: False)
     until(lambda: not made.threads)  # without being told to
-    assert made.numbers[:3] == [0, 1, 2]
+    until(lambda: made.numbers[:3] == [0, 1, 2])
+    assert made.stop()
     assert 3 not in made.numbers
 
 
@@ -242,6 +244,29 @@ def test_a_line_whose_judge_is_held_up_holds_twice_as_many_frames_as_lanes(bench
     assert {one.doing for one in bench.heartbeats.stuck(later_s) if one.name != "infer-porch"} >= {"judge"}
     go_on.set()
     assert made.to_the_end() == list(range(50))
+
+
+def test_a_judge_that_is_held_up_holds_up_the_one_classifier(bench: Bench) -> None:
+    begun: list[int] = []
+    go_on = threading.Event()
+    made = bench.line(50, 1, begun.append, judge=lambda _classified: go_on.wait(20))
+    made.work_until(lambda: len(begun) == 2)
+    for _ in range(3):
+        made.line.work(0.05)
+    assert begun == [0, 1]
+    later_s = SystemClock().monotonic() + STUCK_AFTER_S + 1
+    assert [one.name for one in bench.heartbeats.stuck(later_s) if one.doing == "judge"] == ["judge-porch"]
+    go_on.set()
+    assert made.to_the_end() == list(range(50))
+
+
+def test_one_classifier_is_stopped_at_once_and_leaves_no_thread(bench: Bench) -> None:
+    made = bench.line(1, 1, lambda _number: None)
+    assert made.to_the_end() == [0]
+    start_s = time.monotonic()
+    assert made.stop()
+    assert time.monotonic() - start_s < 0.4, "its thread looks for the end every half second"
+    assert not [thread for thread in threading.enumerate() if thread.name == "judge-porch"]
 
 
 def test_an_inference_that_hangs_is_told_by_the_heartbeat_and_by_stop(bench: Bench) -> None:
