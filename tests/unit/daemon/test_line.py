@@ -267,6 +267,31 @@ def test_one_classifier_is_stopped_at_once_and_leaves_no_thread(bench: Bench) ->
     assert made.stop()
     assert time.monotonic() - start_s < 0.4, "its thread looks for the end every half second"
     assert not [thread for thread in threading.enumerate() if thread.name == "judge-porch"]
+    bench.heartbeats.register("judge-porch", 1.0)  # the name is free again
+
+
+def test_what_waits_for_a_judge_is_not_handed_over_after_the_end(bench: Bench) -> None:
+    begun: list[int] = []
+    go_on = threading.Event()
+    made = bench.line(2, 1, begun.append, judge=lambda _classified: go_on.wait(20))
+    made.work_until(lambda: len(begun) == 2)
+    assert not made.line.stop(0.1)
+    go_on.set()
+    assert made.stop()
+    assert made.numbers == [0]
+
+
+def test_the_last_frame_is_waited_for_without_turning_in_circles(bench: Bench) -> None:
+    begun: list[int] = []
+    go_on = threading.Event()
+    made = bench.line(1, 1, begun.append, judge=lambda _classified: go_on.wait(20))
+    made.work_until(lambda: begun and made.line.capture.finished)
+    assert not made.line.finished
+    start_s = time.monotonic()
+    made.line.work(0.1)
+    assert time.monotonic() - start_s >= 0.1
+    go_on.set()
+    assert made.to_the_end() == [0]
 
 
 def test_an_inference_that_hangs_is_told_by_the_heartbeat_and_by_stop(bench: Bench) -> None:
