@@ -170,7 +170,7 @@ class _OneByOne:
                     classified = self._results.get(timeout=_LOOK_AGAIN_S)
                 except Empty:
                     continue
-                if classified is None or self._stopping.is_set():
+                if classified is None:
                     return
                 beat.enter("judge")
                 self._hand_over(classified)
