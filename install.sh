@@ -165,7 +165,7 @@ test_() { # PYTEST ARGUMENT...
   export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps mosquitto, which an ordinary user's PATH leaves out
   install_mosquitto
   cleanup
-  # Two files of tests at a time: half of what they take is waiting.
+  # Two files of tests at a time: much of what they take is waiting.
   exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
 }
 

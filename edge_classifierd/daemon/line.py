@@ -56,10 +56,11 @@ class Line(Protocol):
     def finished(self) -> bool:
         """True when the source has ended and everything of it was handed over."""
 
-    def work(self, timeout_s: float) -> None:
+    def work(self, timeout_s: float) -> bool:
         """Have frames handed over, for as long as one takes or up to `timeout_s` when none comes.
 
-        Raises what ended the capture, an inference or the handing over unexpectedly: a bug.
+        False when none came in this thread: look whether it is `finished`. Raises what ended the capture, an inference
+        or the handing over unexpectedly: a bug.
         """
 
     def wake(self) -> None:
@@ -85,8 +86,10 @@ def make_line(
     called with one frame after the other in the order of capture, not always by the same thread.
     """
     if classifier.lanes == 1:
-        return _OneByOne(make_capture(make_prepare()), classifier, hand_over, name, beat, heartbeats)
-    return _SideBySide(make_capture(_as_it_is), make_prepare, classifier, hand_over, name, heartbeats)
+        return _OneByOne(
+            make_capture(make_prepare()), classifier, hand_over, name=name, beat=beat, heartbeats=heartbeats
+        )
+    return _SideBySide(make_capture(_as_it_is), make_prepare, classifier, hand_over, name=name, heartbeats=heartbeats)
 
 
 def _as_it_is(frame: Frame) -> Frame:
@@ -100,11 +103,12 @@ class _OneByOne:
     At most two frames wait to be handed over.
     """
 
-    def __init__(  # noqa: PLR0917 - each of another kind
+    def __init__(
         self,
         capture: Capture[Tensor],
         classifier: SharedClassifier,
         hand_over: Callable[[Classified], None],
+        *,
         name: str,
         beat: Beat,
         heartbeats: Heartbeats,
@@ -129,21 +133,22 @@ class _OneByOne:
     def finished(self) -> bool:
         return self.capture.finished and self._classified == self._handed_over
 
-    def work(self, timeout_s: float) -> None:
+    def work(self, timeout_s: float) -> bool:
         if self._bug is not None:
             raise self._bug
         if self._classified - self._handed_over >= _MOST_WAITING:
             self._wait_for_fewer_than(_MOST_WAITING, timeout_s)
-            return
+            return False
         captured = self.capture.take(timeout_s)
         if captured is None:
             if self.capture.finished:
                 self._wait_for_fewer_than(1, timeout_s)
-            return
+            return False
         self._beat.enter("classify")
         classified = _classified(captured.frame, captured.prepared, self._classifier)
         self._classified += 1
         self._results.put(classified)
+        return True
 
     def wake(self) -> None:
         """The next frame does, and where none comes the wait is short."""
@@ -194,12 +199,13 @@ class _SideBySide:
     holds up the line instead of filling the memory.
     """
 
-    def __init__(  # noqa: PLR0917 - each of another kind
+    def __init__(
         self,
         capture: Capture[Frame],
         make_prepare: Callable[[], Prepare],
         classifier: SharedClassifier,
         hand_over: Callable[[Classified], None],
+        *,
         name: str,
         heartbeats: Heartbeats,
     ) -> None:
@@ -232,11 +238,12 @@ class _SideBySide:
     def finished(self) -> bool:
         return self.capture.finished and not self._running
 
-    def work(self, timeout_s: float) -> None:
+    def work(self, timeout_s: float) -> bool:
         self._awake.wait(timeout_s)
         self._awake.clear()
         if self._bug is not None:
             raise self._bug
+        return False
 
     def wake(self) -> None:
         self._awake.set()

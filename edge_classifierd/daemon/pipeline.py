@@ -197,9 +197,9 @@ class Pipeline:
             self._beat.progress()
             self._stopping.wait(_IDLE_S / 5)
             return
-        line.work(_IDLE_S)
+        worked = line.work(_IDLE_S)
         self._beat.progress()  # such a wait is short: whoever does not come back from it is stuck
-        if line.finished and not self._stopping.is_set():
+        if not worked and line.finished and not self._stopping.is_set():
             self._finish()
 
     def _tell(self, classified: Classified) -> None:

@@ -25,27 +25,27 @@ def is_waiting(thread: threading.Thread) -> bool:
     return thread.is_alive()
 
 
+def assert_offer_waits_for_its_taking(slot: Slot[int], item: int) -> None:
+    thread = begin(lambda: slot.offer(item, None))
+    assert is_waiting(thread)
+    assert slot.take(1.0) == item
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 @pytest.fixture
 def slot() -> Slot[int]:
     return Slot()
 
 
 def test_an_offer_waits_until_it_is_taken(slot: Slot[int]) -> None:
-    thread = begin(lambda: slot.offer(1, None))
-    assert is_waiting(thread)
-    assert slot.take(1.0) == 1
-    thread.join(5)
-    assert not thread.is_alive()
+    assert_offer_waits_for_its_taking(slot, 1)
 
 
 def test_an_offer_is_not_over_because_an_earlier_one_was_taken_late(slot: Slot[int]) -> None:
     slot.offer(1, 0.001)
     assert slot.take(0.0) == 1
-    thread = begin(lambda: slot.offer(2, None))
-    assert is_waiting(thread)
-    assert slot.take(1.0) == 2
-    thread.join(5)
-    assert not thread.is_alive()
+    assert_offer_waits_for_its_taking(slot, 2)
 
 
 def test_an_impatient_offer_is_replaced_by_the_next(slot: Slot[int]) -> None:
