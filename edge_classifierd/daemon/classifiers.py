@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_classifierd.inference.accelerated import Accelerated, Concurrent
+from edge_classifierd.inference.base import TwoStep
 from edge_classifierd.inference.factory import make_classifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from edge_classifierd.config.accelerators import EdgeTpu
@@ -29,6 +31,7 @@ class SharedClassifier:
         concurrent = isinstance(classifier, Concurrent)
         self._lock = contextlib.nullcontext() if concurrent else threading.Lock()
         self.lanes = classifier.lanes if isinstance(classifier, Concurrent) else 1
+        self._run = classifier.run if isinstance(classifier, TwoStep) else partial(_run_whole, classifier)
         self._accelerated = classifier if isinstance(classifier, Accelerated) else None
 
     @property
@@ -57,6 +60,14 @@ class SharedClassifier:
         """Wait for the classifier to be free, then classify. Raises InferenceError."""
         with self._lock:
             return self._classifier.classify(tensor)
+
+    def run(self, tensor: Tensor) -> Callable[[], Inference]:
+        """`classify` without what can be done while the next frame is classified: that does what is returned.
+
+        Both raise InferenceError.
+        """
+        with self._lock:
+            return self._run(tensor)
 
     def close(self) -> None:
         """Release the model and the device once nobody classifies."""
@@ -95,6 +106,11 @@ class Classifiers:
     def close(self) -> None:
         """Release all of them."""
         self.keep_only(())
+
+
+def _run_whole(classifier: Classifier, tensor: Tensor) -> Callable[[], Inference]:
+    inference = classifier.classify(tensor)
+    return lambda: inference
 
 
 def _key(plan: Plan) -> tuple[Path, str, str | None, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edge_classifierd.preprocess import Tensor
 
     Prepare = Callable[[Frame], Tensor]
+    Read = Callable[[], Inference]
 
 T = TypeVar("T")
 
@@ -99,7 +101,8 @@ def _as_it_is(frame: Frame) -> Frame:
 class _OneByOne:
     """Classifies in the thread that works, while the capture's prepares the next frame and another hands over the last.
 
-    So the classifier waits for nothing but the taking of a frame: on two cores one thread makes some percent more.
+    That one also reads the output, so that the classifier waits for nothing but the taking of a frame: what comes
+    between two inferences runs with cold caches and costs ten times what it costs warm.
     At most two frames wait to be handed over.
     """
 
@@ -119,7 +122,7 @@ class _OneByOne:
         self._beat = beat
         self._heartbeats = heartbeats
         self._stopping = threading.Event()
-        self._results: SimpleQueue[Classified | None] = SimpleQueue()  # None: the end
+        self._results: SimpleQueue[tuple[Frame, Read] | None] = SimpleQueue()  # None: the end
         self._classified = 0  # written by the thread that works
         self._handed_over = 0  # by the one that hands over
         self._moved = threading.Event()
@@ -145,9 +148,12 @@ class _OneByOne:
                 self._wait_for_fewer_than(1, timeout_s)
             return False
         self._beat.enter("classify")
-        classified = _classified(captured.frame, captured.prepared, self._classifier)
+        try:
+            read = self._classifier.run(captured.prepared)
+        except InferenceError as error:
+            read = partial(_fail, error)
         self._classified += 1
-        self._results.put(classified)
+        self._results.put((captured.frame, read))
         return True
 
     def wake(self) -> None:
@@ -172,13 +178,13 @@ class _OneByOne:
             while not self._stopping.is_set():
                 beat.progress()
                 try:
-                    classified = self._results.get(timeout=_LOOK_AGAIN_S)
+                    result = self._results.get(timeout=_LOOK_AGAIN_S)
                 except Empty:
                     continue
-                if classified is None:
+                if result is None:
                     return
                 beat.enter("judge")
-                self._hand_over(classified)
+                self._hand_over(_classified(*result))
                 self._handed_over += 1
                 self._moved.set()
         except BaseException as error:  # noqa: BLE001 - a bug: handed to the pipeline, which raises it in `work`
@@ -292,7 +298,7 @@ class _SideBySide:
             self.capture.skip(error)
             classified = None
         else:
-            classified = _classified(captured.frame, tensor, self._classifier)
+            classified = _classified(captured.frame, partial(self._classifier.classify, tensor))
         beat.enter("judge")
         self._done_with(number, classified)
         return True
@@ -321,8 +327,12 @@ class _SideBySide:
                 self._hand_over(following)
 
 
-def _classified(frame: Frame, tensor: Tensor, classifier: SharedClassifier) -> Classified:
+def _classified(frame: Frame, read: Read) -> Classified:
     try:
-        return Classified(frame, classifier.classify(tensor))
+        return Classified(frame, read())
     except InferenceError as error:
         return Classified(frame, error)
+
+
+def _fail(error: InferenceError) -> Inference:
+    raise error

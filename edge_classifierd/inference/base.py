@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -38,3 +40,11 @@ class Classifier(Protocol):
 
     def close(self) -> None:
         """Release the runtime and the device; safe to call twice."""
+
+
+@runtime_checkable
+class TwoStep(Protocol):
+    """A classifier that can leave the reading of its output to another thread, and go on with the next frame."""
+
+    def run(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Callable[[], Inference]:
+        """The first step of `classify`; what is returned does the second, in any thread. Both raise InferenceError."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from edge_classifierd.inference.runtime import edgetpu_sentence, one_line
 from edge_classifierd.inference.scores import Scores
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from edge_classifierd.inference.runtime import Interpreter, Runtime
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
 
 
 class CpuClassifier:
-    """Implements Classifier. Loads the model and runs it once, so that what can fail fails here and not hours later.
+    """Implements Classifier and TwoStep.
 
+    Loads the model and runs it once, so that what can fail fails here and not hours later.
     Raises ModelError when the runtime cannot load the model, MissingError when it is compiled for the Edge TPU,
     InferenceError when the first inference fails.
     """
@@ -45,6 +49,10 @@ class CpuClassifier:
 
     def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
         """Classify one input tensor of exactly the model's shape and dtype. Raises InferenceError."""
+        return self.run(tensor)()
+
+    def run(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Callable[[], Inference]:
+        """Run the graph on a tensor; what is returned makes confidences of its output. Both raise InferenceError."""
         interpreter = self._interpreter
         if interpreter is None:
             raise ValueError("the classifier is closed")
@@ -58,7 +66,7 @@ class CpuClassifier:
             raw = interpreter.get_tensor(self._output_index)
         except (RuntimeError, ValueError) as error:
             raise InferenceError(f"{self._path}: {self.runtime} failed to run it: {one_line(str(error))}") from error
-        return Inference(self._scores.confidences(raw), inference_ms, self.accelerator)
+        return partial(self._read, raw, inference_ms)
 
     def invoke(self) -> None:
         """Run the graph on the tensor of the last `classify` and do nothing else: what a benchmark compares with."""
@@ -69,3 +77,6 @@ class CpuClassifier:
     def close(self) -> None:
         """Release the runtime's memory; safe to call twice."""
         self._interpreter = None
+
+    def _read(self, raw: NDArray[Any], inference_ms: float) -> Inference:
+        return Inference(self._scores.confidences(raw), inference_ms, self.accelerator)

@@ -79,6 +79,26 @@ class Lanes:
         pass
 
 
+class Reader(Lanes):
+    """One classifier that leaves the reading of its output to whoever wants it, and tells who did."""
+
+    def __init__(self, read: Callable[[int], None]) -> None:
+        super().__init__(1, lambda _number: None)
+        self._read = read
+        self.ran_in: set[str] = set()
+        self.read_in: set[str] = set()
+
+    def run(self, tensor: Any) -> Callable[[], Inference]:
+        self.ran_in.add(threading.current_thread().name)
+
+        def read() -> Inference:
+            self.read_in.add(threading.current_thread().name)
+            self._read(tensor)
+            return Inference(SCORES, float(tensor), "cpu")
+
+        return read
+
+
 class Watched:
     """A line whose capture runs, and what it has handed over."""
 
@@ -135,7 +155,10 @@ class Bench:
         self._made: list[Watched] = []
 
     def line(self, pictures: int, lanes: int, work: Callable[[int], None], **how: Callable[[Any], Any]) -> Watched:
-        shared = SharedClassifier(cast("Any", Lanes(lanes, work)))
+        return self.line_over(Lanes(lanes, work), pictures, **how)
+
+    def line_over(self, classifier: Lanes, pictures: int, **how: Callable[[Any], Any]) -> Watched:
+        shared = SharedClassifier(cast("Any", classifier))
         prepare = how.pop("prepare", lambda frame: frame.sequence)
         made = Watched(Pictures(pictures), prepare, shared, self.heartbeats, **how)
         self._made.append(made)
@@ -191,6 +214,19 @@ def test_a_failed_inference_comes_out_in_its_place(bench: Bench, lanes: int) -> 
     made = bench.line(8, lanes, work)
     assert made.to_the_end() == list(range(8))
     assert [one.frame.sequence for one in made.came if isinstance(one.outcome, InferenceError)] == [2, 5]
+
+
+def test_an_output_is_read_while_the_next_frame_is_classified(bench: Bench) -> None:
+    def read(number: int) -> None:
+        if number in {2, 5}:
+            raise InferenceError(f"no numbers in {number}")
+
+    classifier = Reader(read)
+    made = bench.line_over(classifier, 8)
+    assert made.to_the_end() == list(range(8))
+    assert [one.frame.sequence for one in made.came if isinstance(one.outcome, InferenceError)] == [2, 5]
+    assert classifier.read_in == {"judge-porch"}
+    assert not classifier.ran_in & classifier.read_in
 
 
 @pytest.mark.parametrize("lanes", [1, 3])

@@ -12,6 +12,7 @@ import pytest
 import tflite_builder as tflite
 
 from edge_classifierd.errors import ExitCode, InferenceError, MissingError, ModelError, UsageError
+from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.runtime import CHOICE, find_runtime
 from edge_classifierd.inference.scores import top_k
@@ -64,6 +65,17 @@ def test_confidences_are_those_of_the_formula(tmp_path: Path, graph: tflite.Grap
     np.testing.assert_allclose(inference.confidences, expected(real.reshape(-1)), atol=1 / 256)  # type: ignore[operator]
     assert inference.inference_ms > 0
     assert inference.accelerator == "cpu"
+
+
+@pytest.mark.parametrize("graph", [tflite.classifier(None), tflite.classifier(None, "uint8", 0.05, 99)])
+def test_an_output_can_be_read_after_the_next_inference(tmp_path: Path, graph: tflite.Graph) -> None:
+    bundle = bundle_of(tmp_path, graph)
+    classifier = CpuClassifier(bundle, find_runtime(), 1)
+    tensors = [np.array(pixel, bundle.input.dtype).reshape(1, 1, 1, 3) for pixel in ([9, 0, 0], [0, 0, 9])]
+    reads = [classifier.run(tensor) for tensor in tensors]
+    for tensor, read in reversed(list(zip(tensors, reads, strict=True))):
+        np.testing.assert_array_equal(read().confidences, classifier.classify(tensor).confidences)
+    assert [int(read().confidences.argmax()) for read in reads] == [0, 2]
 
 
 def test_scores_come_from_the_output_that_holds_them(tmp_path: Path) -> None:
