@@ -1,6 +1,6 @@
 """How much of the bare runtime's speed the whole pipeline keeps, stage by stage.
 
-usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2,2x1] [--seconds 1] [--rounds 20] [--frames N] [--json]
+usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2,2x1] [--seconds 0.3] [--rounds 60] [--frames N] [--json]
 
 A synthetic camera delivers 640×480 frames as fast as anybody takes them. In each round the bare loop
 (`set_tensor; invoke; get_tensor`) and the pipeline (capture thread → slot → classifier → judge) run one after the
@@ -263,8 +263,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--threads", default="1,2,2x1")
-    parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
