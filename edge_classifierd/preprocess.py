@@ -12,7 +12,7 @@ takes longer than both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING, Literal
@@ -276,6 +276,7 @@ class Quantiser:
 
 def _crop_graph(pixel_format: str, width: int, height: int, box: Box) -> av.filter.Graph:
     """FFmpeg's crop filter: it moves the planes' pointers and copies nothing; chroma offsets are rounded down."""
+    box = _croppable(box, av.VideoFormat(pixel_format))
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(pixel_format), time_base=_TIME_BASE)
@@ -285,3 +286,15 @@ def _crop_graph(pixel_format: str, width: int, height: int, box: Box) -> av.filt
     crop.link_to(sink)
     graph.configure()
     return graph
+
+
+def _croppable(box: Box, pixel_format: av.VideoFormat) -> Box:
+    """Moved to the left, by one column at most, to where a sample of the chroma begins.
+
+    The filter halves the offset into a row of chroma in bytes, not in samples: that is the middle of one where U and V
+    take turns (NV12) or have two bytes each (10 bits), and from there on they are swapped or garbage.
+    """
+    components = pixel_format.components
+    whole = len({each.plane for each in components}) == 2 or any(each.bits > 8 for each in components)
+    columns = 4 // pixel_format.chroma_width(4)
+    return replace(box, x=box.x - box.x % columns) if whole else box
