@@ -11,6 +11,7 @@ from edge_classifierd.errors import ModelError
 
 SET_LABELS: Final = "set `model.labels` (--labels on the command line) to a file with one label a line"
 _MAX_FILE_BYTES: Final = 16_000_000
+_MAX_DIRECTORY_BYTES: Final = 1_000_000
 _COMPRESSIONS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # no others are seen, and LZMA is greedy
 _DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
@@ -20,7 +21,10 @@ class Archive:
 
     def __init__(self, data: bytes) -> None:
         self._zip: zipfile.ZipFile | None = None
-        if b"PK\x05\x06" in data[-66_000:]:  # the end record, which a comment of at most 64 KiB may follow
+        end = data.rfind(b"PK\x05\x06", max(0, len(data) - 66_000))  # a comment of at most 64 KiB may follow
+        if end >= 0:
+            if int.from_bytes(data[end + 12 : end + 16], "little") > _MAX_DIRECTORY_BYTES:
+                raise ModelError(f"carries a zip archive of too many files; {SET_LABELS}")
             try:
                 self._zip = zipfile.ZipFile(io.BytesIO(data))
             except _DAMAGED as error:

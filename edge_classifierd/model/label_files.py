@@ -13,6 +13,8 @@ from edge_classifierd.model.labels import BACKGROUND
 
 _MAX_BYTES: Final = 16_000_000
 _MAX_INDEX: Final = 200_000
+_MAX_LINES: Final = 2 * _MAX_INDEX
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but tab and line feed
 _NUMBERED: Final = re.compile(r"(\d{1,7})(\s*[:=\t]\s*|\s+)(\S.*)")
 _INDEX_COLUMNS: Final = ("class_index", "index", "class_id", "label_id", "id", "class", "number")
 _LABEL_COLUMNS: Final = ("label", "name", "class_name", "label_name", "display_name", "class")
@@ -60,7 +62,10 @@ def _decode(content: bytes, file: str) -> str:
         raise ModelError(f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if "\0" in text:
         raise ModelError(f"{file}: is not a text file; a label file has one label a line")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if text.count("\n") > _MAX_LINES:
+        raise ModelError(f"{file}: has more than {_MAX_LINES} lines; a label file has one label a line")
+    return _CONTROLS.sub(" ", text)  # a label is printed on terminals
 
 
 def _from_lines(lines: list[str], classes: int) -> tuple[str, ...]:
@@ -78,9 +83,13 @@ def _from_numbered(lines: list[str], file: str, classes: int) -> tuple[str, ...]
     Numbers that count up from 0 or 1 without a gap are indices. With gaps they are where a colon, an equals sign or a
     tab sets them apart and a plain list of that length would not fit.
     """
-    found = [_NUMBERED.fullmatch(line) for line in lines]
-    pairs = [(int(one[1]), one[3].strip(), bool(one[2].strip(" "))) for one in found if one is not None]
-    if not pairs or len(pairs) < len(lines):
+    pairs: list[tuple[int, str, bool]] = []
+    for line in lines:
+        found = _NUMBERED.fullmatch(line)
+        if found is None:
+            return None
+        pairs.append((int(found[1]), found[3].strip(), bool(found[2].strip(" "))))
+    if not pairs:
         return None
     numbers = sorted(number for number, _, _ in pairs)
     start = numbers[0]
@@ -94,9 +103,10 @@ def _from_numbered(lines: list[str], file: str, classes: int) -> tuple[str, ...]
 
 def _from_table(text: str, file: str) -> tuple[str, ...]:
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if any(map(str.strip, row))]
+        table = [[cell.replace("\n", " ").strip() for cell in row] for row in csv.reader(io.StringIO(text))]
     except csv.Error as error:
         raise ModelError(f"{file}: is not a CSV table: {error}") from error
+    rows = [row for row in table if any(row)]
     if not rows:
         return ()
     header = [cell.casefold().replace(" ", "_") for cell in rows[0]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import struct
 import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING
@@ -132,6 +133,14 @@ def test_a_bomb_in_the_archive_is_not_unpacked() -> None:
         made.writestr("labels.txt", bytes(100_000_000))
     with pytest.raises(ModelError, match="of more than 16 MB; "):
         Archive(archive.getvalue()).read("labels.txt")
+
+
+def test_a_directory_of_very_many_files_is_not_read() -> None:
+    entry = struct.pack("<I6H3I5H2I", 0x02014B50, 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"x"
+    directory = entry * 30_000
+    end = struct.pack("<I4H2IH", 0x06054B50, 0, 0, 30_000, 30_000, len(directory), 0, 0)
+    with pytest.raises(ModelError, match="carries a zip archive of too many files; "):
+        Archive(directory + end)
 
 
 @pytest.mark.parametrize(

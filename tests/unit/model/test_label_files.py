@@ -100,12 +100,26 @@ def test_blank_line_holds_a_place_where_the_count_needs_it() -> None:
         (b"index,label\n0,cat\n0,dog\n", "l.csv", "index 0 has two labels"),
         (b"index,label\n999999,cat\n", "l.csv", "larger than any model"),
         (b"x" * 17_000_000, "l.txt", "is larger than 16 MB"),
+        (b"1\ta\n" * 400_001, "l.txt", "has more than 400000 lines"),
+        (b"1,a\r\n" * 400_001, "l.csv", "has more than 400000 lines"),
     ],
 )
 def test_unusable_file_is_one_sentence(content: bytes, file: str, sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence) as caught:
         parse_labels(content, file, 3)
     assert str(caught.value).startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "file"),
+    [
+        ("\x1b]0;cat\x07\ndog\u2028s\n".encode(), "l.txt"),
+        ("0 \x1b]0;cat\x07\n1 dog\x85s\n".encode(), "l.txt"),
+        (b'label\n\x1b]0;cat\x07\n"dog\ns"\n', "l.csv"),
+    ],
+)
+def test_a_label_carries_no_orders_for_a_terminal(content: bytes, file: str) -> None:
+    assert parse_labels(content, file, 2) == ("]0;cat", "dog s")
 
 
 def test_imagenets_background_is_added_and_removed() -> None:
