@@ -13,8 +13,7 @@ from edge_classifierd.config.paths import FOLDER, UserPath, resolve
 from edge_classifierd.config.section import Section, Switch
 from edge_classifierd.config.wording import Expected
 
-_LIVE_SCHEMES = ("rtsp", "rtsps")
-_SCHEMES = (*_LIVE_SCHEMES, "http", "https")
+_SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 Mirror = Literal["none", "horizontal", "vertical", "both"]
 Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(lambda value: None if value is False else value)]
@@ -171,16 +170,20 @@ class StreamSource(_LiveSource):
         description="A video file (relative to the configuration file), or an `rtsp://`, `rtsps://`, `http://` or "
         "`https://` address. One that carries a password is best read with `!credential`, `!env` or `!file`.",
     )
-    paced: Switch = Field(default=True, description="Play a file at its own pace; false: as fast as can be classified.")
-    loop: Switch = Field(default=False, description="Begin a file again at its end; else the pipeline ends there.")
+    paced: Switch = Field(
+        default=True, description="Play a video file at its own pace; false: as fast as can be classified."
+    )
+    loop: Switch = Field(
+        default=False, description="Begin a video file again at its end; else the pipeline ends there."
+    )
     transport: Literal["tcp", "udp"] = Field("tcp", description="How RTSP carries the video.")
 
     @field_validator("paced", "loop", mode="after")
     @classmethod
     def _only_for_files(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
-        live = str(info.data.get("url", "")).partition("://")[0] in _LIVE_SCHEMES
-        if live and value is not cls.model_fields[str(info.field_name)].default:
-            raise PydanticCustomError("rule", "is for video files; a camera delivers at its own pace and never ends")
+        address = "://" in str(info.data.get("url", ""))
+        if address and value is not cls.model_fields[str(info.field_name)].default:
+            raise PydanticCustomError("rule", "is for video files; an address delivers at its own pace and never ends")
         return value
 
     @field_serializer("url")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_classifierd.config.sections import StreamSource
+from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.stream import check_video_file
 from edge_classifierd.mqtt.failures import of_credentials
 from edge_classifierd.mqtt.tls import tls_context
 
@@ -32,7 +33,7 @@ def absent_files(document: Document) -> Iterator[Problem]:
         source = pipeline.source
         if not isinstance(source, StreamSource) or "://" in source.url:
             continue
-        if not os.path.isfile(source.url):  # noqa: PTH113 - Path's raises in a closed folder
-            folder = os.path.isdir(source.url)  # noqa: PTH112 - see above
-            what = "is a folder; for pictures use `type: folder`" if folder else "no such file"
-            yield document.problem(f"{key}.source.url", f"{source.url}: {what}")
+        try:
+            check_video_file(Path(source.url))
+        except SourceError as error:
+            yield document.problem(f"{key}.source.url", str(error))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import av
 import av.error
-import numpy as np
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.exif import COMPRESSION, ORIENTATION, picture_tags
+from edge_classifierd.frames.mirroring import turn_over
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,16 +62,8 @@ def read_image(path: Path) -> av.VideoFrame:
     if not frames or frames[0].is_corrupt:
         raise _damaged(path, decoder)
     if tags.get(ORIENTATION) in _MIRRORED:
-        _turn_over(frames[0])
+        turn_over(frames[0])
     return frames[0]
-
-
-def _turn_over(picture: av.VideoFrame) -> None:
-    """Bottom to top, in place: for the four mirrored orientations FFmpeg's `rotation` is right after that."""
-    picture.make_writable()
-    for plane in picture.planes:
-        rows = np.ndarray((plane.height, plane.line_size), np.uint8, memoryview(plane))
-        rows[:] = rows[::-1].copy()
 
 
 def _damaged(path: Path, decoder: str) -> SourceError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,14 @@ class VideoFileSource:
     def open(self) -> None:
         """Open the file at its beginning. Raises SourceError."""
         self._close_video()
-        self._video = Video(str(self._path), shown=str(self._path), quiet=self._skipped_before > 0)
+        check_video_file(self._path)
+        self._video = Video(
+            str(self._path),
+            shown=str(self._path),
+            quiet=self._skipped_before > 0,
+            wanted=lambda: not self._cancelled.is_set(),
+            most_bad_in_a_row=None,  # however much of it is damaged, a file comes to an end
+        )
         self._read_in_pass = 0
         self._pace.restart()
 
@@ -87,9 +95,11 @@ class VideoFileSource:
             if picture is not None:
                 self._read_in_pass += 1
                 return picture
+            if self._cancelled.is_set():
+                raise SourceError(f"{self._path}: reading was cancelled")
             if not self._read_in_pass:
                 raise SourceError(f"{self._path}: not one of its frames can be decoded; check that it is complete")
-            if not self._loop or self._cancelled.is_set():
+            if not self._loop:
                 return None
             self.open()
 
@@ -98,6 +108,20 @@ class VideoFileSource:
             self._skipped_before += self._video.skipped
             self._video.close()
             self._video = None
+
+
+def check_video_file(path: Path) -> None:
+    """Raises SourceError, one sentence, where no video file can be: what to open would fail, or wait as for a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be looked at ({error.strerror}); check the rights on its folders") from error
+    if stat.S_ISDIR(mode):
+        raise SourceError(f"{path}: a folder, not a video; for pictures use `type: folder`")
+    if not stat.S_ISREG(mode):
+        raise SourceError(f"{path}: not a regular file; a camera of the system is `type: v4l2`")
 
 
 def _time_s(picture: av.VideoFrame) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ import av
 import av.error
 
 from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.mirroring import is_mirrored, turn_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,13 +49,15 @@ class Video:
         on_idle: Callable[[], None] | None = None,
         wanted: Callable[[], bool] | None = None,
         words: Mapping[int, str] | None = None,
+        most_bad_in_a_row: int | None = _MOST_BAD_IN_A_ROW,
     ) -> None:
         """Open `address`; blocks for at most about `timeout_s`. Raises SourceError.
 
         `sliced` decodes with slice threads only, which add no latency. `copy_packets` decodes from copies of the
         packets, for inputs whose packets lie in memory that closing unmaps. `words` says what an error
         number means here. `quiet` warns of no damage, when it was warned of before. `wanted` is asked before every
-        packet of the input, of sound too: once it says no, `read` returns None.
+        packet of the input, of sound too: once it says no, `read` returns None. `most_bad_in_a_row` damaged packets
+        are a failure; None: none are.
         """
         self.skipped = 0
         """Damaged packets and frames so far."""
@@ -64,10 +68,14 @@ class Video:
         self._wanted = wanted
         self._words = words or {}
         self._ready: deque[av.VideoFrame] = deque()
+        self._most_bad_in_a_row = most_bad_in_a_row
         self._bad_in_a_row = 0
+        self._unread_in_a_row = 0
         self._good_in_a_row = _EPISODE_FRAMES
         self._quiet = quiet
+        self._mirrored: bool | None = None  # as its first frame is
         self._last_s = 0.0
+        begun_s = time.monotonic()
         try:
             # `options=` would reach the decoder too, where `video_size` overrules what the camera really delivers.
             self._container: InputContainer = av.open(
@@ -80,6 +88,8 @@ class Video:
             )
         except av.error.FFmpegError as error:
             # Not `from error`: its own text holds the address, secrets included.
+            if timeout_s is not None and time.monotonic() - begun_s >= timeout_s:
+                raise SourceError(f"{shown}: {_no_answer(timeout_s)}") from None  # RTSP calls it invalid data
             raise self._failure(error, opening=True) from None
         except ValueError as error:
             raise SourceError(f"{shown}: cannot be opened; check the address") from error
@@ -138,6 +148,7 @@ class Video:
         self._good_in_a_row += 1
         picture = self._ready.popleft()
         self._last_s = picture.time or 0.0
+        self._unmirror(picture)
         return picture
 
     def close(self) -> None:
@@ -145,6 +156,12 @@ class Video:
         self._ready.clear()
         self._packets = iter(())
         self._container.close()
+
+    def _unmirror(self, picture: av.VideoFrame) -> None:
+        if self._mirrored is None:
+            self._mirrored = is_mirrored(picture)
+        if self._mirrored:
+            turn_over(picture)
 
     def _next_packet(self) -> Packet[Any] | None:
         """The next packet of the video; None at the end, or when it is wanted no more."""
@@ -156,10 +173,14 @@ class Video:
                     raise self._failure(error, opening=False) from None
                 self._on_idle()
             except av.error.InvalidDataError:
+                self._unread_in_a_row += 1
+                if self._unread_in_a_row >= _MOST_BAD_IN_A_ROW:
+                    raise SourceError(f"{self._shown}: nothing more of it can be read; check the source") from None
                 self._skip("data that cannot be read")
             except av.error.FFmpegError as error:
                 raise self._failure(error, opening=False) from None
             else:
+                self._unread_in_a_row = 0
                 if packet is None:
                     self._look_for_a_missing_end()
                     return None
@@ -187,7 +208,7 @@ class Video:
     def _skip(self, what: str) -> None:
         self.skipped += 1
         self._bad_in_a_row += 1
-        if self._bad_in_a_row >= _MOST_BAD_IN_A_ROW:
+        if self._most_bad_in_a_row is not None and self._bad_in_a_row >= self._most_bad_in_a_row:
             raise SourceError(f"{self._shown}: {self._bad_in_a_row} damaged packets in a row; check the source")
         if self._good_in_a_row >= _EPISODE_FRAMES and not self._quiet:
             _log.warning("%s: skipped %s; more of it is skipped in silence", self._shown, what)
@@ -214,15 +235,22 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
 
 def _in_words(error: av.error.FFmpegError, timeout_s: float | None, *, opening: bool) -> str:
     if isinstance(error, av.error.ExitError | av.error.TimeoutError):
-        waited = "" if timeout_s is None else f" within {timeout_s:g} s"
-        return f"{'no answer' if opening else 'no data'}{waited}; check the camera and the network"
+        return _no_answer(timeout_s) if opening else f"no data{_within(timeout_s)}; check the camera and the network"
     for kind, words in _WORDS:
         if isinstance(error, kind):
             return words
     if isinstance(error, av.error.InvalidDataError) and opening:
-        return "not a video that can be read; check that it is complete"
+        return "not a video that can be read; check the address, or that the file is complete"
     if error.errno == errno.EIO:
         if opening:
             return "cannot be reached or sends no video; check the address and the network"
         return "the data ended early; check the network"
     return f"{(error.strerror or type(error).__name__).rstrip('. ')}; check the source"
+
+
+def _no_answer(timeout_s: float | None) -> str:
+    return f"no answer{_within(timeout_s)}; check the camera and the network"
+
+
+def _within(timeout_s: float | None) -> str:
+    return "" if timeout_s is None else f" within {timeout_s:g} s"

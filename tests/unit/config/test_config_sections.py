@@ -207,6 +207,10 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
             "source.paced: is for video files",
         ),
         (
+            "pipelines: [{name: a, source: {type: stream, url: 'http://x/a.mp4', loop: yes}}]",
+            "source.loop: is for video files",
+        ),
+        (
             "pipelines: [{name: a, source: {type: stream, url: 'ftp://u:p@x/'}}]",
             "source.url: must be a file or begin with one of",
         ),

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from moving_pictures import level, sound_that_goes_on, write_video
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.stream import VideoFileSource
+from edge_classifierd.preprocess import View
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edge_classifierd.frames.base import Frame
@@ -126,9 +131,49 @@ def test_what_is_no_video_is_one_sentence(tmp_path: Path, content: bytes | None)
         source(path)
 
 
+def test_a_pipe_in_place_of_a_file_is_one_sentence(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(SourceError, match=r"a\.mp4: not a regular file"):
+        source(tmp_path / "a.mp4")
+
+
 def test_a_folder_in_place_of_a_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="a folder, not a video"):
         source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turn"),
+    [
+        ((1, 0, 0, 1), lambda pixels: pixels),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((-1, 0, 0, -1), lambda pixels: np.rot90(pixels, 2)),
+        ((0, 1, -1, 0), lambda pixels: np.rot90(pixels, -1)),
+        ((0, -1, 1, 0), np.rot90),
+        ((0, 1, 1, 0), lambda pixels: pixels.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2)),
+    ],
+)
+def test_a_video_is_seen_as_its_display_matrix_says(
+    tmp_path: Path, matrix: tuple[int, ...], turn: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    path = write_video(tmp_path / "a.mp4", [10, 20], codec="libx264", noise=True)
+    plain = upright(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44  # of a version 0 box: ISO/IEC 14496-12, 8.3.2
+    a, b, c, d = (value << 16 for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(upright(path), turn(plain))
+
+
+def upright(path: Path) -> np.ndarray:
+    """The second picture as people see it."""
+    *_, frame = frames(source(path))
+    view = View()
+    pixels = frame.picture.to_ndarray(format="rgb24")
+    return view.upright(pixels, view.quarter_turns(frame.picture))
 
 
 def test_frames_outlive_their_source(tmp_path: Path) -> None:
@@ -155,15 +200,37 @@ def test_sound_beside_the_pictures_is_passed_over(tmp_path: Path) -> None:
     assert made.skipped == 0
 
 
-def test_a_file_of_nothing_but_damage_fails_before_its_end(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.avi", [7] * 700, codec="mjpeg")
+def damaged(path: Path, first: int, last: int, of: int) -> Path:
+    """A video of so many frames, each a packet of nothing but zeros from `first` to before `last`."""
+    write_video(path, [7] * of, codec="mjpeg")
     data = bytearray(path.read_bytes())
     at = data.find(b"movi")
-    for _ in range(650):
+    for number in range(of):
         at = data.find(b"00dc", at)
         size = int.from_bytes(data[at + 4 : at + 8], "little")
-        data[at + 8 : at + 8 + size] = bytes(size)
+        if first <= number < last:
+            data[at + 8 : at + 8 + size] = bytes(size)
         at += 8 + size
     path.write_bytes(data)
-    with pytest.raises(SourceError, match="500 damaged packets in a row; check the source"):
-        frames(source(path))
+    return path
+
+
+def test_what_comes_after_much_damage_is_delivered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = source(damaged(tmp_path / "a.avi", 20, 680, of=700))
+    assert len(frames(made)) == 40
+    assert made.skipped == 660
+    assert len(caplog.records) == 1
+
+
+def test_a_file_of_nothing_but_damage_is_one_sentence(tmp_path: Path) -> None:
+    made = source(damaged(tmp_path / "a.avi", 0, 700, of=700))
+    with pytest.raises(SourceError, match=r"a\.avi: not one of its frames can be decoded; check that it is complete"):
+        made.read()
+
+
+def test_reading_through_damage_can_be_cancelled(tmp_path: Path) -> None:
+    made = source(damaged(tmp_path / "a.avi", 0, 700, of=700))
+    made.cancel()
+    with pytest.raises(SourceError, match="reading was cancelled"):
+        made.read()
+    assert made.skipped < 100
