@@ -28,6 +28,9 @@ def _address(value: object, info: ValidationInfo) -> str:
         raise PydanticCustomError("expected", "")
     scheme, separator, rest = value.partition("://")
     if not separator:
+        scheme, colon, _ = value.partition(":")
+        if colon and scheme.lower() in _SCHEMES:  # a file of that name would be shown with the password of an address
+            raise PydanticCustomError("rule", f"needs two slashes after `{scheme}:`")
         return str(resolve(value, (info.context or {}).get(FOLDER)))
     if scheme.lower() not in _SCHEMES:
         allowed = ", ".join(f"{known}://" for known in _SCHEMES)

@@ -211,6 +211,10 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
             "source.loop: is for video files",
         ),
         (
+            "pipelines: [{name: a, source: {type: stream, url: 'rtsp:/u:secret@x/'}}]",
+            "source.url: needs two slashes after `rtsp:`",
+        ),
+        (
             "pipelines: [{name: a, source: {type: stream, url: 'ftp://u:p@x/'}}]",
             "source.url: must be a file or begin with one of",
         ),
