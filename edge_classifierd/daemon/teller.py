@@ -54,7 +54,7 @@ class Teller:
         memory: Memory,
         clock: Clock,
     ) -> None:
-        """Takes up what was on and what was commanded before a restart, as far as it still exists."""
+        """Takes up what was commanded before a restart, as far as it still exists."""
         self._plan = plan
         self._outlet = outlet
         self._memory = memory
@@ -63,10 +63,13 @@ class Teller:
         self._picture_wanted = False
         self._collector = Collector()
         self._recall_thresholds()
-        self._recall_active()
 
     def begin(self) -> None:
-        """Say where every watch stands, before the first frame."""
+        """Take up what was on and say where every watch stands: once an earlier teller of the pipeline tells no more.
+
+        Until then that one may still change what is on, also while this one is being made.
+        """
+        self._recall_active()
         self._outlet.watches(self._plan, self._active_names())
 
     def judged(self, frame: Frame, inference: Inference) -> Verdict:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fleet_scene import BASE, Scene, pipeline, until
 
 from edge_classifierd.daemon import classifiers
+from edge_classifierd.daemon.memory import ActiveWatch
 from edge_classifierd.errors import MissingError, SourceError
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
@@ -115,6 +117,22 @@ def test_a_pipeline_that_changes_otherwise_starts_again_after_the_old_one_has_le
         assert (restarted.name, untouched.name) == ("driveway", "garden"), "in the order of the configuration"
         assert (restarted.metrics.snapshot().restarts, untouched.metrics.snapshot().restarts) == (1, 0)
         until(lambda: scene.retained("driveway")["status"] == b"online")
+
+
+def test_a_restart_takes_up_what_was_on_when_the_old_pipeline_had_ended_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        (driveway,) = scene.fleet.pipelines
+        stop = driveway.stop
+
+        def stop_after_a_detection(timeout_s: float) -> bool:
+            scene.memory.set_active("driveway", {"cat": ActiveWatch("tabby, tabby cat", datetime.now(UTC))})
+            return stop(timeout_s)
+
+        monkeypatch.setattr(driveway, "stop", stop_after_a_detection)
+        scene.change_to(pipeline("driveway", "cat", fit="stretch"))
+        until(lambda: (f"{BASE}/driveway/cat/state", b"ON") in scene.broker.sent)
 
 
 def test_pipelines_come_and_go_with_all_their_topics(tmp_path: Path) -> None:

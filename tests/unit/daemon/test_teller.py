@@ -135,6 +135,21 @@ def test_a_watch_that_was_on_is_taken_up_without_an_event_also_by_a_clock_that_w
     assert [(draft.type, draft.active_s) for draft in world.drafts[1:]] == [("cleared", lasted_s)]
 
 
+def test_what_an_earlier_teller_tells_until_the_next_one_begins_is_not_told_again(world: World) -> None:
+    first, again = world.teller(), world.teller()
+    world.shows(first, cat=0.9)
+    world.take()
+    again.begin()
+    world.shows(again, cat=0.9)
+    assert world.take() == ["watches ['cat']", "state ('cat',)"]
+    third = world.teller()
+    world.shows(again, cat=0.1)
+    world.take()
+    third.begin()
+    world.shows(third, cat=0.1)
+    assert world.take() == ["watches []", "state ()"]
+
+
 def test_what_is_no_longer_there_is_not_taken_up(world: World) -> None:
     long_ago = world.wall - timedelta(days=1)
     another = {"cat": ActiveWatch("a label of another model", long_ago), "dog": ActiveWatch(world.label, long_ago)}
