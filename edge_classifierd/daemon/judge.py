@@ -6,13 +6,13 @@ clock and no I/O, so that the daemon, a replay and a bench judge alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_classifierd.decision.policy import Policy
-from edge_classifierd.decision.types import Observation, Ranked
+from edge_classifierd.decision.types import Decision, Observation, Ranked
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, RankedLabel
 from edge_classifierd.events.state import PipelineState
 from edge_classifierd.inference.scores import top_k
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.daemon.preflight import Plan
-    from edge_classifierd.decision.types import Decision
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
 
@@ -96,6 +95,13 @@ class Judge:
         self._meaning = None
         moment = _Moment(at, clock_synchronised, accelerator, 0.0)
         return tuple(self._draft(decision, moment) for decision in decisions)
+
+    def lost(
+        self, watch: str, label: str, active_s: float, at: datetime, *, accelerator: str, clock_synchronised: bool
+    ) -> EventDraft:
+        """The `cleared` of a watch that was on before a restart and is gone, or its label is."""
+        moment = _Moment(at, clock_synchronised, accelerator, 0.0)
+        return replace(self._draft(Decision("cleared", watch, 0, 0.0, active_s), moment), label=label)
 
     def changed_state(self, at: datetime) -> PipelineState | None:
         """The pipeline's state when a subscriber would care about the change since the last call, else None."""

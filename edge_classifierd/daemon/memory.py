@@ -26,6 +26,10 @@ class ActiveWatch:
 
     label: str
     since: datetime
+    index: int | None = None
+    """The label's class in the model `model`; earlier versions remembered neither."""
+    model: str | None = None
+    """The SHA-256 of the model's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,10 @@ def _document(kept: Remembered) -> dict[str, Any]:
     return {
         "enabled": kept.enabled,
         "thresholds": dict(kept.thresholds),
-        "active": {name: {"label": watch.label, "since": timestamp(watch.since)} for name, watch in kept.active},
+        "active": {
+            name: {"label": watch.label, "since": timestamp(watch.since), "index": watch.index, "model": watch.model}
+            for name, watch in kept.active
+        },
     }
 
 
@@ -108,10 +115,17 @@ def _remembered(document: Any) -> dict[str, Remembered]:  # noqa: ANN401 - whate
         name: Remembered(
             enabled=None if kept["enabled"] is None else bool(kept["enabled"]),
             thresholds=tuple((str(watch), float(value)) for watch, value in kept["thresholds"].items()),
-            active=tuple(
-                (str(watch), ActiveWatch(str(active["label"]), datetime.fromisoformat(active["since"])))
-                for watch, active in kept["active"].items()
-            ),
+            active=tuple((str(watch), _active(active)) for watch, active in kept["active"].items()),
         )
         for name, kept in document.items()
     }
+
+
+def _active(document: Any) -> ActiveWatch:  # noqa: ANN401 - whatever the file holds
+    index, model = document.get("index"), document.get("model")
+    return ActiveWatch(
+        str(document["label"]),
+        datetime.fromisoformat(document["since"]),
+        None if index is None else int(index),
+        None if model is None else str(model),
+    )

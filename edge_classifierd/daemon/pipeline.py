@@ -174,7 +174,7 @@ class Pipeline:
 
     def _run(self) -> None:
         try:
-            self._teller.begin()
+            self._teller.begin(self._classifier.accelerator)
             self._around.outlet.status(self.plan, online=False)
             if self.enabled:
                 self._open()

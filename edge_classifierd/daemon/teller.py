@@ -64,13 +64,17 @@ class Teller:
         self._collector = Collector()
         self._recall_thresholds()
 
-    def begin(self) -> None:
+    def begin(self, accelerator: str) -> None:
         """Take up what was on and say where every watch stands: once an earlier teller of the pipeline tells no more.
 
-        Until then that one may still change what is on, also while this one is being made.
+        Until then that one may still change what is on, also while this one is being made. What was on and is no longer
+        there, or was seen by another model, is cleared.
         """
-        self._recall_active()
-        self._outlet.watches(self._plan, self._active_names())
+        lost = self._recall_active(accelerator)
+        if lost:
+            self._tell(lost)
+        else:
+            self._outlet.watches(self._plan, self._active_names())
 
     def judged(self, frame: Frame, inference: Inference) -> Verdict:
         """Judge a frame and tell of it. Events first: they are durable before anything is acted on."""
@@ -138,22 +142,47 @@ class Teller:
 
     def _remember_active(self) -> None:
         now_s, now = self._clock.monotonic(), self._clock.utc()
-        display = self._plan.bundle.labels.display
+        bundle = self._plan.bundle
         active = {
-            name: ActiveWatch(display[state.index], now - timedelta(seconds=max(0.0, now_s - state.since_s)))
+            name: ActiveWatch(
+                bundle.labels.display[state.index],
+                now - timedelta(seconds=max(0.0, now_s - state.since_s)),
+                state.index,
+                bundle.sha256,
+            )
             for name, state in self._judge.policy.states().items()
             if state.index is not None and state.since_s is not None
         }
         self._memory.set_active(self._plan.section.name, active)
 
-    def _recall_active(self) -> None:
+    def _recall_active(self, accelerator: str) -> tuple[EventDraft, ...]:
+        """Restore what can go on; a `cleared` for each that cannot."""
         names = {rule.name for rule in self._plan.rules}
-        display = self._plan.bundle.labels.display
+        now_s, now, synchronised = self._clock.monotonic(), self._clock.utc(), self._clock.synchronised()
+        lost = []
         for watch, active in self._memory.pipeline(self._plan.section.name).active:
-            if watch in names and active.label in display:
-                lasted_s = max(0.0, (self._clock.utc() - active.since).total_seconds())
-                since_s = self._clock.monotonic() - lasted_s
-                self._judge.policy.restore(watch, index=display.index(active.label), since_s=since_s)
+            lasted_s = max(0.0, (now - active.since).total_seconds())
+            index = self._index(active)
+            if watch in names and index is not None:
+                self._judge.policy.restore(watch, index=index, since_s=now_s - lasted_s)
+            else:
+                lost.append(
+                    self._judge.lost(
+                        watch, active.label, lasted_s, now, accelerator=accelerator, clock_synchronised=synchronised
+                    )
+                )
+        return tuple(lost)
+
+    def _index(self, active: ActiveWatch) -> int | None:
+        """The class that the watch was detected with; None when this model is another. Labels may be in any language.
+
+        What an earlier version remembered has only its label.
+        """
+        bundle = self._plan.bundle
+        display = bundle.labels.display
+        if active.index is None:
+            return display.index(active.label) if active.label in display else None
+        return active.index if active.model == bundle.sha256 and 0 <= active.index < len(display) else None
 
     def _recall_thresholds(self) -> None:
         names = {rule.name for rule in self._plan.rules}

@@ -29,6 +29,19 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
     assert again.pipeline("c") == Remembered()
 
 
+def test_a_watch_is_remembered_with_its_class_and_model_and_read_without_them(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    memory = Memory(file)
+    seen = ActiveWatch("crane", SINCE, 517, "bed51c")
+    memory.set_active("a", {"any": seen})
+    memory.keep()
+    assert Memory(file).pipeline("a") == Remembered(active=(("any", seen),))
+    active = '{"label": "crane", "since": "2026-11-21T22:26:11.123Z"}'
+    kept = f'{{"enabled": null, "thresholds": {{}}, "active": {{"any": {active}}}}}'
+    file.write_text(f'{{"pipelines, version 1": {{"a": {kept}}}}}')
+    assert Memory(file).pipeline("a") == Remembered(active=(("any", ActiveWatch("crane", SINCE)),))
+
+
 def test_commands_can_be_forgotten_and_watches_stay(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "state.json")
     memory.set_enabled("a", False)

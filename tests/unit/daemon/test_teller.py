@@ -30,17 +30,20 @@ class World:
     """A clock, the state directory, and an outlet that writes down what it is told."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.now_s = 1000.0
         self.wall = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)
         self.told: list[str] = []
         self.drafts: list[EventDraft] = []
-        config = folder / "config.yaml"
-        watch = {"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4}
-        one = {"name": "porch", "source": {"type": "v4l2"}, "watches": [watch]}
-        config.write_text(yaml.safe_dump({"pipelines": [one]}))
-        (self.plan,) = preflight(load(config))
+        self.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4})
         self.memory = Memory(folder / "state.json")
         self.label = self.plan.bundle.labels.display[CAT]
+
+    def configure(self, *watches: dict[str, Any], **model: Any) -> None:
+        config = self.folder / "config.yaml"
+        one = {"name": "porch", "source": {"type": "v4l2"}, "model": model, "watches": list(watches)}
+        config.write_text(yaml.safe_dump({"pipelines": [one]}))
+        (self.plan,) = preflight(load(config))
 
     def teller(self) -> Teller:
         return Teller(
@@ -52,9 +55,9 @@ class World:
             clock=self,
         )
 
-    def shows(self, teller: Teller, cat: float) -> None:
+    def shows(self, teller: Teller, cat: float, index: int = CAT) -> None:
         confidences = np.zeros(1000, np.float32)
-        confidences[CAT] = cat
+        confidences[index] = cat
         teller.judged(Frame(picture(100), 1, self.now_s, self.wall), Inference(confidences, 1.0, "cpu"))
 
     def pass_time(self, seconds: float) -> None:
@@ -101,7 +104,7 @@ def world(tmp_path: Path) -> World:
 
 def test_a_frame_is_told_events_first_and_its_state_last(world: World) -> None:
     teller = world.teller()
-    teller.begin()
+    teller.begin("cpu")
     assert world.take() == ["watches []"]
     world.shows(teller, cat=0.9)
     assert world.take() == ["events", "watches ['cat']", "picture", "state ('cat',)"]
@@ -127,7 +130,7 @@ def test_a_watch_that_was_on_is_taken_up_without_an_event_also_by_a_clock_that_w
     world.now_s = 3.0  # another boot
     world.take()
     again = world.teller()
-    again.begin()
+    again.begin("cpu")
     world.shows(again, cat=0.9)
     assert world.take() == ["watches ['cat']", "state ('cat',)"]
     world.pass_time(4)
@@ -139,23 +142,73 @@ def test_what_an_earlier_teller_tells_until_the_next_one_begins_is_not_told_agai
     first, again = world.teller(), world.teller()
     world.shows(first, cat=0.9)
     world.take()
-    again.begin()
+    again.begin("cpu")
     world.shows(again, cat=0.9)
     assert world.take() == ["watches ['cat']", "state ('cat',)"]
     third = world.teller()
     world.shows(again, cat=0.1)
     world.take()
-    third.begin()
+    third.begin("cpu")
     world.shows(third, cat=0.1)
     assert world.take() == ["watches []", "state ()"]
 
 
-def test_what_is_no_longer_there_is_not_taken_up(world: World) -> None:
-    long_ago = world.wall - timedelta(days=1)
-    another = {"cat": ActiveWatch("a label of another model", long_ago), "dog": ActiveWatch(world.label, long_ago)}
-    world.memory.set_active("porch", another)
-    world.teller().begin()
+@pytest.mark.parametrize(
+    ("watch", "remembered"),
+    [
+        ("dog", {}),
+        ("dog", {"index": CAT}),
+        ("cat", {"label": "a label of another model"}),
+        ("cat", {"index": CAT, "model": "of another model"}),
+        ("cat", {"index": 1000}),
+        ("cat", {"index": -1}),
+    ],
+)
+def test_what_is_no_longer_there_is_cleared(world: World, watch: str, remembered: dict[str, Any]) -> None:
+    of_this_model = {"model": world.plan.bundle.sha256} if "index" in remembered else {}
+    known = {"label": world.label, "since": world.wall - timedelta(days=1), **of_this_model, **remembered}
+    world.memory.set_active("porch", {watch: ActiveWatch(**known)})
+    world.teller().begin("cpu")
+    assert world.take() == ["events", "watches []"]
+    told = [(draft.type, draft.watch, draft.label, draft.active_s, draft.top) for draft in world.drafts]
+    assert told == [("cleared", watch, known["label"], 86400.0, ())]
+    assert world.memory.pipeline("porch").active == ()
+    world.teller().begin("cpu")
     assert world.take() == ["watches []"]
+
+
+def test_a_watch_goes_on_under_other_labels_of_the_same_model(world: World) -> None:
+    first = world.teller()
+    world.shows(first, cat=0.9)
+    labels = world.folder / "labels.txt"
+    labels.write_text("".join(f"class {index}\n" for index in range(1000)))
+    world.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4}, labels=str(labels))
+    world.take()
+    again = world.teller()
+    again.begin("cpu")
+    world.shows(again, cat=0.9)
+    assert world.take() == ["watches ['cat']", "state ('cat',)"]
+    world.shows(again, cat=0.1)
+    told = [(draft.type, draft.label) for draft in world.drafts]
+    assert told == [("detected", world.label), ("cleared", "class 281")]
+
+
+def test_a_watch_goes_on_as_an_earlier_version_remembered_it(world: World) -> None:
+    world.memory.set_active("porch", {"cat": ActiveWatch(world.label, world.wall)})
+    world.teller().begin("cpu")
+    assert world.take() == ["watches ['cat']"]
+
+
+def test_of_two_classes_with_one_name_the_one_that_was_seen_goes_on(world: World) -> None:
+    world.configure()
+    _bird, machine = (index for index, label in enumerate(world.plan.bundle.labels.display) if label == "crane")
+    first = world.teller()
+    world.shows(first, 0.9, index=machine)
+    world.take()
+    again = world.teller()
+    again.begin("cpu")
+    world.shows(again, 0.9, index=machine)
+    assert world.take() == ["watches ['any']", "state ('any',)"]
 
 
 @pytest.mark.parametrize(("remembered", "threshold"), [(0.75, 0.75), (1.0, 1.0), (0.0, 0.6), (7.0, 0.6), (-1.0, 0.6)])
