@@ -1,4 +1,4 @@
-"""What the daemon remembers across restarts beside the events: commands that were given, and watches that are on.
+"""What the daemon remembers across restarts beside the events: commands, and watches that are on or in their cooldown.
 
 One small JSON file in the state directory; its changes are rare.
 """
@@ -14,7 +14,7 @@ from edge_classifierd.clock import timestamp
 from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 _VERSION = "pipelines, version 1"
@@ -39,6 +39,8 @@ class Remembered:
     enabled: bool | None = None
     thresholds: tuple[tuple[str, float], ...] = ()
     active: tuple[tuple[str, ActiveWatch], ...] = ()
+    quiet_until: tuple[tuple[str, datetime], ...] = ()
+    """The watches in their cooldown, and when it ends."""
 
 
 class Memory:
@@ -67,15 +69,22 @@ class Memory:
             kept = dict(self._pipelines.get(pipeline, Remembered()).thresholds)
             self._change(pipeline, thresholds=tuple({**kept, watch: threshold}.items()))
 
-    def set_active(self, pipeline: str, active: Mapping[str, ActiveWatch]) -> None:
-        """Remember which of a pipeline's watches are on; the next `keep` writes it down, as the next frame shows it."""
+    def set_active(
+        self, pipeline: str, active: Mapping[str, ActiveWatch], quiet_until: Iterable[tuple[str, datetime]] = ()
+    ) -> None:
+        """Remember which of a pipeline's watches are on, and which are in their cooldown.
+
+        The next `keep` writes it down, as the next frame shows it.
+        """
         with self._lock:
-            self._change(pipeline, at_once=False, active=tuple(active.items()))
+            self._change(pipeline, at_once=False, active=tuple(active.items()), quiet_until=tuple(quiet_until))
 
     def forget_commands(self) -> None:
         """Back to what is configured; watches stay as they are."""
         with self._lock:
-            self._pipelines = {name: Remembered(active=kept.active) for name, kept in self._pipelines.items()}
+            self._pipelines = {
+                name: replace(kept, enabled=None, thresholds=()) for name, kept in self._pipelines.items()
+            }
             self._write(durably=True)
 
     def keep(self) -> None:
@@ -107,6 +116,7 @@ def _document(kept: Remembered) -> dict[str, Any]:
             name: {"label": watch.label, "since": timestamp(watch.since), "index": watch.index, "model": watch.model}
             for name, watch in kept.active
         },
+        "quiet_until": {name: timestamp(moment) for name, moment in kept.quiet_until},
     }
 
 
@@ -116,6 +126,9 @@ def _remembered(document: Any) -> dict[str, Remembered]:  # noqa: ANN401 - whate
             enabled=None if kept["enabled"] is None else bool(kept["enabled"]),
             thresholds=tuple((str(watch), float(value)) for watch, value in kept["thresholds"].items()),
             active=tuple((str(watch), _active(active)) for watch, active in kept["active"].items()),
+            quiet_until=tuple(
+                (str(watch), datetime.fromisoformat(moment)) for watch, moment in kept.get("quiet_until", {}).items()
+            ),
         )
         for name, kept in document.items()
     }

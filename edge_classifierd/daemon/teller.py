@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from edge_classifierd.daemon.collector import Collector
@@ -153,19 +154,30 @@ class Teller:
             for name, state in self._judge.policy.states().items()
             if state.index is not None and state.since_s is not None
         }
-        self._memory.set_active(self._plan.section.name, active)
+        quiet_until = [
+            (name, now + timedelta(seconds=state.quiet_until_s - now_s))
+            for name, state in self._judge.policy.states().items()
+            if state.quiet_until_s > now_s
+        ]
+        self._memory.set_active(self._plan.section.name, active, quiet_until)
 
     def _recall_active(self, accelerator: str) -> tuple[EventDraft, ...]:
-        """Restore what can go on; a `cleared` for each that cannot."""
+        """Restore what can go on, cooldowns too; a `cleared` for each watch that cannot."""
         names = {rule.name for rule in self._plan.rules}
         now_s, now, synchronised = self._clock.monotonic(), self._clock.utc(), self._clock.synchronised()
+        remembered = self._memory.pipeline(self._plan.section.name)
+        for watch, until in remembered.quiet_until:
+            if watch in names:
+                self._judge.policy.keep_quiet(watch, at_s=now_s, for_s=(until - now).total_seconds())
         lost = []
-        for watch, active in self._memory.pipeline(self._plan.section.name).active:
+        for watch, active in remembered.active:
             lasted_s = max(0.0, (now - active.since).total_seconds())
             index = self._index(active)
             if watch in names and index is not None:
                 self._judge.policy.restore(watch, index=index, since_s=now_s - lasted_s)
             else:
+                if watch in names:
+                    self._judge.policy.keep_quiet(watch, at_s=now_s, for_s=inf)
                 lost.append(
                     self._judge.lost(
                         watch, active.label, lasted_s, now, accelerator=accelerator, clock_synchronised=synchronised

@@ -71,6 +71,13 @@ class Policy:
         """Take up a watch that was active before a restart or reload; no decision is made of it. Raises KeyError."""
         self._watches[watch].restore(index, since_s)
 
+    def keep_quiet(self, watch: str, *, at_s: float, for_s: float) -> None:
+        """Go on with the cooldown of a watch that was cleared before a restart; it is never longer than a whole one.
+
+        Raises KeyError.
+        """
+        self._watches[watch].keep_quiet(at_s, for_s)
+
 
 class _Watch:
     """One watch: off, counting frames up, on, counting frames down, cooling down."""
@@ -102,7 +109,9 @@ class _Watch:
     def state(self) -> WatchState:
         active = self._active_index is not None
         since_s = self._since_s if active else None
-        return WatchState(active, self._confidence, self._threshold, since_s, self._active_index)
+        return WatchState(
+            active, self._confidence, self._threshold, since_s, self._active_index, self._quiet_until_s
+        )
 
     def set_threshold(self, threshold: float) -> None:
         if not 0 < threshold <= 1:
@@ -112,6 +121,9 @@ class _Watch:
 
     def restore(self, index: int, since_s: float) -> None:
         self._active_index, self._since_s, self._run = index, since_s, 0
+
+    def keep_quiet(self, at_s: float, for_s: float) -> None:
+        self._quiet_until_s = at_s + min(for_s, self._rule.cooldown_s)
 
     def observe(self, observation: Observation, *, ambiguous: bool, into: list[Decision]) -> None:
         best = self._best(observation)

@@ -78,6 +78,8 @@ class WatchState:
     """Monotonic seconds of the `detected`, while active."""
     index: int | None
     """The class it was detected with, while active."""
+    quiet_until_s: float
+    """Monotonic seconds before which its cooldown keeps it from being detected; minus infinity when it never did."""
 
 
 @dataclass(frozen=True, slots=True)

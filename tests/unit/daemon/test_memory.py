@@ -45,9 +45,11 @@ def test_a_watch_is_remembered_with_its_class_and_model_and_read_without_them(tm
 def test_commands_can_be_forgotten_and_watches_stay(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "state.json")
     memory.set_enabled("a", False)
-    memory.set_active("a", {"any": ActiveWatch("tench", SINCE)})
+    memory.set_active("a", {"any": ActiveWatch("tench", SINCE)}, [("dog", SINCE)])
     memory.forget_commands()
-    assert Memory(tmp_path / "state.json").pipeline("a") == Remembered(active=(("any", ActiveWatch("tench", SINCE)),))
+    assert Memory(tmp_path / "state.json").pipeline("a") == Remembered(
+        active=(("any", ActiveWatch("tench", SINCE)),), quiet_until=(("dog", SINCE),)
+    )
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,41 @@ def test_a_remembered_threshold_holds_if_it_is_one(world: World, remembered: flo
     assert world.teller().thresholds() == {"cat": threshold}
 
 
+@pytest.mark.parametrize(("away_s", "quiet_s"), [(20, 10), (40, 0), (-86400, 30)])
+def test_a_cooldown_goes_on_over_a_restart_and_is_no_longer_than_a_whole_one(
+    world: World, away_s: float, quiet_s: float
+) -> None:
+    world.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4, "cooldown": 30})
+    first = world.teller()
+    world.shows(first, cat=0.9)
+    world.take()
+    world.shows(first, cat=0.1)
+    world.take()
+    world.wall += timedelta(seconds=away_s)
+    world.now_s = 3.0  # another boot
+    again = world.teller()
+    again.begin("cpu")
+    if quiet_s:
+        world.pass_time(quiet_s - 1)
+        world.shows(again, cat=0.9)
+        assert len(world.drafts) == 2
+        world.pass_time(1)
+    world.take()
+    world.shows(again, cat=0.9)
+    assert [draft.type for draft in world.drafts] == ["detected", "cleared", "detected"]
+
+
+def test_a_watch_that_is_cleared_because_the_model_is_another_cools_down_first(world: World) -> None:
+    world.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4, "cooldown": 30})
+    world.memory.set_active("porch", {"cat": ActiveWatch(world.label, world.wall, CAT, "another")})
+    teller = world.teller()
+    teller.begin("cpu")
+    world.pass_time(29)
+    world.shows(teller, cat=0.9)
+    assert [draft.type for draft in world.drafts] == ["cleared"]
+    assert [watch for watch, _until in world.memory.pipeline("porch").quiet_until] == ["cat"]
+
+
 def test_the_end_clears_what_is_on_and_says_that_nothing_is_seen(world: World) -> None:
     teller = world.teller()
     world.shows(teller, cat=0.9)

@@ -121,6 +121,16 @@ def test_restored_watch_goes_on_without_a_second_detection() -> None:
     assert policy.observe(seen(1.0)).decisions == (Decision("cleared", "dog", 1, 0.0, 101.0),)
 
 
+def test_a_cooldown_that_is_gone_on_with_ends_in_time_and_is_no_longer_than_a_whole_one() -> None:
+    policy = Policy([rule(cooldown_s=5.0), rule(name="cat", indices=(2,), cooldown_s=5.0)])
+    policy.keep_quiet("dog", at_s=100.0, for_s=2.0)
+    policy.keep_quiet("cat", at_s=100.0, for_s=3600.0)
+    told = [(at_s, one.watch) for at_s in range(100, 107) for one in policy.observe(seen(at_s, 0.9, 0, 0.9)).decisions]
+    assert told == [(102, "dog"), (105, "cat")]
+    with pytest.raises(KeyError):
+        policy.keep_quiet("cow", at_s=0.0, for_s=1.0)
+
+
 def test_new_threshold_holds_from_the_next_frame_and_release_follows_it_down() -> None:
     policy = Policy([rule()])
     policy.set_threshold("dog", 0.3)
