@@ -57,6 +57,7 @@ class Judge:
         self.policy = Policy(plan.rules, ambiguity_margin=plan.section.ambiguity_margin)
         self._reportable: NDArray[np.float32] | None = None
         self._best: Ranked | None = None
+        self._topic: tuple[int | None, frozenset[str]] | None = None
         self._meaning: tuple[object, ...] | None = None
         self._since: datetime | None = None
 
@@ -107,13 +108,13 @@ class Judge:
         """The pipeline's state when a subscriber would care about the change since the last call, else None."""
         active = self.policy.active()
         best = self._best
-        topic = (None if best is None else best.index, active)
+        topic = (None if best is None else best.index, frozenset(active))
         meaning = (*topic, 0 if best is None else round(best.confidence * 20))
         if meaning == self._meaning:
             return None
-        if self._since is None or self._meaning is None or self._meaning[:2] != topic:
+        if self._since is None or self._topic != topic:
             self._since = at
-        self._meaning = meaning
+        self._topic, self._meaning = topic, meaning
         return PipelineState(
             label=None if best is None else self._display[best.index],
             confidence=None if best is None else best.confidence,

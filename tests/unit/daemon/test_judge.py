@@ -18,6 +18,7 @@ from edge_classifierd.inference.base import Inference
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_classifierd.daemon.preflight import Plan
     from edge_classifierd.events.schema import EventDraft
 
 CAT = 281
@@ -28,14 +29,28 @@ class Scene:
     """A judge of one watch, a runtime that changes, and a clock that is asked."""
 
     def __init__(self, folder: Path, **keys: object) -> None:
-        config = folder / "config.yaml"
-        watch = {"name": "cat", "labels": [CAT], "threshold": 0.6}
-        one = {"name": "porch", "source": {"type": "v4l2"}, "watches": [watch], **keys}
-        config.write_text(yaml.safe_dump({"pipelines": [one]}))
-        (plan,) = preflight(load(config))
+        self.folder = folder
         self.runtime = "tflite-runtime 2.14.0"
         self.asked = 0
-        self.judge = Judge(plan, device="porch", runtime=lambda: self.runtime)
+        self.judge = Judge(self.plan(**keys), device="porch", runtime=lambda: self.runtime)
+
+    def plan(self, **keys: object) -> Plan:
+        config = self.folder / "config.yaml"
+        watches = [{"name": "cat", "labels": [CAT], "threshold": 0.6}]
+        one = {"name": "porch", "source": {"type": "v4l2"}, "watches": watches, **keys}
+        config.write_text(yaml.safe_dump({"pipelines": [one]}))
+        (plan,) = preflight(load(config))
+        return plan
+
+    def adopts(self, at_s: float, **keys: object) -> None:
+        at = START + timedelta(seconds=at_s)
+        self.judge.adopt(self.plan(**keys), at_s, at, accelerator="cpu", clock_synchronised=True)
+
+    def since(self, at_s: float, cat: float) -> float | None:
+        """Since when the state holds that the frame leads to, if it is said."""
+        self.drafts(at_s, cat)
+        state = self.judge.changed_state(START + timedelta(seconds=at_s))
+        return None if state is None else (state.since - START).total_seconds()
 
     def sees(self, at_s: float, cat: float) -> list[tuple[str, str, bool]]:
         return [(one.type, one.model.runtime, one.clock_synchronised) for one in self.drafts(at_s, cat)]
@@ -69,18 +84,23 @@ def test_the_clock_is_asked_for_events_only(tmp_path: Path) -> None:
 
 def test_since_moves_with_the_label_and_the_watches_and_not_with_the_confidence(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
+    assert scene.since(0, 0.2) == 0
+    assert scene.since(1, 0.4) == 0
+    assert scene.since(2, 0.41) is None, "nobody cares"
+    assert scene.since(3, 0.9) == 3, "the watch is on"
+    assert scene.since(4, 0.7) == 3
+    assert scene.since(5, 0.1) == 5
 
-    def since(at_s: float, cat: float) -> float | None:
-        scene.sees(at_s, cat)
-        state = scene.judge.changed_state(START + timedelta(seconds=at_s))
-        return None if state is None else (state.since - START).total_seconds()
 
-    assert since(0, 0.2) == 0
-    assert since(1, 0.4) == 0
-    assert since(2, 0.41) is None, "nobody cares"
-    assert since(3, 0.9) == 3, "the watch is on"
-    assert since(4, 0.7) == 3
-    assert since(5, 0.1) == 5
+def test_since_stays_over_a_reload_that_leaves_the_label_and_the_watches_as_they_are(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    assert scene.since(0, 0.9) == 0
+    cat, dog = ({"name": name, "labels": [index], "threshold": 0.7} for name, index in [("cat", CAT), ("dog", 7)])
+    scene.adopts(1, top_k=2, watches=[dog, cat])
+    assert scene.since(2, 0.9) == 0, "said again: its list is another"
+    assert scene.since(3, 0.9) is None
+    scene.adopts(4, watches=[dog])
+    assert scene.since(5, 0.9) == 5
 
 
 def test_what_may_not_be_reported_is_neither_ranked_nor_a_rival(tmp_path: Path) -> None:
