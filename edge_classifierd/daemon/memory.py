@@ -74,10 +74,11 @@ class Memory:
     ) -> None:
         """Remember which of a pipeline's watches are on, and which are in their cooldown.
 
-        The next `keep` writes it down, as the next frame shows it.
+        Written at once, or a crash would repeat the event that says so; without waiting for the disk, which that event
+        has done: after a loss of power the next frame shows it.
         """
         with self._lock:
-            self._change(pipeline, at_once=False, active=tuple(active.items()), quiet_until=tuple(quiet_until))
+            self._change(pipeline, durably=False, active=tuple(active.items()), quiet_until=tuple(quiet_until))
 
     def forget_commands(self) -> None:
         """Back to what is configured; watches stay as they are."""
@@ -88,19 +89,17 @@ class Memory:
             self._write(durably=True)
 
     def keep(self) -> None:
-        """Write down what was not written at once: call it often, and at the end."""
+        """Write down what the disk has refused: call it often, and at the end."""
         with self._lock:
             if self._changed:
                 self._write(durably=self._owed)
 
-    def _change(self, pipeline: str, *, at_once: bool = True, **changes: Any) -> None:  # noqa: ANN401 - any field
+    def _change(self, pipeline: str, *, durably: bool = True, **changes: Any) -> None:  # noqa: ANN401 - any field
         before = self._pipelines.get(pipeline, Remembered())
         after = replace(before, **changes)
         if after != before:
             self._pipelines[pipeline] = after
-            self._changed = True
-            if at_once:
-                self._write(durably=True)
+            self._write(durably=durably or self._owed)
 
     def _write(self, *, durably: bool) -> None:
         written = self._file.write({name: _document(kept) for name, kept in self._pipelines.items()}, durably=durably)
