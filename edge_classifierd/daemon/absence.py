@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_classifierd.config.sections import StreamSource
+from edge_classifierd.config.sections import StreamSource, Tls
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.stream import check_video_file
 from edge_classifierd.mqtt.failures import of_credentials
@@ -21,14 +22,9 @@ if TYPE_CHECKING:
 def absent_files(document: Document) -> Iterator[Problem]:
     """Certificates that no connection could be made with, video files that are not there. Nothing is connected to."""
     tls = document.configuration.mqtt.tls
-    if tls is not None:
-        try:
-            tls_context(tls)
-        except OSError as error:
-            keys = {tls.ca_file: "ca_file", tls.cert_file: "cert_file", tls.key_file: "key_file"}
-            key = keys.get(Path(str(error.filename)), "ca_file")
-            sentence = str(of_credentials(error, error.filename).sentence).removesuffix("; see mqtt.tls")
-            yield document.problem(f"mqtt.tls.{key}", f"{sentence}; without it there is no connection")
+    for key, error in _unusable(tls) if tls is not None else ():
+        sentence = of_credentials(error, error.filename).sentence.removesuffix("; see mqtt.tls")
+        yield document.problem(f"mqtt.tls.{key}", f"{sentence}; without it there is no connection")
     for key, pipeline in document.pipelines:
         source = pipeline.source
         if not isinstance(source, StreamSource) or "://" in source.url:
@@ -37,3 +33,22 @@ def absent_files(document: Document) -> Iterator[Problem]:
             check_video_file(Path(source.url))
         except SourceError as error:
             yield document.problem(f"{key}.source.url", str(error))
+
+
+def _unusable(tls: Tls) -> Iterator[tuple[str, OSError]]:
+    """The keys whose files cannot be opened, and of the other files those that are of no use."""
+    closed = set()
+    for key in ("ca_file", "cert_file", "key_file"):
+        file = getattr(tls, key)
+        try:
+            if file is not None:
+                os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        except OSError as error:
+            closed.add(key)
+            yield key, error
+    for keys in (("ca_file",), ("cert_file", "key_file")):
+        if closed.isdisjoint(keys):
+            try:
+                tls_context(Tls.model_construct(**{key: getattr(tls, key) for key in keys}))
+            except OSError as error:
+                yield keys[0], error
