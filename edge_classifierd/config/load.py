@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,9 @@ from edge_classifierd.config.addresses import mask_userinfo
 from edge_classifierd.config.files import UnreadableError, decode, read_small_file
 from edge_classifierd.config.paths import FOLDER, STATE, state_directory
 from edge_classifierd.config.rules import broken_rules
-from edge_classifierd.config.sections import Configuration, Pipeline
+from edge_classifierd.config.sections import Configuration
 from edge_classifierd.config.sentences import holds_secret, is_echo, locate_error, sentence
+from edge_classifierd.config.sound import sound_part
 from edge_classifierd.config.structure import format_key, locate, parse_key
 from edge_classifierd.config.tree import Place, compose
 from edge_classifierd.config.values import Values, plain_value, read_values
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    from edge_classifierd.config.sections import Pipeline
     from edge_classifierd.config.structure import KeyPath
 
 MAX_BYTES = 1_000_000
@@ -44,6 +45,9 @@ class Document:
     warnings: tuple[Problem, ...] = ()
     pipelines: tuple[tuple[str, Pipeline], ...] = ()
     """Each pipeline with its key, `pipelines[0]`."""
+    incomplete: frozenset[str] = frozenset()
+    """Keys of those pipelines, and of their `model`, of which a mistake was left out: nothing follows from what is not
+    there."""
     _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
 
     def problem(self, key: str, message: str) -> Problem:
@@ -53,12 +57,12 @@ class Document:
 
 
 class FaultyFileError(ConfigurationError):
-    """A file with mistakes in it; its pipelines that have none can be looked at further."""
+    """A file with mistakes in it; what of its pipelines has none can be looked at further."""
 
     def __init__(self, problems: tuple[Problem, ...], rest: Document) -> None:
         super().__init__(problems)
         self.rest = rest
-        """With those pipelines; all else in it is as if the file had nothing."""
+        """With what is sound of the pipelines; all else in it is as if the file had nothing."""
 
 
 def load(path: Path) -> Document:
@@ -86,19 +90,26 @@ def load(path: Path) -> Document:
     if problems or configuration is None:
         raise FaultyFileError(problems, _rest(file, values, folder, warnings))
     pipelines = tuple((f"pipelines[{n}]", one) for n, one in enumerate(configuration.pipelines))
-    return Document(file, configuration, warnings, pipelines, values)
+    return Document(file, configuration, warnings, pipelines, _values=values)
 
 
 def _rest(file: str, values: Values, folder: Path, warnings: tuple[Problem, ...]) -> Document:
-    right = []
+    context = {FOLDER: folder, STATE: state_directory()}
+    pipelines = []
+    incomplete = set()
     listed = values.data.get("pipelines") if isinstance(values.data, dict) else None
     for position, one in enumerate(listed[:_MOST_PIPELINES] if isinstance(listed, list) else ()):
-        if not any(path[:2] == ("pipelines", position) for path in values.unread):
-            with suppress(ValidationError):
-                section = Pipeline.model_validate(one, context={FOLDER: folder, STATE: state_directory()})
-                right.append((f"pipelines[{position}]", section))
+        part = sound_part(one, context)
+        if part is None:
+            continue
+        key = f"pipelines[{position}]"
+        pipelines.append((key, part.section))
+        if not part.clean:
+            incomplete.add(key)
+        if not part.model_known:
+            incomplete.add(f"{key}.model")
     nothing = Configuration.model_construct(pipelines=())
-    return Document(file, nothing, warnings, tuple(right), values)
+    return Document(file, nothing, warnings, tuple(pipelines), frozenset(incomplete), values)
 
 
 def _validate(values: Values, folder: Path) -> tuple[Configuration | None, list[ErrorDetails]]:

@@ -14,7 +14,7 @@ from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
 from edge_classifierd.frames.folder import images_in
 from edge_classifierd.inference.runtime import edgetpu_sentence
 from edge_classifierd.inference.twin import check_twin
-from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
 from edge_classifierd.model.labels import match, nearest
 from edge_classifierd.preprocess import Region, View
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from edge_classifierd.errors import Problem
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.model.labels import Labels
+
+    _Loaded = dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError]
 
 ANY_WATCH = "any"
 """The watch of a pipeline that names none: whatever is on top."""
@@ -73,8 +75,8 @@ class UnpreparedError(ConfigurationError):
 def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
     """The configuration file and the plans of its pipelines.
 
-    Raises UnpreparedError with every problem at once: those of the file, and those that `preflight` finds in the
-    pipelines which the file has right; ConfigurationError for a file that cannot be read at all.
+    Raises UnpreparedError with every problem at once: those of the file, and those that `preflight` finds in what of
+    its pipelines is right; ConfigurationError for a file that cannot be read at all.
     """
     problems: tuple[Problem, ...] = ()
     plans: tuple[Plan, ...] = ()
@@ -94,25 +96,18 @@ def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
 def preflight(document: Document) -> tuple[Plan, ...]:
     """The plans of all pipelines. Raises ConfigurationError with every problem of models, labels, globs and folders."""
     problems: list[Problem] = []
-    bundles: dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError] = {}
+    bundles: _Loaded = {}
     plans = []
     for key, section in document.pipelines:
         problems += _source_problems(document, section, f"{key}.source")
-        bundle = _bundle(section.model, bundles)
-        if isinstance(bundle, ModelError):
-            at = "labels" if section.model.labels and str(section.model.labels) in str(bundle) else "path"
-            problems.append(document.problem(f"{key}.model.{at}", str(bundle)))
+        if f"{key}.model" in document.incomplete:
+            problems += _file_problems(document, section.model, f"{key}.model")
             continue
-        twin = None
-        if section.model.cpu_model is not None:
-            loaded = _bundle(section.model.model_copy(update={"path": section.model.cpu_model}), bundles)
-            if isinstance(loaded, ModelError):
-                problems.append(document.problem(f"{key}.model.cpu_model", str(loaded)))
-            else:
-                twin = loaded
-        if section.model.cpu_model is None or twin is not None:
-            problems += _accelerator_problems(document, section.model, bundle, twin, f"{key}.model")
-        selection = _Selection(document, section, bundle, twin, key)
+        models = _Models(document, section.model, bundles, f"{key}.model")
+        problems += models.problems
+        if models.bundle is None:
+            continue
+        selection = _Selection(document, section, models.bundle, models.twin, key)
         plans.append(selection.plan())
         problems += selection.problems
     if problems:
@@ -136,9 +131,7 @@ def _source_problems(document: Document, section: Pipeline, key: str) -> Iterato
             yield document.problem(f"{key}.path", str(error))
 
 
-def _bundle(
-    model: Model, loaded: dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError]
-) -> ModelBundle | ModelError:
+def _bundle(model: Model, loaded: _Loaded) -> ModelBundle | ModelError:
     """Each file is read once, however many pipelines share it, and complained of wherever it is named."""
     wanted = (model.path or bundled_model_path(), model.labels, model.locale)
     if wanted not in loaded:
@@ -149,24 +142,70 @@ def _bundle(
     return loaded[wanted]
 
 
-def _accelerator_problems(
-    document: Document, model: Model, bundle: ModelBundle, twin: ModelBundle | None, key: str
-) -> Iterator[Problem]:
-    """What device, model and CPU twin have against one another, as far as no hardware must be asked."""
-    if model.device == "cpu" and twin is None and bundle.edgetpu_compiled:
-        yield document.problem(f"{key}.path", edgetpu_sentence(bundle.path))
-    try:
-        if model.device not in {"auto", "cpu"}:
-            from edge_classifierd.inference.edgetpu import check_compiled  # noqa: PLC0415 - brings the child process along
+def _file_problems(document: Document, model: Model, key: str) -> Iterator[Problem]:
+    """What can be said of the files of a model that is not fully known: that they cannot be read."""
+    named = {"path": "a TensorFlow Lite model", "labels": "a label file", "cpu_model": "a TensorFlow Lite model"}
+    for name, what in named.items():
+        file = getattr(model, name)
+        try:
+            if file is not None:
+                read_regular_file(file, what)
+        except ModelError as error:
+            yield document.problem(f"{key}.{name}", str(error))
 
-            check_compiled(bundle)
-    except ModelError as error:
-        yield document.problem(f"{key}.device", str(error))
-    try:
-        if twin is not None:
-            check_twin(bundle, twin)
-    except ModelError as error:
-        yield document.problem(f"{key}.cpu_model", str(error))
+
+class _Models:
+    """The models that one pipeline names, each looked at whatever is wrong with the other."""
+
+    def __init__(self, document: Document, model: Model, loaded: _Loaded, key: str) -> None:
+        self.problems: list[Problem] = []
+        self._document = document
+        self._model = model
+        self._key = key
+        self.bundle = self._unless_faulty("path", _bundle(model, loaded))
+        self.twin: ModelBundle | None = None
+        if model.cpu_model is not None:
+            twin = _bundle(model.model_copy(update={"path": model.cpu_model}), loaded)
+            if self.bundle is not None or not self._blames_labels(twin):
+                self.twin = self._unless_faulty("cpu_model", twin)
+        if self.bundle is not None and (model.cpu_model is None or self.twin is not None):
+            self._check_accelerator(self.bundle, self.twin)
+
+    def _unless_faulty(self, name: str, found: ModelBundle | ModelError) -> ModelBundle | None:
+        if not isinstance(found, ModelError):
+            return found
+        blames_labels = name == "path" and self._blames_labels(found)
+        self._complain("labels" if blames_labels else name, found)
+        if name == "path" and self._model.labels is not None and not blames_labels:
+            try:
+                read_regular_file(self._model.labels, "a label file")
+            except ModelError as error:
+                self._complain("labels", error)
+        return None
+
+    def _blames_labels(self, found: ModelBundle | ModelError) -> bool:
+        labels = self._model.labels
+        return isinstance(found, ModelError) and labels is not None and str(labels) in str(found)
+
+    def _check_accelerator(self, bundle: ModelBundle, twin: ModelBundle | None) -> None:
+        """What device, model and CPU twin have against one another, as far as no hardware must be asked."""
+        if self._model.device == "cpu" and twin is None and bundle.edgetpu_compiled:
+            self._complain("path", edgetpu_sentence(bundle.path))
+        try:
+            if self._model.device not in {"auto", "cpu"}:
+                from edge_classifierd.inference.edgetpu import check_compiled  # noqa: PLC0415 - brings the child process along
+
+                check_compiled(bundle)
+        except ModelError as error:
+            self._complain("device", error)
+        try:
+            if twin is not None:
+                check_twin(bundle, twin)
+        except ModelError as error:
+            self._complain("cpu_model", error)
+
+    def _complain(self, name: str, what: ModelError | str) -> None:
+        self.problems.append(self._document.problem(f"{self._key}.{name}", str(what)))
 
 
 class _Selection:
@@ -181,6 +220,7 @@ class _Selection:
         self._bundle = bundle
         self._twin = twin
         self._key = key
+        self._complete = key not in document.incomplete
         self._allowed = self._allow_and_deny()
 
     def plan(self) -> Plan | None:
@@ -197,7 +237,7 @@ class _Selection:
     def _allow_and_deny(self) -> set[int]:
         allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))
         allowed = allow - self._matching(self._section.deny, "deny")
-        if not allowed and not self.problems:
+        if not allowed and not self.problems and self._complete:
             self._complain("deny", "leaves no label to report; deny fewer")
         return allowed
 
@@ -206,7 +246,7 @@ class _Selection:
         matched = self._matching(watch.labels, place)
         indices = tuple(sorted(matched & self._allowed))
         if not indices:
-            if matched:
+            if matched and self._complete:
                 self._complain(place, "`allow` and `deny` leave none of these labels")
             return None
         combine: Combine = "max" if self._bundle.output_kind == "multi_label" else "sum"

@@ -8,7 +8,7 @@ import tflite_builder as tflite
 from stand_in import model_pair
 
 from edge_classifierd.config.load import load
-from edge_classifierd.daemon.preflight import ANY_WATCH, preflight, prepare
+from edge_classifierd.daemon.preflight import ANY_WATCH, UnpreparedError, preflight, prepare
 from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path
@@ -259,7 +259,7 @@ def test_what_is_wrong_with_models_and_labels_is_told_together_with_what_is_wron
         "  - name: a\n"
         "    source: {type: folder, path: photos}\n"
         "    tresholds: 3\n"
-        "    model: {path: looked-at-later.tflite}\n"
+        "    model: {path: gone-too.tflite}\n"
         "  - name: b\n"
         "    source: {type: folder, path: nowhere}\n"
         "    watches: [{name: x, labels: ['*zzz*']}]\n"
@@ -274,11 +274,85 @@ def test_what_is_wrong_with_models_and_labels_is_told_together_with_what_is_wron
     assert [(one.line, one.key) for one in found] == [
         (1, "mqtt.prot"),
         (5, "pipelines[0].tresholds"),
+        (6, "pipelines[0].model.path"),
         (8, "pipelines[1].source.path"),
         (9, "pipelines[1].watches[0].labels[0]"),
         (10, "pipelines[2]"),
         (13, "pipelines[3].model.path"),
     ]
+
+
+def found_in(folder: Path, text: str) -> list[str]:
+    """The keys of everything that `check` complains of."""
+    file = folder / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(UnpreparedError) as caught:
+        prepare(file)
+    return [one.key.removeprefix("pipelines[0].") for one in caught.value.problems]
+
+
+def test_a_mistake_in_a_pipeline_hides_none_of_its_folder_its_model_and_its_labels(photos: Path) -> None:
+    watches = "watches: [{name: w, labels: [zzzz]}]"
+    head = f"pipelines: [{{name: a, fitt: crop, source: {{type: folder, path: /nonexistent}}, {watches}"
+    assert found_in(photos, f"{head}, model: {{path: /nonexistent.tflite}}}}]") == ["fitt", "source.path", "model.path"]
+    assert found_in(photos, f"{head}}}]") == ["fitt", "source.path", "watches[0].labels[0]"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "found"),
+    [
+        ("    allow: [-1, zzzz]\n", ["allow[0]", "allow[1]"]),
+        ("    deny: [-1, zzzz]\n    top_k: 0\n", ["deny[0]", "deny[1]", "top_k"]),
+        ("    watches: [{labels: [zzzz]}]\n", ["watches[0].name", "watches[0].labels[0]"]),
+        ("    watches: [5, {name: w, labels: [zzzz]}]\n", ["watches[0]", "watches[1].labels[0]"]),
+        ("    watches: [{name: w, threshold: 2, labels: [-1, zzzz]}]\n",
+         ["watches[0].threshold", "watches[0].labels[0]", "watches[0].labels[1]"]),
+        ("    model: {treads: 2}\n    deny: [zzzz]\n", ["model.treads", "deny[0]"]),
+        ("    model: {locale: '!', labels: gone.txt}\n", ["model.locale", "model.labels"]),
+        ("    model: {path: 5, cpu_model: gone.tflite, labels: gone.txt}\n",
+         ["model.path", "model.cpu_model", "model.labels"]),
+        ("    deny: [!env NOT_SET_AT_ALL, zzzz]\n", ["deny[0]", "deny[1]"]),
+        ("    collect: {when: [5]}\n    deny: [zzzz]\n", ["collect.when[0]", "deny[0]"]),
+    ],
+)  # fmt: skip
+def test_what_is_right_beside_a_mistake_is_looked_at(photos: Path, mistake: str, found: list[str]) -> None:
+    assert found_in(photos, HEAD + mistake) == found
+
+
+@pytest.mark.parametrize(
+    ("mistake", "found"),
+    [
+        ("    modell: {path: mine.tflite}\n    deny: [mine]\n", ["modell"]),
+        ("    classifier: mine.tflite\n    deny: [mine]\n", ["classifier"]),
+        ("    model: mine.tflite\n    deny: [mine]\n", ["model"]),
+        ("    model: {lables: mine.txt}\n    deny: [mine]\n", ["model.lables"]),
+        ("    model: {locale: '!'}\n    deny: [Katze]\n", ["model.locale"]),
+        ("    allow: [-1]\n    watches: [{name: w, labels: [281]}]\n", ["allow[0]"]),
+        ("    allow: [0]\n    deny: [-1]\n", ["deny[0]"]),
+        ("    deny: [0]\n    watches: [{name: w, labels: [-1]}]\n", ["watches[0].labels[0]"]),
+        ("    watches: [{name: w, labels: [281], threshold: 0, release: 0.9}]\n", ["watches[0].threshold"]),
+        ("    watches: dog\n    allow: [281]\n", ["watches"]),
+    ],
+)
+def test_nothing_is_made_of_what_a_mistake_leaves_out(photos: Path, mistake: str, found: list[str]) -> None:
+    assert found_in(photos, HEAD + mistake) == found
+
+
+def test_a_folder_is_not_called_empty_when_the_mistake_may_be_about_the_folders_below(photos: Path) -> None:
+    (photos / "photos" / "day").mkdir()
+    (photos / "photos" / "cat.jpg").rename(photos / "photos" / "day" / "cat.jpg")
+    for wrong in ("recursiv: true", "recursive: 5"):
+        assert found_in(photos, HEAD.replace("photos}", f"photos, {wrong}}}")) == [f"source.{wrong.split(':')[0]}"]
+    assert found_in(photos, HEAD.replace("path: photos", "path: gone, fps: x")) == ["source.path", "source.fps"]
+    assert found_in(photos, HEAD.replace("path: photos", "pat: gone")) == ["source.path", "source.pat"]
+
+
+def test_the_files_of_a_model_are_complained_of_one_beside_the_other(photos: Path) -> None:
+    model = "    model: {path: gone.tflite, labels: gone.txt, cpu_model: gone_cpu.tflite}\n"
+    assert found_in(photos, HEAD + model) == ["model.path", "model.labels", "model.cpu_model"]
+    shutil.copy(bundled_model_path(), photos / "there.tflite")
+    model = "    model: {path: there.tflite, labels: gone.txt, cpu_model: there.tflite}\n"
+    assert found_in(photos, HEAD + model) == ["model.labels"]
 
 
 def test_a_file_without_mistakes_gives_its_plans(photos: Path) -> None:

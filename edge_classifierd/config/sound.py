@@ -1,0 +1,109 @@
+"""What of a pipeline with mistakes in it is sound, so that the files and labels it names are looked at all the same."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from edge_classifierd.config.sections import Model, Pipeline
+from edge_classifierd.config.sentences import is_echo
+from edge_classifierd.config.structure import locate
+from edge_classifierd.config.wording import close_match
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
+
+    from edge_classifierd.config.structure import KeyPath, Location
+
+_ROUNDS = 8  # what is left out can break a rule between keys, which costs the other key in the next round
+_CHOOSE_MODEL = {"path", "labels", "cpu_model", "locale"}
+# Nothing is ever said of these.
+_SOME_NAME = "unnamed"
+_SOME_SOURCE = {"type": "picamera2"}
+_SOME_LABEL = 0
+_SOME_WATCH = {"name": _SOME_NAME, "labels": [_SOME_LABEL]}
+
+
+@dataclass(frozen=True, slots=True)
+class SoundPart:
+    """A pipeline without its mistakes: each wrong key left out, each wrong item of a list replaced by a right one."""
+
+    section: Pipeline
+    clean: bool
+    """Whether nothing had to be left out."""
+    model_known: bool
+    """Whether no mistake can be about which model and which labels are meant."""
+
+
+def sound_part(data: object, context: dict[str, Any]) -> SoundPart | None:
+    """What pydantic accepts of one pipeline's plain data; None when that is nothing."""
+    kept = copy.deepcopy(data)
+    left_out: set[KeyPath] = set()
+    for _ in range(_ROUNDS):
+        try:
+            section = Pipeline.model_validate(kept, context=context)
+        except ValidationError as error:
+            if not isinstance(kept, dict):
+                return None
+            left_out |= set(_leave_out(kept, error.errors(include_url=False)))
+        else:
+            return SoundPart(section, not left_out, not any(_about_model(path, data) for path in left_out))
+    return None
+
+
+def _leave_out(kept: dict[str, Any], errors: list[ErrorDetails]) -> Iterable[KeyPath]:
+    wrong = [location for error in errors if not is_echo(error, location := locate(Pipeline, error["loc"], kept))]
+    for location in wrong:
+        _amend(kept, location)
+    return [location.path for location in wrong]
+
+
+def _amend(kept: dict[str, Any], location: Location) -> None:
+    match location.path:
+        case ("name",):
+            kept["name"] = _SOME_NAME
+        case ("source",) | ("source", "type" | "path" | "url" | "device"):
+            kept["source"] = dict(_SOME_SOURCE)
+        case ("source", *_):
+            _remove(kept, location.path)
+            if kept["source"].get("type") == "folder":
+                kept["source"]["recursive"] = True  # which may have been meant
+        case ("allow" | "deny" as key, int(number)):
+            kept[key][number] = _SOME_LABEL
+        case ("watches", int(number)):
+            kept["watches"][number] = copy.deepcopy(_SOME_WATCH)
+        case ("watches", int(number), "name" | "labels" as key):
+            kept["watches"][number][key] = copy.deepcopy(_SOME_WATCH[key])
+        case ("watches", int(number), "labels", int(item)):
+            kept["watches"][number]["labels"][item] = _SOME_LABEL
+        case path:
+            _remove(kept, path)
+
+
+def _remove(kept: dict[str, Any], path: KeyPath) -> None:
+    """Without the last key of `path`; an item goes with its whole list."""
+    while isinstance(path[-1], int):
+        path = path[:-1]
+    parent: Any = kept
+    for key in path[:-1]:
+        parent = parent[key]
+    parent.pop(path[-1], None)
+
+
+def _about_model(path: KeyPath, data: object) -> bool:
+    match path:
+        case ("model",):
+            return True
+        case ("model", str(key), *_):
+            fields = Model.model_fields
+            return (key if key in fields else close_match(key, fields)) in {*_CHOOSE_MODEL, None}
+        case (str(key),) if key not in Pipeline.model_fields:
+            unsaid = isinstance(data, dict) and "model" not in data
+            return unsaid and close_match(key, Pipeline.model_fields) in {"model", None}
+        case _:
+            return False
