@@ -115,7 +115,8 @@ def _run_whole(classifier: Classifier, tensor: Tensor) -> Callable[[], Inference
 
 def _key(plan: Plan) -> tuple[Path, str, str | None, str]:
     twin = None if plan.cpu_bundle is None else plan.cpu_bundle.sha256
-    return (plan.bundle.path, plan.bundle.sha256, twin, plan.section.model.model_dump_json())
+    # Not as JSON, which knows no names of files that are not UTF-8.
+    return (plan.bundle.path, plan.bundle.sha256, twin, repr(plan.section.model))
 
 
 def edgetpu_settings(section: EdgeTpu) -> EdgeTpuSettings:

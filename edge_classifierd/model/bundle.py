@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ def load_bundle(path: Path, labels: Path | None = None, locale: str | None = Non
     "pt-BR") selects the labels' display names where the metadata has them. Raises ModelError with one sentence that
     starts with the file's name.
     """
+    _refuse_unspeakable(path)
     data = read_regular_file(path, "a TensorFlow Lite model")
     try:
         structure = read_structure(data)
@@ -82,6 +84,16 @@ def load_bundle(path: Path, labels: Path | None = None, locale: str | None = Non
         edgetpu_compiled=structure.edgetpu_compiled,
         metadata=metadata,
     )
+
+
+def _refuse_unspeakable(path: Path) -> None:
+    """The runtimes take UTF-8 only."""
+    name = os.fsencode(path)
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError as error:
+        shown = name.decode("utf-8", "backslashreplace")
+        raise ModelError(f"{shown}: has a name that is not UTF-8; rename the file or the folder") from error
 
 
 def _embedded_labels(archive: Archive, metadata: Metadata, structure: Structure, locale: str | None) -> Labels | None:

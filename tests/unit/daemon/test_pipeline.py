@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import tflite_builder as tflite
 from fleet_scene import Scene, pipeline, until
 
 from edge_classifierd.daemon.classifiers import Classifiers
+from edge_classifierd.daemon.preflight import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,3 +65,16 @@ def test_a_replaced_twin_is_loaded(tmp_path: Path) -> None:
     classifiers.close()
     scene.fleet.close()
     scene.outbox.close()
+
+
+def test_labels_below_a_folder_whose_name_is_not_utf_8_are_taken(tmp_path: Path) -> None:
+    stand_in.model_pair(tmp_path)
+    folder = tmp_path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
+    model = f"{{path: {tmp_path}/colours.tflite, labels: labels.txt, threads: 1}}"
+    (folder / "c.yaml").write_text(f"pipelines: [{{name: a, source: {{type: v4l2}}, model: {model}}}]")
+    _, plans = prepare(folder / "c.yaml")
+    classifiers = Classifiers()
+    assert classifiers.get(plans[0]).accelerator == "cpu"
+    classifiers.close()

@@ -348,3 +348,15 @@ def test_where_every_label_file_has_a_language_the_english_one_names_the_labels(
     path = write(tmp_path, tflite.pack(tflite.classifier(tflite.SOFTMAX), described, files))
     labels = load_bundle(path, locale="de").labels
     assert (labels.names, labels.display) == (("red", "green", "blue"), ("Rot", "Grün", "Blau"))
+
+
+def test_a_name_that_the_runtimes_cannot_take_is_a_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    path = write(folder, tflite.pack(tflite.classifier(tflite.SOFTMAX), files={"labels.txt": COLOURS}))
+    labels = write(folder, COLOURS, "labels.txt")
+    with pytest.raises(ModelError, match=r"d\\xff/model.tflite: has a name that is not UTF-8; rename the file") as caught:
+        load_bundle(path)
+    assert str(caught.value).isascii()
+    ordinary = write(tmp_path, path.read_bytes(), "Küche.tflite")
+    assert load_bundle(ordinary, labels).labels.names == ("red", "green", "blue")
