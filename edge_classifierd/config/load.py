@@ -59,10 +59,18 @@ class Document:
 class FaultyFileError(ConfigurationError):
     """A file with mistakes in it; what of its pipelines has none can be looked at further."""
 
-    def __init__(self, problems: tuple[Problem, ...], rest: Document) -> None:
-        super().__init__(problems)
+    def __init__(self, found: tuple[Problem, ...], more: int, rest: Document) -> None:
+        super().__init__((*found, and_more(rest.file, more)) if more else found)
+        self.found = found
+        self.more = more
+        """As many are counted, not listed."""
         self.rest = rest
         """With what is sound of the pipelines; all else in it is as if the file had nothing."""
+
+
+def and_more(file: str, count: int) -> Problem:
+    """What stands for the problems that are not listed."""
+    return Problem(file, 0, 0, "", f"and {count:,} more problems")
 
 
 def load(path: Path) -> Document:
@@ -85,10 +93,10 @@ def load(path: Path) -> Document:
         raise ConfigurationError((Problem(file, root.place.line, root.place.column, "", message),))
 
     configuration, errors = _validate(values, folder)
-    problems = _problems(file, values, errors)
+    problems, more = _problems(file, values, errors)
     warnings = _warnings(file, values) if small.world_readable else ()
     if problems or configuration is None:
-        raise FaultyFileError(problems, _rest(file, values, folder, warnings))
+        raise FaultyFileError(problems, more, _rest(file, values, folder, warnings))
     pipelines = tuple((f"pipelines[{n}]", one) for n, one in enumerate(configuration.pipelines))
     return Document(file, configuration, warnings, pipelines, _values=values)
 
@@ -140,7 +148,8 @@ def _reread(path: KeyPath, values: Values) -> bool:
     return not isinstance(meaning, str)
 
 
-def _problems(file: str, values: Values, errors: list[ErrorDetails]) -> tuple[Problem, ...]:
+def _problems(file: str, values: Values, errors: list[ErrorDetails]) -> tuple[tuple[Problem, ...], int]:
+    """The first, in the file's order, and how many more there are."""
     found: list[tuple[Place, KeyPath, str | ErrorDetails]] = [(f.place, f.path, f.message) for f in values.faults]
     for error in errors:
         location = locate_error(Configuration, error, values)
@@ -151,10 +160,8 @@ def _problems(file: str, values: Values, errors: list[ErrorDetails]) -> tuple[Pr
         found.append((at.get(location.path) or _place_of(location.path, values), location.path, error))
     found += [(_place_of(path, values), path, message) for path, message in broken_rules(values.data)]
     found.sort(key=lambda entry: entry[0])
-    problems = [_problem(file, values, *entry) for entry in found[:MAX_PROBLEMS]]
-    if len(found) > MAX_PROBLEMS:
-        problems.append(Problem(file, 0, 0, "", f"and {len(found) - MAX_PROBLEMS:,} more problems"))
-    return tuple(problems)
+    listed = tuple(_problem(file, values, *entry) for entry in found[:MAX_PROBLEMS])
+    return listed, len(found) - len(listed)
 
 
 def _problem(file: str, values: Values, place: Place, path: KeyPath, what: str | ErrorDetails) -> Problem:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_classifierd.config.load import FaultyFileError, load
+from edge_classifierd.config.load import MAX_PROBLEMS, FaultyFileError, and_more, load
 from edge_classifierd.config.sections import FolderSource
 from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
@@ -19,7 +20,7 @@ from edge_classifierd.model.labels import match, nearest
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -78,45 +79,63 @@ def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
     Raises UnpreparedError with every problem at once: those of the file, and those that `preflight` finds in what of
     its pipelines is right; ConfigurationError for a file that cannot be read at all.
     """
-    problems: tuple[Problem, ...] = ()
-    plans: tuple[Plan, ...] = ()
+    found: tuple[Problem, ...] = ()
+    more = 0
     try:
         document = load(config)
     except FaultyFileError as error:
-        document, problems = error.rest, error.problems
-    try:
-        plans = preflight(document)
-    except ConfigurationError as error:
-        problems += error.problems
+        document, found, more = error.rest, error.found, error.more
+    plans, mistakes = _look(document)
+    problems = _listed(document, [*map(_Mistake, found), *mistakes], more)
     if problems:
-        raise UnpreparedError(tuple(sorted(problems, key=_place)), document)
+        raise UnpreparedError(problems, document)
     return document, plans
 
 
 def preflight(document: Document) -> tuple[Plan, ...]:
-    """The plans of all pipelines. Raises ConfigurationError with every problem of models, labels, globs and folders."""
-    problems: list[Problem] = []
+    """The plans of all pipelines. Raises ConfigurationError with the problems of models, labels, globs and folders."""
+    plans, mistakes = _look(document)
+    if mistakes:
+        raise ConfigurationError(_listed(document, mistakes))
+    return plans
+
+
+def _look(document: Document) -> tuple[tuple[Plan, ...], list[_Mistake]]:
+    mistakes: list[_Mistake] = []
     bundles: _Loaded = {}
     plans = []
     for key, section in document.pipelines:
-        problems += _source_problems(document, section, f"{key}.source")
+        mistakes += map(_Mistake, _source_problems(document, section, f"{key}.source"))
         if f"{key}.model" in document.incomplete:
-            problems += _file_problems(document, section.model, f"{key}.model")
+            mistakes += map(_Mistake, _file_problems(document, section.model, f"{key}.model"))
             continue
         models = _Models(document, section.model, bundles, f"{key}.model")
-        problems += models.problems
+        mistakes += map(_Mistake, models.problems)
         if models.bundle is None:
             continue
         selection = _Selection(document, section, models.bundle, models.twin, key)
         plans.append(selection.plan())
-        problems += selection.problems
-    if problems:
-        raise ConfigurationError(tuple(sorted(problems, key=_place)))
-    return tuple(plan for plan in plans if plan is not None)
+        mistakes += selection.mistakes
+    return tuple(plan for plan in plans if plan is not None), mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class _Mistake:
+    problem: Problem
+    remedy: Callable[[], str] = str
+    """The end of the sentence; takes a while, so only those that are listed are asked."""
+
+
+def _listed(document: Document, mistakes: list[_Mistake], more: int = 0) -> tuple[Problem, ...]:
+    """In the file's order; beyond `MAX_PROBLEMS` they are only counted, as are the `more` that were found before."""
+    first = sorted(mistakes, key=lambda mistake: _place(mistake.problem))[:MAX_PROBLEMS]
+    listed = [replace(one.problem, message=one.problem.message + one.remedy()) for one in first]
+    more += len(mistakes) - len(first)
+    return (*listed, and_more(document.file, more)) if more else tuple(listed)
 
 
 def _place(problem: Problem) -> tuple[bool, int, int]:
-    """In the file's order; what has no place (that there are more of them) last."""
+    """In the file's order; what has no place last."""
     return (problem.line == 0, problem.line, problem.column)
 
 
@@ -214,7 +233,7 @@ class _Selection:
     def __init__(
         self, document: Document, section: Pipeline, bundle: ModelBundle, twin: ModelBundle | None, key: str
     ) -> None:
-        self.problems: list[Problem] = []
+        self.mistakes: list[_Mistake] = []
         self._document = document
         self._section = section
         self._bundle = bundle
@@ -226,7 +245,7 @@ class _Selection:
     def plan(self) -> Plan | None:
         """The plan, None when there are problems."""
         rules = [self._rule(number, watch) for number, watch in enumerate(self._section.watches)]
-        if self.problems:
+        if self.mistakes:
             return None
         found = tuple(rule for rule in rules if rule is not None)
         any_watch = (WatchRule(ANY_WATCH, None, _ANY_THRESHOLD, _ANY_RELEASE),)
@@ -237,7 +256,7 @@ class _Selection:
     def _allow_and_deny(self) -> set[int]:
         allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))
         allowed = allow - self._matching(self._section.deny, "deny")
-        if not allowed and not self.problems and self._complete:
+        if not allowed and not self.mistakes and self._complete:
             self._complain("deny", "leaves no label to report; deny fewer")
         return allowed
 
@@ -253,16 +272,19 @@ class _Selection:
         return WatchRule(watch.name, indices, watch.threshold, watch.release, watch.confirm, watch.cooldown, combine)
 
     def _matching(self, patterns: Iterable[str | int], place: str) -> set[int]:
+        labels = self._bundle.labels
         indices: set[int] = set()
         for number, pattern in enumerate(patterns):
-            matched = match(self._bundle.labels, pattern)
+            matched = match(labels, pattern)
             indices.update(matched)
             if not matched:
-                self._complain(f"{place}[{number}]", _no_match(self._bundle.labels, pattern))
+                known = f"the model's {len(labels):,} labels (indices 0 to {len(labels) - 1})"
+                message = f"{pattern!r} matches none of {known}"
+                self._complain(f"{place}[{number}]", message, partial(_similar, labels, pattern))
         return indices
 
-    def _complain(self, place: str, message: str) -> None:
-        self.problems.append(self._document.problem(f"{self._key}.{place}", message))
+    def _complain(self, place: str, message: str, remedy: Callable[[], str] = str) -> None:
+        self.mistakes.append(_Mistake(self._document.problem(f"{self._key}.{place}", message), remedy))
 
 
 def _mask(reportable: set[int], classes: int) -> NDArray[np.bool_] | None:
@@ -273,7 +295,6 @@ def _mask(reportable: set[int], classes: int) -> NDArray[np.bool_] | None:
     return mask
 
 
-def _no_match(labels: Labels, pattern: str | int) -> str:
+def _similar(labels: Labels, pattern: str | int) -> str:
     near = nearest(labels, pattern)
-    hint = f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
-    return f"{pattern!r} matches none of the model's {len(labels):,} labels (indices 0 to {len(labels) - 1}){hint}"
+    return f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""

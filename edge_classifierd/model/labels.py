@@ -6,13 +6,15 @@ import difflib
 import fnmatch
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 _RANGE: Final = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?")
+_NO_LITERAL: Final = re.compile(r"[*?]|\[.*")  # what follows a [ is taken for no literal, wherever the ] may be
 BACKGROUND: Final = "background"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the cached properties need a dictionary
 class Labels:
     """One name per output of the model, in its order."""
 
@@ -24,6 +26,26 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def terms(self) -> dict[str, tuple[int, ...]]:
+        """The labels that each folded name or synonym means."""
+        terms: dict[str, dict[int, None]] = {}
+        for index in range(len(self)):
+            for term, _ in _spelled(self, index):
+                terms.setdefault(term, {})[index] = None
+        return {term: tuple(indices) for term, indices in terms.items()}
+
+    @cached_property
+    def spellings(self) -> dict[str, str]:
+        """Each folded name or synonym as it is written."""
+        return {term: name for index in range(len(self)) for term, name in reversed(_spelled(self, index))}
+
+    @cached_property
+    def similar(self) -> dict[str, str]:
+        """The same for each of their words too."""
+        spelled = self.spellings
+        return {word: name for term, name in reversed(spelled.items()) for word in term.split()} | spelled
 
 
 def make_labels(names: tuple[str, ...], display: tuple[str, ...] | None = None) -> Labels:
@@ -45,16 +67,17 @@ def match(labels: Labels, pattern: str | int) -> tuple[int, ...]:
     wanted = _fold(pattern)
     if not wanted:
         return ()
-    exact = tuple(i for i in range(len(labels)) if wanted in _terms(labels, i))
-    if exact:
-        return exact
+    if wanted in labels.terms:
+        return labels.terms[wanted]
     numbers = _RANGE.fullmatch(wanted)
     if numbers:
         first = int(numbers[1])
         last = int(numbers[2]) if numbers[2] else first
         return tuple(range(first, last + 1)) if first <= last < len(labels) else ()
+    longest = max(_NO_LITERAL.split(wanted), key=len)
+    candidates = [term for term in labels.terms if longest in term]
     glob = re.compile(fnmatch.translate(wanted)).match
-    return tuple(i for i in range(len(labels)) if any(glob(term) for term in _terms(labels, i)))
+    return tuple(sorted({index for term in candidates if glob(term) for index in labels.terms[term]}))
 
 
 def nearest(labels: Labels, pattern: str | int, count: int = 3) -> tuple[str, ...]:
@@ -62,11 +85,10 @@ def nearest(labels: Labels, pattern: str | int, count: int = 3) -> tuple[str, ..
     wanted = re.sub(r"[*?\[\]!]+", " ", _fold(str(pattern))).strip()
     if not wanted:
         return ()
-    terms = {term: name for i in range(len(labels)) for term, name in reversed(_spelled(labels, i))}
-    similar = {word: name for term, name in reversed(terms.items()) for word in term.split()} | terms
+    terms = labels.spellings
     found = [
         *(name for term, name in terms.items() if wanted in term.split()),
-        *(similar[term] for term in difflib.get_close_matches(wanted, similar, count, 0.75)),
+        *(labels.similar[term] for term in difflib.get_close_matches(wanted, labels.similar, count, 0.75)),
         *(name for term, name in terms.items() if len(wanted) >= 3 and wanted in term),
     ]
     return tuple(dict.fromkeys(found))[:count]
@@ -74,10 +96,6 @@ def nearest(labels: Labels, pattern: str | int, count: int = 3) -> tuple[str, ..
 
 def _fold(text: str) -> str:
     return " ".join(text.split()).casefold()
-
-
-def _terms(labels: Labels, index: int) -> set[str]:
-    return {term for term, _ in _spelled(labels, index)}
 
 
 def _spelled(labels: Labels, index: int) -> list[tuple[str, str]]:

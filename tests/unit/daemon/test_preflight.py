@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 import tflite_builder as tflite
 from stand_in import model_pair
 
-from edge_classifierd.config.load import load
+from edge_classifierd.config.load import MAX_PROBLEMS, load
 from edge_classifierd.daemon.preflight import ANY_WATCH, UnpreparedError, preflight, prepare
 from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.errors import ConfigurationError
-from edge_classifierd.model.bundle import bundled_model_path
+from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
@@ -353,6 +354,33 @@ def test_the_files_of_a_model_are_complained_of_one_beside_the_other(photos: Pat
     shutil.copy(bundled_model_path(), photos / "there.tflite")
     model = "    model: {path: there.tflite, labels: gone.txt, cpu_model: there.tflite}\n"
     assert found_in(photos, HEAD + model) == ["model.labels"]
+
+
+def test_of_very_many_mistakes_the_first_are_listed_soon_and_the_rest_counted(photos: Path) -> None:
+    file = photos / "config.yaml"
+    wrong = ", ".join(f"zq{number}xx" for number in range(1500))
+    file.write_text(f"mqtt: {{prot: 1}}\n{HEAD}    deny: [{wrong}]\n" + "".join(f"u{n}: 5\n" for n in range(200)))
+    start = time.process_time()
+    with pytest.raises(UnpreparedError) as caught:
+        prepare(file)
+    assert time.process_time() - start < 10
+    found = caught.value.problems
+    assert len(found) == MAX_PROBLEMS + 1
+    assert [one.key for one in found[:2]] == ["mqtt.prot", "pipelines[0].deny[0]"]
+    assert found[-2].key == f"pipelines[0].deny[{MAX_PROBLEMS - 2}]"
+    assert found[-1].message == f"and {1 + 1500 + 200 - MAX_PROBLEMS:,} more problems"
+    file.write_text(f"{HEAD}    deny: [{wrong}]\n")
+    with pytest.raises(ConfigurationError, match=f"and {1500 - MAX_PROBLEMS:,} more problems"):
+        preflight(load(file))
+
+
+def test_very_many_labels_and_globs_are_looked_up_soon(photos: Path) -> None:
+    names = [name for name in load_bundle(bundled_model_path()).labels.names if "'" not in name]
+    allow = ", ".join(f"'{name}'" for name in names)
+    deny = ", ".join(f"'*{name[:4]}{number}*', '*a*b'" for number, name in enumerate(names))
+    start = time.process_time()
+    problems(photos, f"{HEAD}    allow: [{allow}]\n    deny: [{deny}]\n")
+    assert time.process_time() - start < 10
 
 
 def test_a_file_without_mistakes_gives_its_plans(photos: Path) -> None:

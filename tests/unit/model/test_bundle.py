@@ -355,7 +355,7 @@ def test_a_name_that_the_runtimes_cannot_take_is_a_sentence(tmp_path: Path) -> N
     folder.mkdir()
     path = write(folder, tflite.pack(tflite.classifier(tflite.SOFTMAX), files={"labels.txt": COLOURS}))
     labels = write(folder, COLOURS, "labels.txt")
-    with pytest.raises(ModelError, match=r"d\\xff/model.tflite: has a name that is not UTF-8; rename the file") as caught:
+    with pytest.raises(ModelError, match=r"d\\xff/model.tflite: has a name that is not UTF-8; rename") as caught:
         load_bundle(path)
     assert str(caught.value).isascii()
     ordinary = write(tmp_path, path.read_bytes(), "Küche.tflite")
