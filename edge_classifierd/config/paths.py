@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from edge_classifierd.config.wording import Expected
+from edge_classifierd.errors import UsageError
 
 FOLDER = "folder"
 """Key of the validation context: the configuration file's folder, an absolute Path."""
@@ -18,9 +19,19 @@ STATE = "state"
 
 
 def state_directory() -> Path:
-    """`$EDGE_CLASSIFIERD_STATE`, else the first of systemd's `$STATE_DIRECTORY`, else /var/lib/edge-classifierd."""
-    chosen = os.environ.get("EDGE_CLASSIFIERD_STATE") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    return Path(chosen or "/var/lib/edge-classifierd").absolute()
+    """`$EDGE_CLASSIFIERD_STATE`, else the first of systemd's `$STATE_DIRECTORY`, else /var/lib/edge-classifierd.
+
+    Raises UsageError for a relative one when the working directory has been removed.
+    """
+    own = os.environ.get("EDGE_CLASSIFIERD_STATE")
+    chosen = own or os.environ.get("STATE_DIRECTORY", "").split(":")[0] or "/var/lib/edge-classifierd"
+    try:
+        return Path(chosen).absolute()
+    except FileNotFoundError as error:
+        variable = "EDGE_CLASSIFIERD_STATE" if own else "STATE_DIRECTORY"
+        raise UsageError(
+            f"{variable}={chosen}: begins at the working directory, which is gone; give the whole path"
+        ) from error
 
 
 def resolve(text: str | Path, folder: Path | None) -> Path:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from edge_classifierd.config.section import slug
 from edge_classifierd.config.sections import Configuration, FolderSource, StreamSource, Watch
+from edge_classifierd.errors import UsageError
 
 
 def _source(tmp_path: Path, source: str) -> object:
@@ -111,6 +112,20 @@ pipelines:
     assert configuration.outbox.path == Path("/var/lib/one/outbox.sqlite3")
     monkeypatch.setenv("EDGE_CLASSIFIERD_STATE", "/elsewhere")
     assert loaded(tmp_path, text).configuration.outbox.path == Path("/elsewhere/outbox.sqlite3")
+
+
+def test_a_relative_state_directory_below_a_folder_that_is_gone_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("EDGE_CLASSIFIERD_STATE", "state")
+    with pytest.raises(UsageError, match=r"EDGE_CLASSIFIERD_STATE=state: .* give the whole path"):
+        loaded(tmp_path, MINIMAL)
+    monkeypatch.setenv("EDGE_CLASSIFIERD_STATE", str(tmp_path))
+    assert loaded(tmp_path, MINIMAL).configuration.outbox.path == tmp_path / "outbox.sqlite3"
 
 
 @pytest.mark.parametrize(
