@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 from edge_classifierd.config.durations import Duration, format_duration
 from edge_classifierd.config.sections import Configuration
 from edge_classifierd.config.structure import keys_of, sections_of, types_of
-from edge_classifierd.config.wording import expected_item_of, expected_of, is_list
+from edge_classifierd.config.wording import expected_item_of, expected_of, is_list, takes_null
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,7 @@ def _value(field: FieldInfo, titles: list[str]) -> str:
     if is_list(field):
         return f"a list of {links}" if links else f"a list; each item {expected_item_of(field)}"
     if links:
-        return links + (", or null" if field.default is None else "")
+        return links + (", or null" if takes_null(field) else "")
     return expected_of(field)
 
 

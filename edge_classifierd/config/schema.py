@@ -43,7 +43,7 @@ class _Draft(GenerateJsonSchema):
 def _nullable(field: dict[str, Any]) -> dict[str, Any]:
     """A section or a list of several may be left empty, and a key whose value is worked out may be null."""
     empty = "$ref" in field or field.get("type") == "array" or field.get("default", ...) is ...
-    if not empty or _accepts_null(field):
+    if not empty or _accepts_null(field) or field.get("not") == {"type": "null"}:
         return field
     said = {"description", "default"}
     kept = {key: value for key, value in field.items() if key in said}

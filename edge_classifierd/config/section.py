@@ -81,7 +81,14 @@ TopicPrefix = Annotated[str, Field(min_length=1, max_length=200), AfterValidator
 Switch = Annotated[
     bool,
     BeforeValidator(_switch),
-    WithJsonSchema({"enum": [True, False, "yes", "no", "on", "off"]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": [True, False, "yes", "no", "on", "off"]},
+                {"type": "string", "pattern": "^([Yy][Ee][Ss]|[Nn][Oo]|[Oo][Nn]|[Oo][Ff][Ff])$"},
+            ]
+        }
+    ),
     Expected("true or false"),
 ]
 """A boolean; `yes`, `no`, `on`, `off` are understood too."""

@@ -1,7 +1,7 @@
 """The sections of the configuration file as frozen models: every key, its bounds, its default and its meaning."""
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -31,6 +31,7 @@ from edge_classifierd.config.sources import (
     StreamSource,
     V4l2Source,
 )
+from edge_classifierd.config.wording import NotNull
 
 __all__ = [
     "Collect", "CollectReason", "Configuration", "Device", "EdgeTpu", "FolderSource", "HomeAssistant", "Keep",
@@ -82,7 +83,7 @@ class Mqtt(Section):
         max_length=65535,
         description="Its password: `!credential NAME`, `!env NAME` or `!file PATH` keep it out of the file.",
     )
-    tls: Tls | None = Field(
+    tls: Annotated[Tls | None, NotNull()] = Field(
         None, description="Encrypt the connection; `{}` trusts the system's authorities. Default: plain."
     )
     base_topic: TopicPrefix = Field(

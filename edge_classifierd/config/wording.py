@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, GetJsonSchemaHandler, SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,16 @@ class Expected:
     """Annotation of a type whose allowed values cannot be told from the type: `a duration such as 30s`."""
 
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotNull:
+    """Annotation of an optional key that may be absent, but not null: `config.rules` refuses that."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema of what is left without null, and `not` for what reads it."""
+        (section,) = (choice for choice in handler(schema)["anyOf"] if choice != {"type": "null"})
+        return {**section, "not": {"type": "null"}}
 
 
 _SIMPLE: dict[type, str] = {
@@ -32,6 +43,11 @@ _SIMPLE: dict[type, str] = {
 def expected_of(field: FieldInfo) -> str:
     """What a field accepts, with its article: `a number above 0 and at most 1`, `one of crop, letterbox, stretch`."""
     return _expected(field.annotation, field.metadata)
+
+
+def takes_null(field: FieldInfo) -> bool:
+    """Whether null may be written for the field, and is what its absence means."""
+    return field.default is None and NotNull() not in field.metadata
 
 
 def is_list(field: FieldInfo) -> bool:
@@ -69,7 +85,7 @@ def _expected(annotation: object, metadata: Iterable[object]) -> str:  # noqa: P
     if get_origin(annotation) in {Union, UnionType}:
         others = [a for a in arguments if a is not NoneType]
         words = " or ".join(_expected(a, metadata) for a in others) if len(others) == 1 else "a mapping of keys"
-        return f"{words}, or null" if NoneType in arguments else words
+        return f"{words}, or null" if NoneType in arguments and NotNull() not in metadata else words
     if get_origin(annotation) is Literal and len(arguments) == 1:
         return str(arguments[0])
     if get_origin(annotation) is Literal:

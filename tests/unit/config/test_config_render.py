@@ -93,6 +93,12 @@ def test_the_reference_names_every_key_of_every_section() -> None:
     assert "Undefined" not in page
 
 
+def test_the_reference_allows_null_only_where_it_loads() -> None:
+    page = render_reference()
+    assert "| `tls` | [`mqtt.tls`](#mqtttls) | plain |" in page
+    assert "| `ca_file` | a path, or null |" in page
+
+
 def test_links_of_the_reference_lead_to_its_headings() -> None:
     page = render_reference()
     headings = re.findall(r"(?m)^#+ (.*)$", page)
@@ -113,12 +119,17 @@ _GOOD = [
     "pipelines: [{name: a, source: {type: v4l2, fps: null, stall_timeout: 5m}, watches: []}]",
     "pipelines: [{name: a, source: {type: v4l2}, watches: [{name: b, labels: [1, '2-3'], release: ~}]}]",
     "pipelines: [{name: a, source: {type: folder, path: x, fps: 0, loop: 'on'}}]",
+    MINIMAL + "    snapshot: {enabled: 'Yes'}\n    collect: {enabled: 'OFF'}\n",
 ]
 _BAD = [
     "pipelines: []",
     "{}",
     MINIMAL + "foo: 5\n",
     MINIMAL + "mqtt: {port: '5'}\n",
+    MINIMAL + "mqtt: {tls: ~}\n",
+    MINIMAL + "mqtt: {tls: 5}\n",
+    MINIMAL + "    snapshot: {enabled: 'yess'}\n",
+    MINIMAL + "    snapshot: {enabled: 'True'}\n",
     MINIMAL + "    fit: none\n",
     MINIMAL + "    watches: [{name: a, labels: []}]\n",
     MINIMAL + "    watches: [{name: a, labels: [b], cooldown: 5 minutes}]\n",

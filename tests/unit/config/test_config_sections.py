@@ -243,6 +243,7 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
             _pipeline("top_k: 1")[:-1] + ", {name: b, source: {type: v4l2}}]",
             "pipelines[1].source.type: pipeline number 1 uses this",
         ),
+        (MINIMAL + "mqtt: {tls: 5}", "mqtt.tls: must be a mapping of keys, not 5"),
         (
             MINIMAL + MINIMAL.split("\n", 1)[1],
             "pipelines[1].name: must be unique; pipeline number 1 has this name already",
