@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edge_classifierd.config.structure import KeyPath
+
+
+_CAMERA_KEYS = {"v4l2": "device", "picamera2": "camera"}
 
 
 def broken_rules(data: object) -> Iterator[tuple[KeyPath, str]]:
@@ -36,13 +41,29 @@ def _repeated_names(path: KeyPath, items: object, kind: str) -> Iterator[tuple[K
 
 
 def _shared_cameras(pipelines: object) -> Iterator[tuple[KeyPath, str]]:
-    """One process can stream from a Video4Linux device only once."""
-    seen: dict[str, int] = {}
+    """One process can stream from a camera only once."""
+    seen: dict[tuple[str, str | int], int] = {}
     for index, pipeline in enumerate(_mappings(pipelines)):
         source = pipeline.get("source")
-        if isinstance(source, dict) and source.get("type") == "v4l2":
+        if not isinstance(source, dict):
+            continue
+        camera = _camera(source)
+        if camera is not None and seen.setdefault(camera, index) != index:
+            key = _CAMERA_KEYS[camera[0]]
+            message = f"pipeline number {seen[camera] + 1} uses this camera already; a camera serves only one"
+            yield ("pipelines", index, "source", key if key in source else "type"), message
+
+
+def _camera(source: dict[object, object]) -> tuple[str, str | int] | None:
+    """What is the same for two sources that are surely one camera; the links to a device are not followed."""
+    match source:
+        case {"type": "v4l2"}:
             device = source.get("device", "/dev/video0")
-            if isinstance(device, str) and seen.setdefault(device, index) != index:
-                key = "device" if "device" in source else "type"
-                message = f"pipeline number {seen[device] + 1} uses this camera already; a camera serves only one"
-                yield ("pipelines", index, "source", key), message
+            return ("v4l2", re.sub("^//", "/", os.path.normpath(device))) if isinstance(device, str) else None
+        case {"type": "picamera2"}:
+            camera = source.get("camera", 0)
+            if isinstance(camera, bool) or not isinstance(camera, int | str):
+                return None
+            return "picamera2", camera.lower() if isinstance(camera, str) else camera
+        case _:
+            return None

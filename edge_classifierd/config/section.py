@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -53,6 +55,24 @@ def _publishable(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    """The value is never shown: what stands before an @ may be a password."""
+    with suppress(ValueError):
+        ipaddress.IPv6Address(value[1:-1] if value.startswith("[") and value.endswith("]") else value)
+        return value
+    if re.search(r"[\s\0]", value):
+        raise PydanticCustomError("rule", "must be the broker's name or address, without spaces")
+    if re.search("[/@]", value):
+        raise PydanticCustomError(
+            "rule",
+            "must be the broker's name or address alone; put the port in `mqtt.port`, an account in `mqtt.username` "
+            "and `mqtt.password`, and write `mqtt.tls` for TLS",
+        )
+    if ":" in value:
+        raise PydanticCustomError("rule", "must be the broker's name or address alone; put the port in `mqtt.port`")
+    return value
+
+
 def _switch(value: object) -> object:
     if isinstance(value, str):
         return {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)
@@ -77,6 +97,9 @@ Name = Annotated[
 
 TopicPrefix = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_publishable)]
 """What topics begin with: one level or several."""
+
+Host = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_host), Expected("text")]
+"""The broker's name or address."""
 
 Switch = Annotated[
     bool,

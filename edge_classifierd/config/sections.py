@@ -13,6 +13,7 @@ from edge_classifierd.config.paths import StatePath, UserPath
 from edge_classifierd.config.section import (
     FROM_OTHERS,
     Fraction,
+    Host,
     LabelSelector,
     Locale,
     Name,
@@ -73,7 +74,7 @@ class Tls(Section):
 class Mqtt(Section):
     """The broker that receives the events."""
 
-    host: Text = Field("localhost", description="The broker's name or address.")
+    host: Host = Field("localhost", description="The broker's name or address.")
     port: int = Field(1883, ge=1, le=65535, description="The broker's port. Default: 1883, with `tls` 8883.")
     username: Text | None = Field(None, description="The account on the broker, if it asks for one.")
     password: SecretStr | None = Field(

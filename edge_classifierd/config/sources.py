@@ -198,9 +198,8 @@ class V4l2Source(_LiveSource):
     """A camera that the kernel drives (USB webcams, capture sticks)."""
 
     type: Literal["v4l2"] = Field(description="A USB camera or another Video4Linux device.")
-    device: Path = Field(
+    device: UserPath = Field(
         Path("/dev/video0"),
-        strict=False,
         description="The device; a link below `/dev/v4l/by-id` stays the same across restarts.",
     )
     width: int = Field(640, ge=16, le=8192, description="Width to ask of the camera, in pixels.")

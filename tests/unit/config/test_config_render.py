@@ -130,6 +130,7 @@ _BAD = [
     MINIMAL + "mqtt: {tls: 5}\n",
     MINIMAL + "    snapshot: {enabled: 'yess'}\n",
     MINIMAL + "    snapshot: {enabled: 'True'}\n",
+    "pipelines: [{name: a, source: {type: v4l2, device: ''}}]",
     MINIMAL + "    fit: none\n",
     MINIMAL + "    watches: [{name: a, labels: []}]\n",
     MINIMAL + "    watches: [{name: a, labels: [b], cooldown: 5 minutes}]\n",

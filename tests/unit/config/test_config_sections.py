@@ -18,6 +18,10 @@ def _pipeline(rest: str) -> str:
     return f"pipelines: [{{name: a, source: {{type: v4l2}}, {rest}}}]"
 
 
+def _two(first: str, second: str) -> str:
+    return f"pipelines: [{{name: a, source: {first}}}, {{name: b, source: {second}}}]"
+
+
 def _watch(rest: str) -> str:
     return _pipeline(f"watches: [{{name: w, labels: [dog], {rest}}}]")
 
@@ -243,6 +247,17 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
             _pipeline("top_k: 1")[:-1] + ", {name: b, source: {type: v4l2}}]",
             "pipelines[1].source.type: pipeline number 1 uses this",
         ),
+        (_two("{type: v4l2}", "{type: v4l2, device: /dev//video0}"), "source.device: pipeline number 1 uses this"),
+        (_two("{type: v4l2}", "{type: v4l2, device: //dev/./video0}"), "source.device: pipeline number 1 uses"),
+        (_two("{type: picamera2}", "{type: picamera2}"), "[1].source.type: pipeline number 1 uses this camera"),
+        (_two("{type: picamera2, camera: 0}", "{type: picamera2, camera: 0}"), "source.camera: pipeline number 1"),
+        (_two("{type: picamera2, camera: imx708}", "{type: picamera2, camera: IMX708}"), "camera: pipeline number 1"),
+        ("pipelines: [{name: a, source: {type: v4l2, device: ''}}]", "source.device: must be a path, not ''"),
+        (MINIMAL + "mqtt: {host: mqtt://broker:1883}", "mqtt.host: must be the broker's name or address alone"),
+        (MINIMAL + "mqtt: {host: 127.0.0.1:1883}", "host: must be the broker's name or address alone; put the port in"),
+        (MINIMAL + "mqtt: {host: '[::1]:1883'}", "host: must be the broker's name or address alone; put the port in"),
+        (MINIMAL + "mqtt: {host: a b}", "mqtt.host: must be the broker's name or address, without spaces"),
+        (MINIMAL + "mqtt: {host: ''}", "mqtt.host: must not be empty"),
         (MINIMAL + "mqtt: {tls: 5}", "mqtt.tls: must be a mapping of keys, not 5"),
         (
             MINIMAL + MINIMAL.split("\n", 1)[1],
@@ -272,6 +287,29 @@ def test_what_cannot_work_is_said_in_one_plain_sentence(tmp_path: Path, text: st
     found = sentences(tmp_path, text)
     assert len(found) == 1, found
     assert message in found[0]
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "broker.local.", "my_broker", "192.168.1.5", "::1", "'[::1]'", "fe80::1%eth0", "küche.local"]
+)
+def test_a_broker_is_named_or_addressed(tmp_path: Path, host: str) -> None:
+    assert loaded(tmp_path, f"{MINIMAL}mqtt:\n  host: {host}\n").configuration.mqtt.host == host.strip("'")
+
+
+def test_a_password_in_the_brokers_address_is_not_shown(tmp_path: Path) -> None:
+    (said,) = sentences(tmp_path, MINIMAL + "mqtt: {host: 'mqtts://me:hunter2@broker'}")
+    assert "hunter2" not in said
+    assert "an account in `mqtt.username` and `mqtt.password`" in said
+
+
+def test_different_cameras_serve_different_pipelines(tmp_path: Path) -> None:
+    for first, second in (
+        ("{type: picamera2}", "{type: picamera2, camera: 1}"),
+        ("{type: picamera2, camera: imx708}", "{type: picamera2, camera: imx219}"),
+        ("{type: picamera2}", "{type: v4l2}"),
+        ("{type: v4l2}", "{type: v4l2, device: /dev/video1}"),
+    ):
+        assert len(loaded(tmp_path, _two(first, second)).configuration.pipelines) == 2
 
 
 @pytest.mark.parametrize("key", ["motion", "web", "region_in_camera"])
