@@ -223,9 +223,15 @@ class Watch(Section):
     release: Fraction = Field(
         default=FROM_OTHERS,
         validate_default=True,
-        description="`cleared` when the confidence falls below this. Default: two thirds of `threshold`.",
+        description="`cleared` when the confidence stays below this for `confirm` frames in a row. Default: two thirds "
+        "of `threshold`.",
     )
-    confirm: int = Field(1, ge=1, le=1000, description="As many frames in a row must agree before `detected`.")
+    confirm: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="As many frames in a row must agree before `detected`, and lie below `release` before `cleared`.",
+    )
     cooldown: Duration = Field(0.0, description="Quiet time after `cleared` before the next `detected`.")
     device_class: DeviceClass | None = Field(
         None, description="What the watch is to Home Assistant: its icon and its words; null: a plain on and off."

@@ -85,7 +85,7 @@ class MqttOutlet:
         self._tally.show(plan)
         self._say(self._topics.enabled(name), ON if enabled else OFF, min_interval_s=0.0)
         for watch, threshold in thresholds.items():
-            self._say(self._topics.threshold(name, watch), f"{threshold:g}", min_interval_s=0.0)
+            self._say(self._topics.threshold(name, watch), repr(threshold).removesuffix(".0"), min_interval_s=0.0)
 
     def withdraw(self, plan: Plan, watches: Sequence[str] | None = None) -> None:
         """Take the retained topics of watches, or of the whole pipeline, off the broker until `settings` names them."""

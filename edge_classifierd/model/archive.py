@@ -40,17 +40,23 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """One file's content. Raises ModelError when it is missing, damaged or unreasonably large."""
+        shown = shown_name(name)
         if self._zip is None:
-            raise ModelError(f"names a file `{name}` in its metadata but carries no archive; {SET_LABELS}")
+            raise ModelError(f"names a file `{shown}` in its metadata but carries no archive; {SET_LABELS}")
         try:
             if self._zip.getinfo(name).compress_type not in _COMPRESSIONS:
-                raise ModelError(f"carries a file `{name}` in an unusual compression; {SET_LABELS}")
+                raise ModelError(f"carries a file `{shown}` in an unusual compression; {SET_LABELS}")
             with self._zip.open(name) as file:
                 content = file.read(_MAX_FILE_BYTES + 1)
         except KeyError as error:
-            raise ModelError(f"names a file `{name}` in its metadata that is not there; {SET_LABELS}") from error
+            raise ModelError(f"names a file `{shown}` in its metadata that is not there; {SET_LABELS}") from error
         except _DAMAGED as error:
-            raise ModelError(f"carries a damaged file `{name}`: {error}; copy or download it again") from error
+            raise ModelError(f"carries a damaged file `{shown}`: {error}; copy or download it again") from error
         if len(content) > _MAX_FILE_BYTES:
-            raise ModelError(f"carries a file `{name}` of more than {_MAX_FILE_BYTES // 1_000_000} MB; {SET_LABELS}")
+            raise ModelError(f"carries a file `{shown}` of more than {_MAX_FILE_BYTES // 1_000_000} MB; {SET_LABELS}")
         return content
+
+
+def shown_name(name: str) -> str:
+    """A name out of a file that may be damaged, for a sentence."""
+    return "".join(each if each.isprintable() else "?" for each in name[:100])

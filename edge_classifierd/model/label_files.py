@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from edge_classifierd.errors import ModelError
+from edge_classifierd.model.archive import shown_name
 from edge_classifierd.model.labels import BACKGROUND
 
 _MAX_BYTES: Final = 16_000_000
@@ -27,8 +28,10 @@ def parse_labels(content: bytes, file: str, classes: int) -> tuple[str, ...]:
     `file` names the content in messages; its ending `.csv` makes it a table. The result may be longer or shorter than
     `classes`: what that means is the caller's to say. Raises ModelError.
     """
+    table = file.lower().endswith(".csv")
+    file = shown_name(file)
     text = _decode(content, file)
-    if file.lower().endswith(".csv"):
+    if table:
         labels = _from_table(text, file)
     else:
         lines = [line.strip() for line in text.split("\n")]

@@ -135,6 +135,14 @@ def test_a_bomb_in_the_archive_is_not_unpacked() -> None:
         Archive(archive.getvalue()).read("labels.txt")
 
 
+def test_a_damaged_name_in_the_archive_stays_on_its_line() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("labels.txt", b"cat\n")
+    with pytest.raises(ModelError, match=r"names a file `de\.txt\?\?x` in its metadata that is not there; "):
+        Archive(archive.getvalue()).read("de.txt\0\nx")
+
+
 def test_a_directory_of_very_many_files_is_not_read() -> None:
     entry = struct.pack("<I6H3I5H2I", 0x02014B50, 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"x"
     directory = entry * 30_000
