@@ -120,6 +120,7 @@ class Service:
             self._session, self._topics, self._fleet.watches, self._clock, on_command=self._wake
         )
         self._stopping = False
+        self._reload_due = False  # reloads that wait for the same turn are one
         self._thread_names = ThreadNames()
         self._status_s = float("-inf")
 
@@ -160,11 +161,10 @@ class Service:
             period_s = min(_TICK_S, self._watchdog.period_s or _TICK_S)
             if select.select([self._wake_read], [], [], period_s)[0]:
                 self._on_wake()
-            while (command := self._commands.take()) is not None:
-                if isinstance(command, Reload):
-                    self._reload()
-                else:
-                    self._fleet.obey(command)
+            self._obey()
+            if self._reload_due and not self._stopping:
+                self._reload_due = False
+                self._reload()
             self._fleet.tick()
             self._watchdog.tick()
             self._vitals.tick(self._topics.health, self._fleet.pipelines)
@@ -179,6 +179,18 @@ class Service:
                 self._await_delivery(_LAST_DELIVERY_S)
                 return
 
+    def _obey(self) -> None:
+        """What was commanded, for a tick at most, so that neither a signal nor the watchdog waits for a flood's end."""
+        until_s = self._clock.monotonic() + _TICK_S
+        while self._clock.monotonic() < until_s and not self._stop_asked():
+            command = self._commands.take()
+            if command is None:
+                return
+            if isinstance(command, Reload):
+                self._reload_due = True
+            else:
+                self._fleet.obey(command)
+
     def _on_wake(self) -> None:
         """A signal has come (its number is the byte) or a command (a zero)."""
         try:
@@ -187,7 +199,7 @@ class Service:
             return
         for number in numbers:
             if number == signal.SIGHUP:
-                self._reload()
+                self._reload_due = True
             elif number in {signal.SIGTERM, signal.SIGINT}:
                 _log.info("%s: stopping", signal.Signals(number).name)
                 self._stopping = True
@@ -220,7 +232,7 @@ class Service:
         self._tally.keep()
 
     def _stop_asked(self) -> bool:
-        """A signal ends the wait after the end of all sources, but not the short one on the way out."""
+        """Whether a signal asks for the end that had not been seen; never again on the way out."""
         if not self._stopping:
             self._on_wake()
             return self._stopping

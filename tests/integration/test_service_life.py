@@ -126,3 +126,18 @@ def test_a_reload_to_a_model_that_needs_what_is_not_there_changes_nothing(tmp_pa
         reload(daemon)
         assert "reloaded; 0 of 1 pipelines changed" in daemon.said
         assert daemon.end()[0] == 0, daemon.said
+
+
+def test_a_flood_of_reloads_is_a_few_and_never_keeps_a_signal_waiting(tmp_path: Path, broker: Broker) -> None:
+    folder, file = photographs(tmp_path / "p", "coffee"), tmp_path / "c.yaml"
+    source = {"type": "folder", "path": str(folder), "fps": 1, "loop": True}
+    many = [a_pipeline(folder, CAT, name=f"p{number}", source=source) for number in range(6)]
+    press = [{"topic": f"{BASE}/reload/set", "payload": "PRESS", "qos": 1}] * 35
+    with Daemon(write_config(file, broker.port, *many)) as daemon:
+        wait_until(lambda: daemon.said.count("first frame classified") == 6)
+        publish.multiple(press, port=broker.port)
+        wait_until(lambda: ": reloaded;" in daemon.said)
+        code, lasted_s = daemon.end()
+        assert (code, lasted_s < 2.0) == (0, True), (lasted_s, daemon.said)
+        assert daemon.said.count(": reloaded;") < 10
+        assert "Traceback" not in daemon.said
