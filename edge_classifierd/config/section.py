@@ -49,9 +49,16 @@ def _checked_name(value: object) -> str:
     return value
 
 
+# Wildcards, and what brokers refuse: NUL, other controls, non-characters, surrogates (MQTT 5, section 1.5.4).
+UNPUBLISHABLE = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+"""Characters that no topic may hold."""
+
+
 def _publishable(value: str) -> str:
-    if re.search(r"[#+\0]", value) or value.startswith(("/", "$")) or value.endswith("/"):
-        raise PydanticCustomError("rule", "must have no # or +, not begin with / or $, and not end with /")
+    if UNPUBLISHABLE.search(value) or value.startswith(("/", "$")) or value.endswith("/"):
+        raise PydanticCustomError(
+            "rule", "must have no #, + or control characters, not begin with / or $, and not end with /"
+        )
     return value
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-# Wildcards, and what brokers refuse: NUL, other controls, non-characters, surrogates (MQTT 5, section 1.5.4).
-_FORBIDDEN = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+from edge_classifierd.config.section import UNPUBLISHABLE
+
 _LONGEST_BYTES = 65535
 
 
@@ -26,8 +25,10 @@ class Topics:
 
     def __post_init__(self) -> None:
         base = self.base_topic
-        if not base or base.startswith(("/", "$")) or base.endswith("/") or _FORBIDDEN.search(base):
-            raise ValueError(f"{base!r} is not a base topic: no # or +, not begin with / or $, not end with /")
+        if not base or base.startswith(("/", "$")) or base.endswith("/") or UNPUBLISHABLE.search(base):
+            raise ValueError(
+                f"{base!r} is not a base topic: no #, + or control characters, not begin with / or $, not end with /"
+            )
         self._join()
 
     @property
@@ -96,7 +97,7 @@ class Topics:
 
     def _join(self, *levels: str) -> str:
         for level in (self.device, *levels):
-            if not level or "/" in level or _FORBIDDEN.search(level):
+            if not level or "/" in level or UNPUBLISHABLE.search(level):
                 raise ValueError(f"{level!r} is not one level of a topic")
         topic = "/".join((self.base_topic, self.device, *levels))
         if len(topic.encode()) > _LONGEST_BYTES:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from edge_classifierd.config.section import TopicPrefix
 from edge_classifierd.mqtt.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 names = st.text(st.characters(codec="utf-8"), max_size=30)
 good_names = st.from_regex(r"[a-z0-9_-]{1,64}", fullmatch=True)
@@ -65,6 +71,21 @@ def test_the_topics_are_those_of_the_contract() -> None:
         "driveway/enabled", "driveway/enabled/set", "driveway/snapshot/set", "driveway/dog/state",
         "driveway/dog/threshold", "driveway/dog/threshold/set",
     ]  # fmt: skip
+
+
+any_text = st.text(st.characters(), max_size=30)  # surrogates too
+
+
+@given(any_text | st.from_regex(r"a[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]b", fullmatch=True))
+def test_the_configuration_takes_a_base_topic_exactly_when_the_topics_do(base: str) -> None:
+    def takes(make: Callable[[str], object]) -> bool:
+        try:
+            make(base)
+        except ValueError:
+            return False
+        return True
+
+    assert takes(TypeAdapter(TopicPrefix).validate_python) == takes(lambda base: Topics(base, "porch"))
 
 
 @pytest.mark.parametrize("base", ["", "a/+", "#", "a\0b", "/a", "a/", "$SYS", "a\nb"])
