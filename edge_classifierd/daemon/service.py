@@ -18,6 +18,7 @@ from edge_classifierd.daemon.memory import Memory
 from edge_classifierd.daemon.outlet import MqttOutlet
 from edge_classifierd.daemon.pipeline import Surroundings
 from edge_classifierd.daemon.preflight import prepare
+from edge_classifierd.daemon.state_lock import lock_state
 from edge_classifierd.daemon.tally import Tally
 from edge_classifierd.daemon.thread_names import ThreadNames
 from edge_classifierd.daemon.vitals import Vitals
@@ -56,7 +57,10 @@ class Service:
     """Made from a configuration file; `run` blocks until the daemon has ended. Used by the main thread."""
 
     def __init__(self, config: Path, *, forget_commands: bool = False, clock: Clock | None = None) -> None:
-        """Checks the configuration and opens the outbox. Raises ConfigurationError, OutboxError."""
+        """Checks the configuration, locks the state and opens the outbox.
+
+        Raises ConfigurationError, and EdgeClassifierError when another process has either.
+        """
         self._config = config
         self._clock = clock or SystemClock()
         self._document, plans = prepare(config)
@@ -67,9 +71,7 @@ class Service:
         self._notifier = Notifier()
         self._heartbeats = Heartbeats(self._clock)
         self._watchdog = Watchdog(self._heartbeats, self._notifier, self._clock)
-        self._memory = Memory(state_directory() / "state.json")
-        if forget_commands:
-            self._memory.forget_commands()
+        self._state_lock = lock_state(state_directory())  # before anything is read there; held until the process ends
         self._outbox = Outbox(
             configuration.outbox.path,
             topic=lambda event: self._topics.event(event.pipeline),
@@ -77,6 +79,9 @@ class Service:
             max_events=configuration.outbox.max_events,
             max_age_s=configuration.outbox.max_age,
         )
+        self._memory = Memory(state_directory() / "state.json")
+        if forget_commands:
+            self._memory.forget_commands()
         self._session = Session(configuration.mqtt, topics=self._topics, clock=self._clock)
         board = Board(self._clock, state=state_directory())
         self._home = Home(
@@ -127,8 +132,8 @@ class Service:
     def run(self) -> ExitCode:
         """Start, serve until a signal or the end of every source, stop. Raises EdgeClassifierError when it cannot."""
         signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        before = {number: signal.signal(number, lambda _number, _frame: None) for number in signals}
         wakeup = signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, lambda _number, _frame: None) for number in signals}
         try:
             self._start()
             self._serve()

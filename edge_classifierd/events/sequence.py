@@ -81,6 +81,7 @@ class SequenceFiles:
             os.close(descriptor)
             raise OutboxError(
                 f"{self._last_path}: another process has this outbox open; stop it, or give each its own outbox.path"
+                " and state directory (EDGE_CLASSIFIERD_STATE)"
             ) from error
         except OSError:
             pass  # a file system without locks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker_process import wait_until
@@ -14,7 +15,6 @@ from stand_in import model_pair
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
-    from pathlib import Path
 
     from broker_process import Broker, Subscriber
 
@@ -141,3 +141,43 @@ def test_a_flood_of_reloads_is_a_few_and_never_keeps_a_signal_waiting(tmp_path: 
         assert (code, lasted_s < 2.0) == (0, True), (lasted_s, daemon.said)
         assert daemon.said.count(": reloaded;") < 10
         assert "Traceback" not in daemon.said
+
+
+def test_a_second_daemon_on_the_same_state_is_refused_and_changes_nothing(
+    tmp_path: Path, broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    subscriber = subscribe(broker.port)
+    folder, state = photographs(tmp_path / "p", "coffee"), tmp_path / "state"
+    with Daemon(write_config(tmp_path / "c.yaml", broker.port, a_pipeline(folder, CAT))) as daemon:
+        wait_until(lambda: subscriber.last(f"{BASE}/driveway/cat/threshold") == b"0.5")
+        publish.single(f"{BASE}/driveway/cat/threshold/set", "0.75", qos=1, port=broker.port)
+        wait_until(lambda: subscriber.last(f"{BASE}/driveway/cat/threshold") == b"0.75")
+        commanded = (state / "state.json").read_bytes()
+        other = write_config(
+            tmp_path / "other.yaml", broker.port, a_pipeline(folder, name="garden"), outbox={"path": "other.sqlite3"}
+        )
+        for file, elsewhere in ((tmp_path / "c.yaml", False), (other, False), (tmp_path / "c.yaml", True)):
+            if elsewhere:  # the lock cannot be taken: the outbox's is met
+                (state / "lock").unlink()
+                (state / "lock").mkdir()
+            with Daemon(file, "--forget-commands") as second:
+                assert second.process.wait(20) == 1, second.said
+        assert "another process uses this state directory" in other.with_suffix(".log").read_text()
+        assert "another process has this outbox open" in daemon.said
+        assert (state / "state.json").read_bytes() == commanded
+        assert daemon.end()[0] == 0, daemon.said
+
+
+def test_a_signal_before_the_daemon_is_ready_to_serve_ends_it_with_code_0(tmp_path: Path, broker: Broker) -> None:
+    config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "coffee")))
+
+    def catches_sigterm(daemon: Daemon) -> bool:
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with Daemon(config) as daemon:
+            wait_until(lambda daemon=daemon: catches_sigterm(daemon))
+            assert daemon.end(number)[0] == 0, daemon.said
+            assert daemon.said == ""
