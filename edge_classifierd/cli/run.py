@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import signal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, LogLevel, reporting
 from edge_classifierd.errors import ExitCode
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 @reporting
@@ -26,9 +30,15 @@ def command(
 
     Example: edge-classifierd run --config config.yaml
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)  # until the service has handlers of its own
     from edge_classifierd.daemon.allocator import tune  # noqa: PLC0415
 
     tune()
     from edge_classifierd.daemon.service import Service  # noqa: PLC0415
 
     return Service(config, forget_commands=forget_commands).run()
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(ExitCode.OK)
