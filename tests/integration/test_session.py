@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import subprocess
 import threading
@@ -14,7 +15,7 @@ import pytest
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.sections import Mqtt
 from edge_classifierd.events.outbox import Outbox
-from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity
+from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, decode
 from edge_classifierd.mqtt.backoff import Backoff
 from edge_classifierd.mqtt.client import Session, default_client_id
 from edge_classifierd.mqtt.message import JSON, Incoming, Message, Outcome
@@ -190,7 +191,7 @@ def test_what_the_acl_refuses_is_told_and_an_event_refused_stays(
     wait_until(lambda: publisher.trouble is not None)
     time.sleep(1.0)
     assert outbox.depth == 1
-    assert "refuses events (not authorized)" in str(publisher.trouble)
+    assert "refuses events on forbidden/event (not authorized)" in str(publisher.trouble)
     assert caplog.text.count("refuses events") == 1
     assert caplog.text.count("forbidden/state: the broker refuses this state") == 1
     acl = guarded.directory.parent / "acl"
@@ -217,6 +218,46 @@ def test_a_refused_event_is_not_tried_again_at_once(guarded: Any, make_session: 
     assert outbox.depth == 2
     assert publisher.stop()
     outbox.close()
+
+
+def test_a_refused_topic_holds_up_no_other_and_follows_in_order_once_it_is_allowed(
+    guarded: Any, make_session: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SystemClock()
+    outbox = Outbox(
+        tmp_path / "outbox.sqlite3", clock=clock,
+        topic=lambda event: ("edge-classifierd/a/event", "forbidden/b", "forbidden/c")[event.seq % 3],
+    )  # fmt: skip
+    session = make_session(guarded.port, username="edge", password="secret-word")
+    publisher = Publisher(outbox, session, clock, refused_pause_s=0.3)
+    heard: dict[str, list[int]] = {"edge-classifierd/a/event": [], "forbidden/b": [], "forbidden/c": []}
+    reader = make_session(guarded.port, username="edge", password="secret-word", client_id="reader")
+    for topic in heard:
+        reader.subscribe(topic, lambda one: heard[one.topic].append(decode(one.payload).seq))
+    reader.start()
+    wait_until(lambda: reader.connected)
+    append(outbox, 900)
+    publisher.start()
+    session.start()
+    wait_until(lambda: outbox.depth == 600)
+    append(outbox, 3)
+    wait_until(lambda: outbox.depth == 602)
+    denied = guarded.log.read_text().count("Denied PUBLISH")
+    assert "refuses events on forbidden/b (not authorized)" in str(publisher.trouble)
+    assert "1 more of its topics" in str(publisher.trouble)
+    time.sleep(1.5)
+    assert guarded.log.read_text().count("Denied PUBLISH") - denied < 16, "one event is tried, not all"
+    assert caplog.text.count("refuses events on") == 2
+    (guarded.directory.parent / "acl").write_text("user edge\ntopic readwrite #\n")
+    guarded.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: outbox.depth == 0)
+    wait_until(lambda: publisher.trouble is None)
+    assert publisher.stop()
+    outbox.close()
+    assert heard["edge-classifierd/a/event"] == list(range(3, 904, 3))
+    wait_until(lambda: sum(len(one) for one in heard.values()) >= 903)
+    assert heard["forbidden/b"] == list(range(1, 904, 3))
+    assert heard["forbidden/c"] == list(range(2, 904, 3))
 
 
 def append(outbox: Outbox, count: int = 1) -> None:
