@@ -140,8 +140,8 @@ class Outbox:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._shelf.close()
-                self._numbers.close()
+                nothing_lost = self._shelf.close()
+                self._numbers.close(orderly_at=self.last_seq if nothing_lost else None)
 
     def _commit(self, batches: Sequence[_Batch]) -> None:
         """Number and keep what all waiting threads brought; under the lock."""
@@ -170,9 +170,11 @@ class Outbox:
         witnessed, beyond = self._numbers.last, max(self._numbers.last, self._numbers.reserved) + 1
         if self._shelf.intact and witnessed <= self._shelf.last_seq:
             return self._shelf.last_seq + 1
+        if self._shelf.intact and self._numbers.orderly:
+            return witnessed + 1  # the disk took no rows, but the broker had them all
         if self._shelf.intact:
             log.error(
-                "%s: the database ends at event %d although %d was given: its newest events are lost; going on with %d",
+                "%s: the database ends at event %d although %d was given: the newest may be lost; going on with %d",
                 self._path, self._shelf.last_seq, witnessed, beyond,
             )  # fmt: skip
             return beyond

@@ -3,7 +3,7 @@
 Two small files. `<outbox>.seq` holds an upper bound, reserved a block ahead and replaced atomically and durably, so
 that it costs a write per thousand events. `<outbox>.last` holds the last number given, written in place without waiting
 for the disk: it survives the process, though perhaps not the power, and shows when a database has silently lost its
-newest rows.
+newest rows. An orderly end is marked in it: then no number was given beyond it, and no event was lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 BLOCK = 1000
 """How many numbers are reserved at once, and the largest gap that a lost database causes."""
 
-_RECORD = 32
+_RECORD = 30
+_ORDERLY = b"closed\n"
+_RUNNING = b" " * len(_ORDERLY)
 
 
 class SequenceFiles:
@@ -41,6 +43,8 @@ class SequenceFiles:
         """No number above this was ever given by a durable append."""
         self.last = _read(self._last_path)
         """The last number given, as far as known."""
+        self.orderly = self._take_mark()
+        """Whether the process that gave it ended orderly, with every event delivered or in the database."""
 
     @property
     def writable(self) -> bool:
@@ -62,13 +66,27 @@ class SequenceFiles:
             self._last_file = self._open_last()
         if self._last_file is not None:
             with contextlib.suppress(OSError):
-                os.pwrite(self._last_file, _record(seq), 0)
+                os.pwrite(self._last_file, _record(seq) + _RUNNING, 0)
 
-    def close(self) -> None:
-        """Release the lock; safe to call twice."""
+    def close(self, *, orderly_at: int | None = None) -> None:
+        """Release the lock; `orderly_at`, the last number given, leaves the mark, best effort. Safe to call twice."""
         if self._last_file is not None:
+            if orderly_at is not None:
+                with contextlib.suppress(OSError):
+                    os.pwrite(self._last_file, _record(orderly_at) + _ORDERLY, 0)
             os.close(self._last_file)
             self._last_file = None
+
+    def _take_mark(self) -> bool:
+        """Take the mark away for good, or do not believe it: the next start must not find it again."""
+        try:
+            if self._last_file is None or os.pread(self._last_file, len(_ORDERLY), _RECORD) != _ORDERLY:
+                return False
+            os.ftruncate(self._last_file, _RECORD)
+            os.fsync(self._last_file)
+        except OSError:
+            return False
+        return self.last > 0
 
     def _open_last(self) -> int | None:
         try:

@@ -169,19 +169,21 @@ class Shelf:
             self._ledger_s = now + _LEDGER_EVERY_S
             self._write(())
 
-    def close(self) -> None:
-        """Move what is in memory to the disk if it takes it, and close the database."""
+    def close(self) -> bool:
+        """Move what is in memory to the disk if it takes it, and close the database; False when events are lost."""
         if self.trouble is not None:
             self._recover()
         else:
             self._write(())
-        if self._memory:
-            log.error("%s: %d events were only in memory and are lost", self._path, len(self._memory))
+        lost = len(self._memory)
+        if lost:
+            log.error("%s: %d events were only in memory and are lost", self._path, lost)
             self._memory.clear()
         if self._store is not None:
             self._left = self.depth
             self._store.close()
             self._store = None
+        return not lost
 
     def _open(self) -> None:
         try:

@@ -100,6 +100,40 @@ def test_a_full_disk_is_survived_and_left_again(small_disk: Path) -> None:
     outbox.close()
 
 
+def test_after_a_full_disk_whose_events_were_all_delivered_the_numbers_go_on(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = HurriedClock()
+    outbox = open_outbox(small_disk, clock)
+    outbox.acknowledge(fill(outbox, 10))
+    ballast = fill_up(small_disk)
+    given = fill(outbox, 500)
+    outbox.acknowledge(given)
+    assert "full" in trouble(outbox)
+    outbox.close()
+    ballast.unlink()
+    outbox = open_outbox(small_disk, clock)
+    assert fill(outbox, 1) == [given[-1] + 1]
+    assert "lost" not in caplog.text
+    outbox.close()
+
+
+def test_after_a_full_disk_that_kept_events_from_being_saved_no_number_is_given_again(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = HurriedClock()
+    outbox = open_outbox(small_disk, clock)
+    fill(outbox, 10)
+    ballast = fill_up(small_disk)
+    given = fill(outbox, 1500)
+    outbox.close()
+    ballast.unlink()
+    outbox = open_outbox(small_disk, clock)
+    assert fill(outbox, 1)[0] > given[-1]
+    assert "the newest may be lost" in caplog.text
+    outbox.close()
+
+
 def test_a_disk_full_from_the_start_holds_up_nothing(small_disk: Path) -> None:
     fill_up(small_disk)
     clock = HurriedClock()
