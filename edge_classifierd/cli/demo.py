@@ -7,6 +7,7 @@ import os
 import queue
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,10 +23,17 @@ from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from edge_classifierd.mqtt.message import Incoming
 
 _START_TIMEOUT_S = 60.0
+
+# PR_SET_PDEATHSIG (prctl(2)): a SIGKILL of ours is its SIGTERM; it holds as long as our main thread started it.
+_RUN = (
+    "import ctypes, signal; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
+    "from edge_classifierd.__main__ import main; main()"
+)
 
 _CONFIG = """\
 device: {{id: demo}}
@@ -56,7 +64,11 @@ def command(
     import edge_classifierd  # noqa: PLC0415
 
     photos = Path(edge_classifierd.__file__).parent / "demo_photos"
-    with tempfile.TemporaryDirectory(prefix="edge-classifierd-demo-") as folder, _broker() as port:
+    with (
+        _ended_by_signals(),
+        tempfile.TemporaryDirectory(prefix="edge-classifierd-demo-") as folder,
+        _broker() as port,
+    ):
         config = Path(folder) / "config.yaml"
         config.write_text(_CONFIG.format(port=port, photos=json_module.dumps(str(photos))), encoding="utf-8")
         _say("The configuration:", json=json)
@@ -69,11 +81,37 @@ def command(
         typer.echo("demo: no event arrived; run it again with --log-level info to see why", err=True)
         return ExitCode.FAILED
     events = f"{shown} event{'s' if shown > 1 else ''}"
-    program = "edge-classifierd" if shutil.which("edge-classifierd") else shlex.quote(sys.argv[0])
     _say(f"\n{events}. Next: a configuration of your own, to be completed with what matters to you:", json=json)
     for step in ("doctor --suggest > config.yaml", "check --config config.yaml", "run --config config.yaml"):
-        _say(f"  {program} {step}", json=json)
+        _say(f"  {_program()} {step}", json=json)
     return ExitCode.OK
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise SystemExit(128 + number), once; one that is ignored (nohup) stays ignored."""
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)  # a second one must not cut the tidying short
+        raise SystemExit(128 + number)
+
+    before = {one: signal.signal(one, end) for one in numbers}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _program() -> str:
+    """What to type for this program; `python -m` leaves a file as `sys.argv[0]` that cannot be run."""
+    if shutil.which("edge-classifierd"):
+        return "edge-classifierd"
+    if Path(sys.argv[0]).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m edge_classifierd"
+    return shlex.quote(sys.argv[0])
 
 
 def _say(text: str, *, json: bool) -> None:
@@ -94,10 +132,10 @@ def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) 
     subscriber.start()
     shown = 0
     interrupted = False
-    with _daemon(config, folder) as daemon:
-        # The time runs from the first event on: a small board may need a while to start.
-        end_s = time.monotonic() + _START_TIMEOUT_S
-        try:
+    try:
+        with _daemon(config, folder) as daemon:
+            # The time runs from the first event on: a small board may need a while to start.
+            end_s = time.monotonic() + _START_TIMEOUT_S
             while time.monotonic() < end_s and daemon.poll() is None:
                 try:
                     message = incoming.get(timeout=0.2)
@@ -107,10 +145,11 @@ def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) 
                 if is_event and not shown:
                     end_s = time.monotonic() + seconds
                 shown += is_event
-        except KeyboardInterrupt:
-            _say("", json=json)
-            interrupted = True
-    subscriber.stop(1.0)
+    except KeyboardInterrupt:
+        _say("", json=json)
+        interrupted = True
+    finally:
+        subscriber.stop(1.0)
     return None if interrupted else shown
 
 
@@ -133,10 +172,13 @@ def _brief(text: str) -> str:
 
 @contextmanager
 def _daemon(config: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The real daemon, in a process and with a state directory of its own; Ctrl-C reaches it through us."""
+    """The real daemon, in a process and with a state directory of its own; Ctrl-C reaches it through us.
+
+    It ends with us however we end.
+    """
     environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(folder / "state")}
     daemon = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "edge_classifierd", "run", "--config", str(config), "--log-level", "warning"],
+        [sys.executable, "-c", _RUN, "run", "--config", str(config), "--log-level", "warning"],
         env=environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,

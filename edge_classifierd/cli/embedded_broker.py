@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import select
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from edge_classifierd.errors import MissingError
+from edge_classifierd.errors import ExitCode, MissingError
 
 if TYPE_CHECKING:
     import subprocess
@@ -16,15 +18,20 @@ if TYPE_CHECKING:
 _START_TIMEOUT_S = 20.0
 
 
-def wait_until_listening(process: subprocess.Popen[bytes]) -> int:
+def wait_until_listening(process: subprocess.Popen[bytes], timeout_s: float = _START_TIMEOUT_S) -> int:
     """The port that a started child listens on. Raises MissingError when amqtt is not installed or does not start."""
     assert process.stdout is not None
-    deadline_s = time.monotonic() + _START_TIMEOUT_S
-    line = process.stdout.readline()
-    if not line.strip().isdigit() or time.monotonic() > deadline_s:
-        raise MissingError(
-            "the embedded broker did not start; install it with `pip install 'edge-classifierd[demo]'`"
-        )
+    deadline_s = time.monotonic() + timeout_s
+    line = b""
+    while not line.endswith(b"\n"):
+        if not select.select([process.stdout], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            raise MissingError(f"the embedded broker did not start within {timeout_s:g} s; run the demo again")
+        part = os.read(process.stdout.fileno(), 64)
+        if not part:
+            break
+        line += part
+    if not line.strip().isdigit():
+        raise MissingError("the embedded broker did not start; install it with `pip install 'edge-classifierd[demo]'`")
     return int(line)
 
 
@@ -43,4 +50,7 @@ async def _serve() -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    asyncio.run(_serve())
+    try:
+        asyncio.run(_serve())
+    except ImportError:
+        sys.exit(ExitCode.MISSING)  # the parent has the sentence
