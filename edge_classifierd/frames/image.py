@@ -10,6 +10,7 @@ import av.error
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.exif import COMPRESSION, ORIENTATION, picture_tags
+from edge_classifierd.frames.gif import first_image_is_whole
 from edge_classifierd.frames.mirroring import turn_over
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def read_image(path: Path) -> av.VideoFrame:
         raise SourceError(f"{path}: an animated WebP cannot be read; convert it to a still picture or a video")
     if decoder == "tiff" and tags.get(COMPRESSION) in _JPEG_IN_TIFF:  # FFmpeg would make it black without a word
         raise SourceError(f"{path}: a TIFF with a JPEG inside cannot be read; convert it to a plain JPEG")
+    if decoder == "gif" and not first_image_is_whole(data):
+        raise _damaged(path, decoder)
     context = av.CodecContext.create(decoder, "r")
     assert isinstance(context, av.VideoCodecContext)
     context.thread_count = 1

@@ -115,6 +115,28 @@ def test_a_picture_cut_short_is_refused_in_one_sentence(
         read_image(path)
 
 
+def test_a_gif_cut_short_is_refused_wherever_it_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "cut.gif"
+    _write_gif(path)
+    data = path.read_bytes()
+    second = data.rindex(b"\x21\xf9\x04")  # the graphic control extension of its second picture
+    for kept in range(4, second):
+        path.write_bytes(data[:kept])
+        with pytest.raises(SourceError, match=r"^\S*cut\.gif: the GIF data is damaged, [^\n]*; [^\n]*$"):
+            read_image(path)
+    path.write_bytes(data[:second])
+    assert level(read_image(path)) == 120
+
+
+def test_a_gif_with_a_table_of_its_own_for_the_image_and_a_comment_is_read(tmp_path: Path) -> None:
+    """One white pixel, laid out by hand after the GIF89a specification."""
+    screen, table = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0), b"\0\0\0\xff\xff\xff"
+    comment, image = b"\x21\xfe\x02, \x00", b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0x80)
+    path = tmp_path / "dot.gif"
+    path.write_bytes(screen + table + comment + image + table + b"\x02\x02\x4c\x01\x00" + b"\x3b")
+    assert level(read_image(path)) == 255
+
+
 def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(SourceError, match="not a regular file"):
