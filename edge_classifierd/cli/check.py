@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import complain, print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ def _print(
     problems: tuple[Problem, ...], warnings: tuple[Problem, ...], summary: list[dict[str, object]], file: str
 ) -> None:
     for problem in problems:
-        typer.echo(str(problem), err=True)
+        complain(str(problem))
     for problem in warnings:
-        typer.echo(f"warning: {problem}", err=True)
+        complain(f"warning: {problem}")
     if problems:
         count = len(problems)
-        typer.echo(f"{file}: {count} problem{'s' if count > 1 else ''}", err=True)
+        complain(f"{file}: {count} problem{'s' if count > 1 else ''}")
         return
     for pipeline in summary:
         watches = pipeline["watches"]

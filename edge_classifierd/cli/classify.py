@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edge_classifierd.cli.options import Json, Labels, LogLevel, file_argument, file_option, reporting
-from edge_classifierd.cli.streams import print_json
-from edge_classifierd.errors import ExitCode, UsageError
+from edge_classifierd.cli.options import Json, Labels, LogLevel, file_option, reporting
+from edge_classifierd.cli.streams import complain, print_json
+from edge_classifierd.errors import ExitCode, SourceError, UsageError
 
 if TYPE_CHECKING:
     from edge_classifierd.inference.base import Classifier
@@ -25,7 +25,7 @@ FitOption = Annotated[
 
 @reporting
 def command(
-    images: Annotated[list[Path], file_argument(metavar="IMAGE", help="Picture files, or folders of them.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Picture files, or folders of them.")],
     *,
     model: Annotated[Path | None, file_option(help="A .tflite file; default: the bundled ImageNet model.")] = None,
     labels: Labels = None,
@@ -43,7 +43,6 @@ def command(
 
     Example: edge-classifierd classify --json --top 3 cat.jpg
     """
-    from edge_classifierd.errors import SourceError  # noqa: PLC0415
     from edge_classifierd.inference.factory import make_classifier  # noqa: PLC0415
     from edge_classifierd.model.bundle import bundled_model_path, load_bundle  # noqa: PLC0415
     from edge_classifierd.preprocess import Preprocessor  # noqa: PLC0415
@@ -51,13 +50,15 @@ def command(
     bundle = load_bundle(model or bundled_model_path(), labels, locale)
     classifier = make_classifier(bundle, "auto", threads)
     prepare = Preprocessor(bundle.input, bundle.normalisation, fit=fit, crop_fraction=crop_fraction)
-    failed = 0
-    files = _files(images)
+    files, barren = _files(images)
+    for sentence in barren:
+        complain(sentence)
+    failed = len(barren)
     for file in files:
         try:
             document = _classified(file, bundle, prepare, classifier, top)
         except SourceError as error:
-            typer.echo(str(error), err=True)
+            complain(str(error))
             failed += 1
             continue
         if json:
@@ -66,20 +67,33 @@ def command(
             typer.echo(_text(document))
     classifier.close()
     if failed:
-        typer.echo(f"{failed} of {len(files)} pictures could not be read", err=True)
+        what = "pictures and folders" if barren else "pictures"
+        complain(f"{failed} of {len(files) + len(barren)} {what} could not be read")
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _files(images: list[Path]) -> list[Path]:
+def _files(images: list[str]) -> tuple[list[Path], list[str]]:
+    """The pictures that are meant, and one sentence for each folder that gives none. Raises UsageError."""
     from edge_classifierd.frames.folder import images_in  # noqa: PLC0415
 
     files: list[Path] = []
+    barren: list[str] = []
     for image in images:
-        found = images_in(image) if os.path.isdir(image) else (image,)  # noqa: PTH112 - Path's raises in a closed folder
-        if not found:
-            raise UsageError(f"{image}: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files")
+        if not image:  # to Path it would be the current folder
+            raise UsageError("IMAGE: must not be empty; give a picture file, or a folder of them")
+        path = Path(image)
+        if not os.path.isdir(path):  # noqa: PTH112 - Path's raises in a closed folder
+            files.append(path)
+            continue
+        try:
+            found = images_in(path)
+        except SourceError as error:
+            barren.append(str(error))
+            continue
         files.extend(found)
-    return files
+        if not found:
+            barren.append(f"{path}: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files")
+    return files, barren
 
 
 def _classified(

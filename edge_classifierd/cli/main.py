@@ -67,7 +67,10 @@ app.add_typer(discovery.app, name="discovery")
 
 
 def main() -> None:
-    """Run the command line and exit with its code; what cannot be written to stdout is one sentence and code 1."""
+    """Run the command line and exit with its code; what cannot be written to stdout is one sentence and code 1.
+
+    What cannot be written to stderr changes no code.
+    """
     streams.prepare()
     interruptible = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     if interruptible:
@@ -75,12 +78,16 @@ def main() -> None:
     code: int | str | None = ExitCode.FAILED
     try:
         app()
-    except SystemExit as stop:
-        code = stop.code
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
-    except OSError:
-        if streams.failure() is None:
+    except (SystemExit, OSError) as error:
+        refused = _untold(error)
+        if refused is not None:
+            code = refused
+            streams.silence()
+        elif isinstance(error, SystemExit):
+            code = error.code
+        elif streams.failure() is None:
             raise
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end is not worth a traceback either
@@ -90,3 +97,19 @@ def main() -> None:
         if lost.errno != errno.EPIPE:  # else the reader (`head`) has left and knows it
             streams.complain(f"standard output: {lost.strerror}; the result could not be written, run it again")
     raise SystemExit(code)
+
+
+def _untold(error: BaseException) -> int | None:
+    """The code of click's refusal that could not be written to stderr; rich makes a SystemExit(1) of a closed pipe.
+
+    None when that is not what happened. The refusal is told by its `exit_code`: typer may carry a click of its own.
+    """
+    unwritable = False
+    context: BaseException | None = error
+    while context is not None:
+        code = getattr(context, "exit_code", None)
+        if unwritable and isinstance(code, int):
+            return code
+        unwritable = unwritable or isinstance(context, OSError)
+        context = context.__context__
+    return None

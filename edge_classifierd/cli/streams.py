@@ -54,17 +54,27 @@ def complain(sentence: str) -> None:
     try:
         typer.echo(sentence, err=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        silence()
+
+
+def silence() -> None:
+    """Give up stderr: what it still holds would fail once more at the end, and change the exit code to 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def can_show(text: str) -> bool:
+    """Whether stdout's encoding has all of it."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - whatever json can write
     """One line of JSON on stdout, in ASCII where the stream cannot show it as it is (a file name that is no UTF-8)."""
     text = json.dumps(document, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(document)
-    typer.echo(text)
+    typer.echo(text if can_show(text) else json.dumps(document))
 
 
 class _Noticing(io.FileIO):

@@ -55,7 +55,8 @@ def make_classifier(
     elif cpu_bundle is None and not list_tpus(root):
         raise MissingError(
             f"{bundle.path}: is compiled for the Edge TPU and none is plugged in; plug one in, "
-            "or give the CPU version of the model as `model.cpu_model`"
+            "or give the CPU version of the model (the file without `_edgetpu` in its name), "
+            "in a configuration as `model.cpu_model`"
         )
     twin = None if cpu_bundle is None else Twin(CpuClassifier(cpu_bundle, find_runtime(), threads))
     settings = edgetpu or EdgeTpuSettings()

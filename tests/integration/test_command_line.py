@@ -64,6 +64,17 @@ def test_what_cannot_be_said_on_stderr_leaves_the_exit_code_right(tmp_path: Path
     assert shell("edge run --config absent.yaml 2>&-", tmp_path).returncode == 2
 
 
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2> >(exec true)"], ids=["full", "closed pipe"])
+def test_a_stderr_that_cannot_be_written_costs_no_picture_and_no_exit_code(stderr: str, photo: Path) -> None:
+    done = shell(f"edge classify --json absent.jpg cat.jpg {stderr}", photo.parent)
+    assert done.returncode == 1
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == ["cat.jpg"]
+    (photo.parent / "faulty.yaml").write_text("pipelines: 3\n")
+    for refused in ("check -c faulty.yaml", "check --nope", "nope"):
+        done = shell(f"edge {refused} {stderr}", photo.parent)
+        assert (done.returncode, done.stdout) == (2, b""), refused
+
+
 @pytest.mark.parametrize(
     "environment",
     [{"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii:strict"}],
@@ -156,9 +167,29 @@ def test_a_closed_folder_is_said_and_the_other_pictures_are_classified(photo: Pa
     assert b"2 of 3 pictures" in done.stderr
 
 
+def test_a_folder_without_pictures_is_said_and_the_other_pictures_are_classified(photo: Path) -> None:
+    (photo.parent / "empty").mkdir()
+    done = shell("edge classify --json empty cat.jpg empty", photo.parent)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["file"] == "cat.jpg"
+    nothing = "empty: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files"
+    assert done.stderr.decode().splitlines() == [nothing, nothing, "2 of 3 pictures and folders could not be read"]
+
+
+def test_a_model_for_the_edge_tpu_says_what_to_give_on_the_command_line(photo: Path, shared: Path) -> None:
+    shutil.copy(shared / "data/coral/mobilenet_v1_0.25_128_quant_edgetpu.tflite", photo.parent / "edgetpu.tflite")
+    done = shell("edge classify cat.jpg --model edgetpu.tflite", photo.parent, EDGE_CLASSIFIERD_ROOT=str(photo.parent))
+    assert done.returncode == 3
+    (said,) = done.stderr.decode().splitlines()
+    assert said.startswith("edgetpu.tflite: is compiled for the Edge TPU and none is plugged in; plug one in, or give")
+    assert "(the file without `_edgetpu` in its name)" in said
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
+        ("classify ''", "IMAGE: must not be empty"),
+        ("classify . ''", "IMAGE: must not be empty"),
         ("listen --host ''", "--host: must not be empty"),
         ("listen --host localhost --device 'a/b #'", "--device a/b #: give an id"),
         ("discovery purge --config c.yaml --device 'a b'", "--device a b: give an id"),
