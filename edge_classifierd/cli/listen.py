@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
-from edge_classifierd.errors import ExitCode, UsageError
+from edge_classifierd.cli.streams import can_show, complain
+from edge_classifierd.errors import ExitCode, PayloadError, UsageError
 
 if TYPE_CHECKING:
     from edge_classifierd.config.sections import Mqtt
@@ -40,6 +41,7 @@ def command(
     Example: edge-classifierd listen --config config.yaml --json
     """
     from edge_classifierd.clock import SystemClock  # noqa: PLC0415
+    from edge_classifierd.config.wording import shortened  # noqa: PLC0415
     from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
 
     section, topics = _target(config, host, port, device)
@@ -58,7 +60,12 @@ def command(
             except queue.Empty:
                 connected = connected or session.connection is not None
                 continue
-            typer.echo(_line(message, json=json, everything=everything))
+            try:
+                line = _line(message, json=json, everything=everything)
+            except PayloadError as error:
+                complain(shortened(f"{message.topic}: {error}", 300))
+                continue
+            typer.echo(line)
             sys.stdout.flush()
             printed += 1
     finally:
@@ -70,8 +77,11 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
     """The broker and the topics; the client id is a fresh one, or the daemon and we would throw each other out."""
     import uuid  # noqa: PLC0415
 
+    from pydantic import ValidationError  # noqa: PLC0415
+
     from edge_classifierd.config.load import load  # noqa: PLC0415
     from edge_classifierd.config.sections import Device, Mqtt  # noqa: PLC0415
+    from edge_classifierd.config.wording import shortened  # noqa: PLC0415
     from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
 
     refuse_impossible_device(device)
@@ -79,7 +89,10 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
     if host is not None:
         if not host.strip():
             raise UsageError("--host: must not be empty; give the broker's name or address")
-        section, own = Mqtt(host=host, port=port, client_id=client_id), Device().id
+        try:
+            section, own = Mqtt(host=host, port=port, client_id=client_id), Device().id
+        except ValidationError as error:
+            raise UsageError(f"--host {shortened(host)}: cannot be a broker's name or address; correct it") from error
     else:
         configuration = load(config).configuration
         section, own = configuration.mqtt.model_copy(update={"client_id": client_id}), configuration.device.id
@@ -88,25 +101,38 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
 
 
 def _line(message: Incoming, *, json: bool, everything: bool) -> str:
-    from edge_classifierd.errors import PayloadError  # noqa: PLC0415
+    """What to print of a message. Raises PayloadError for what is no JSON where JSON is wanted."""
+    import json as json_module  # noqa: PLC0415
+
+    from edge_classifierd.config.wording import shortened  # noqa: PLC0415
     from edge_classifierd.events.schema import decode  # noqa: PLC0415
 
     text = message.payload.decode("utf-8", "replace")
     if everything:
-        import json as json_module  # noqa: PLC0415
-
         shown = text if len(text) < 4096 and message.payload[:2] != b"\xff\xd8" else f"({len(message.payload)} bytes)"
         if json:
             return json_module.dumps({"topic": message.topic, "retained": message.retained, "payload": shown})
         return f"{message.topic} {shown}"
     if json:
-        return text
+        try:
+            document = json_module.loads(message.payload.decode(), parse_constant=_refuse)
+            whole = can_show(text) and len(text.splitlines()) == 1
+            return text if whole else json_module.dumps(document, allow_nan=False)
+        except (ValueError, RecursionError) as error:
+            raise PayloadError(f"not JSON ({error}); who else publishes here?") from error
     try:
         event = decode(message.payload)
+        time_here = event.time.astimezone()
     except PayloadError as error:
-        return f"{message.topic}: {error}"
+        return shortened(f"{message.topic}: {error}", 300)
+    except (ArithmeticError, ValueError, OSError):
+        return f"{message.topic}: its time {event.time.isoformat()} cannot be shown here; who else publishes here?"
     lasted = "" if event.active_s is None else f" after {event.active_s:.1f} s"
-    when = event.time.astimezone().strftime("%H:%M:%S")
+    when = time_here.strftime("%H:%M:%S")
     where = f"{event.device}/{event.pipeline}"
     what = f"{event.watch} {event.type.value}{lasted}: {event.label} ({event.confidence:.0%})"
     return f"{when}  #{event.seq}  {where}  {what}"
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON's")

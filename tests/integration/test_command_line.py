@@ -191,6 +191,8 @@ def test_a_model_for_the_edge_tpu_says_what_to_give_on_the_command_line(photo: P
         ("classify ''", "IMAGE: must not be empty"),
         ("classify . ''", "IMAGE: must not be empty"),
         ("listen --host ''", "--host: must not be empty"),
+        (r"listen --host $'\xff'", "--host ?: cannot be a broker's name or address"),
+        (f"listen --host {'a' * 1001}", "--host aaaa"),
         ("listen --host localhost --device 'a/b #'", "--device a/b #: give an id"),
         ("discovery purge --config c.yaml --device 'a b'", "--device a b: give an id"),
         ("discovery purge --config c.yaml --device +", "--device +: give one device's id"),
