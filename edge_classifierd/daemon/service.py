@@ -232,7 +232,7 @@ class Service:
             time.sleep(0.01)
 
     def _write_down(self) -> None:
-        """What changes with events, a few times a second at most and never on a frame's way."""
+        """What could not be written when it changed, and what changes with every event: never on a frame's way."""
         self._memory.keep()
         self._tally.keep()
 
