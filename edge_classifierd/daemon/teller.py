@@ -138,6 +138,11 @@ class Teller:
         self._remember_active()
         self._outlet.watches(self._plan, self._active_names())
 
+    @property
+    def something_on(self) -> bool:
+        """Whether any watch is on."""
+        return bool(self._active_names())
+
     def _active_names(self) -> frozenset[str]:
         return frozenset(self._judge.policy.active())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,18 @@ def test_what_was_commanded_before_a_restart_is_said_and_holds(tmp_path: Path) -
         assert scene.retained("driveway")["cat/threshold"] == b"0.75"
         assert not scene.cameras
         assert scene.fleet.tried, "one that is switched off keeps nobody waiting"
+
+
+def test_what_was_on_when_its_camera_was_switched_off_is_cleared_after_a_restart_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, pipeline("driveway", "cat"))
+    scene.memory.set_active("driveway", {"cat": ActiveWatch("Egyptian cat", datetime.now(UTC))})
+    scene.memory.set_enabled("driveway", False)
+    scene.outbox.close()
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        until(lambda: scene.retained("driveway").get("cat/state") == b"OFF")
+        (cleared,) = scene.outbox.pending(0, 10)
+        assert json.loads(cleared.payload)["type"] == "cleared"
+        assert scene.memory.pipeline("driveway").active == ()
 
 
 def test_a_command_is_done_remembered_and_answered(tmp_path: Path) -> None:
