@@ -118,7 +118,9 @@ def test_names_that_are_no_utf_8_are_refused_as_classes_and_shown_in_reports(pho
 
 def test_ctrl_c_at_any_moment_is_no_traceback(photo: Path) -> None:
     """From the package's first line on; the interpreter's own start is not ours."""
-    script = "import time, sys\nsys.stdout.write('.'); sys.stdout.flush()\n"
+    script = "import signal, sys\n"
+    script += "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
+    script += "sys.stdout.write('.'); sys.stdout.flush()\n"
     script += "sys.argv = ['edge', 'classify', 'cat.jpg']\nfrom edge_classifierd.__main__ import main\nmain()"
     codes = set()
     for at in range(8):
@@ -262,7 +264,8 @@ def test_check_warns_of_files_that_the_daemon_would_wait_for(tmp_path: Path) -> 
     assert done.stderr.decode().splitlines() == [
         f"warning: c.yaml:1:32: mqtt.tls.ca_file: {tmp_path}/no.crt: {missing}; without it there is no connection",
         f"warning: c.yaml:3:43: pipelines[0].source.url: {tmp_path}/no.mp4: no such file; check the path",
-        f"warning: c.yaml:4:43: pipelines[1].source.url: {tmp_path}: is a folder; for pictures use `type: folder`",
+        f"warning: c.yaml:4:43: pipelines[1].source.url: {tmp_path}: a folder, not a video; "
+        "for pictures use `type: folder`",
     ]
 
 
