@@ -264,8 +264,10 @@ def test_check_warns_of_files_that_the_daemon_would_wait_for(tmp_path: Path) -> 
     assert done.stderr.decode().splitlines() == [
         f"warning: c.yaml:1:32: mqtt.tls.ca_file: {tmp_path}/no.crt: {missing}; without it there is no connection",
         f"warning: c.yaml:3:43: pipelines[0].source.url: {tmp_path}/no.mp4: no such file; check the path",
-        f"warning: c.yaml:4:43: pipelines[1].source.url: {tmp_path}: a folder, not a video; "
-        "for pictures use `type: folder`",
+        (
+            f"warning: c.yaml:4:43: pipelines[1].source.url: {tmp_path}: a folder, not a video; "
+            "for pictures use `type: folder`"
+        ),
     ]
 
 
