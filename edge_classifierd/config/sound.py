@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +60,15 @@ def sound_part(data: object, context: dict[str, Any]) -> SoundPart | None:
 def _leave_out(kept: dict[str, Any], errors: list[ErrorDetails]) -> Iterable[KeyPath]:
     wrong = [location for error in errors if not is_echo(error, location := locate(Pipeline, error["loc"], kept))]
     for location in wrong:
-        _amend(kept, location)
+        with suppress(LookupError, TypeError):  # what another one has taken along; the next round tells
+            _amend(kept, location)
     return [location.path for location in wrong]
 
 
 def _amend(kept: dict[str, Any], location: Location) -> None:
     match location.path:
+        case ():  # as a whole
+            kept.clear()
         case ("name",):
             kept["name"] = _SOME_NAME
         case ("source",) | ("source", "type" | "path" | "url" | "device"):
@@ -73,26 +77,30 @@ def _amend(kept: dict[str, Any], location: Location) -> None:
             _remove(kept, location.path)
             if kept["source"].get("type") == "folder":
                 kept["source"]["recursive"] = True  # which may have been meant
-        case ("allow" | "deny" as key, int(number)):
+        case ("allow" | "deny" as key, int(number)) if isinstance(kept[key], list):
             kept[key][number] = _SOME_LABEL
         case ("watches", int(number)):
             kept["watches"][number] = copy.deepcopy(_SOME_WATCH)
-        case ("watches", int(number), "name" | "labels" as key):
-            kept["watches"][number][key] = copy.deepcopy(_SOME_WATCH[key])
-        case ("watches", int(number), "labels", int(item)):
+        case ("watches", int(number), "labels", int(item)) if isinstance(kept["watches"][number]["labels"], list):
             kept["watches"][number]["labels"][item] = _SOME_LABEL
+        case ("watches", int(number), "name" | "labels" as key, *_):
+            watch = kept["watches"][number] or {}  # an item that is empty is a watch that lacks everything
+            kept["watches"][number] = {**watch, key: copy.deepcopy(_SOME_WATCH[key])}
         case path:
             _remove(kept, path)
 
 
 def _remove(kept: dict[str, Any], path: KeyPath) -> None:
     """Without the last key of `path`; an item goes with its whole list."""
-    while isinstance(path[-1], int):
+    while len(path) > 1 and isinstance(path[-1], int):
         path = path[:-1]
     parent: Any = kept
     for key in path[:-1]:
+        if not parent:  # an empty section, which is one of defaults
+            return
         parent = parent[key]
-    parent.pop(path[-1], None)
+    if isinstance(parent, dict):
+        parent.pop(path[-1], None)
 
 
 def _about_model(path: KeyPath, data: object) -> bool:
