@@ -91,3 +91,9 @@ class PayloadError(EdgeClassifierError):
 
 class FetchError(EdgeClassifierError):
     """A file cannot be fetched from the network, or is not the one that was meant."""
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """`text` on one line and short enough for a message."""
+    line = "".join(character if character.isprintable() else "?" for character in text[: length + 1])
+    return line if len(line) <= length else line[: length - 1] + "…"

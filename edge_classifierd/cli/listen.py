@@ -12,7 +12,7 @@ import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
 from edge_classifierd.cli.streams import can_show, complain
-from edge_classifierd.errors import ExitCode, PayloadError, UsageError
+from edge_classifierd.errors import ExitCode, PayloadError, UsageError, shortened
 
 if TYPE_CHECKING:
     from edge_classifierd.config.sections import Mqtt
@@ -41,7 +41,6 @@ def command(
     Example: edge-classifierd listen --config config.yaml --json
     """
     from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.config.wording import shortened  # noqa: PLC0415
     from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
 
     section, topics = _target(config, host, port, device)
@@ -81,7 +80,6 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
 
     from edge_classifierd.config.load import load  # noqa: PLC0415
     from edge_classifierd.config.sections import Device, Mqtt  # noqa: PLC0415
-    from edge_classifierd.config.wording import shortened  # noqa: PLC0415
     from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
 
     refuse_impossible_device(device)
@@ -104,7 +102,6 @@ def _line(message: Incoming, *, json: bool, everything: bool) -> str:
     """What to print of a message. Raises PayloadError for what is no JSON where JSON is wanted."""
     import json as json_module  # noqa: PLC0415
 
-    from edge_classifierd.config.wording import shortened  # noqa: PLC0415
     from edge_classifierd.events.schema import decode  # noqa: PLC0415
 
     text = message.payload.decode("utf-8", "replace")

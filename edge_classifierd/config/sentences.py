@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from edge_classifierd.config.addresses import shown_url
 from edge_classifierd.config.structure import Location, keys_of, locate, sections_of, types_of
 from edge_classifierd.config.values import plain_value
-from edge_classifierd.config.wording import close_match, expected_item_of, expected_of, shortened
+from edge_classifierd.config.wording import close_match, expected_item_of, expected_of
+from edge_classifierd.errors import shortened
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

@@ -8,7 +8,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Union, get_args, get_origin
 
 from edge_classifierd.config.section import Section
-from edge_classifierd.config.wording import shortened
+from edge_classifierd.errors import shortened
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

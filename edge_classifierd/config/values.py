@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from edge_classifierd.config.files import UnreadableError
 from edge_classifierd.config.secrets import READERS
 from edge_classifierd.config.tree import Mapping, Node, Place, Scalar, Sequence
-from edge_classifierd.config.wording import close_match, shortened
+from edge_classifierd.config.wording import close_match
+from edge_classifierd.errors import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

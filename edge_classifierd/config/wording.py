@@ -60,12 +60,6 @@ def expected_item_of(field: FieldInfo) -> str:
     return _expected(get_args(field.annotation)[0], ())
 
 
-def shortened(text: str, length: int = 60) -> str:
-    """`text` on one line and short enough for a message."""
-    line = "".join(character if character.isprintable() else "?" for character in text[: length + 1])
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
 def close_match(word: str, known: Iterable[str]) -> str | None:
     """The one of `known` that `word` was probably meant to be."""
     words = {other.lower(): other for other in known}

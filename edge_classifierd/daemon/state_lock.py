@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import EdgeClassifierError
+from edge_classifierd.state_file import lock_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def lock_state(directory: Path) -> int | None:
     """Lock the directory, made when it is not there; the kernel lets go when the descriptor returned is closed.
 
-    None where no file can be made or the file system knows no locks: a broken disk keeps no daemon from its work.
+    None where no file can be made: a broken disk keeps no daemon from its work, nor does one that knows no locks.
     Raises EdgeClassifierError when another process has it.
     """
     file = directory / "lock"
@@ -27,14 +27,10 @@ def lock_state(directory: Path) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_alone(descriptor)
     except BlockingIOError as error:
-        os.close(descriptor)
         raise EdgeClassifierError(
             f"{file}: another process uses this state directory; stop it, or give each its own with"
             " EDGE_CLASSIFIERD_STATE (a systemd service: with StateDirectory=)"
         ) from error
-    except OSError:
-        os.close(descriptor)
-        return None
     return descriptor

@@ -148,7 +148,7 @@ class Teller:
 
     def _remember_active(self) -> None:
         now_s, now = self._clock.monotonic(), self._clock.utc()
-        bundle = self._plan.bundle
+        bundle, states = self._plan.bundle, self._judge.policy.states()
         active = {
             name: ActiveWatch(
                 bundle.labels.display[state.index],
@@ -156,12 +156,12 @@ class Teller:
                 state.index,
                 bundle.sha256,
             )
-            for name, state in self._judge.policy.states().items()
+            for name, state in states.items()
             if state.index is not None and state.since_s is not None
         }
         quiet_until = [
             (name, now + timedelta(seconds=state.quiet_until_s - now_s))
-            for name, state in self._judge.policy.states().items()
+            for name, state in states.items()
             if state.quiet_until_s > now_s
         ]
         self._memory.set_active(self._plan.section.name, active, quiet_until)

@@ -9,13 +9,12 @@ newest rows. An orderly end is marked in it: then no number was given beyond it,
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import zlib
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
-from edge_classifierd.state_file import replace_file
+from edge_classifierd.state_file import lock_alone, replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,15 +93,12 @@ class SequenceFiles:
         except OSError:
             return None  # a read-only or missing directory: the outbox itself says so
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_alone(descriptor)
         except BlockingIOError as error:
-            os.close(descriptor)
             raise OutboxError(
                 f"{self._last_path}: another process has this outbox open; stop it, or give each its own outbox.path"
                 " and state directory (EDGE_CLASSIFIERD_STATE)"
             ) from error
-        except OSError:
-            pass  # a file system without locks
         return descriptor
 
 

@@ -59,7 +59,7 @@ class VideoFileSource:
             shown=str(self._path),
             quiet=self._skipped_before > 0,
             wanted=lambda: not self._cancelled.is_set(),
-            most_bad_in_a_row=None,  # however much of it is damaged, a file comes to an end
+            ends=True,
         )
         self._read_in_pass = 0
         self._pace.restart()

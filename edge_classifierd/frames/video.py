@@ -49,15 +49,15 @@ class Video:
         on_idle: Callable[[], None] | None = None,
         wanted: Callable[[], bool] | None = None,
         words: Mapping[int, str] | None = None,
-        most_bad_in_a_row: int | None = _MOST_BAD_IN_A_ROW,
+        ends: bool = False,
     ) -> None:
         """Open `address`; blocks for at most about `timeout_s`. Raises SourceError.
 
         `sliced` decodes with slice threads only, which add no latency. `copy_packets` decodes from copies of the
         packets, for inputs whose packets lie in memory that closing unmaps. `words` says what an error
         number means here. `quiet` warns of no damage, when it was warned of before. `wanted` is asked before every
-        packet of the input, of sound too: once it says no, `read` returns None. `most_bad_in_a_row` damaged packets
-        are a failure; None: none are.
+        packet of the input, of sound too: once it says no, `read` returns None. What `ends` is
+        read on however much of it is damaged.
         """
         self.skipped = 0
         """Damaged packets and frames so far."""
@@ -68,9 +68,8 @@ class Video:
         self._wanted = wanted
         self._words = words or {}
         self._ready: deque[av.VideoFrame] = deque()
-        self._most_bad_in_a_row = most_bad_in_a_row
+        self._ends = ends
         self._bad_in_a_row = 0
-        self._unread_in_a_row = 0
         self._good_in_a_row = _EPISODE_FRAMES
         self._quiet = quiet
         self._mirrored: bool | None = None  # as its first frame is
@@ -173,14 +172,12 @@ class Video:
                     raise self._failure(error, opening=False) from None
                 self._on_idle()
             except av.error.InvalidDataError:
-                self._unread_in_a_row += 1
-                if self._unread_in_a_row >= _MOST_BAD_IN_A_ROW:
-                    raise SourceError(f"{self._shown}: nothing more of it can be read; check the source") from None
                 self._skip("data that cannot be read")
             except av.error.FFmpegError as error:
                 raise self._failure(error, opening=False) from None
             else:
-                self._unread_in_a_row = 0
+                if self._ends:
+                    self._bad_in_a_row = 0  # it gets on
                 if packet is None:
                     self._look_for_a_missing_end()
                     return None
@@ -208,7 +205,7 @@ class Video:
     def _skip(self, what: str) -> None:
         self.skipped += 1
         self._bad_in_a_row += 1
-        if self._most_bad_in_a_row is not None and self._bad_in_a_row >= self._most_bad_in_a_row:
+        if self._bad_in_a_row >= _MOST_BAD_IN_A_ROW:
             raise SourceError(f"{self._shown}: {self._bad_in_a_row} damaged packets in a row; check the source")
         if self._good_in_a_row >= _EPISODE_FRAMES and not self._quiet:
             _log.warning("%s: skipped %s; more of it is skipped in silence", self._shown, what)

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from typing import Final
 
-from edge_classifierd.errors import ModelError
+from edge_classifierd.errors import ModelError, shortened
 
 SET_LABELS: Final = "set `model.labels` (--labels on the command line) to a file with one label a line"
 _MAX_FILE_BYTES: Final = 16_000_000
@@ -40,7 +40,7 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """One file's content. Raises ModelError when it is missing, damaged or unreasonably large."""
-        shown = shown_name(name)
+        shown = shortened(name, 100)
         if self._zip is None:
             raise ModelError(f"names a file `{shown}` in its metadata but carries no archive; {SET_LABELS}")
         try:
@@ -55,8 +55,3 @@ class Archive:
         if len(content) > _MAX_FILE_BYTES:
             raise ModelError(f"carries a file `{shown}` of more than {_MAX_FILE_BYTES // 1_000_000} MB; {SET_LABELS}")
         return content
-
-
-def shown_name(name: str) -> str:
-    """A name out of a file that may be damaged, for a sentence."""
-    return "".join(each if each.isprintable() else "?" for each in name[:100])

@@ -8,8 +8,7 @@ import io
 import re
 from typing import Final
 
-from edge_classifierd.errors import ModelError
-from edge_classifierd.model.archive import shown_name
+from edge_classifierd.errors import ModelError, shortened
 from edge_classifierd.model.labels import BACKGROUND
 
 _MAX_BYTES: Final = 16_000_000
@@ -29,7 +28,7 @@ def parse_labels(content: bytes, file: str, classes: int) -> tuple[str, ...]:
     `classes`: what that means is the caller's to say. Raises ModelError.
     """
     table = file.lower().endswith(".csv")
-    file = shown_name(file)
+    file = shortened(file, 100)
     text = _decode(content, file)
     if table:
         labels = _from_table(text, file)
