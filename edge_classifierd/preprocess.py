@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import av
 import av.filter
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +39,8 @@ _FILTER = Interpolation.AREA | Interpolation.FULL_CHR_H_INP
 # Where nothing is scaled, swscale's shortcut from YUV leaves the last columns unwritten: not so with this flag.
 _EVERY_COLUMN = Interpolation.ACCURATE_RND
 _TIME_BASE = Fraction(1, 1000)
+# FFmpeg's AVColorSpace: of RGB, unspecified (which swscale takes for BT.601), BT.601 of 625 and of 525 lines.
+_BT601 = frozenset({0, 2, 5, 6})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class View:
         return Box(x, y, box.width, box.height)
 
     def upright(self, pixels: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
-        """Turn and mirror (height, width, 3) pixels of the source's orientation; a view, nothing is copied."""
+        """Turn and mirror (height, width[, 3]) pixels of the source's orientation; a view, nothing is copied."""
         if turns:
             pixels = np.rot90(pixels, -turns)
         if self.mirror in {"horizontal", "both"}:
@@ -119,13 +121,28 @@ class Scaler:
     def rgb(self, picture: av.VideoFrame, box: Box, width: int, height: int) -> NDArray[np.uint8]:
         """Shape (height, width, 3), RGB; a view on a frame made for this call. `box` is in the picture's own pixels."""
         cut = self._cut(picture, box)
-        unscaled = (cut.width, cut.height) == (width, height)
-        flags = _FILTER | _EVERY_COLUMN if unscaled else _FILTER
-        planar = self._resize.reformat(cut, width, height, "gbrp", interpolation=flags, threads=1)
+        planar = self._scale(cut, width, height, "gbrp")
         packed = self._pack.reformat(planar, width, height, "rgb24", threads=1)
         plane = packed.planes[0]
         rows: NDArray[np.uint8] = np.ndarray((height, plane.line_size), np.uint8, buffer=memoryview(plane))
         return rows[:, : width * 3].reshape(height, width, 3)
+
+    def jpeg(self, picture: av.VideoFrame, box: Box, width: int, height: int) -> av.VideoFrame:
+        """The same in `yuvj420p`, as JPEG files hold it: BT.601 in the whole range. May be the picture itself."""
+        cut = self._cut(picture, box)
+        if cut.colorspace not in _BT601:
+            # swscale takes no short cut from one matrix to another.
+            cut = self._scale(cut, width, height, "gbrp")
+        return self._scale(cut, width, height, "yuvj420p", Colorspace.ITU601)
+
+    def _scale(
+        self, cut: av.VideoFrame, width: int, height: int, pixel_format: str, colorspace: Colorspace | None = None
+    ) -> av.VideoFrame:
+        unscaled = (cut.width, cut.height) == (width, height)
+        flags = _FILTER | _EVERY_COLUMN if unscaled else _FILTER
+        return self._resize.reformat(
+            cut, width, height, pixel_format, interpolation=flags, dst_colorspace=colorspace, threads=1
+        )
 
     def _cut(self, picture: av.VideoFrame, box: Box) -> av.VideoFrame:
         if box.width == picture.width and box.height == picture.height:

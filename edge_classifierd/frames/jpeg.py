@@ -11,6 +11,9 @@ import numpy as np
 from edge_classifierd.preprocess import Scaler
 
 if TYPE_CHECKING:
+    from av.video.plane import VideoPlane
+    from numpy.typing import NDArray
+
     from edge_classifierd.preprocess import View
 
 # libjpeg's quality scale (1 to 95) in terms of FFmpeg's quantiser (31 to 2): libjpeg doubles the quantisation steps
@@ -29,10 +32,23 @@ def encode_jpeg(picture: av.VideoFrame, view: View, *, max_width: int, quality: 
     target_width = max(2, round(box.width * scale) // 2 * 2)
     target_height = max(2, round(box.height * scale) // 2 * 2)
     size = (target_height, target_width) if across else (target_width, target_height)
-    pixels = Scaler().rgb(picture, view.source_box(box, turns, width, height), *size)
-    upright = np.ascontiguousarray(view.upright(pixels, turns))
-    frame = av.VideoFrame.from_numpy_buffer(upright, format="rgb24")
-    return _encode(frame.reformat(format="yuvj420p", threads=1), quality)
+    scaled = Scaler().jpeg(picture, view.source_box(box, turns, width, height), *size)
+    if turns or view.mirror != "none" or scaled is picture:  # whose time the encoder would change
+        scaled = _upright(scaled, view, turns)
+    return _encode(scaled, quality)
+
+
+def _upright(picture: av.VideoFrame, view: View, turns: int) -> av.VideoFrame:
+    """A copy of a planar picture as people see it."""
+    width, height = (picture.height, picture.width) if turns % 2 else (picture.width, picture.height)
+    upright = av.VideoFrame(width, height, picture.format.name)
+    for plane, target in zip(picture.planes, upright.planes, strict=True):
+        _samples(target)[:] = view.upright(_samples(plane), turns)
+    return upright
+
+
+def _samples(plane: VideoPlane) -> NDArray[np.uint8]:
+    return np.ndarray((plane.height, plane.width), np.uint8, memoryview(plane), strides=(plane.line_size, 1))
 
 
 def _encode(frame: av.VideoFrame, quality: int) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, Colorspace
 
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.frames.jpeg import encode_jpeg
@@ -53,6 +55,43 @@ def test_it_shows_the_view_in_its_own_size(
 
 
 @pytest.mark.parametrize("rotation", [0, 90])
+@pytest.mark.parametrize("width", [158, 160, 320])
+@pytest.mark.parametrize(
+    ("pixel_format", "colours"),
+    [
+        ("rgb24", {}),
+        ("yuv420p", {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}),
+        ("yuv420p", {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}),
+        ("yuv420p", {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.JPEG}),
+        ("nv12", {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}),
+        ("yuv420p10le", {"dst_colorspace": Colorspace.BT2020, "dst_color_range": ColorRange.MPEG}),
+        ("yuvj420p", {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.JPEG}),
+    ],
+)
+def test_colours_are_those_of_the_picture_whatever_its_matrix_and_range(
+    tmp_path: Path, pixel_format: str, colours: dict[str, Any], width: int, rotation: int
+) -> None:
+    picture = quarters(320, 320).reformat(format=pixel_format, **colours)
+    view = View(rotation=rotation)  # type: ignore[arg-type]
+    pixels = decoded(tmp_path, encode_jpeg(picture, view, max_width=width, quality=95))
+    shown = np.array([(230, 20, 20), (20, 230, 20), (20, 20, 230), (230, 230, 230)]).reshape(2, 2, 3)
+    shown = np.rot90(shown, -(rotation // 90))
+    half = width // 2
+    for row, column in np.ndindex(2, 2):
+        part = pixels[row * half + 8 : (row + 1) * half - 8, column * half + 8 : (column + 1) * half - 8]
+        assert np.abs(part.mean(axis=(0, 1)) - shown[row, column]).max() < 4
+
+
+@pytest.mark.parametrize("pixel_format", ["gray", "rgb24", "yuv420p"])
+@pytest.mark.parametrize("width", [64, 128])
+def test_what_is_gray_stays_gray(tmp_path: Path, pixel_format: str, width: int) -> None:
+    levels = np.tile(np.arange(128, dtype=np.uint8), (64, 1))
+    picture = av.VideoFrame.from_ndarray(levels, format="gray").reformat(format=pixel_format)
+    pixels = decoded(tmp_path, encode_jpeg(picture, View(), max_width=width, quality=95))
+    assert (pixels.max(axis=2) - pixels.min(axis=2)).max() == 0
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
 def test_it_is_scaled_down_to_the_width_and_never_up(tmp_path: Path, rotation: int) -> None:
     view = View(rotation=rotation)  # type: ignore[arg-type]
     assert decoded(tmp_path, encode_jpeg(quarters(640, 640), view, max_width=320, quality=80)).shape == (320, 320, 3)
@@ -64,6 +103,14 @@ def test_any_size_gives_a_picture_of_even_sides(tmp_path: Path, size: tuple[int,
     height, width, _ = decoded(tmp_path, encode_jpeg(quarters(*size), View(), max_width=64, quality=80)).shape
     assert width % 2 == height % 2 == 0
     assert width <= 64
+
+
+def test_the_picture_stays_as_it_was() -> None:
+    picture = quarters(64, 64).reformat(format="yuvj420p", dst_color_range=ColorRange.JPEG)
+    picture.colorspace = Colorspace.ITU601  # as decoded from a JPEG: nothing is to be done
+    picture.pts, picture.time_base = 90, Fraction(1, 30)
+    encode_jpeg(picture, View(), max_width=64, quality=80)
+    assert (picture.pts, picture.time_base) == (90, Fraction(1, 30))
 
 
 def test_more_quality_takes_more_bytes_and_is_nearer_to_the_picture(tmp_path: Path) -> None:
