@@ -18,6 +18,7 @@ from edge_classifierd.daemon.memory import Memory
 from edge_classifierd.daemon.outlet import MqttOutlet
 from edge_classifierd.daemon.pipeline import Surroundings
 from edge_classifierd.daemon.preflight import prepare
+from edge_classifierd.daemon.settling import Settling
 from edge_classifierd.daemon.state_lock import lock_state
 from edge_classifierd.daemon.tally import Tally
 from edge_classifierd.daemon.thread_names import ThreadNames
@@ -126,6 +127,7 @@ class Service:
         )
         self._stopping = False
         self._reload_due = False  # reloads that wait for the same turn are one
+        self._settling = Settling(self._clock)
         self._thread_names = ThreadNames()
         self._status_s = float("-inf")
 
@@ -176,6 +178,7 @@ class Service:
             self._tally.tick()
             self._write_down()
             self._home.tick()
+            self._settling.tick()
             self._tell_outside()
             if not (self._session.alive and self._publisher.alive):
                 raise EdgeClassifierError("the delivery to the broker failed unexpectedly; see the traceback above")
@@ -254,6 +257,7 @@ class Service:
             _log.error("%s: not reloaded; everything goes on as before", self._config)
         else:
             self._apply(document, plans)
+        self._settling.begin()
         self._notifier.ready(self._vitals.status_line(self._fleet.pipelines))
 
     def _apply(self, document: Document, plans: tuple[Plan, ...]) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from edge_classifierd.errors import InferenceError, MissingError
 from edge_classifierd.inference.base import Inference
-from edge_classifierd.inference.pages import release_pages
 from edge_classifierd.inference.runtime import edgetpu_sentence, one_line
 from edge_classifierd.inference.scores import Scores
+from edge_classifierd.mapped_files import release_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ class CpuClassifier:
         self._input_index = int(self._interpreter.get_input_details()[0]["index"])
         self._output_index = int(self._interpreter.get_output_details()[bundle.output_position]["index"])
         self.classify(np.zeros(self._shape, self._dtype))
-        release_pages(bundle.path)
+        release_file(bundle.path)
 
     def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
         """Classify one input tensor of exactly the model's shape and dtype. Raises InferenceError."""

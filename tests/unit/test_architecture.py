@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the bottom up; what stands on one level does not import one another.
 LEVELS = (
-    ("errors", "clock", "log", "state_file"),
+    ("errors", "clock", "log", "mapped_files", "state_file"),
     ("config",),
     ("model",),
     ("preprocess",),
