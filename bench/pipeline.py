@@ -1,11 +1,13 @@
 """How much of the bare runtime's speed the whole pipeline keeps, stage by stage.
 
-usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2,2x1] [--seconds 0.3] [--rounds 60] [--frames N] [--json]
+usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2] [--seconds 0.3] [--rounds 60] [--frames N] [--json]
 
 A synthetic camera delivers 640×480 frames as fast as anybody takes them. In each round the bare loop
 (`set_tensor; invoke; get_tensor`) and the pipeline (capture thread → slot → classifier → judge) run one after the
 other in one process; the ratio is the median over many short rounds, so that a machine that speeds up or slows down in
-between does not count. `2x1` is `instances: 2, threads: 1`: two threads too, so its bare loop is that of two threads.
+between does not count. `2` is the daemon's `threads: 2`, which it shares out among as many instances of the model as it
+does by itself; `1x2` is one instance with two threads, `2x1` two instances with one each. The bare loop always has one
+interpreter with all the threads together.
 With --frames N the pipeline then runs on for N frames and the resident memory on the way is shown.
 """
 
@@ -38,6 +40,7 @@ from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.inference.cpu import CpuClassifier
+from edge_classifierd.inference.instances import share_out
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.inference.scores import Scores, top_k
 from edge_classifierd.preprocess import Preprocessor
@@ -101,7 +104,7 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def plan_for(model: Path | None, threads: int, folder: Path, instances: int = 1) -> Plan:
+def plan_for(model: Path | None, threads: int, folder: Path, instances: int | None = None) -> Plan:
     """A plan over the model; its folder source is replaced by the camera and never read, but must have a picture."""
     (folder / "0.bmp").write_bytes(b"BM")
     config = folder / "config.yaml"
@@ -195,7 +198,8 @@ def stages(plan: Plan) -> dict[str, float]:
     bundle = plan.bundle
     rgb, yuv = synthetic_picture("rgb24"), synthetic_picture("yuv420p")
     prepare = Preprocessor(bundle.input, bundle.normalisation)
-    classifier = CpuClassifier(bundle, find_runtime(), plan.section.model.threads)
+    model = plan.section.model
+    classifier = CpuClassifier(bundle, find_runtime(), share_out(model.threads, model.instances, bundle.size)[0])
     tensor = prepare(rgb)
     inference = classifier.classify(tensor)
     raw = np.zeros(bundle.output.shape, bundle.output.dtype)
@@ -213,21 +217,20 @@ def stages(plan: Plan) -> dict[str, float]:
     }
 
 
-def measure(model: Path | None, instances: int, threads: int, options: argparse.Namespace) -> dict[str, Any]:
+def measure(model: Path | None, instances: int | None, threads: int, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = plan_for(model, threads, folder, instances)
         result: dict[str, Any] = {
             "model": plan.bundle.name,
-            "instances": instances,
             "threads": threads,
+            "instances": share_out(threads, instances, plan.bundle.size),
             "runtime": str(find_runtime()),
         }
-        together = instances * threads
         for pixel_format in ("rgb24", "yuv420p"):
             picture = synthetic_picture(pixel_format)
             tensor = Preprocessor(plan.bundle.input, plan.bundle.normalisation)(picture)
-            loop, running = Bare(plan, together, tensor), Running(plan, picture, folder)
+            loop, running = Bare(plan, threads, tensor), Running(plan, picture, folder)
             running.rate(options.seconds)  # warm
             bare, whole = [loop.rate(options.seconds)], []
             for _ in range(options.rounds):
@@ -262,7 +265,7 @@ def memory(plan: Plan, frames: int, folder: Path) -> list[dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path)
-    parser.add_argument("--threads", default="1,2,2x1")
+    parser.add_argument("--threads", default="1,2")
     parser.add_argument("--seconds", type=float, default=0.3)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--frames", type=int, default=0)
@@ -271,14 +274,15 @@ def main() -> None:
     tune()  # as `run` does
     results = []
     for asked in options.threads.split(","):
-        instances, _, threads = asked.rpartition("x")
-        results.append(measure(options.model, int(instances or 1), int(threads), options))
+        instances, _, each = asked.rpartition("x")
+        together = int(instances or 1) * int(each)
+        results.append(measure(options.model, int(instances) if instances else None, together, options))
     if options.json:
         print(json.dumps(results))
         return
     for result in results:
-        side_by_side = f"{result['instances']} instances of " if result["instances"] > 1 else ""
-        print(f"\n{result['model']}, {side_by_side}{result['threads']} thread(s), {result['runtime']}")
+        each = " + ".join(str(threads) for threads in result["instances"])
+        print(f"\n{result['model']}, {result['threads']} thread(s) as {each}, {result['runtime']}")
         for pixel_format in ("rgb24", "yuv420p"):
             row = result[pixel_format]
             low, high = row["ratio_quartiles"]

@@ -97,8 +97,8 @@ def _print(measured: list[Measurement], fps: float) -> None:
         )
     print_table(table)
     first = measured[0]
-    typer.echo(f"\nMilliseconds; {first.runtime}. Frames of 640x480, one after the other; the daemon prepares one")
-    typer.echo("while it classifies another. `bare` is the runtime's invoke with nothing around it.\n")
+    typer.echo(f"\nMilliseconds; {first.runtime}. Frames of 640x480, one after the other; the daemon works on")
+    typer.echo("two at a time and more. `bare` is the runtime's invoke with nothing around it.\n")
     for one in measured:
         typer.echo(one.verdict(fps))
         if one.heat is not None:

@@ -179,15 +179,15 @@ class Model(Section):
         default_factory=lambda: min(4, len(os.sched_getaffinity(0))),
         ge=1,
         le=64,
-        description="Threads of one inference. Default: one for each core, at most 4.",
+        description="Threads of the processor that classify. Default: one for each core, at most 4.",
     )
-    instances: int = Field(
-        1,
+    instances: int | None = Field(
+        None,
         ge=1,
         le=16,
-        description="As many frames are classified side by side, each with `threads`, on the processor: `instances: 4, "
-        "threads: 1` works off more frames a second than `threads: 4`, each later and in more memory. An Edge TPU has "
-        "`edgetpu.count`.",
+        description="As many frames are classified side by side, each with its part of the `threads`, one at least: "
+        "more of them work off more frames a second, each later and in more memory. null: 2 where there are two "
+        "`threads` or more and the model has at most 16 MB, else 1. An Edge TPU has `edgetpu.count`.",
     )
     locale: Locale | None = Field(
         None,
@@ -197,9 +197,9 @@ class Model(Section):
 
     @field_validator("instances", mode="after")
     @classmethod
-    def _instances_of_the_processor(cls, value: int, info: ValidationInfo) -> int:
+    def _instances_of_the_processor(cls, value: int | None, info: ValidationInfo) -> int | None:
         device = info.data.get("device", "auto")
-        if value > 1 and device not in {"auto", "cpu"}:
+        if value is not None and value > 1 and device not in {"auto", "cpu"}:
             raise PydanticCustomError(
                 "rule",
                 "is for the processor, and `device` is {device}; several Edge TPUs are `edgetpu: {{count: {value}}}`",

@@ -15,6 +15,7 @@ from edge_classifierd.errors import EdgeClassifierError, MissingError
 from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.devices import Selector, list_tpus, read_warmth
 from edge_classifierd.inference.edgetpu import open_tpu
+from edge_classifierd.inference.instances import share_out
 from edge_classifierd.inference.lease import BusyError, claim
 from edge_classifierd.inference.runtime import find_runtime
 
@@ -54,10 +55,12 @@ def check_model(plan: Plan, root: Path, *, daemon_runs: bool) -> list[Finding]:
     name = f"model {plan.section.name}"
     model = plan.section.model
     if not plan.bundle.edgetpu_compiled:
-        return [_timed_on_cpu(name, plan.bundle, model.threads)]
+        return [_timed_on_cpu(name, plan.bundle, share_out(model.threads, model.instances, plan.bundle.size))]
     findings = []
     if plan.cpu_bundle is not None:
-        findings.append(_timed_on_cpu(f"{name} (cpu_model)", plan.cpu_bundle, model.threads))
+        alone = model.device == "cpu"  # beside an Edge TPU one inference at a time is enough
+        shares = share_out(model.threads, model.instances, plan.cpu_bundle.size) if alone else (model.threads,)
+        findings.append(_timed_on_cpu(f"{name} (cpu_model)", plan.cpu_bundle, shares))
     if model.device == "cpu":
         return findings
     selector = Selector(None, None) if model.device == "auto" else Selector.parse(model.device)
@@ -72,12 +75,14 @@ def check_model(plan: Plan, root: Path, *, daemon_runs: bool) -> list[Finding]:
     return [*findings, _timed_on_tpu(name, plan, candidates, root, daemon_runs=daemon_runs)]
 
 
-def _timed_on_cpu(name: str, bundle: ModelBundle, threads: int) -> Finding:
+def _timed_on_cpu(name: str, bundle: ModelBundle, shares: tuple[int, ...]) -> Finding:
+    threads = shares[0]
     try:
         classifier = CpuClassifier(bundle, find_runtime(), threads)
     except EdgeClassifierError as error:
         return from_sentence(name, str(error), missing=isinstance(error, MissingError))
-    return _timed(name, bundle, classifier, f"{threads} thread{'s' if threads > 1 else ''}")
+    where = f"{threads} thread{'s' if threads > 1 else ''}"
+    return _timed(name, bundle, classifier, f"{where}, {len(shares)} side by side" if len(shares) > 1 else where)
 
 
 def _timed_on_tpu(name: str, plan: Plan, candidates: Sequence[Tpu], root: Path, *, daemon_runs: bool) -> Finding:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import EdgeClassifierError, MissingError
 from edge_classifierd.inference.cpu import CpuClassifier
+from edge_classifierd.inference.instances import CpuInstances, share_out
 from edge_classifierd.inference.runtime import find_runtime
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def make_classifier(
     device: str = "auto",
     threads: int = 1,
     *,
-    instances: int = 1,
+    instances: int | None = 1,
     cpu_bundle: ModelBundle | None = None,
     edgetpu: EdgeTpuSettings | None = None,
     clock: Clock | None = None,
@@ -34,7 +35,7 @@ def make_classifier(
     """A loaded, warmed-up classifier on `device`: `auto`, `cpu`, `edgetpu`, `usb`, `usb:0`, `pci`, `pci:0`.
 
     `auto` uses an Edge TPU when there is one and the model is compiled for it, else `cpu_bundle`, else the model.
-    On the CPU that many `instances` classify side by side, each with `threads`.
+    On the CPU that many `instances` classify side by side and share the `threads`; None: as many as suit the model.
     With `cpu_bundle` an Edge TPU may be missing or fail, at the start and later; what is returned is then `Accelerated`
     too. `root` stands in for `/` in tests. Raises ModelError, MissingError, InferenceError; UsageError for `device`.
     """
@@ -63,12 +64,9 @@ def make_classifier(
     return _on_tpus(bundle, selector, settings, clock=clock or SystemClock(), twin=twin, root=root)
 
 
-def _on_cpu(bundle: ModelBundle, threads: int, instances: int) -> Classifier:
-    if instances == 1:
-        return CpuClassifier(bundle, find_runtime(), threads)
-    from edge_classifierd.inference.instances import CpuInstances  # noqa: PLC0415 - few want it
-
-    return CpuInstances([CpuClassifier(bundle, find_runtime(), threads) for _ in range(instances)])
+def _on_cpu(bundle: ModelBundle, threads: int, instances: int | None) -> Classifier:
+    members = [CpuClassifier(bundle, find_runtime(), each) for each in share_out(threads, instances, bundle.size)]
+    return members[0] if len(members) == 1 else CpuInstances(members)
 
 
 def _on_tpus(

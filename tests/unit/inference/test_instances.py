@@ -6,10 +6,11 @@ import threading
 from typing import Any, cast
 
 import numpy as np
+import pytest
 
 from edge_classifierd.inference.base import Inference
 from edge_classifierd.inference.factory import make_classifier
-from edge_classifierd.inference.instances import CpuInstances
+from edge_classifierd.inference.instances import CpuInstances, share_out
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 
 
@@ -63,12 +64,33 @@ def test_a_member_that_fails_is_used_again() -> None:
         raise AssertionError("it answered")
 
 
+@pytest.mark.parametrize(
+    ("threads", "instances", "model_bytes", "shares"),
+    [
+        (1, None, 1, (1,)),
+        (2, None, 1, (1, 1)),
+        (3, None, 1, (2, 1)),
+        (4, None, 16_000_000, (2, 2)),
+        (4, None, 16_000_001, (4,)),
+        (4, 1, 1, (4,)),
+        (4, 4, 100_000_000, (1, 1, 1, 1)),
+        (5, 3, 1, (2, 2, 1)),
+        (1, 3, 1, (1, 1, 1)),
+    ],
+)
+def test_the_threads_are_shared_out(
+    threads: int, instances: int | None, model_bytes: int, shares: tuple[int, ...]
+) -> None:
+    assert share_out(threads, instances, model_bytes) == shares
+
+
 def test_instances_score_as_one_does() -> None:
     bundle = load_bundle(bundled_model_path())
     tensor = np.random.default_rng(1).integers(-128, 128, bundle.input.shape, np.int8)
     one = make_classifier(bundle, threads=1)
-    two = make_classifier(bundle, threads=1, instances=2)
+    two = make_classifier(bundle, threads=2, instances=None)
     assert isinstance(two, CpuInstances)
+    assert two.lanes == 2
     expected = one.classify(tensor).confidences
     for _ in range(4):
         np.testing.assert_array_equal(two.classify(tensor).confidences, expected)
