@@ -43,7 +43,7 @@ class StateFile:
 
     def write(self, document: object, *, durably: bool) -> bool:
         """Replace the file; `durably` waits for the disk. False when it failed: write it again later."""
-        content = json.dumps({self._version: document}, ensure_ascii=False, indent=1)
+        content = json.dumps({self._version: document}, ensure_ascii=False)
         try:
             replace_file(self._path, content.encode(), durably=durably)
         except OSError as error:
@@ -62,10 +62,15 @@ def replace_file(file: Path, content: bytes, *, durably: bool) -> None:
     """
     temporary = file.with_name(f".{file.name}.new")
     try:
-        temporary.write_bytes(content)
-        if durably:
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            if durably:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         temporary.replace(file)
     except OSError:
         with contextlib.suppress(OSError):
