@@ -106,6 +106,12 @@ for _ in 1 2; do # the best of three: others use this machine too
 done
 check "ready $ready_ms ms after the process was started, at most $((1500 * slack))" test "$ready_ms" -le $((1500 * slack))
 check "it logs in with the credential, classifies and publishes events" within 20 more_events 3
+resident_kb() { awk "/^$1:/ { print \$2 }" "/proc/$(property MainPID)/status"; }
+libraries_left() {
+  echo "of files $(resident_kb RssFile) kB, of its own $(resident_kb RssAnon) kB"
+  [ $((2 * $(resident_kb RssFile))) -lt "$(resident_kb RssAnon)" ]
+}
+check "what only starting needed of the libraries has left the memory" within 10 libraries_left
 status_is() { grep -qE "^$1\$" <<<"$(property StatusText)"; }
 first_status=$(property StatusText)
 check "its status is in plain words: $first_status" status_is '1 pipeline, (starting|[0-9.]+ fps), connect(ed|ing) to 127.0.0.1:1883'
