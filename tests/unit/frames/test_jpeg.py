@@ -17,6 +17,8 @@ from edge_classifierd.preprocess import Region, View
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_classifierd.preprocess import Rotation
+
 
 def quarters(width: int, height: int) -> av.VideoFrame:
     """Red, green, blue and white quarters."""
@@ -69,10 +71,10 @@ def test_it_shows_the_view_in_its_own_size(
     ],
 )
 def test_colours_are_those_of_the_picture_whatever_its_matrix_and_range(
-    tmp_path: Path, pixel_format: str, colours: dict[str, Any], width: int, rotation: int
+    tmp_path: Path, pixel_format: str, colours: dict[str, Any], width: int, rotation: Rotation
 ) -> None:
     picture = quarters(320, 320).reformat(format=pixel_format, **colours)
-    view = View(rotation=rotation)  # type: ignore[arg-type]
+    view = View(rotation=rotation)
     pixels = decoded(tmp_path, encode_jpeg(picture, view, max_width=width, quality=95))
     shown = np.array([(230, 20, 20), (20, 230, 20), (20, 20, 230), (230, 230, 230)]).reshape(2, 2, 3)
     shown = np.rot90(shown, -(rotation // 90))
@@ -92,8 +94,8 @@ def test_what_is_gray_stays_gray(tmp_path: Path, pixel_format: str, width: int) 
 
 
 @pytest.mark.parametrize("rotation", [0, 90])
-def test_it_is_scaled_down_to_the_width_and_never_up(tmp_path: Path, rotation: int) -> None:
-    view = View(rotation=rotation)  # type: ignore[arg-type]
+def test_it_is_scaled_down_to_the_width_and_never_up(tmp_path: Path, rotation: Rotation) -> None:
+    view = View(rotation=rotation)
     assert decoded(tmp_path, encode_jpeg(quarters(640, 640), view, max_width=320, quality=80)).shape == (320, 320, 3)
     assert decoded(tmp_path, encode_jpeg(quarters(64, 64), view, max_width=320, quality=80)).shape == (64, 64, 3)
 
