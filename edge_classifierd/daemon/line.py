@@ -199,7 +199,8 @@ class _SideBySide:
 
     Each prepares its frame itself, and whichever is done with the frame whose turn it is hands it over and those after
     it that waited for it: no thread but theirs interrupts an inference on a machine whose cores are all at work, and no
-    frame is prepared that a newer one replaces. On two cores that is worth some percent more frames.
+    frame is prepared that a newer one replaces. On two cores that is worth some percent more frames. The next frame is
+    asked for just before an inference: the capture thread, woken earlier, would want Python's lock that this one needs.
 
     At most twice as many frames as there are lanes are on their way, so that a judge that is held up (a slow disk)
     holds up the line instead of filling the memory.
@@ -225,7 +226,9 @@ class _SideBySide:
         self._intake = threading.Lock()  # to take a frame and its number is one act
         self._next_in = 0
         self._room = 2 * classifier.lanes
-        self._changed = threading.Condition()  # over all that follows
+        self._order = threading.Lock()  # over all that follows; on the way of every frame, where a Condition does more
+        self._moved_on = threading.Condition(self._order)
+        self._waits_for_room = False
         self._next_out = 0
         self._done: dict[int, Classified | None] = {}  # None: could not be prepared
         self._handing_over = False
@@ -275,7 +278,7 @@ class _SideBySide:
             self._stopping.set()
         finally:
             beat.waiting("ended")
-            with self._changed:
+            with self._order:
                 self._running -= 1
             self._awake.set()
 
@@ -286,7 +289,7 @@ class _SideBySide:
             beat.progress()
             if self._next_in - self._next_out >= self._room and not self._made_room():
                 return True
-            captured = self.capture.take(_LOOK_AGAIN_S)
+            captured = self.capture.take(_LOOK_AGAIN_S, ask=False)
             if captured is None:
                 return not self.capture.finished
             number = self._next_in
@@ -298,31 +301,36 @@ class _SideBySide:
             self.capture.skip(error)
             classified = None
         else:
+            self.capture.ask()
             classified = _classified(captured.frame, partial(self._classifier.classify, tensor))
         beat.enter("judge")
         self._done_with(number, classified)
         return True
 
     def _made_room(self) -> bool:
-        """Wait a little for frames to be handed over."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._next_in - self._next_out < self._room, _LOOK_AGAIN_S)
+        """Wait a little for frames to be handed over; whoever has the intake."""
+        with self._order:
+            self._waits_for_room = True
+            made = self._moved_on.wait_for(lambda: self._next_in - self._next_out < self._room, _LOOK_AGAIN_S)
+            self._waits_for_room = False
+            return made
 
     def _done_with(self, number: int, classified: Classified | None) -> None:
         """Hand over every frame whose turn it is; another thread that does so already takes this one along."""
-        with self._changed:
+        with self._order:
             self._done[number] = classified
             if self._handing_over:
                 return
             self._handing_over = True
         while not self._stopping.is_set():
-            with self._changed:
+            with self._order:
                 if self._next_out not in self._done:
                     self._handing_over = False
                     return
                 following = self._done.pop(self._next_out)
                 self._next_out += 1
-                self._changed.notify_all()
+                if self._waits_for_room:
+                    self._moved_on.notify()
             if following is not None:
                 self._hand_over(following)
 

@@ -82,7 +82,7 @@ class Teller:
         verdict = self._judge.judge(frame, inference, clock_synchronised=self._clock.synchronised)
         if verdict.drafts:
             self._tell(verdict.drafts)
-        if self._picture_wanted or self._deserves_picture(verdict.drafts):
+        if self._picture_wanted or (verdict.drafts and self._deserves_picture(verdict.drafts)):
             self._picture_wanted = False
             self._outlet.picture(self._plan, frame)
         state = self._judge.changed_state(frame.captured_at)

@@ -166,15 +166,16 @@ class Capture(Generic[T]):
         """Start the thread; once only."""
         self._thread.start()
 
-    def take(self, timeout_s: float) -> Captured[T] | None:
+    def take(self, timeout_s: float, *, ask: bool = True) -> Captured[T] | None:
         """The newest frame that was not taken yet, waiting for it up to `timeout_s`; None when none came.
 
-        None at once when `finished`. Looks for stalls while it waits. Called by one thread. An unexpected exception of
-        the capture thread (a bug in the source or in `prepare`) is raised here.
+        None at once when `finished`. Looks for stalls while it waits. Called by one thread at a time. With `ask` False
+        the capture thread may sleep on until `ask` is called, or `take` finds nothing. An unexpected exception of the
+        capture thread (a bug in the source or in `prepare`) is raised here.
         """
         left_s = timeout_s
         while True:
-            captured = self._slot.take(min(left_s, _STALL_CHECK_S))
+            captured = self._slot.take(min(left_s, _STALL_CHECK_S), ask=ask)
             if captured is not None:
                 return captured
             if self._slot.ended:
@@ -186,6 +187,10 @@ class Capture(Generic[T]):
         if self._bug is not None and self._slot.empty:
             raise self._bug
         return None
+
+    def ask(self) -> None:
+        """Have the next frame read, once the last one was taken; any thread."""
+        self._slot.ask()
 
     def check_stall(self) -> None:
         """Cancel the read of a live source that has delivered nothing for longer than the stall timeout; any thread.

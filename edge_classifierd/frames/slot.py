@@ -49,16 +49,27 @@ class Slot(Generic[T]):
         self._emptied.acquire(timeout=-1 if patience_s is None else patience_s)
         return replaced
 
-    def take(self, timeout_s: float) -> T | None:
-        """Take the item out, waiting up to `timeout_s` for one; None when none came, at once when ended and empty."""
+    def take(self, timeout_s: float, *, ask: bool = True) -> T | None:
+        """Take the item out, waiting up to `timeout_s` for one; None when none came, at once when ended and empty.
+
+        With `ask` False the other side learns of it later: from `ask`, or from a `take` that finds nothing.
+        """
         if self._item is None and not self._ended and timeout_s > 0:
+            self.ask()
             self._filled.acquire(timeout=timeout_s)
         with self._lock:
             item, self._item = self._item, None
             if item is not None:
                 self._filled.acquire(blocking=False)
-                _signal(self._emptied)
+                if ask:
+                    _signal(self._emptied)
             return item
+
+    def ask(self) -> None:
+        """Let the other side go on, if its item was taken; any thread."""
+        with self._lock:
+            if self._item is None:
+                _signal(self._emptied)
 
     def end(self, *, discard: bool = False) -> None:
         """Offer no more; wakes both sides. `discard` also drops the item that is there."""

@@ -92,3 +92,32 @@ def test_the_end_wakes_who_offers_and_may_leave_the_last_one(slot: Slot[int], di
     assert not slot.offer(2, None), "nothing is offered any more"
     assert slot.take(60.0) == (None if discard else 1)
     assert slot.empty
+
+
+def test_who_took_without_asking_asks_later(slot: Slot[int]) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    assert slot.take(1.0, ask=False) == 1
+    assert is_waiting(thread)
+    slot.ask()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_who_finds_nothing_asks(slot: Slot[int]) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    assert slot.take(1.0, ask=False) == 1
+    assert is_waiting(thread)
+    assert slot.take(0.05, ask=False) is None
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_asking_does_not_lose_what_was_not_taken_yet(slot: Slot[int]) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    while slot.empty:
+        time.sleep(0.001)
+    slot.ask()
+    assert is_waiting(thread)
+    assert slot.take(0.0) == 1
+    thread.join(5)
+    assert not thread.is_alive()
