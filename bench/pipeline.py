@@ -67,7 +67,8 @@ class Camera:
         pass
 
     def read(self) -> Frame | None:
-        self._may_deliver.wait()
+        if not self._may_deliver.is_set():  # which costs less than to wait for what is set
+            self._may_deliver.wait()
         if self._cancelled:
             return None
         self._sequence += 1
