@@ -170,9 +170,10 @@ class Capture(Generic[T]):
         """The newest frame that was not taken yet, waiting for it up to `timeout_s`; None when none came.
 
         None at once when `finished`. Looks for stalls while it waits. Called by one thread at a time. With `ask` False
-        the capture thread may sleep on until `ask` is called, or `take` finds nothing. An unexpected exception of the
-        capture thread (a bug in the source or in `prepare`) is raised here.
+        a live source is left alone until `ask` is called, or `take` finds nothing; another one has a picture to decode
+        meanwhile. An unexpected exception of the capture thread (a bug in the source or in `prepare`) is raised here.
         """
+        ask = ask or not self._source.live
         left_s = timeout_s
         while True:
             captured = self._slot.take(min(left_s, _STALL_CHECK_S), ask=ask)

@@ -101,6 +101,13 @@ def test_a_slow_taker_of_a_live_source_gets_fresh_frames_and_the_stale_ones_are_
     assert found[-1] <= 0.7 / FRESHNESS_S
 
 
+def test_a_source_that_is_not_live_goes_on_unasked(bench: Bench) -> None:
+    camera = ScriptedCamera([["frame"] * 3], live=False)
+    capture = bench.capture(camera)
+    assert capture.take(1.0, ask=False) is not None
+    until(lambda: camera.reads == 2)
+
+
 def test_a_source_that_is_not_live_never_loses_a_frame(bench: Bench) -> None:
     capture = bench.capture(ScriptedCamera([["frame"] * 30], live=False))
     found = []
