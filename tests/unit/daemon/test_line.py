@@ -282,6 +282,16 @@ def test_a_line_whose_judge_is_held_up_holds_twice_as_many_frames_as_lanes(bench
     assert made.to_the_end() == list(range(50))
 
 
+def test_a_line_that_was_held_up_goes_on_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_classifierd.daemon.line._LOOK_AGAIN_S", 60.0)
+    begun: list[int] = []
+    go_on = threading.Event()
+    made = bench.line(20, 2, begun.append, judge=lambda _classified: go_on.wait(20))
+    until(lambda: len(begun) == 5)
+    go_on.set()
+    assert made.to_the_end() == list(range(20))
+
+
 def test_a_judge_that_is_held_up_holds_up_the_one_classifier(bench: Bench) -> None:
     begun: list[int] = []
     go_on = threading.Event()
