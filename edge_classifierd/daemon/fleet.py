@@ -153,9 +153,12 @@ class Fleet:
 
     def _retire(self, name: str, *, gone: bool) -> None:
         pipeline = self._pipelines.pop(name)
-        if not pipeline.stop(_RETIRE_S):
+        stopped = pipeline.stop(_RETIRE_S)
+        if not stopped:
             _log.warning("%s: stuck in a call; left behind", name)
         self._supervisor.forget(name)
         if gone:
+            if stopped:  # else it may hold what telling needs
+                pipeline.clear()
             self._outlet.withdraw(pipeline.plan)
             self._metrics.pop(name, None)

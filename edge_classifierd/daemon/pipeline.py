@@ -135,6 +135,11 @@ class Pipeline:
         self._release()
         return captured and classified and not self._thread.is_alive()
 
+    def clear(self) -> None:
+        """Say that nothing is seen any more; from outside only once it has stopped and when it does not come back."""
+        with self._telling:
+            self._teller.end(self._classifier.accelerator)
+
     def refresh_metrics(self) -> None:
         """Take the capture's counts and the accelerator's state over into the metrics, also while no frames come."""
         self._note_troubles()
@@ -179,7 +184,7 @@ class Pipeline:
             if self.enabled:
                 self._open()
             elif self._teller.something_on:  # it was switched off, and ended before that was carried out
-                self._clear()
+                self.clear()
             while not self._stopping.is_set() and not self.finished:
                 self._step()
         except Exception as error:  # noqa: BLE001 - the supervisor's: it logs the bug and starts the pipeline again
@@ -242,7 +247,7 @@ class Pipeline:
     def _finish(self) -> None:
         """The source is at its end: nothing is seen any more."""
         _log.info("%s: the source has come to its end", self.name)
-        self._clear()
+        self.clear()
         self.finished = True
 
     def _switch(self, enabled: bool) -> None:  # noqa: FBT001 - the value itself
@@ -250,11 +255,7 @@ class Pipeline:
             self._open()
         elif not enabled and self._capture is not None:
             self._close()
-            self._clear()
-
-    def _clear(self) -> None:
-        with self._telling:
-            self._teller.end(self._classifier.accelerator)
+            self.clear()
 
     def _adopt(self, plan: Plan) -> None:
         with self._telling:

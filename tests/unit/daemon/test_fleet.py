@@ -169,6 +169,23 @@ def test_pipelines_come_and_go_with_all_their_topics(tmp_path: Path) -> None:
         assert "cat/threshold" in scene.retained("driveway")
 
 
+def test_what_is_on_when_its_pipeline_goes_is_cleared(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
+        for name, watch in (("driveway", "cat"), ("garden", "dog")):
+            scene.fleet.obey(SetThreshold(name, watch, 1e-9))
+            until(lambda name=name: scene.memory.pipeline(name).active)
+        scene.change_to(pipeline("garden", "dog", fit="stretch"))
+        told = [json.loads(event.payload) for event in scene.outbox.pending(0, 10)]
+        assert [(event["type"], event["pipeline"], event["watch"]) for event in told] == [
+            ("detected", "driveway", "cat"),
+            ("detected", "garden", "dog"),
+            ("cleared", "driveway", "cat"),
+        ], "and one that only starts again goes on"
+        assert scene.memory.pipeline("driveway").active == ()
+        scene.clear_what_leaves()
+        assert scene.retained("driveway") == {}
+
+
 def test_a_reload_whose_model_cannot_be_loaded_changes_nothing_and_keeps_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
