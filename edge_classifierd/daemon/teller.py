@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from edge_classifierd.events.state import PipelineState
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
+
+_log = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
@@ -202,7 +205,16 @@ class Teller:
         return active.index if active.model == bundle.sha256 and 0 <= active.index < len(display) else None
 
     def _recall_thresholds(self) -> None:
-        names = {rule.name for rule in self._plan.rules}
-        for watch, threshold in self._memory.pipeline(self._plan.section.name).thresholds:
-            if watch in names and 0 < threshold <= 1:
+        configured = {rule.name: rule.threshold for rule in self._plan.rules}
+        name = self._plan.section.name
+        for watch, threshold in self._memory.pipeline(name).thresholds:
+            if watch in configured and 0 < threshold <= 1:
                 self._judge.policy.set_threshold(watch, threshold)
+                if threshold != configured[watch]:
+                    _log.info(
+                        "%s: the threshold of %s is %g, as commanded over MQTT, and not %g as configured",
+                        name,
+                        watch,
+                        threshold,
+                        configured[watch],
+                    )

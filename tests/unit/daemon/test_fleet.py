@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,10 @@ def test_a_start_says_every_value_that_a_command_can_change(tmp_path: Path) -> N
         assert not scene.fleet.finished
 
 
-def test_what_was_commanded_before_a_restart_is_said_and_holds(tmp_path: Path) -> None:
+def test_what_was_commanded_before_a_restart_is_said_and_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     scene = Scene(tmp_path, pipeline("driveway", "cat"))
     scene.memory.set_enabled("driveway", False)
     scene.memory.set_threshold("driveway", "cat", 0.75)
@@ -43,6 +47,7 @@ def test_what_was_commanded_before_a_restart_is_said_and_holds(tmp_path: Path) -
         assert scene.retained("driveway")["cat/threshold"] == b"0.75"
         assert not scene.cameras
         assert scene.fleet.tried, "one that is switched off keeps nobody waiting"
+        until(lambda: "driveway: switched off, as commanded over MQTT" in caplog.messages)
 
 
 def test_what_was_on_when_its_camera_was_switched_off_is_cleared_after_a_restart_too(tmp_path: Path) -> None:
