@@ -58,7 +58,7 @@ class SharedClassifier:
 
     def classify(self, tensor: Tensor) -> Inference:
         """Wait for the classifier to be free, then classify. Raises InferenceError."""
-        if self.lanes > 1:
+        if self.lanes > 1:  # whoever is too many waits there
             return self._classifier.classify(tensor)
         with self._lock:
             return self._classifier.classify(tensor)
