@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,8 +27,7 @@ class SharedClassifier:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        concurrent = isinstance(classifier, Concurrent)
-        self._lock = contextlib.nullcontext() if concurrent else threading.Lock()
+        self._lock = threading.Lock()
         self.lanes = classifier.lanes if isinstance(classifier, Concurrent) else 1
         self._run = classifier.run if isinstance(classifier, TwoStep) else partial(_run_whole, classifier)
         self._accelerated = classifier if isinstance(classifier, Accelerated) else None
@@ -58,7 +56,7 @@ class SharedClassifier:
 
     def classify(self, tensor: Tensor) -> Inference:
         """Wait for the classifier to be free, then classify. Raises InferenceError."""
-        if self.lanes > 1:  # whoever is too many waits there
+        if self.lanes > 1:  # it lets as many in itself
             return self._classifier.classify(tensor)
         with self._lock:
             return self._classifier.classify(tensor)

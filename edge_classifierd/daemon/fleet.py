@@ -71,7 +71,7 @@ class Fleet:
         for name, plan in self._plans.items():
             self._pipelines[name] = self._make(plan)
         for pipeline in self._pipelines.values():
-            self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds=pipeline.thresholds())
+            self._say_what_holds(pipeline, pipeline.plan, pipeline.thresholds())
             pipeline.start()
 
     def tick(self) -> None:
@@ -143,13 +143,23 @@ class Fleet:
             self._outlet.withdraw(before, sorted(gone))
         commanded = dict(self._around.memory.pipeline(pipeline.name).thresholds)
         thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in wanted.rules}
-        self._outlet.settings(wanted, enabled=pipeline.enabled, thresholds=thresholds)
+        self._say_what_holds(pipeline, wanted, thresholds)
         if change is Change.WATCHES:
             pipeline.adopt(wanted)
         elif change is Change.RESTART:
             if before is not None:
                 pipeline.metrics.restarted()
             pipeline.start()
+
+    def _say_what_holds(self, pipeline: Pipeline, plan: Plan, thresholds: dict[str, float]) -> None:
+        """On the broker, and in the journal what was commanded once and is not as configured."""
+        self._outlet.settings(plan, enabled=pipeline.enabled, thresholds=thresholds)
+        if not pipeline.enabled:
+            _log.info("%s: switched off, as commanded over MQTT", pipeline.name)
+        for rule in plan.rules:
+            if thresholds[rule.name] != rule.threshold:
+                said = "%s: the threshold of %s is %g, as commanded over MQTT, and not %g as configured"
+                _log.info(said, pipeline.name, rule.name, thresholds[rule.name], rule.threshold)
 
     def _retire(self, name: str, *, gone: bool) -> None:
         pipeline = self._pipelines.pop(name)

@@ -183,10 +183,8 @@ class Pipeline:
             self._around.outlet.status(self.plan, online=False)
             if self.enabled:
                 self._open()
-            else:
-                _log.info("%s: switched off, as commanded over MQTT", self.name)
-                if self._teller.something_on:  # it ended before the command was carried out
-                    self.clear()
+            elif self._teller.something_on:  # it was switched off, and ended before that was carried out
+                self.clear()
             while not self._stopping.is_set() and not self.finished:
                 self._step()
         except Exception as error:  # noqa: BLE001 - the supervisor's: it logs the bug and starts the pipeline again

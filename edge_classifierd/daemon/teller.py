@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from edge_classifierd.events.state import PipelineState
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
-
-_log = logging.getLogger(__name__)
 
 
 class Outlet(Protocol):
@@ -85,7 +82,8 @@ class Teller:
         verdict = self._judge.judge(frame, inference, clock_synchronised=self._clock.synchronised)
         if verdict.drafts:
             self._tell(verdict.drafts)
-        if self._picture_wanted or (verdict.drafts and self._deserves_picture(verdict.drafts)):
+            self._picture_wanted |= self._deserves_picture(verdict.drafts)
+        if self._picture_wanted:
             self._picture_wanted = False
             self._outlet.picture(self._plan, frame)
         state = self._judge.changed_state(frame.captured_at)
@@ -205,16 +203,7 @@ class Teller:
         return active.index if active.model == bundle.sha256 and 0 <= active.index < len(display) else None
 
     def _recall_thresholds(self) -> None:
-        configured = {rule.name: rule.threshold for rule in self._plan.rules}
-        name = self._plan.section.name
-        for watch, threshold in self._memory.pipeline(name).thresholds:
-            if watch in configured and 0 < threshold <= 1:
+        names = {rule.name for rule in self._plan.rules}
+        for watch, threshold in self._memory.pipeline(self._plan.section.name).thresholds:
+            if watch in names and 0 < threshold <= 1:
                 self._judge.policy.set_threshold(watch, threshold)
-                if threshold != configured[watch]:
-                    _log.info(
-                        "%s: the threshold of %s is %g, as commanded over MQTT, and not %g as configured",
-                        name,
-                        watch,
-                        threshold,
-                        configured[watch],
-                    )
