@@ -55,15 +55,18 @@ class StateFile:
         return not self._failing
 
 
-def replace_file(file: Path, content: bytes, *, durably: bool) -> None:
+def replace_file(file: Path, content: bytes, *, durably: bool, mode: int | None = None) -> None:
     """Write it beside and rename it, so that nobody ever sees half of it; `durably` waits for the disk.
 
-    Raises OSError, and leaves nothing behind then.
+    `mode` sets the file's permissions whatever the umask is; without it they follow the umask. Raises OSError, and
+    leaves nothing behind then.
     """
     temporary = file.with_name(f".{file.name}.new")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             rest = memoryview(content)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]

@@ -175,6 +175,19 @@ restore_files() {
   systemctl daemon-reload
 }
 
+# The account that installs may read the configuration and the pictures that the service keeps, without sudo.
+join_group() {
+  local account=${SUDO_USER:-root} folder
+  for folder in "$STATE_DIR"/{collected,snapshots}; do # an older version kept them for the service alone
+    if [ -d "$folder" ]; then act chmod -R g+rX "$folder"; fi
+  done
+  if [ "$account" = root ] || ! getent passwd "$account" >/dev/null; then return; fi
+  if ! id -nG "$account" | grep -qw edge-classifierd; then
+    act usermod --append --groups edge-classifierd "$account"
+    [ -n "$dry_run" ] || say "  $account is now in the group edge-classifierd and may read $CONFIG_DIR and the pictures below $STATE_DIR after the next login."
+  fi
+}
+
 first_configuration() {
   local config=$CONFIG_DIR/config.yaml
   [ ! -e "$config" ] || return 0
@@ -249,6 +262,7 @@ install_system() {
   install_packages
   build_venv
   install_files
+  join_group
   first_configuration
   act systemd-tmpfiles --create /etc/tmpfiles.d/edge-classifierd.conf
   start_service || roll_back

@@ -18,10 +18,15 @@ _log = logging.getLogger(__name__)
 
 _FREE_SHARE: Final = 0.05
 _FREE_BYTES: Final = 100_000_000
+# Whatever the umask is: the service's is 0077, and its group may read the pictures (docs/operations.md).
+_FILE_MODE: Final = 0o640
+_FOLDER_MODE: Final = 0o750
 
 
 class Album:
     """Used by one thread. What is in the folder when the daemon starts counts; files of other endings are left alone.
+
+    The owner may write the pictures and the group may read them (files 0640, folders 0750), whatever the umask is.
 
     A disk that is nearly full (under 100 MB and under 5 % free), read-only or gone costs pictures, one warning, and
     nothing else. Nothing is touched before the first `add`.
@@ -46,8 +51,8 @@ class Album:
                 self._remove_oldest(kept)
             self._check_free()
             file = self._folder / f"{name}{self._ending}"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, content, durably=False)
+            _make_folders(file.parent)
+            replace_file(file, content, durably=False, mode=_FILE_MODE)
         except OSError as error:
             if not self._troubled:
                 _log.warning("%s: cannot keep pictures there: %s", self._folder, error)
@@ -86,3 +91,11 @@ class Album:
         usage = shutil.disk_usage(place)
         if usage.free < _FREE_BYTES and usage.free < _FREE_SHARE * usage.total:
             raise OSError(f"only {usage.free / 1e6:.0f} MB are free ({os.fspath(place)})")
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and those above it that are missing, readable for the group. Raises OSError."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        one.chmod(_FOLDER_MODE)

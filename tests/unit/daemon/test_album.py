@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -166,3 +167,16 @@ def test_pictures_in_folders_of_an_earlier_run_count_by_their_bytes_too(tmp_path
     (tmp_path / "day" / "old.jpg").write_bytes(b"x" * 600)
     Album(tmp_path, max_files=9, max_bytes=1000).add("new", b"x" * 500)
     assert names(tmp_path) == ["new.jpg"]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o002])
+def test_the_group_may_read_the_pictures_and_others_may_not_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    tmp_path.chmod(0o711)
+    before = os.umask(umask)
+    try:
+        picture = Album(tmp_path / "collected" / "door", max_files=3, max_bytes=1000).add("cat/1", b"x")
+    finally:
+        os.umask(before)
+    assert picture is not None
+    modes = [stat.S_IMODE(one.stat().st_mode) for one in (picture, *picture.parents)]
+    assert modes[:5] == [0o640, 0o750, 0o750, 0o750, 0o711], "what was there before keeps its mode"
