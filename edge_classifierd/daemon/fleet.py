@@ -86,14 +86,15 @@ class Fleet:
         match command:
             case SetEnabled(name, enabled):
                 self._around.memory.set_enabled(name, enabled)
-                pipeline.set_enabled(enabled)
-                _log.info("%s: switched %s", name, "on" if enabled else "off")
-                self._outlet.settings(pipeline.plan, enabled=enabled, thresholds={})
+                pipeline.set_enabled(pipeline.enabled)
+                _log.info("%s: switched %s%s", name, "on" if pipeline.enabled else "off", _origin(enabled))
+                self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={})
             case SetThreshold(name, watch, threshold) if watch in self.watches[name]:
                 self._around.memory.set_threshold(name, watch, threshold)
                 pipeline.set_threshold(watch, threshold)
-                _log.info("%s: threshold of %s set to %g", name, watch, threshold)
-                self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={watch: threshold})
+                holds = self._configured_threshold(name, watch) if threshold is None else threshold
+                _log.info("%s: threshold of %s set to %g%s", name, watch, holds, _origin(threshold))
+                self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={watch: holds})
             case TakePicture():
                 pipeline.want_picture()
             case _:
@@ -131,6 +132,9 @@ class Fleet:
     def close(self) -> None:
         """Release the models and their devices."""
         self._classifiers.close()
+
+    def _configured_threshold(self, name: str, watch: str) -> float:
+        return next(rule.threshold for rule in self._plans[name].rules if rule.name == watch)
 
     def _make(self, plan: Plan) -> Pipeline:
         metrics = self._metrics.setdefault(plan.section.name, PipelineMetrics(self._around.clock))
@@ -172,3 +176,8 @@ class Fleet:
                 pipeline.clear()
             self._outlet.withdraw(pipeline.plan)
             self._metrics.pop(name, None)
+
+
+def _origin(commanded: float | None) -> str:
+    """Where a value comes from when a command has returned it to the configuration, for the journal."""
+    return ", as configured" if commanded is None else ""

@@ -58,16 +58,16 @@ class Memory:
         with self._lock:
             return self._pipelines.get(name, Remembered())
 
-    def set_enabled(self, pipeline: str, enabled: bool) -> None:  # noqa: FBT001 - the value itself
-        """Remember a command."""
+    def set_enabled(self, pipeline: str, enabled: bool | None) -> None:  # noqa: FBT001 - the value itself
+        """Remember a command; None forgets it."""
         with self._lock:
             self._change(pipeline, enabled=enabled)
 
-    def set_threshold(self, pipeline: str, watch: str, threshold: float) -> None:
-        """Remember a command."""
+    def set_threshold(self, pipeline: str, watch: str, threshold: float | None) -> None:
+        """Remember a command; None forgets it."""
         with self._lock:
-            kept = dict(self._pipelines.get(pipeline, Remembered()).thresholds)
-            self._change(pipeline, thresholds=tuple({**kept, watch: threshold}.items()))
+            kept = {**dict(self._pipelines.get(pipeline, Remembered()).thresholds), watch: threshold}
+            self._change(pipeline, thresholds=tuple((name, value) for name, value in kept.items() if value is not None))
 
     def set_active(
         self, pipeline: str, active: Mapping[str, ActiveWatch], quiet_until: Iterable[tuple[str, datetime]] = ()

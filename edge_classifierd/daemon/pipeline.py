@@ -152,8 +152,8 @@ class Pipeline:
         """Switch the camera on or off."""
         self._order("enabled", lambda: self._switch(enabled))
 
-    def set_threshold(self, watch: str, threshold: float) -> None:
-        """Change a watch's threshold from the next frame on; the caller has checked both."""
+    def set_threshold(self, watch: str, threshold: float | None) -> None:
+        """Change a watch's threshold from the next frame on, None: as configured; the caller has checked both."""
         self._order(f"threshold of {watch}", lambda: self._set_threshold(watch, threshold))
 
     def adopt(self, plan: Plan) -> None:
@@ -262,7 +262,7 @@ class Pipeline:
             self._teller.adopt(plan, self._classifier.accelerator)
             self.plan = plan
 
-    def _set_threshold(self, watch: str, threshold: float) -> None:
+    def _set_threshold(self, watch: str, threshold: float | None) -> None:
         with self._telling:
             self._teller.set_threshold(watch, threshold)
 

@@ -117,8 +117,11 @@ class Teller:
         self._recall_thresholds()
         self._tell(drafts)
 
-    def set_threshold(self, watch: str, threshold: float) -> None:
-        """Change a watch's threshold from the next frame on; one that a reload has removed meanwhile is left alone."""
+    def set_threshold(self, watch: str, threshold: float | None) -> None:
+        """Change a watch's threshold from the next frame on; None: as configured.
+
+        A watch that a reload has removed meanwhile is left alone.
+        """
         if watch in self._judge.policy.states():
             self._judge.policy.set_threshold(watch, threshold)
 

@@ -47,8 +47,10 @@ class Policy:
         """Every watch's state by name, in the order of the configuration."""
         return {name: watch.state for name, watch in self._watches.items()}
 
-    def set_threshold(self, watch: str, threshold: float) -> None:
+    def set_threshold(self, watch: str, threshold: float | None) -> None:
         """Change one watch's threshold from the next frame on; its release follows where it would lie above.
+
+        None returns both to the watch's rule.
 
         Raises KeyError for an unknown watch and ValueError for a threshold outside (0, 1].
         """
@@ -113,7 +115,9 @@ class _Watch:
             active, self._confidence, self._threshold, since_s, self._active_index, self._quiet_until_s
         )
 
-    def set_threshold(self, threshold: float) -> None:
+    def set_threshold(self, threshold: float | None) -> None:
+        if threshold is None:
+            threshold = self._rule.threshold
         if not 0 < threshold <= 1:
             raise ValueError(f"a threshold lies above 0 and at most at 1, not at {threshold}")
         self._threshold = threshold

@@ -26,24 +26,25 @@ _WARN_EVERY_S: Final = 60.0
 _MOST_WARNED: Final = 64
 
 _SWITCH: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+_RESET: Final = "reset"
 _PRESS: Final = frozenset({"", "press", "on", "1", "true"})
 
 
 @dataclass(frozen=True, slots=True)
 class SetEnabled:
-    """Switch a pipeline's camera on or off."""
+    """Switch a pipeline's camera on or off; None: as configured."""
 
     pipeline: str
-    enabled: bool
+    enabled: bool | None
 
 
 @dataclass(frozen=True, slots=True)
 class SetThreshold:
-    """Change a watch's threshold; above 0, at most 1."""
+    """Change a watch's threshold; above 0, at most 1; None: as configured."""
 
     pipeline: str
     watch: str
-    threshold: float
+    threshold: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +176,12 @@ def _listed(names: Mapping[str, frozenset[str]] | frozenset[str]) -> str:
     return ", ".join(sorted(names)[:10])
 
 
-def _switch(text: str) -> bool:
+def _switch(text: str) -> bool | None:
+    if text.lower() == _RESET:
+        return None
     enabled = _SWITCH.get(text.lower())
     if enabled is None:
-        raise RefusedError(f"{text!r:.60} is neither ON nor OFF")
+        raise RefusedError(f"{text!r:.60} is none of ON, OFF and RESET")
     return enabled
 
 
@@ -187,11 +190,13 @@ def _pressed(text: str) -> None:
         raise RefusedError(f"{text!r:.60} is not PRESS")
 
 
-def _threshold(text: str) -> float:
+def _threshold(text: str) -> float | None:
+    if text.lower() == _RESET:
+        return None
     try:
         threshold = float(text)
     except ValueError as error:
-        raise RefusedError(f"{text!r:.60} is not a number above 0 and at most 1") from error
+        raise RefusedError(f"{text!r:.60} is neither a number above 0 and at most 1 nor RESET") from error
     if not 0 < threshold <= 1:  # also refuses nan
         raise RefusedError(f"{text!r:.60} is not above 0 and at most 1")
     return threshold

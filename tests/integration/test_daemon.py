@@ -196,6 +196,35 @@ def test_commands_are_obeyed_echoed_and_survive_a_restart(
         daemon.end()
 
 
+def test_a_reset_command_returns_to_the_configured_value_also_after_a_restart(
+    broker: Broker, subscriber: Subscriber, tmp_path: Path
+) -> None:
+    folder = photographs(tmp_path / "p", "coffee")
+    config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(folder, CAT))
+    threshold, enabled = f"{BASE}/driveway/cat/threshold", f"{BASE}/driveway/enabled"
+    with Daemon(config) as daemon:
+        wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/status")[-1:] == [b"online"])
+        say(broker, "driveway/cat/threshold/set", "0.75")
+        say(broker, "driveway/enabled/set", "OFF")
+        wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/status")[-1:] == [b"offline"])
+        say(broker, "driveway/cat/threshold/set", "RESET")
+        say(broker, "driveway/enabled/set", "RESET")
+        wait_until(lambda: payloads(subscriber, threshold) == [b"0.5", b"0.75", b"0.5"])
+        wait_until(lambda: payloads(subscriber, enabled) == [b"ON", b"OFF", b"ON"])
+        wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/status")[-1:] == [b"online"])
+        retained = Subscriber(broker.port)
+        wait_until(lambda: payloads(retained, threshold) == [b"0.5"])
+        wait_until(lambda: payloads(retained, enabled) == [b"ON"])
+        retained.close()
+        daemon.end()
+    write_config(config, broker.port, a_pipeline(folder, {**CAT, "threshold": 0.625}))
+    with Daemon(config) as daemon:
+        wait_until(lambda: payloads(subscriber, threshold)[-1:] == [b"0.625"])
+        wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/status")[-1:] == [b"online"])
+        assert "as commanded over MQTT" not in daemon.said
+        daemon.end()
+
+
 def test_a_picture_can_be_asked_for(broker: Broker, subscriber: Subscriber, tmp_path: Path) -> None:
     folder = photographs(tmp_path / "p", "coffee")
     config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(folder, CAT))

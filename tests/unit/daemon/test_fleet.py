@@ -86,6 +86,31 @@ def test_a_command_is_done_remembered_and_answered(tmp_path: Path) -> None:
         until(lambda: scene.retained("driveway").get("image", b"")[:2] == b"\xff\xd8")
 
 
+def test_a_reset_returns_to_what_is_configured_and_follows_it_from_then_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
+        (one,) = scene.fleet.pipelines
+        for command in (
+            SetThreshold("driveway", "cat", 0.625),
+            SetThreshold("driveway", "dog", 0.75),
+            SetEnabled("driveway", False),
+        ):
+            scene.fleet.obey(command)
+        until(lambda: scene.retained("driveway")["status"] == b"offline")
+        scene.fleet.obey(SetThreshold("driveway", "cat", None))
+        scene.fleet.obey(SetEnabled("driveway", None))
+        until(lambda: scene.retained("driveway")["status"] == b"online")
+        until(lambda: one.thresholds() == {"cat": 0.99, "dog": 0.75})
+        assert scene.retained("driveway")["enabled"] == b"ON"
+        assert scene.retained("driveway")["cat/threshold"] == b"0.99"
+        assert scene.memory.pipeline("driveway").thresholds == (("dog", 0.75),)
+        assert scene.memory.pipeline("driveway").enabled is None
+        assert "driveway: threshold of cat set to 0.99, as configured" in caplog.messages
+        assert "driveway: switched on, as configured" in caplog.messages
+
+
 def test_a_command_that_a_reload_has_overtaken_leaves_nothing_behind(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
         scene.change_to(pipeline("driveway", "fox"))

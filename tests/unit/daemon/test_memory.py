@@ -27,6 +27,17 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
     assert again.pipeline("c") == Remembered()
 
 
+def test_a_command_can_be_forgotten_and_the_others_stay(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "state.json")
+    memory.set_enabled("a", False)
+    memory.set_threshold("a", "dog", 0.7)
+    memory.set_threshold("a", "cat", 0.8)
+    memory.set_threshold("a", "dog", None)
+    memory.set_threshold("a", "cow", None)
+    memory.set_enabled("a", None)
+    assert Memory(tmp_path / "state.json").pipeline("a") == Remembered(thresholds=(("cat", 0.8),))
+
+
 def test_a_watch_is_remembered_with_its_class_and_model_and_read_without_them(tmp_path: Path) -> None:
     file = tmp_path / "state.json"
     memory = Memory(file)

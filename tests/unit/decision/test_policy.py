@@ -141,6 +141,13 @@ def test_new_threshold_holds_from_the_next_frame_and_release_follows_it_down() -
         policy.set_threshold("cow", 0.5)
 
 
+def test_a_threshold_that_is_reset_returns_with_its_release() -> None:
+    policy = Policy([rule()])
+    policy.set_threshold("dog", 0.3)
+    policy.set_threshold("dog", None)
+    assert run(policy, [(0.35,), (0.6,), (0.4,), (0.39,)]) == [(1, "detected"), (3, "cleared")]
+
+
 @pytest.mark.parametrize(
     "changes", [{"release": 0.7}, {"threshold": 0.0}, {"confirm": 0}, {"indices": ()}, {"cooldown_s": -1.0}]
 )

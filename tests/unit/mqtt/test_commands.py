@@ -68,6 +68,8 @@ def commands(line: Line, clock: StillClock) -> Commands:
     [
         ("driveway/enabled/set", b"ON", SetEnabled("driveway", True)),
         ("driveway/enabled/set", b" off\n", SetEnabled("driveway", False)),
+        ("driveway/enabled/set", b"RESET", SetEnabled("driveway", None)),
+        ("driveway/dog/threshold/set", b" reset\n", SetThreshold("driveway", "dog", None)),
         ("driveway/dog/threshold/set", b"0.75", SetThreshold("driveway", "dog", 0.75)),
         ("driveway/dog/threshold/set", b"1", SetThreshold("driveway", "dog", 1.0)),
         ("garden/snapshot/set", b"PRESS", TakePicture("garden")),
@@ -82,16 +84,17 @@ def test_valid_commands_are_understood(topic: str, payload: bytes, command: obje
 @pytest.mark.parametrize(
     ("incoming", "reason"),
     [
-        (said("driveway/enabled/set", b"maybe"), "'maybe' is neither ON nor OFF"),
-        (said("driveway/enabled/set", b""), "neither ON nor OFF"),
+        (said("driveway/enabled/set", b"maybe"), "'maybe' is none of ON, OFF and RESET"),
+        (said("driveway/enabled/set", b""), "none of ON, OFF"),
         (said("driveway/enabled/set", b"ON", retained=True), "retained"),
         (said("reload/set", b"PRESS", retained=True), "retained"),
         (said("driveway/dog/threshold/set", b"nan"), "not above 0"),
         (said("driveway/dog/threshold/set", b"0"), "not above 0"),
         (said("driveway/dog/threshold/set", b"1.01"), "at most 1"),
-        (said("driveway/dog/threshold/set", b"60 %"), "not a number"),
+        (said("driveway/dog/threshold/set", b"60 %"), "neither a number"),
         (said("driveway/cow/threshold/set", b"0.5"), "no watch 'cow'; there are cat, dog"),
         (said("attic/enabled/set", b"ON"), "no pipeline 'attic'; there are driveway, garden"),
+        (said("garden/snapshot/set", b"RESET"), "'RESET' is not PRESS"),
         (said("garden/snapshot/set", b"now"), "'now' is not PRESS"),
         (said("driveway/enabled/set", b"\xff"), "not text"),
         (said("driveway/enabled/set", b"O" * 10_000_000), "10,000,000 bytes"),
@@ -161,7 +164,9 @@ def test_no_more_commands_wait_than_there_is_room_for(commands: Commands, line: 
 levels = st.sampled_from(
     ["driveway", "garden", "dog", "any", "enabled", "threshold", "snapshot", "reload", "set", "x", ""]
 )
-payloads = st.one_of(st.binary(max_size=80), st.sampled_from([b"ON", b"OFF", b"0.5", b"PRESS", b"1e-9", b"inf", b"-0"]))
+payloads = st.one_of(
+    st.binary(max_size=80), st.sampled_from([b"ON", b"OFF", b"RESET", b"0.5", b"PRESS", b"1e-9", b"inf", b"-0"])
+)
 
 
 @given(st.lists(levels, min_size=1, max_size=5), payloads, st.booleans())
@@ -173,7 +178,7 @@ def test_any_message_is_a_valid_command_or_a_refusal(path: list[str], payload: b
     assert not retained
     assert path[-1] == "set"
     if isinstance(command, SetThreshold):
-        assert 0 < command.threshold <= 1
+        assert command.threshold is None or 0 < command.threshold <= 1
         assert command.watch in WATCHES[command.pipeline]
     elif not isinstance(command, Reload):
         assert command.pipeline in WATCHES
