@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from edge_classifierd.inference.edgetpu import EdgeTpuSettings
+from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 

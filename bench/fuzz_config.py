@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/unit/config"
 
 from config_files import damaged, written  # type: ignore[import-not-found]
 
-from edge_classifierd.config.load import load
+from edge_classifierd.config.loading.load import load
 from edge_classifierd.errors import ConfigurationError
 
 

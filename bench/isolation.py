@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_classifierd.inference.cpu import CpuClassifier
-from edge_classifierd.inference.isolated import IsolatedClassifier
+from edge_classifierd.inference.edgetpu.subprocess_classifier import SubprocessClassifier
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 
@@ -34,7 +34,7 @@ def main() -> None:
     noise = np.random.default_rng(1).integers(0, 256, bundle.input.shape, np.uint8)
     tensor = noise.view(bundle.input.dtype) if bundle.input.dtype != "float32" else noise.astype(np.float32) / 128 - 1
     inside: Classifier = CpuClassifier(bundle, find_runtime(), arguments.threads)
-    outside: Classifier = IsolatedClassifier(bundle, threads=arguments.threads)
+    outside: Classifier = SubprocessClassifier(bundle, threads=arguments.threads)
     took: dict[str, list[float]] = {"in-process": [], "isolated": []}
     invoke: dict[str, list[float]] = {"in-process": [], "isolated": []}
     for _ in range(-(-arguments.frames // _BLOCK)):

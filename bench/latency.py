@@ -20,20 +20,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.load import load
-from edge_classifierd.daemon.classifiers import Classifiers
-from edge_classifierd.daemon.memory import Memory
-from edge_classifierd.daemon.outlet import MqttOutlet
-from edge_classifierd.daemon.pipeline import Pipeline, Surroundings
-from edge_classifierd.daemon.preflight import preflight
-from edge_classifierd.daemon.tally import Tally
+from edge_classifierd.config.loading.load import load
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.metrics import PipelineMetrics
-from edge_classifierd.mqtt.client import Session
+from edge_classifierd.mqtt.client import MqttClient
 from edge_classifierd.mqtt.publisher import Publisher
-from edge_classifierd.mqtt.states import RetainedStates
+from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.pipeline.classifiers import Classifiers
+from edge_classifierd.pipeline.mqtt_sink import MqttSink
+from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
+from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,13 +98,17 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
     clock = SystemClock()
     topics = Topics("bench", "bench")
     outbox = TimedOutbox(folder / "outbox.sqlite3", topics)
-    session = Session(document.configuration.mqtt, topics=topics, clock=clock)
+    session = MqttClient(document.configuration.mqtt, topics=topics, clock=clock)
     publisher = Publisher(outbox, session, clock)
-    states = RetainedStates(session, clock)
-    tally = Tally(folder / "tally.json", topics, states, clock)
-    outlet = MqttOutlet(topics, outbox, states, tally, folder)
+    states = RetainedTopics(session, clock)
+    tally = WatchStatistics(folder / "tally.json", topics, states, clock)
+    outlet = MqttSink(topics, outbox, states, tally, folder)
     surroundings = Surroundings(
-        device="bench", outlet=outlet, heartbeats=Heartbeats(clock), memory=Memory(folder / "state.json"), clock=clock
+        device="bench",
+        outlet=outlet,
+        heartbeats=Heartbeats(clock),
+        memory=SavedState(folder / "state.json"),
+        clock=clock,
     )
     pipeline = Pipeline(plan, Classifiers().get(plan), PipelineMetrics(clock), surroundings)
     session.start()

@@ -25,10 +25,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections import Mqtt
+from edge_classifierd.config.sections.configuration import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, RankedLabel
-from edge_classifierd.mqtt.client import Session
+from edge_classifierd.mqtt.client import MqttClient
 from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.topics import Topics
 
@@ -115,7 +115,7 @@ def drain(directory: Path, outbox: Outbox, clock: SystemClock) -> dict[str, floa
     configuration.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
     binary = shutil.which("mosquitto", path=BINARIES) or ""
     broker = subprocess.Popen([binary, "-c", str(configuration)], stderr=subprocess.DEVNULL)
-    session = Session(Mqtt(host="127.0.0.1", port=port), topics=Topics("bench", "bench"), clock=clock)
+    session = MqttClient(MqttSection(host="127.0.0.1", port=port), topics=Topics("bench", "bench"), clock=clock)
     publisher = Publisher(outbox, session, clock)
     time.sleep(0.5)
     waiting = outbox.depth

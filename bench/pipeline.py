@@ -27,22 +27,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_classifierd.benchmark import synthetic_picture
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.load import load
+from edge_classifierd.config.loading.load import load
 from edge_classifierd.daemon.allocator import tune
-from edge_classifierd.daemon.benchmark import synthetic_picture
-from edge_classifierd.daemon.classifiers import Classifiers
-from edge_classifierd.daemon.judge import Judge
-from edge_classifierd.daemon.memory import Memory
-from edge_classifierd.daemon.pipeline import Pipeline, Surroundings
-from edge_classifierd.daemon.preflight import Plan, preflight
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.inference.cpu import CpuClassifier
-from edge_classifierd.inference.instances import share_out
+from edge_classifierd.inference.cpu_pool import share_out
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.inference.scores import Scores, top_k
+from edge_classifierd.pipeline.classifiers import Classifiers
+from edge_classifierd.pipeline.event_builder import EventBuilder
+from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
+from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.validation import Plan, preflight
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Camera:
         self._cancelled = True
 
 
-class Outlet:
+class ResultSink:
     """Takes everything and keeps nothing."""
 
     def events(self, drafts: Any) -> None:
@@ -147,9 +147,9 @@ class Running:
         self._may_deliver = threading.Event()
         surroundings = Surroundings(
             device="bench",
-            outlet=Outlet(),
+            outlet=ResultSink(),
             heartbeats=Heartbeats(clock),
-            memory=Memory(folder / "state.json"),
+            memory=SavedState(folder / "state.json"),
             clock=clock,
             make_source=lambda _section, _clock, _region, _needs: Camera(picture, self._may_deliver),
         )
@@ -205,7 +205,7 @@ def stages(plan: Plan) -> dict[str, float]:
     inference = classifier.classify(tensor)
     raw = np.zeros(bundle.output.shape, bundle.output.dtype)
     scores = Scores(bundle.output, bundle.output_kind)
-    judge = Judge(plan, device="bench", runtime=lambda: classifier.runtime)
+    judge = EventBuilder(plan, device="bench", runtime=lambda: classifier.runtime)
     clock = SystemClock()
     frame = Frame(rgb, 0, clock.monotonic(), clock.utc())
     return {

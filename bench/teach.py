@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command does
 
 from edge_classifierd.learning.dataset import read_dataset
-from edge_classifierd.learning.train import Plan, train
+from edge_classifierd.learning.train import TrainingPlan, train
 from edge_classifierd.model.bundle import bundled_model_path
 
 
@@ -33,7 +33,9 @@ def main() -> None:
             accuracies, seconds, agreement = [], [], 0.0
             for seed in range(arguments.seeds):
                 with tempfile.TemporaryDirectory() as folder:
-                    plan = Plan(arguments.pictures, extractor, Path(folder) / "m.tflite", seed=seed, holdout=holdout)
+                    plan = TrainingPlan(
+                        arguments.pictures, extractor, Path(folder) / "m.tflite", seed=seed, holdout=holdout
+                    )
                     done = train(plan)
                 assert done.evaluation is not None
                 accuracies.append(done.evaluation.top1)

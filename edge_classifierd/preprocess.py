@@ -28,8 +28,8 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.model.metadata import Normalisation
-    from edge_classifierd.model.structure import TensorSpec
+    from edge_classifierd.model.tflite.metadata import Normalisation
+    from edge_classifierd.model.tflite.signature import TensorSpec
 
     Tensor = NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]
 
@@ -149,9 +149,7 @@ class Scaler:
         pixel_format = picture.format.name
         if pixel_format in {"rgb24", "bgr24"}:
             # Packed pixels are cut by numpy: a third of the filter's time when caches are cold.
-            return av.VideoFrame.from_numpy_buffer(
-                _pixels(picture, box.x, box.y, box.width, box.height), pixel_format
-            )
+            return av.VideoFrame.from_numpy_buffer(_pixels(picture, box.x, box.y, box.width, box.height), pixel_format)
         key = (pixel_format, picture.width, picture.height, box)
         if self._cutter is None or key != self._cut_for:
             self._cutter, self._cut_for = _crop_graph(*key), key

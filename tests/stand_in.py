@@ -14,7 +14,7 @@ import pytest
 import tflite_builder as tflite
 from ai_edge_litert import schema_py_generated as schema
 
-from edge_classifierd.inference.devices import ROOT
+from edge_classifierd.inference.edgetpu.devices import ROOT
 from edge_classifierd.model.bundle import ModelBundle, load_bundle
 
 SOURCE = Path(__file__).parent / "native" / "stand_in_delegate.c"

@@ -190,7 +190,7 @@ class RtspServer(Server):
         elif method == "SETUP":
             extra = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n"
         else:
-            extra = "Session: 1\r\n"
+            extra = "MqttClient: 1\r\n"
         return f"RTSP/1.0 200 OK\r\nCSeq: {sequence}\r\n{extra}\r\n{body}".encode()
 
     def _play(self, connection: socket.socket) -> None:

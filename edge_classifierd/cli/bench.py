@@ -13,7 +13,7 @@ from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
-    from edge_classifierd.daemon.benchmark import Measurement
+    from edge_classifierd.benchmark import Measurement
 
 
 @reporting
@@ -36,7 +36,7 @@ def command(
 
     Example: edge-classifierd bench mobilenet_v2_1.0_224_quant.tflite --threads 1,2,4
     """
-    from edge_classifierd.daemon.benchmark import measure  # noqa: PLC0415
+    from edge_classifierd.benchmark import measure  # noqa: PLC0415
     from edge_classifierd.model.bundle import bundled_model_path, load_bundle  # noqa: PLC0415
 
     counts = _counts(threads)

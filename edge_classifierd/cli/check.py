@@ -11,9 +11,9 @@ from edge_classifierd.cli.streams import complain, print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
-    from edge_classifierd.config.load import Document
-    from edge_classifierd.daemon.preflight import Plan
+    from edge_classifierd.config.loading.load import Document
     from edge_classifierd.errors import Problem
+    from edge_classifierd.pipeline.validation import Plan
 
 
 @reporting
@@ -25,9 +25,9 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
 
     Example: edge-classifierd check --config config.yaml
     """
-    from edge_classifierd.daemon.absence import absent_files  # noqa: PLC0415
-    from edge_classifierd.daemon.preflight import UnpreparedError, prepare  # noqa: PLC0415
     from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
+    from edge_classifierd.pipeline.missing_files import absent_files  # noqa: PLC0415
+    from edge_classifierd.pipeline.validation import UnpreparedError, prepare  # noqa: PLC0415
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()

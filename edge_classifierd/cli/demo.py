@@ -121,13 +121,13 @@ def _say(text: str, *, json: bool) -> None:
 def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) -> int | None:
     """Run the daemon beside a subscriber; returns how many events came, None after Ctrl-C."""
     from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.config.sections import Mqtt  # noqa: PLC0415
-    from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
+    from edge_classifierd.config.sections.configuration import MqttSection  # noqa: PLC0415
+    from edge_classifierd.mqtt.client import MqttClient  # noqa: PLC0415
     from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
 
     incoming: queue.Queue[Incoming] = queue.Queue(1000)
-    section = Mqtt(host="127.0.0.1", port=port, protocol="3.1.1", client_id="demo-subscriber")
-    subscriber = Session(section, topics=Topics(section.base_topic, "demo"), clock=SystemClock(), announce=False)
+    section = MqttSection(host="127.0.0.1", port=port, protocol="3.1.1", client_id="demo-subscriber")
+    subscriber = MqttClient(section, topics=Topics(section.base_topic, "demo"), clock=SystemClock(), announce=False)
     subscriber.subscribe("edge-classifierd/demo/#", incoming.put_nowait)
     subscriber.start()
     shown = 0

@@ -13,7 +13,7 @@ from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import BrokerError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from edge_classifierd.mqtt.client import Session
+    from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Incoming
 
 app = typer.Typer(help="What Home Assistant was told of the device.", no_args_is_help=True)
@@ -45,9 +45,9 @@ def purge(
     Example: edge-classifierd discovery purge --config config.yaml
     """
     from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.config.load import load  # noqa: PLC0415
-    from edge_classifierd.mqtt.announcement import discovery_filters  # noqa: PLC0415
-    from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
+    from edge_classifierd.config.loading.load import load  # noqa: PLC0415
+    from edge_classifierd.mqtt.client import MqttClient  # noqa: PLC0415
+    from edge_classifierd.mqtt.home_assistant.messages import discovery_filters  # noqa: PLC0415
     from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
 
     if device == "+":
@@ -57,7 +57,7 @@ def purge(
     name = device or configuration.device.id
     topics = Topics(configuration.mqtt.base_topic, name)
     section = configuration.mqtt.model_copy(update={"client_id": f"edge-classifierd-purge-{uuid.uuid4().hex[:8]}"})
-    session = Session(section, topics=topics, clock=SystemClock(), announce=False)
+    session = MqttClient(section, topics=topics, clock=SystemClock(), announce=False)
     found: dict[str, bytes] = {}
 
     def hear(incoming: Incoming) -> None:
@@ -87,7 +87,7 @@ def purge(
     return ExitCode.OK
 
 
-def _await_connection(session: Session, wait_s: float) -> None:
+def _await_connection(session: MqttClient, wait_s: float) -> None:
     deadline_s = time.monotonic() + wait_s
     while session.connection is None:
         if time.monotonic() > deadline_s:
@@ -95,16 +95,16 @@ def _await_connection(session: Session, wait_s: float) -> None:
         time.sleep(0.02)
 
 
-def _clear(session: Session, topics: list[str]) -> None:
+def _clear(session: MqttClient, topics: list[str]) -> None:
     """Empty retained messages, one after another, until the broker has acknowledged each."""
     import queue  # noqa: PLC0415
 
-    from edge_classifierd.mqtt.message import Message, Outcome  # noqa: PLC0415
+    from edge_classifierd.mqtt.message import Message, PublishOutcome  # noqa: PLC0415
 
-    outcomes: queue.SimpleQueue[tuple[str, Outcome, str]] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[tuple[str, PublishOutcome, str]] = queue.SimpleQueue()
     for topic in topics:
 
-        def note(outcome: Outcome, reason: str, topic: str = topic) -> None:
+        def note(outcome: PublishOutcome, reason: str, topic: str = topic) -> None:
             outcomes.put((topic, outcome, reason))
 
         session.publish(Message(topic, b"", qos=1, retain=True, on_outcome=note))
@@ -112,5 +112,5 @@ def _clear(session: Session, topics: list[str]) -> None:
             cleared, outcome, reason = outcomes.get(timeout=_DELIVER_S)
         except queue.Empty as error:
             raise BrokerError(f"{topic}: the broker does not acknowledge; {session.status_sentence}") from error
-        if outcome is not Outcome.DELIVERED:
+        if outcome is not PublishOutcome.DELIVERED:
             raise BrokerError(f"{cleared}: cannot be cleared ({reason or outcome.name.lower()}); check the ACL")

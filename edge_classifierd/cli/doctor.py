@@ -14,7 +14,7 @@ from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from edge_classifierd.daemon.finding import Finding
+    from edge_classifierd.doctor.check_result import CheckResult
 
 _COLOURS = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}
 
@@ -40,8 +40,8 @@ def command(
         _suggest()
         return ExitCode.OK
     from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.daemon.doctor import examine  # noqa: PLC0415
-    from edge_classifierd.daemon.finding import exit_code  # noqa: PLC0415
+    from edge_classifierd.doctor.check_result import exit_code  # noqa: PLC0415
+    from edge_classifierd.doctor.examination import examine  # noqa: PLC0415
 
     findings = []
     for finding in examine(config, SystemClock(), optional=config == DEFAULT_CONFIG):
@@ -59,7 +59,7 @@ def command(
     return code
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: CheckResult) -> None:
     verdict = f"{finding.verdict:<7}"
     if not os.environ.get("NO_COLOR"):  # https://no-color.org; click knows terminals only
         verdict = typer.style(verdict, fg=_COLOURS[finding.verdict])
@@ -69,8 +69,8 @@ def _print(finding: Finding) -> None:
 
 
 def _suggest() -> None:
-    from edge_classifierd.daemon.suggestion import find_broker, suggest  # noqa: PLC0415
-    from edge_classifierd.frames.cameras import find_cameras  # noqa: PLC0415
-    from edge_classifierd.inference.devices import list_tpus  # noqa: PLC0415
+    from edge_classifierd.doctor.find_cameras import find_cameras  # noqa: PLC0415
+    from edge_classifierd.doctor.suggested_configuration import find_broker, suggest  # noqa: PLC0415
+    from edge_classifierd.inference.edgetpu.devices import list_tpus  # noqa: PLC0415
 
     typer.echo(suggest(find_cameras(), list_tpus(), find_broker()), nl=False)

@@ -54,7 +54,7 @@ def command(
     """
     from edge_classifierd.cli.tables import print_evaluations, progress_bar  # noqa: PLC0415
     from edge_classifierd.learning.dataset import read_dataset  # noqa: PLC0415
-    from edge_classifierd.learning.documents import evaluation_document  # noqa: PLC0415
+    from edge_classifierd.learning.json_report import evaluation_document  # noqa: PLC0415
     from edge_classifierd.learning.predict import try_out  # noqa: PLC0415
     from edge_classifierd.learning.report import Page, write_report  # noqa: PLC0415
 
@@ -127,9 +127,9 @@ def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
 
 
 def _configured(config: Path, pipeline: str | None, margin: float | None, threads: int) -> Trial:
-    from edge_classifierd.daemon.preflight import prepare  # noqa: PLC0415
     from edge_classifierd.learning.predict import Trial  # noqa: PLC0415
     from edge_classifierd.learning.thresholds import WatchedClasses  # noqa: PLC0415
+    from edge_classifierd.pipeline.validation import prepare  # noqa: PLC0415
 
     _, plans = prepare(config)
     plan = next((one for one in plans if pipeline in {None, one.section.name}), None)

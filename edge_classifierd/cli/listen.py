@@ -15,7 +15,7 @@ from edge_classifierd.cli.streams import can_show, complain
 from edge_classifierd.errors import ExitCode, PayloadError, UsageError, shortened
 
 if TYPE_CHECKING:
-    from edge_classifierd.config.sections import Mqtt
+    from edge_classifierd.config.sections.configuration import MqttSection
     from edge_classifierd.mqtt.message import Incoming
     from edge_classifierd.mqtt.topics import Topics
 
@@ -41,11 +41,11 @@ def command(
     Example: edge-classifierd listen --config config.yaml --json
     """
     from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.mqtt.client import Session  # noqa: PLC0415
+    from edge_classifierd.mqtt.client import MqttClient  # noqa: PLC0415
 
     section, topics = _target(config, host, port, device)
     incoming: queue.Queue[Incoming] = queue.Queue(10_000)
-    session = Session(section, topics=topics, clock=SystemClock(), announce=False)
+    session = MqttClient(section, topics=topics, clock=SystemClock(), announce=False)
     base = topics.base if device != "+" else f"{topics.base_topic}/+"
     session.subscribe(f"{base}/#" if everything else f"{base}/+/event", incoming.put_nowait)
     session.start()
@@ -72,14 +72,14 @@ def command(
     return ExitCode.OK if printed or (connected and count is None) else ExitCode.FAILED
 
 
-def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[Mqtt, Topics]:
+def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[MqttSection, Topics]:
     """The broker and the topics; the client id is a fresh one, or the daemon and we would throw each other out."""
     import uuid  # noqa: PLC0415
 
     from pydantic import ValidationError  # noqa: PLC0415
 
-    from edge_classifierd.config.load import load  # noqa: PLC0415
-    from edge_classifierd.config.sections import Device, Mqtt  # noqa: PLC0415
+    from edge_classifierd.config.loading.load import load  # noqa: PLC0415
+    from edge_classifierd.config.sections.configuration import DeviceSection, MqttSection  # noqa: PLC0415
     from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
 
     refuse_impossible_device(device)
@@ -88,7 +88,7 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
         if not host.strip():
             raise UsageError("--host: must not be empty; give the broker's name or address")
         try:
-            section, own = Mqtt(host=host, port=port, client_id=client_id), Device().id
+            section, own = MqttSection(host=host, port=port, client_id=client_id), DeviceSection().id
         except ValidationError as error:
             raise UsageError(f"--host {shortened(host)}: cannot be a broker's name or address; correct it") from error
     else:

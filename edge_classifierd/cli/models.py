@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.model.catalogue import Entry
     from edge_classifierd.model.inspection import Inspection
-    from edge_classifierd.model.structure import TensorSpec
+    from edge_classifierd.model.tflite.signature import TensorSpec
 
 app = typer.Typer(help="The catalogue of models: what there is, what a file contains, download with checksum.")
 
@@ -165,14 +165,14 @@ def verify_command(
 
 
 def _folder(folder: Path | None) -> Path:
-    from edge_classifierd.config.paths import state_directory  # noqa: PLC0415
+    from edge_classifierd.config.sections.paths import state_directory  # noqa: PLC0415
 
     return folder or state_directory() / "models"
 
 
 def _used(config: Path) -> dict[str, list[str]]:
     """By model file name, the pipelines of the configuration that name it; none when it cannot be read."""
-    from edge_classifierd.config.load import load  # noqa: PLC0415
+    from edge_classifierd.config.loading.load import load  # noqa: PLC0415
     from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
     from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
 
@@ -259,9 +259,8 @@ def _verified(file: Path) -> dict[str, Any]:
     try:
         if entry is not None:
             ok = blob_id(file) == entry.blob
-            sentence = "is the catalogue's" if ok else (
-                f"is damaged, or another version; `edge-classifierd models fetch {entry.name}` brings the catalogue's"
-            )
+            remedy = f"`edge-classifierd models fetch {entry.name}` brings the catalogue's"
+            sentence = "is the catalogue's" if ok else f"is damaged, or another version; {remedy}"
             return {"file": str(file), "ok": ok, "known": True, "sentence": sentence}
         inspect(file)
     except OSError as error:

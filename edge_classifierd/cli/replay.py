@@ -13,7 +13,7 @@ from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from edge_classifierd.daemon.replay import Candidate, Summary, Told
+    from edge_classifierd.replay.replay import Candidate, Summary, Told
 
 
 @reporting
@@ -42,8 +42,8 @@ def command(
 
     Example: edge-classifierd replay recorded/ --config config.yaml --other stricter.yaml
     """
-    from edge_classifierd.daemon.recording import Recording  # noqa: PLC0415
-    from edge_classifierd.daemon.replay import Summary, replay  # noqa: PLC0415
+    from edge_classifierd.replay.recording import Recording  # noqa: PLC0415
+    from edge_classifierd.replay.replay import Summary, replay  # noqa: PLC0415
 
     chosen = config
     if recording is not None and recording.suffix in {".yaml", ".yml"} and config == DEFAULT_CONFIG:
@@ -72,8 +72,8 @@ def command(
 
 
 def _candidates(file: Path, pipeline: str | None) -> list[Candidate]:
-    from edge_classifierd.daemon.preflight import prepare  # noqa: PLC0415
-    from edge_classifierd.daemon.replay import Candidate  # noqa: PLC0415
+    from edge_classifierd.pipeline.validation import prepare  # noqa: PLC0415
+    from edge_classifierd.replay.replay import Candidate  # noqa: PLC0415
 
     document, plans = prepare(file)
     device = document.configuration.device.id

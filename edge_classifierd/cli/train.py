@@ -65,15 +65,15 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_classifierd.cli.tables import print_evaluations, progress_bar  # noqa: PLC0415
     from edge_classifierd.learning.dataset import write_table  # noqa: PLC0415
-    from edge_classifierd.learning.documents import training_document  # noqa: PLC0415
+    from edge_classifierd.learning.json_report import training_document  # noqa: PLC0415
     from edge_classifierd.learning.report import Page, write_report  # noqa: PLC0415
-    from edge_classifierd.learning.train import Plan, train  # noqa: PLC0415
+    from edge_classifierd.learning.train import TrainingPlan, train  # noqa: PLC0415
     from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
 
     refuse_unwritable("--output", output, replaced=True)
     refuse_unwritable("--report", report)
     refuse_unwritable("--held-out", held_out)
-    plan = Plan(
+    plan = TrainingPlan(
         source=source,
         extractor=extractor or bundled_model_path(),
         output=output,

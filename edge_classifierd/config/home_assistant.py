@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edge_classifierd.config.section import Section, Switch, TopicPrefix
-from edge_classifierd.config.wording import Expected
+from edge_classifierd.config.descriptions import Expected
+from edge_classifierd.config.sections.base import Section, Switch, TopicPrefix
 
 # https://www.home-assistant.io/integrations/binary_sensor/#device-class
 DeviceClass = Annotated[
@@ -19,7 +19,7 @@ DeviceClass = Annotated[
 """What a watch is to Home Assistant: decides its icon and whether it says `Detected` or `Occupied`."""
 
 
-class HomeAssistant(Section):
+class HomeAssistantSection(Section):
     """How Home Assistant finds the device by itself; see [home-assistant.md](home-assistant.md)."""
 
     enabled: Switch = Field(default=True, description="Announce the device; false: take an earlier announcement back.")

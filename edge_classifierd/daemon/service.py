@@ -11,36 +11,36 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.clock import SystemClock, process_age_s
-from edge_classifierd.config.paths import state_directory
-from edge_classifierd.daemon.fleet import Fleet
-from edge_classifierd.daemon.home import Home
-from edge_classifierd.daemon.memory import Memory
-from edge_classifierd.daemon.outlet import MqttOutlet
-from edge_classifierd.daemon.pipeline import Surroundings
-from edge_classifierd.daemon.preflight import prepare
-from edge_classifierd.daemon.settling import Settling
+from edge_classifierd.config.sections.paths import state_directory
+from edge_classifierd.daemon.health_reporter import HealthReporter
+from edge_classifierd.daemon.home_assistant import HomeAssistantDevice
+from edge_classifierd.daemon.pipelines import Pipelines
+from edge_classifierd.daemon.process import PageRelease
 from edge_classifierd.daemon.state_lock import lock_state
-from edge_classifierd.daemon.tally import Tally
 from edge_classifierd.daemon.thread_names import ThreadNames
-from edge_classifierd.daemon.vitals import Vitals
 from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import Board
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.storage import volatile_reason
 from edge_classifierd.health.systemd import Notifier, Watchdog
-from edge_classifierd.mqtt.client import Session
+from edge_classifierd.mqtt.client import MqttClient
 from edge_classifierd.mqtt.commands import Commands, Reload
 from edge_classifierd.mqtt.publisher import Publisher
-from edge_classifierd.mqtt.states import RetainedStates
+from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.pipeline.mqtt_sink import MqttSink
+from edge_classifierd.pipeline.pipeline import Surroundings
+from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.validation import prepare
+from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.load import Document
-    from edge_classifierd.daemon.preflight import Plan
+    from edge_classifierd.config.loading.load import Document
+    from edge_classifierd.pipeline.validation import Plan
 
 _log = logging.getLogger(__name__)
 
@@ -80,12 +80,12 @@ class Service:
             max_events=configuration.outbox.max_events,
             max_age_s=configuration.outbox.max_age,
         )
-        self._memory = Memory(state_directory() / "state.json")
+        self._memory = SavedState(state_directory() / "state.json")
         if forget_commands:
             self._memory.forget_commands()
-        self._session = Session(configuration.mqtt, topics=self._topics, clock=self._clock)
+        self._session = MqttClient(configuration.mqtt, topics=self._topics, clock=self._clock)
         board = Board(self._clock, state=state_directory())
-        self._home = Home(
+        self._home = HomeAssistantDevice(
             self._session,
             self._topics,
             configuration,
@@ -94,15 +94,15 @@ class Service:
             state=state_directory(),
             say_states=self._say_states,
         )
-        self._states = RetainedStates(self._session, self._clock)
-        self._tally = Tally(state_directory() / "tally.json", self._topics, self._states, self._clock)
+        self._states = RetainedTopics(self._session, self._clock)
+        self._tally = WatchStatistics(state_directory() / "tally.json", self._topics, self._states, self._clock)
         self._publisher = Publisher(self._outbox, self._session, self._clock)
         snapshots = state_directory() / "snapshots"
-        outlet = MqttOutlet(self._topics, self._outbox, self._states, self._tally, snapshots)
+        outlet = MqttSink(self._topics, self._outbox, self._states, self._tally, snapshots)
         volatile = volatile_reason(configuration.outbox.path)
         if volatile is not None:
             _log.warning("%s", volatile)
-        self._vitals = Vitals(
+        self._vitals = HealthReporter(
             outbox=self._outbox,
             session=self._session,
             publisher=self._publisher,
@@ -118,16 +118,14 @@ class Service:
             memory=self._memory,
             clock=self._clock,
         )
-        self._fleet = Fleet(plans, surroundings, outlet)
+        self._fleet = Pipelines(plans, surroundings, outlet)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.settimeout(0)
         self._wake_write.settimeout(0)
-        self._commands = Commands(
-            self._session, self._topics, self._fleet.watches, self._clock, on_command=self._wake
-        )
+        self._commands = Commands(self._session, self._topics, self._fleet.watches, self._clock, on_command=self._wake)
         self._stopping = False
         self._reload_due = False  # reloads that wait for the same turn are one
-        self._settling = Settling(self._clock)
+        self._settling = PageRelease(self._clock)
         self._thread_names = ThreadNames()
         self._status_s = float("-inf")
 

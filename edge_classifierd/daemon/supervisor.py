@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.daemon.pipeline import Pipeline
+    from edge_classifierd.pipeline.pipeline import Pipeline
 
 _log = logging.getLogger(__name__)
 

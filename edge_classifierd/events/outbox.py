@@ -7,11 +7,11 @@ import threading
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
-from edge_classifierd.events.identity import EventIds
+from edge_classifierd.events.buffer import MEMORY_EVENTS, EventBuffer
+from edge_classifierd.events.database import Stored
 from edge_classifierd.events.schema import Event, EventDraft, encode, number
-from edge_classifierd.events.sequence import BLOCK, SequenceFiles
-from edge_classifierd.events.shelf import MEMORY_EVENTS, Shelf
-from edge_classifierd.events.store import Stored
+from edge_classifierd.events.sequence_numbers import BLOCK, SequenceNumbers
+from edge_classifierd.events.ulid import UlidGenerator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ class Outbox:
         self._path = path
         self._topic = topic
         self._clock = clock
-        self._ids = EventIds(clock)
+        self._ids = UlidGenerator(clock)
         self._lock = threading.Lock()  # over the shelf, the numbers and the flag
         self._closed = False
         self._queue_lock = threading.Lock()  # over the batches that wait for the next commit
@@ -53,8 +53,8 @@ class Outbox:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             log.debug("%s: %s", path.parent, error)  # the shelf says so
-        self._numbers = SequenceFiles(path)
-        self._shelf = Shelf(path, clock=clock, max_events=max_events, max_age_s=max_age_s)
+        self._numbers = SequenceNumbers(path)
+        self._shelf = EventBuffer(path, clock=clock, max_events=max_events, max_age_s=max_age_s)
         self._next = self._first_number()
 
     def append(self, drafts: Sequence[EventDraft]) -> tuple[Event, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from edge_classifierd.errors import EdgeClassifierError, MissingError, SourceError
 from edge_classifierd.frames.backoff import Backoff
-from edge_classifierd.frames.slot import Slot
+from edge_classifierd.frames.latest_slot import LatestSlot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,7 @@ class Capture(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=f"capture {name}", daemon=True)  # see `stop`
 
         self._stopping = threading.Event()
-        self._slot: Slot[Captured[T]] = Slot()
+        self._slot: LatestSlot[Captured[T]] = LatestSlot()
         self._bug: BaseException | None = None
 
         self._status = CaptureStatus.STARTING

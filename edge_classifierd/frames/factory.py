@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, assert_never
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.sources import Picamera2Source, Source, StreamSource
+    from edge_classifierd.config.sections.sources import Picamera2Section, Source, StreamSection
     from edge_classifierd.frames.base import FrameSource, Needs
     from edge_classifierd.preprocess import Region
 
 
-def make_source(
-    section: Source, clock: Clock, region: Region | None = None, needs: Needs | None = None
-) -> FrameSource:
+def make_source(section: Source, clock: Clock, region: Region | None = None, needs: Needs | None = None) -> FrameSource:
     """The source, closed; nothing is touched. What a kind of source needs is imported only when it is used.
 
     `region` is the part of the upright picture that counts, for sources that cut it out themselves; `needs` tells those
@@ -43,12 +41,10 @@ def make_source(
     assert_never(section.type)
 
 
-def _picamera2(
-    section: Picamera2Source, clock: Clock, region: Region | None, needs: Needs | None
-) -> FrameSource:
-    from edge_classifierd.frames.camera_look import Look  # noqa: PLC0415
-    from edge_classifierd.frames.picamera import WHOLE  # noqa: PLC0415
-    from edge_classifierd.frames.picamera import Picamera2Source as Camera  # noqa: PLC0415
+def _picamera2(section: Picamera2Section, clock: Clock, region: Region | None, needs: Needs | None) -> FrameSource:
+    from edge_classifierd.frames.picamera.controls import CameraControls  # noqa: PLC0415
+    from edge_classifierd.frames.picamera.source import WHOLE  # noqa: PLC0415
+    from edge_classifierd.frames.picamera.source import Picamera2Source as Camera  # noqa: PLC0415
 
     return Camera(
         section.camera,
@@ -58,7 +54,7 @@ def _picamera2(
         rotation=section.rotation,
         mirror=section.mirror,
         region=region if region is not None and section.region_in_camera else WHOLE,
-        look=Look(
+        look=CameraControls(
             exposure=section.exposure,
             exposure_time_s=section.exposure_time,
             gain=section.gain,
@@ -71,7 +67,7 @@ def _picamera2(
     )
 
 
-def _stream(section: StreamSource, clock: Clock) -> FrameSource:
+def _stream(section: StreamSection, clock: Clock) -> FrameSource:
     if "://" in section.url:
         from edge_classifierd.frames.network import NetworkSource  # noqa: PLC0415
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.image import IMAGE_SUFFIXES, read_image
-from edge_classifierd.frames.pace import FixedRate, Pause
+from edge_classifierd.frames.pacing import FixedRate, Pause
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock

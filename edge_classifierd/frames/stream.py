@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
-from edge_classifierd.frames.pace import OwnPace, Pause
+from edge_classifierd.frames.pacing import OwnPace, Pause
 from edge_classifierd.frames.video import Video
 
 if TYPE_CHECKING:

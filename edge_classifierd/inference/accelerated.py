@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from edge_classifierd.inference.devices import Warmth
+    from edge_classifierd.inference.edgetpu.devices import Warmth
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from edge_classifierd.errors import InferenceError, MissingError
 from edge_classifierd.inference.base import Inference
 from edge_classifierd.inference.runtime import edgetpu_sentence, one_line
 from edge_classifierd.inference.scores import Scores
-from edge_classifierd.mapped_files import release_file
+from edge_classifierd.memory_maps import release_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

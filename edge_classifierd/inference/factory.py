@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import EdgeClassifierError, MissingError
 from edge_classifierd.inference.cpu import CpuClassifier
-from edge_classifierd.inference.instances import CpuInstances, share_out
+from edge_classifierd.inference.cpu_pool import CpuPool, share_out
 from edge_classifierd.inference.runtime import find_runtime
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.inference.base import Classifier
-    from edge_classifierd.inference.devices import Selector
-    from edge_classifierd.inference.edgetpu import EdgeTpuSettings
-    from edge_classifierd.inference.twin import Twin
+    from edge_classifierd.inference.edgetpu.cpu_fallback import CpuFallback
+    from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
+    from edge_classifierd.inference.edgetpu.devices import Selector
     from edge_classifierd.model.bundle import ModelBundle
 
 
@@ -42,9 +42,9 @@ def make_classifier(
     if device in {"auto", "cpu"} and not bundle.edgetpu_compiled:
         # The common case, which needs none of what an Edge TPU brings along.
         return _on_cpu(bundle, threads, instances)
-    from edge_classifierd.inference.devices import Selector, list_tpus  # noqa: PLC0415
-    from edge_classifierd.inference.edgetpu import EdgeTpuSettings, check_compiled  # noqa: PLC0415
-    from edge_classifierd.inference.twin import Twin, check_twin  # noqa: PLC0415
+    from edge_classifierd.inference.edgetpu.cpu_fallback import CpuFallback, check_twin  # noqa: PLC0415
+    from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings, check_compiled  # noqa: PLC0415
+    from edge_classifierd.inference.edgetpu.devices import Selector, list_tpus  # noqa: PLC0415
 
     selector = None if device in {"auto", "cpu"} else Selector.parse(device)
     if cpu_bundle is not None and bundle.edgetpu_compiled:
@@ -59,14 +59,14 @@ def make_classifier(
             "or give the CPU version of the model (the file without `_edgetpu` in its name), "
             "in a configuration as `model.cpu_model`"
         )
-    twin = None if cpu_bundle is None else Twin(CpuClassifier(cpu_bundle, find_runtime(), threads))
+    twin = None if cpu_bundle is None else CpuFallback(CpuClassifier(cpu_bundle, find_runtime(), threads))
     settings = edgetpu or EdgeTpuSettings()
     return _on_tpus(bundle, selector, settings, clock=clock or SystemClock(), twin=twin, root=root)
 
 
 def _on_cpu(bundle: ModelBundle, threads: int, instances: int | None) -> Classifier:
     members = [CpuClassifier(bundle, find_runtime(), each) for each in share_out(threads, instances, bundle.size)]
-    return members[0] if len(members) == 1 else CpuInstances(members)
+    return members[0] if len(members) == 1 else CpuPool(members)
 
 
 def _on_tpus(
@@ -75,13 +75,13 @@ def _on_tpus(
     settings: EdgeTpuSettings,
     *,
     clock: Clock,
-    twin: Twin | None,
+    twin: CpuFallback | None,
     root: Path | None,
 ) -> Classifier:
     """One failover per Edge TPU, in a pool when there are several; closes what was made when one cannot be."""
-    from edge_classifierd.inference.devices import Selector  # noqa: PLC0415
-    from edge_classifierd.inference.failover import FailoverClassifier  # noqa: PLC0415
-    from edge_classifierd.inference.pool import PoolClassifier  # noqa: PLC0415
+    from edge_classifierd.inference.edgetpu.devices import Selector  # noqa: PLC0415
+    from edge_classifierd.inference.edgetpu.failover import FailoverClassifier  # noqa: PLC0415
+    from edge_classifierd.inference.edgetpu.pool import EdgeTpuPool  # noqa: PLC0415
 
     members: list[FailoverClassifier] = []
     try:
@@ -104,4 +104,4 @@ def _on_tpus(
         if twin is not None:
             twin.close()
         raise
-    return members[0] if len(members) == 1 else PoolClassifier(members)
+    return members[0] if len(members) == 1 else EdgeTpuPool(members)

@@ -12,7 +12,7 @@ from edge_classifierd.errors import InferenceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.model.structure import OutputKind, TensorSpec
+    from edge_classifierd.model.tflite.signature import OutputKind, TensorSpec
 
 
 class Scores:

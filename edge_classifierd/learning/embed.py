@@ -13,21 +13,21 @@ import numpy as np
 from edge_classifierd.errors import InferenceError, MissingError, ModelError
 from edge_classifierd.inference.runtime import find_runtime, one_line
 from edge_classifierd.model.bundle import load_bundle
-from edge_classifierd.model.graph import find_embedding, read_graph
-from edge_classifierd.model.head import PARTS, cut, part
-from edge_classifierd.model.metadata import read_metadata
 from edge_classifierd.model.normalisation import choose_normalisation
-from edge_classifierd.model.rewrite import write_model
-from edge_classifierd.model.structure import read_structure
+from edge_classifierd.model.tflite.graph import find_embedding, read_graph
+from edge_classifierd.model.tflite.head import PARTS, cut, part
+from edge_classifierd.model.tflite.metadata import read_metadata
+from edge_classifierd.model.tflite.signature import read_structure
+from edge_classifierd.model.tflite.writer import write_model
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.learning.augment import Tensor
-    from edge_classifierd.model.graph import Embedding, Graph
-    from edge_classifierd.model.metadata import Metadata, Normalisation
-    from edge_classifierd.model.structure import TensorSpec
+    from edge_classifierd.model.tflite.graph import Embedding, Graph
+    from edge_classifierd.model.tflite.metadata import Metadata, Normalisation
+    from edge_classifierd.model.tflite.signature import TensorSpec
     from edge_classifierd.preprocess import Fit
 
 _COMPILED_ENDING = "_edgetpu"

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_classifierd.learning.fitting import Fitted, class_weights, columns
+from edge_classifierd.learning.head_fitting import Fitted, class_weights, columns
 from edge_classifierd.learning.regression import temperature
-from edge_classifierd.model.head import Head
+from edge_classifierd.model.tflite.head import Head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.learning.fitting import Examples
-    from edge_classifierd.model.head import Pooling
+    from edge_classifierd.learning.head_fitting import Examples
+    from edge_classifierd.model.tflite.head import Pooling
 
     Floats = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ import numpy as np
 from edge_classifierd.errors import SourceError, UsageError
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.learning.class_matching import match_classes
 from edge_classifierd.learning.evaluate import Scored, evaluate
-from edge_classifierd.learning.matching import match_classes
 from edge_classifierd.learning.thresholds import LEAST_POSITIVES, WatchedClasses, sweep
 from edge_classifierd.preprocess import Preprocessor
 

@@ -18,13 +18,13 @@ from edge_classifierd.learning.augment import varied
 from edge_classifierd.learning.dataset import split
 from edge_classifierd.learning.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.evaluate import Scored, evaluate
-from edge_classifierd.learning.fitting import Examples, apply, fit_head
+from edge_classifierd.learning.head_fitting import Examples, apply, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
-from edge_classifierd.learning.material import doubts, duplicates, look, named_pictures, refuse_too_few
 from edge_classifierd.learning.predict import sweeps_of
+from edge_classifierd.learning.training_set import doubts, duplicates, look, named_pictures, refuse_too_few
 from edge_classifierd.model.bundle import load_bundle
-from edge_classifierd.model.head import last_layer, with_head
-from edge_classifierd.model.rewrite import About, write_model
+from edge_classifierd.model.tflite.head import last_layer, with_head
+from edge_classifierd.model.tflite.writer import About, write_model
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from edge_classifierd.learning.dataset import Picture
     from edge_classifierd.learning.embed import Extractor
     from edge_classifierd.learning.evaluate import Evaluation
-    from edge_classifierd.learning.fitting import Fitted
-    from edge_classifierd.learning.material import Progress
+    from edge_classifierd.learning.head_fitting import Fitted
+    from edge_classifierd.learning.training_set import Progress
     from edge_classifierd.preprocess import Fit
 
 Method = Literal["regression", "imprinting"]
@@ -50,7 +50,7 @@ _MIRRORED: Final = 4  # every fourth copy
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """What to learn from what."""
 
     source: Path
@@ -92,7 +92,7 @@ class Training:
     """The same for the CPU, written beside what was taught to a compiled extractor."""
 
 
-def train(plan: Plan, progress: Progress = lambda _what, _done, _of: None) -> Training:
+def train(plan: TrainingPlan, progress: Progress = lambda _what, _done, _of: None) -> Training:
     """Learn and write `plan.output`; the same files and seed give the same bytes.
 
     Raises UsageError for data that cannot be learnt from, ModelError for an unsuitable extractor, MissingError without
@@ -113,9 +113,7 @@ def train(plan: Plan, progress: Progress = lambda _what, _done, _of: None) -> Tr
     learning, held = split(classes, groups, plan.holdout, plan.seed)
     copies, mirrored = _copies([seen.pictures[at] for at in learning.tolist()], embedder, plan, progress)
     originals = seen.embeddings[learning]
-    examples = Examples(
-        originals, copies, mirrored, classes[learning], groups[learning], len(names), embedder.channels
-    )
+    examples = Examples(originals, copies, mirrored, classes[learning], groups[learning], len(names), embedder.channels)
     progress("learning", 0, 1)
     fitted = _fit(plan, examples, target)
     progress("learning", 1, 1)
@@ -160,7 +158,7 @@ def _twin_path(output: Path) -> Path:
     return output.with_name(f"{output.stem.removesuffix('_edgetpu')}_cpu{output.suffix}")
 
 
-def _refuse_keeping(plan: Plan, target: Extractor, names: Iterable[str]) -> None:
+def _refuse_keeping(plan: TrainingPlan, target: Extractor, names: Iterable[str]) -> None:
     """Raises UsageError where classes cannot stand beside the model's own."""
     if plan.method != "imprinting":
         raise UsageError("--keep-classes needs --method imprinting: regression needs pictures of every class")
@@ -173,7 +171,7 @@ def _refuse_keeping(plan: Plan, target: Extractor, names: Iterable[str]) -> None
 
 
 def _copies(
-    pictures: Sequence[Picture], embedder: Embedder, plan: Plan, progress: Progress
+    pictures: Sequence[Picture], embedder: Embedder, plan: TrainingPlan, progress: Progress
 ) -> tuple[NDArray[np.float32], int]:
     """Shape (pictures, copies, columns), and how many of them are mirrored; none for imprinting."""
     count = min(_MOST_COPIES, max(1, _LOOKS // len(pictures))) if plan.augment is None else plan.augment
@@ -189,7 +187,7 @@ def _copies(
     return np.stack(copies), mirrored
 
 
-def _fit(plan: Plan, examples: Examples, target: Extractor) -> Fitted:
+def _fit(plan: TrainingPlan, examples: Examples, target: Extractor) -> Fitted:
     if plan.keep_classes:
         try:
             return extend(examples, *last_layer(target.graph, target.embedding))
@@ -198,7 +196,7 @@ def _fit(plan: Plan, examples: Examples, target: Extractor) -> Fitted:
     return imprint(examples) if plan.method == "imprinting" else fit_head(examples, plan.seed)
 
 
-def _about(plan: Plan, path: Path, target: Extractor, labels: tuple[str, ...]) -> About:
+def _about(plan: TrainingPlan, path: Path, target: Extractor, labels: tuple[str, ...]) -> About:
     kept = f"the {len(target.labels or ()):,} classes of it and {len(labels) - len(target.labels or ()):,} new ones"
     what = kept if plan.keep_classes else f"{len(labels):,} classes"
     description = f"Classifies pictures into {what}: a head learnt by {plan.method} on {target.path.name}."
@@ -218,7 +216,7 @@ def _write(path: Path, content: bytes) -> None:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _agreement(plan: Plan, path: Path, pictures: Sequence[Picture], confidences: NDArray[np.float32]) -> float:
+def _agreement(plan: TrainingPlan, path: Path, pictures: Sequence[Picture], confidences: NDArray[np.float32]) -> float:
     """Run the written file on some pictures and compare; raises InferenceError when it says something else."""
     bundle = load_bundle(path)
     classifier = make_classifier(bundle, "cpu", plan.threads)
@@ -236,6 +234,6 @@ def _agreement(plan: Plan, path: Path, pictures: Sequence[Picture], confidences:
     return worst
 
 
-def _evaluated(plan: Plan, scored: Scored, unreadable: tuple[str, ...]) -> Evaluation:
+def _evaluated(plan: TrainingPlan, scored: Scored, unreadable: tuple[str, ...]) -> Evaluation:
     sweeps = sweeps_of(scored)
     return dataclasses.replace(evaluate(plan.output.stem, scored, sweeps=sweeps), unreadable=unreadable)

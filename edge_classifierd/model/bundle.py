@@ -13,12 +13,12 @@ from edge_classifierd.errors import ModelError
 from edge_classifierd.model.archive import SET_LABELS, Archive
 from edge_classifierd.model.label_files import align, parse_labels
 from edge_classifierd.model.labels import Labels, make_labels
-from edge_classifierd.model.metadata import Metadata, Normalisation, read_metadata
 from edge_classifierd.model.normalisation import choose_normalisation
-from edge_classifierd.model.structure import OutputKind, Structure, TensorSpec, read_structure
+from edge_classifierd.model.tflite.metadata import Metadata, Normalisation, read_metadata
+from edge_classifierd.model.tflite.signature import OutputKind, Signature, TensorSpec, read_structure
 
 if TYPE_CHECKING:
-    from edge_classifierd.model.metadata import LabelFile
+    from edge_classifierd.model.tflite.metadata import LabelFile
 
 BUNDLED_MODEL: Final = "efficientnet_lite0_int8.tflite"
 _MAX_BYTES: Final = 512_000_000
@@ -96,7 +96,7 @@ def _refuse_unspeakable(path: Path) -> None:
         raise ModelError(f"{shown}: has a name that is not UTF-8; rename the file or the folder") from error
 
 
-def _embedded_labels(archive: Archive, metadata: Metadata, structure: Structure, locale: str | None) -> Labels | None:
+def _embedded_labels(archive: Archive, metadata: Metadata, structure: Signature, locale: str | None) -> Labels | None:
     files = metadata.label_files
     if files:
         names_file = _for_locale(files, "") or _for_locale(files, "en") or files[0]

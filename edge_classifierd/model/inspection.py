@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import ModelError
 from edge_classifierd.model.bundle import load_bundle, read_regular_file
-from edge_classifierd.model.graph import read_graph
-from edge_classifierd.model.metadata import read_metadata
 from edge_classifierd.model.normalisation import choose_normalisation
-from edge_classifierd.model.structure import read_structure
+from edge_classifierd.model.tflite.graph import read_graph
+from edge_classifierd.model.tflite.metadata import read_metadata
+from edge_classifierd.model.tflite.signature import read_structure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.model.labels import Labels
-    from edge_classifierd.model.metadata import Metadata, Normalisation
-    from edge_classifierd.model.structure import OutputKind, TensorSpec
+    from edge_classifierd.model.tflite.metadata import Metadata, Normalisation
+    from edge_classifierd.model.tflite.signature import OutputKind, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.model.metadata import Normalisation
+from edge_classifierd.model.tflite.metadata import Normalisation
 
 if TYPE_CHECKING:
-    from edge_classifierd.model.structure import TensorSpec
+    from edge_classifierd.model.tflite.signature import TensorSpec
 
 # torchvision's ImageNet mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225), for pixels 0 to 255.
 IMAGENET: Final = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from paho.mqtt.client import topic_matches_sub
 
-from edge_classifierd.mqtt import failures
-from edge_classifierd.mqtt.backoff import Backoff
+from edge_classifierd.backoff import Backoff
+from edge_classifierd.mqtt import connection_errors
 from edge_classifierd.mqtt.connection import Connection, Options
 from edge_classifierd.mqtt.message import TEXT, Incoming, Message
 from edge_classifierd.mqtt.tls import tls_context
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.sections import Mqtt
+    from edge_classifierd.config.sections.configuration import MqttSection
     from edge_classifierd.mqtt.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Listener(Protocol):
         """Called a few times a second while connected."""
 
 
-class Session:
+class MqttClient:
     """Connects in the background and stays: `start` never waits for the broker.
 
     It announces `online` on `topics.status` with every connection and leaves `offline` as its last will. Messages are
@@ -62,7 +62,7 @@ class Session:
 
     def __init__(
         self,
-        section: Mqtt,
+        section: MqttSection,
         *,
         topics: Topics,
         clock: Clock,
@@ -77,7 +77,7 @@ class Session:
         self._backoff = backoff or Backoff()
         self._answer_timeout_s = answer_timeout_s
         self._announcing = announce
-        self.endpoint = failures.Endpoint(
+        self.endpoint = connection_errors.Endpoint(
             host=section.host,
             port=section.port,
             tls=section.tls is not None,
@@ -198,18 +198,18 @@ class Session:
                 dropped = dropped + 1 if lasted_s < _SOON_S else 0
                 self._careful = dropped >= _DROPS - 1
             if dropped >= _DROPS and failure.wordless:
-                failure = failures.of_repeated_drops(self.endpoint)
+                failure = connection_errors.of_repeated_drops(self.endpoint)
             self._tell(failure)
             wait_s = self._backoff.delay_s(max(failed, min(dropped - 1, 5)))
             self._stopping.wait(self._backoff.refused_s() if failure.permanent else wait_s)
         self._status = "stopped"
 
-    def _connect_and_serve(self) -> tuple[failures.Failure | None, float | None]:
+    def _connect_and_serve(self) -> tuple[connection_errors.ConnectionFailure | None, float | None]:
         """One connection: why it ended, and how long it lasted after the login (None: there was none)."""
         try:
             tls = tls_context(self._section.tls) if self._section.tls is not None else None
         except OSError as error:
-            return failures.of_credentials(error, error.filename or "mqtt.tls"), None
+            return connection_errors.of_credentials(error, error.filename or "mqtt.tls"), None
         secret = self._section.password
         connection = Connection(
             Options(
@@ -322,7 +322,7 @@ class Session:
             for listener in self._listeners:
                 listener.disconnected()
 
-    def _tell(self, failure: failures.Failure) -> None:
+    def _tell(self, failure: connection_errors.ConnectionFailure) -> None:
         self._status = f"reconnecting: {failure.sentence}"
         if failure.sentence in self._told:
             log.debug("%s", failure.sentence)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.mqtt.client import Session
+    from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Incoming
     from edge_classifierd.mqtt.topics import Topics
 
@@ -75,7 +75,7 @@ class Commands:
 
     def __init__(
         self,
-        session: Session,
+        session: MqttClient,
         topics: Topics,
         watches: Mapping[str, frozenset[str]],
         clock: Clock,

@@ -24,8 +24,8 @@ from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTPro
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_classifierd.mqtt import failures
-from edge_classifierd.mqtt.message import TEXT, Incoming, Message, Outcome
+from edge_classifierd.mqtt import connection_errors
+from edge_classifierd.mqtt.message import TEXT, Incoming, Message, PublishOutcome
 
 if TYPE_CHECKING:
     import ssl
@@ -50,7 +50,7 @@ class Options:
     `will_topic` gets `offline`, retained, when we vanish; None when nobody is told of us.
     """
 
-    endpoint: failures.Endpoint
+    endpoint: connection_errors.Endpoint
     password: str | None = field(repr=False)
     keepalive_s: int
     tls: ssl.SSLContext | None
@@ -72,7 +72,7 @@ class Connection:
         self._refused_topic: str | None = None
         self._flying: dict[int, Message] = {}
         self._written: list[Message] = []
-        self._outcomes: deque[tuple[Message, Outcome, str]] = deque()
+        self._outcomes: deque[tuple[Message, PublishOutcome, str]] = deque()
         self._subscriptions: dict[int, Sequence[str]] = {}
         self._heard_s = self._due_s = clock.monotonic()
         self._backlog = 0
@@ -80,7 +80,7 @@ class Connection:
         self._retain_available, self._highest_qos = True, 2
         self.established = False
         """Whether the broker has accepted the login."""
-        self.failure: failures.Failure | None = None
+        self.failure: connection_errors.ConnectionFailure | None = None
         """Why the connection ended; None while it lasts."""
         self.quota = 0 if self._version5 else _IN_FLIGHT_311
         """How many QoS 1 messages may be without acknowledgement: the broker's receive maximum."""
@@ -105,7 +105,7 @@ class Connection:
                 properties=properties,
             )
         except (OSError, ValueError) as error:
-            self._fail(failures.of_exception(error, endpoint))
+            self._fail(connection_errors.of_exception(error, endpoint))
         self._heard_s = self._due_s = self._clock.monotonic()
 
     @property
@@ -121,7 +121,7 @@ class Connection:
     def send(self, message: Message) -> None:
         """Give a message to paho; its outcome comes with a later `report`."""
         if self._largest is not None and len(message.payload) + len(message.topic) + 256 > self._largest:
-            self._outcomes.append((message, Outcome.REFUSED, "larger than the broker's maximum packet size"))
+            self._outcomes.append((message, PublishOutcome.REFUSED, "larger than the broker's maximum packet size"))
             return
         qos = min(message.qos, self._highest_qos)
         retain = message.retain and self._retain_available
@@ -160,13 +160,13 @@ class Connection:
         try:
             self._drive(readable=pending or bool(ready.get(descriptor, 0) & ~select.POLLOUT))
         except _NONSENSE as error:
-            self._fail(failures.of_nonsense(error, self._options.endpoint))
+            self._fail(connection_errors.of_nonsense(error, self._options.endpoint))
         self._watch_silence()
 
     def report(self) -> None:
         """Tell the senders what became of their messages."""
         if self._written and self.writable:
-            self._outcomes.extend((message, Outcome.DELIVERED, "") for message in self._written)
+            self._outcomes.extend((message, PublishOutcome.DELIVERED, "") for message in self._written)
             self._written.clear()
         while self._outcomes:
             message, outcome, reason = self._outcomes.popleft()
@@ -188,7 +188,7 @@ class Connection:
         lost = [*self._flying.values(), *self._written, *unsent]
         self._flying.clear()
         self._written.clear()
-        self._outcomes.extend((message, Outcome.LOST, "the connection ended") for message in lost)
+        self._outcomes.extend((message, PublishOutcome.LOST, "the connection ended") for message in lost)
         self.report()
 
     def _build(self) -> paho.Client:
@@ -235,7 +235,7 @@ class Connection:
             self._due_s = now_s  # on a slow link what is to be answered has not even left
         elif (self._flying or not self.established) and silent_s > limit_s:
             before = not self.established
-            self._fail(failures.of_silence(self._options.endpoint, limit_s, before_answer=before))
+            self._fail(connection_errors.of_silence(self._options.endpoint, limit_s, before_answer=before))
 
     def _backlog_shrinks(self) -> bool:
         """Whether the other end takes what waits in the kernel, and some of it waits still."""
@@ -248,9 +248,10 @@ class Connection:
 
     def _fail_lost(self) -> None:
         endpoint, before = self._options.endpoint, not self.established
-        self._fail(failures.of_loss(endpoint, self._last_error, before_answer=before, refused=self._refused_topic))
+        error, refused = self._last_error, self._refused_topic
+        self._fail(connection_errors.of_loss(endpoint, error, before_answer=before, refused=refused))
 
-    def _fail(self, failure: failures.Failure) -> None:
+    def _fail(self, failure: connection_errors.ConnectionFailure) -> None:
         if self.failure is None:  # the first cause is the one that explains
             self.failure = failure
 
@@ -260,7 +261,7 @@ class Connection:
         self, _client: object, _userdata: object, _flags: object, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._fail(failures.of_refusal(reason, self._options.endpoint))
+            self._fail(connection_errors.of_refusal(reason, self._options.endpoint))
             return
         self.established = True
         if self._version5:
@@ -273,7 +274,7 @@ class Connection:
         self, _client: object, _userdata: object, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            self._fail(failures.of_disconnect(reason, self._options.endpoint))
+            self._fail(connection_errors.of_disconnect(reason, self._options.endpoint))
 
     def _on_message(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
         self.messages.append(Incoming(message.topic, bytes(message.payload), message.retain))
@@ -282,7 +283,7 @@ class Connection:
         message = self._flying.pop(mid, None)
         if message is not None:
             refused = reason.is_failure
-            outcome = Outcome.REFUSED if refused else Outcome.DELIVERED
+            outcome = PublishOutcome.REFUSED if refused else PublishOutcome.DELIVERED
             self._refused_topic = message.topic if refused else self._refused_topic
             self._outcomes.append((message, outcome, str(reason.getName()).lower() if refused else ""))
 

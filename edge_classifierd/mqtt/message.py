@@ -14,7 +14,7 @@ TEXT = "text/plain"
 JPEG = "image/jpeg"
 
 
-class Outcome(Enum):
+class PublishOutcome(Enum):
     """How the sending of a message ended."""
 
     DELIVERED = auto()
@@ -36,7 +36,7 @@ class Message:
     content_type: str | None = None
     expiry_s: int | None = None
     schema: int | None = None
-    on_outcome: Callable[[Outcome, str], None] | None = None
+    on_outcome: Callable[[PublishOutcome, str], None] | None = None
     """Called once, on the network thread, with the broker's reason: it may only enqueue."""
 
 

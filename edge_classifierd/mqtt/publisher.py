@@ -8,15 +8,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_classifierd.mqtt.message import JSON, Message, Outcome
+from edge_classifierd.mqtt.message import JSON, Message, PublishOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
+    from edge_classifierd.events.database import Stored
     from edge_classifierd.events.outbox import Outbox
-    from edge_classifierd.events.store import Stored
-    from edge_classifierd.mqtt.client import Session
+    from edge_classifierd.mqtt.client import MqttClient
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Publisher:
     """
 
     def __init__(
-        self, outbox: Outbox, session: Session, clock: Clock, *, refused_pause_s: float = _REFUSED_PAUSE_S
+        self, outbox: Outbox, session: MqttClient, clock: Clock, *, refused_pause_s: float = _REFUSED_PAUSE_S
     ) -> None:
         self._outbox = outbox
         self._session = session
@@ -44,7 +44,7 @@ class Publisher:
         self._refused_pause_s = refused_pause_s
         self._bell = threading.Event()
         self._stopping = threading.Event()
-        self._outcomes: deque[tuple[Stored, Outcome, str]] = deque()
+        self._outcomes: deque[tuple[Stored, PublishOutcome, str]] = deque()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._handed = 0  # given to the session, outcome not known
         self._cursor = 0  # the last number given to the session
@@ -116,12 +116,12 @@ class Publisher:
         while self._outcomes:
             row, outcome, reason = self._outcomes.popleft()
             self._handed -= 1
-            if outcome is Outcome.DELIVERED:
+            if outcome is PublishOutcome.DELIVERED:
                 self._acknowledged.append(row.seq)
                 self._delivered += 1
                 if row.topic in self._held and row.seq <= self._held[row.topic].seq:
                     self._release(row.topic)
-            elif outcome is Outcome.REFUSED:
+            elif outcome is PublishOutcome.REFUSED:
                 self._hold(row, reason)
             else:
                 self._rewind = True
@@ -181,8 +181,8 @@ class Publisher:
         self._handed += handed
         return handed
 
-    def _answer(self, row: Stored) -> Callable[[Outcome, str], None]:
-        def note(outcome: Outcome, reason: str) -> None:
+    def _answer(self, row: Stored) -> Callable[[PublishOutcome, str], None]:
+        def note(outcome: PublishOutcome, reason: str) -> None:
             self._outcomes.append((row, outcome, reason))
             if not self._bell.is_set():
                 self._bell.set()

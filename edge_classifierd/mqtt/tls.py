@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from edge_classifierd.config.sections import Tls
+    from edge_classifierd.config.sections.configuration import TlsSection
 
 
-def tls_context(section: Tls) -> ssl.SSLContext:
+def tls_context(section: TlsSection) -> ssl.SSLContext:
     """TLS 1.2 or newer with host name and certificate checked; read anew for each connection. Raises OSError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edge_classifierd.config.section import UNPUBLISHABLE
+from edge_classifierd.config.sections.base import UNPUBLISHABLE
 
 _LONGEST_BYTES = 65535
 

@@ -14,12 +14,12 @@ import threading
 import time
 from pathlib import Path
 
+from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections import Mqtt
+from edge_classifierd.config.sections.configuration import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, RankedLabel
-from edge_classifierd.mqtt.backoff import Backoff
-from edge_classifierd.mqtt.client import Session
+from edge_classifierd.mqtt.client import MqttClient
 from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.topics import Topics
 
@@ -40,7 +40,7 @@ def main() -> int:
     clock = SystemClock()
     topics = Topics("edge-classifierd", "porch")
     outbox = Outbox(arguments.outbox, topic=lambda event: topics.event(event.pipeline), clock=clock)
-    section = Mqtt.model_validate(
+    section = MqttSection.model_validate(
         {
             "host": arguments.host,
             "port": arguments.port,
@@ -48,7 +48,7 @@ def main() -> int:
             "keepalive": 5.0,
         }
     )
-    session = Session(section, topics=topics, clock=clock, backoff=Backoff(0.05, 0.4), answer_timeout_s=1.0)
+    session = MqttClient(section, topics=topics, clock=clock, backoff=Backoff(0.05, 0.4), answer_timeout_s=1.0)
     publisher = Publisher(outbox, session, clock)
     publisher.start()
     session.start()

@@ -46,7 +46,7 @@ def guarded(make_broker: Callable[..., Broker], tmp_path: Path, repository: Path
     return make_broker(f"allow_anonymous false\npassword_file {passwords}\nacl_file {tmp_path}/acl")
 
 
-class Home:
+class HomeAssistantDevice:
     """Home automation: its own account, everything that it may read."""
 
     def __init__(self, broker: Broker, name: str = "home") -> None:
@@ -73,14 +73,14 @@ class Home:
 
 
 @pytest.fixture
-def home(guarded: Broker) -> Iterator[Home]:
-    listening = Home(guarded)
+def home(guarded: Broker) -> Iterator[HomeAssistantDevice]:
+    listening = HomeAssistantDevice(guarded)
     yield listening
     listening.close()
 
 
 def test_the_documented_list_lets_a_device_do_its_work_and_nothing_else(
-    guarded: Broker, home: Home, tmp_path: Path
+    guarded: Broker, home: HomeAssistantDevice, tmp_path: Path
 ) -> None:
     config = write_config(
         tmp_path / "c.yaml",
@@ -103,8 +103,10 @@ def test_the_documented_list_lets_a_device_do_its_work_and_nothing_else(
     wait_until(lambda: home.last(f"{BASE}/status") == b"offline")
 
 
-def test_the_documented_list_keeps_a_device_from_speaking_and_listening_for_others(guarded: Broker, home: Home) -> None:
-    garden = Home(guarded, "garden")
+def test_the_documented_list_keeps_a_device_from_speaking_and_listening_for_others(
+    guarded: Broker, home: HomeAssistantDevice
+) -> None:
+    garden = HomeAssistantDevice(guarded, "garden")
     garden.client.publish("edge-classifierd/garden/status", "online", qos=1)
     wait_until(lambda: home.last("edge-classifierd/garden/status") == b"online")
     garden.client.publish(f"{BASE}/driveway/event", "forged", qos=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from broker_process import wait_until
 from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 
-from edge_classifierd.daemon.collector import read_note
+from edge_classifierd.pipeline.collector import read_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from broker_process import wait_until
 from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.load import load
-from edge_classifierd.daemon.check_broker import visit_broker
+from edge_classifierd.config.loading.load import load
+from edge_classifierd.doctor.check_broker import visit_broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from broker_process import wait_until
 
+from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections import Mqtt
+from edge_classifierd.config.sections.configuration import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity
-from edge_classifierd.mqtt.backoff import Backoff
-from edge_classifierd.mqtt.client import Session
+from edge_classifierd.mqtt.client import MqttClient
 from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.topics import Topics
 
@@ -43,8 +43,8 @@ class Delivery:
         self.clock = HurriedClock()
         self.path = folder / "outbox.sqlite3"
         self.outbox = Outbox(self.path, topic=lambda event: TOPICS.event(event.pipeline), clock=self.clock)
-        section = Mqtt.model_validate({"host": "127.0.0.1", "port": port})
-        self.session = Session(section, topics=TOPICS, clock=self.clock, backoff=Backoff(0.05, 0.5))
+        section = MqttSection.model_validate({"host": "127.0.0.1", "port": port})
+        self.session = MqttClient(section, topics=TOPICS, clock=self.clock, backoff=Backoff(0.05, 0.5))
         self.publisher = Publisher(self.outbox, self.session, self.clock)
 
     def append(self, count: int) -> None:

@@ -14,16 +14,16 @@ import pytest
 from stand_in import Machine, build_delegate, model_pair, pixel
 from test_tflite_runtime import tflite_python
 
-from edge_classifierd.inference.devices import ROOT, list_tpus
-from edge_classifierd.inference.edgetpu import LIBRARY, EdgeTpuError, EdgeTpuSettings, open_tpu
+from edge_classifierd.inference.edgetpu.delegate import LIBRARY, EdgeTpuError, EdgeTpuSettings, open_tpu
+from edge_classifierd.inference.edgetpu.device_lock import claim
+from edge_classifierd.inference.edgetpu.devices import ROOT, list_tpus
 from edge_classifierd.inference.factory import make_classifier
-from edge_classifierd.inference.lease import claim
 from edge_classifierd.inference.runtime import CHOICE, find_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_classifierd.inference.isolated import IsolatedClassifier
+    from edge_classifierd.inference.edgetpu.subprocess_classifier import SubprocessClassifier
     from edge_classifierd.model.bundle import ModelBundle
 
 __all__ = ["tflite_python"]  # the fixture
@@ -45,9 +45,9 @@ _CLASSIFY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from edge_classifierd.inference.devices import list_tpus
-from edge_classifierd.inference.edgetpu import EdgeTpuError, EdgeTpuSettings, open_tpu
-from edge_classifierd.inference.lease import claim
+from edge_classifierd.inference.edgetpu.devices import list_tpus
+from edge_classifierd.inference.edgetpu.delegate import EdgeTpuError, EdgeTpuSettings, open_tpu
+from edge_classifierd.inference.edgetpu.device_lock import claim
 from edge_classifierd.model.bundle import load_bundle
 red = np.array([250, 3, 0], np.uint8).reshape(1, 1, 1, 3)
 try:
@@ -102,9 +102,9 @@ def here(coral: Coral, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """`here()`: the compiled model in a child of this process, which finds what the scene has."""
     for name, value in coral.environment.items():
         monkeypatch.setenv(name, value)
-    made: list[IsolatedClassifier] = []
+    made: list[SubprocessClassifier] = []
 
-    def make(**settings: Any) -> IsolatedClassifier:
+    def make(**settings: Any) -> SubprocessClassifier:
         lease = claim(list_tpus()[0])
         try:
             made.append(open_tpu(coral.compiled, lease, EdgeTpuSettings(**settings)))

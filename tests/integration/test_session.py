@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections import Mqtt
+from edge_classifierd.config.sections.configuration import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, decode
-from edge_classifierd.mqtt.backoff import Backoff
-from edge_classifierd.mqtt.client import Session, default_client_id
-from edge_classifierd.mqtt.message import JSON, Incoming, Message, Outcome
+from edge_classifierd.mqtt.client import MqttClient, default_client_id
+from edge_classifierd.mqtt.message import JSON, Incoming, Message, PublishOutcome
 from edge_classifierd.mqtt.publisher import Publisher
-from edge_classifierd.mqtt.states import RetainedStates
+from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
 
 
 @pytest.fixture
-def make_session() -> Iterator[Callable[..., Session]]:
+def make_session() -> Iterator[Callable[..., MqttClient]]:
     """Makes a session, not started: `make_session(port, key=value of the section …)`."""
-    made: list[Session] = []
+    made: list[MqttClient] = []
 
-    def make(port: int, *, answer_timeout_s: float = 20.0, longest_s: float = 0.5, **section: Any) -> Session:
+    def make(port: int, *, answer_timeout_s: float = 20.0, longest_s: float = 0.5, **section: Any) -> MqttClient:
         settings = {"host": "127.0.0.1", "port": port, **section}
-        session = Session(
-            Mqtt.model_validate(settings),
+        session = MqttClient(
+            MqttSection.model_validate(settings),
             topics=TOPICS,
             clock=SystemClock(),
             backoff=Backoff(0.05, longest_s),
@@ -60,7 +60,7 @@ def make_session() -> Iterator[Callable[..., Session]]:
         session.stop(1.0)
 
 
-def sentence_of(session: Session) -> str:
+def sentence_of(session: MqttClient) -> str:
     """Why the session does not connect."""
     session.start()
     wait_until(lambda: session.status_sentence.startswith("reconnecting"))
@@ -183,7 +183,7 @@ def test_what_the_acl_refuses_is_told_and_an_event_refused_stays(
     outbox = Outbox(tmp_path / "outbox.sqlite3", topic=lambda _: topic[0], clock=clock)
     session = make_session(guarded.port, username="edge", password="secret-word")
     publisher = Publisher(outbox, session, clock, refused_pause_s=0.3)
-    states = RetainedStates(session, clock)
+    states = RetainedTopics(session, clock)
     states.set("forbidden/state", "ON")
     append(outbox)
     publisher.start()
@@ -412,7 +412,7 @@ def test_states_and_subscriptions_come_back_when_the_broker_has_forgotten_all(
 ) -> None:
     broker = make_broker(persistence=False)
     session = make_session(broker.port)
-    states = RetainedStates(session, SystemClock())
+    states = RetainedTopics(session, SystemClock())
     states.set("edge-classifierd/porch/driveway/state", "cat", content_type=JSON, schema=1, expiry_s=86400)
     came: list[Incoming] = []
     session.subscribe("edge-classifierd/porch/+/enabled/set", came.append)
@@ -434,7 +434,7 @@ def test_states_and_subscriptions_come_back_when_the_broker_has_forgotten_all(
 @pytest.mark.parametrize("protocol", [5, "3.1.1"])
 def test_a_subscriber_learns_of_what_kind_a_message_is(broker: Any, make_session: Any, protocol: object) -> None:
     session = make_session(broker.port, protocol=protocol)
-    states = RetainedStates(session, SystemClock())
+    states = RetainedTopics(session, SystemClock())
     states.set("t/json", "{}", content_type=JSON, schema=1, expiry_s=86400)
     states.set("t/jpeg", b"\xff\xd8", content_type="image/jpeg", qos=0)
     session.start()
@@ -477,12 +477,12 @@ def test_the_whole_queue_goes_before_the_goodbye(broker: Any, subscribe: Any, ma
     session = make_session(broker.port)
     session.start()
     wait_until(lambda: session.connected)
-    outcomes: list[Outcome] = []
+    outcomes: list[PublishOutcome] = []
     for count in range(500):
         message = Message("t", str(count).encode(), qos=1, on_outcome=lambda outcome, _: outcomes.append(outcome))
         assert session.publish(message)
     assert session.stop(2.0)
-    assert outcomes == [Outcome.DELIVERED] * 500
+    assert outcomes == [PublishOutcome.DELIVERED] * 500
     assert not session.publish(Message("t", b"late"))
     wait_until(lambda: subscriber.last(STATUS) == b"offline")
     assert [int(payload) for topic, payload, _ in subscriber.messages if topic == "t"] == list(range(500))
@@ -497,12 +497,12 @@ def test_stopping_takes_two_seconds_at_most_when_the_broker_swallows_everything(
     wait_until(lambda: session.connected)
     proxy.cut("swallow")
     time.sleep(0.1)
-    outcomes: list[Outcome] = []
+    outcomes: list[PublishOutcome] = []
     session.publish(Message("t", b"x", qos=1, on_outcome=lambda outcome, _: outcomes.append(outcome)))
     started = time.monotonic()
     assert session.stop(1.5)
     assert time.monotonic() - started < 2.0
-    assert outcomes == [Outcome.LOST]
+    assert outcomes == [PublishOutcome.LOST]
 
 
 def test_a_connection_that_swallows_everything_is_given_up_long_before_the_keepalive(
@@ -524,7 +524,7 @@ def test_a_removal_that_a_dying_connection_swallowed_reaches_the_broker_with_the
 ) -> None:
     proxy = make_proxy(broker.port)
     session = make_session(proxy.port, answer_timeout_s=0.5)
-    states = RetainedStates(session, SystemClock())
+    states = RetainedTopics(session, SystemClock())
     states.set("edge-classifierd/porch/driveway/dog/threshold", "0.5")
     session.start()
     wait_until(lambda: len(subscribe_late(broker.port)) == 2)
@@ -591,7 +591,7 @@ def test_a_slow_link_that_is_busy_with_a_picture_is_no_silence(
     subscriber = subscribe(broker.port)
     link = Bottleneck(broker.port, 40_000)
     session = make_session(link.port, answer_timeout_s=1.0)
-    states = RetainedStates(session, SystemClock())
+    states = RetainedTopics(session, SystemClock())
     states.set("edge-classifierd/porch/driveway/image", bytes(120_000), qos=0)
     states.set("edge-classifierd/porch/driveway/state", "cat")
     session.start()
@@ -631,7 +631,7 @@ def test_no_more_is_in_flight_than_the_broker_allows_and_one_when_it_keeps_hangi
         thread = threading.Thread(target=serve)
         thread.start()
         session = make_session(server.getsockname()[1])
-        states = RetainedStates(session, SystemClock())
+        states = RetainedTopics(session, SystemClock())
         for name in "abcdefgh":
             states.set(f"edge-classifierd/porch/{name}/state", "ON")
         session.start()
@@ -700,15 +700,15 @@ def test_what_is_too_large_for_the_broker_is_refused_and_nothing_else_suffers(
 ) -> None:
     narrow = make_broker("allow_anonymous true\nmax_packet_size 1000")
     session = make_session(narrow.port)
-    outcomes: list[tuple[Outcome, str]] = []
+    outcomes: list[tuple[PublishOutcome, str]] = []
     session.start()
     wait_until(lambda: session.connected)
     for size in (2000, 100):
         session.publish(Message("t", bytes(size), qos=1, on_outcome=lambda *outcome: outcomes.append(outcome)))
     wait_until(lambda: len(outcomes) == 2)
     assert outcomes == [
-        (Outcome.REFUSED, "larger than the broker's maximum packet size"),
-        (Outcome.DELIVERED, ""),
+        (PublishOutcome.REFUSED, "larger than the broker's maximum packet size"),
+        (PublishOutcome.DELIVERED, ""),
     ]
     assert session.connections == 1
 

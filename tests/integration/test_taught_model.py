@@ -14,15 +14,15 @@ from stand_in import build_delegate, compiled
 from test_tflite_runtime import tflite_python  # noqa: F401 - a fixture
 
 from edge_classifierd.frames.image import read_image
+from edge_classifierd.inference.edgetpu.cpu_fallback import check_twin
+from edge_classifierd.inference.edgetpu.subprocess_classifier import Delegate, SubprocessClassifier
 from edge_classifierd.inference.factory import make_classifier
-from edge_classifierd.inference.isolated import Delegate, IsolatedClassifier
-from edge_classifierd.inference.twin import check_twin
 from edge_classifierd.learning.embed import Embedder, computable, load_extractor
-from edge_classifierd.learning.fitting import apply
-from edge_classifierd.learning.train import Plan, train
+from edge_classifierd.learning.head_fitting import apply
+from edge_classifierd.learning.train import TrainingPlan, train
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
-from edge_classifierd.model.head import cut, part
-from edge_classifierd.model.rewrite import write_model
+from edge_classifierd.model.tflite.head import cut, part
+from edge_classifierd.model.tflite.writer import write_model
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def _in_tflite_runtime(
 def test_scores_agree_with_numpy_in_tflite_runtime(tmp_path: Path, tflite_python: Path, method: str) -> None:  # noqa: F811
     source = folders(tmp_path / "pictures", 8)
     keep = method == "imprinting"
-    plan = Plan(source, bundled_model_path(), tmp_path / "taught.tflite", method=method, keep_classes=keep, augment=0)  # type: ignore[arg-type]
+    plan = TrainingPlan(
+        source, bundled_model_path(), tmp_path / "taught.tflite", method=method, keep_classes=keep, augment=0
+    )  # type: ignore[arg-type]
     training = train(plan)
     extractor, bundle = load_extractor(bundled_model_path()), load_bundle(training.output)
     (tmp_path / "cut.tflite").write_bytes(write_model(cut(extractor.graph, extractor.embedding)))
@@ -100,7 +102,7 @@ def test_a_head_on_a_compiled_extractor_runs_on_the_stand_in_and_its_cpu_twin_ag
     (tmp_path / "extractor_edgetpu.tflite").write_bytes(compiled(twin.read_bytes()))
     source = folders(tmp_path / "pictures", 8)
     output = tmp_path / "shapes_edgetpu.tflite"
-    training = train(Plan(source, tmp_path / "extractor_edgetpu.tflite", output, holdout=0.5))
+    training = train(TrainingPlan(source, tmp_path / "extractor_edgetpu.tflite", output, holdout=0.5))
     assert training.twin == tmp_path / "shapes_cpu.tflite"
     bundle, cpu = load_bundle(output), load_bundle(training.twin)
     assert (bundle.edgetpu_compiled, cpu.edgetpu_compiled) == (True, False)
@@ -112,7 +114,7 @@ def test_a_head_on_a_compiled_extractor_runs_on_the_stand_in_and_its_cpu_twin_ag
     own = computable(load_extractor(tmp_path / "extractor_edgetpu.tflite"))
     embedder = Embedder(own, fit="crop", crop_fraction=1.0, threads=1)
     expected = apply(training.fitted.head, np.stack([embedder(tensor) for tensor in tensors]), embedder.channels)
-    on_tpu = IsolatedClassifier(bundle, delegate=Delegate(str(library), {"mode": "ok"}), accelerator="stand-in")
+    on_tpu = SubprocessClassifier(bundle, delegate=Delegate(str(library), {"mode": "ok"}), accelerator="stand-in")
     try:
         scores = np.stack([on_tpu.classify(tensor).confidences for tensor in tensors])
     finally:

@@ -24,15 +24,15 @@ _CLASSIFY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from edge_classifierd.inference.isolated import Delegate, IsolatedClassifier, IsolatedError
+from edge_classifierd.inference.edgetpu.subprocess_classifier import Delegate, SubprocessClassifier, ChildFailedError
 from edge_classifierd.model.bundle import load_bundle
 red = np.array([250, 3, 0], np.uint8).reshape(1, 1, 1, 3)
 try:
     delegate = Delegate(sys.argv[2], {"mode": sys.argv[3], "at": "2"})
-    classifier = IsolatedClassifier(load_bundle(Path(sys.argv[1])), delegate=delegate)
+    classifier = SubprocessClassifier(load_bundle(Path(sys.argv[1])), delegate=delegate)
     scores = classifier.classify(red).confidences.tolist()
     print(json.dumps({"runtime": classifier.runtime, "scores": scores}))
-except IsolatedError as error:
+except ChildFailedError as error:
     print(json.dumps({"kind": error.kind, "stage": error.stage, "signal": error.signal_name, "reason": error.reason}))
 """
 

@@ -21,7 +21,7 @@ import pytest
 
 from edge_classifierd.inference.runtime import CHOICE
 from edge_classifierd.model.bundle import ModelBundle, bundled_model_path, load_bundle
-from edge_classifierd.model.graph import read_graph
+from edge_classifierd.model.tflite.graph import read_graph
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:

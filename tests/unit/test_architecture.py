@@ -18,13 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the bottom up; what stands on one level does not import one another.
 LEVELS = (
-    ("errors", "clock", "log", "mapped_files", "state_file"),
-    ("config",),
-    ("model",),
-    ("preprocess",),
-    ("frames", "inference", "decision", "events", "health"),
-    ("mqtt", "web", "learning"),
-    ("daemon",),
+    ("errors", "clock", "log", "backoff", "state_file", "memory_maps", "decision"),
+    ("health", "config", "model"),
+    ("events", "preprocess"),
+    ("mqtt", "frames", "inference"),
+    ("pipeline", "learning"),
+    ("teaching",),
+    ("web",),
+    ("daemon", "doctor", "replay", "fleet", "benchmark"),
     ("cli",),
     ("__main__",),
 )
@@ -155,8 +156,8 @@ def test_a_runtime_is_imported_only_inside_functions_of_the_runtime_module() -> 
 @pytest.mark.parametrize(
     ("files", "rule"),
     [
-        ({"config/load.py": "from edge_classifierd.mqtt import topics", "mqtt/topics.py": ""}, "upward"),
-        ({"frames/a.py": "import edge_classifierd.events.b", "events/b.py": ""}, "upward"),
+        ({"config/loading/load.py": "from edge_classifierd.mqtt import topics", "mqtt/topics.py": ""}, "upward"),
+        ({"events/a.py": "import edge_classifierd.frames.b", "frames/b.py": ""}, "upward"),
         ({"events/a.py": "def f():\n    from edge_classifierd.daemon.b import x", "daemon/b.py": "x = 1"}, "upward"),
         ({"log.py": "from .cli import main", "cli/main.py": ""}, "upward"),
         ({"__init__.py": "from edge_classifierd import log", "log.py": ""}, "upward"),

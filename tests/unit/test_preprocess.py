@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_classifierd.model.metadata import Normalisation
-from edge_classifierd.model.structure import TensorSpec
+from edge_classifierd.model.tflite.metadata import Normalisation
+from edge_classifierd.model.tflite.signature import TensorSpec
 from edge_classifierd.preprocess import Preprocessor, Quantiser, Region, View
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from edge_classifierd.config.load import load
+from edge_classifierd.config.loading.load import load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_classifierd.daemon.memory import Memory
-from edge_classifierd.daemon.tally import _counts
+from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.watch_statistics import _counts
 from edge_classifierd.state_file import StateFile
 
 JSON = st.recursive(
@@ -121,7 +121,7 @@ def _pipelines(document: object) -> str:
 def test_no_document_keeps_the_daemon_from_starting(tmp_path_factory: Any, document: object) -> None:
     folder = tmp_path_factory.mktemp("state")
     (folder / "state.json").write_text(_pipelines(document))
-    Memory(folder / "state.json")
+    SavedState(folder / "state.json")
     (folder / "a.json").write_text(json.dumps({"things, version 1": {"driveway": document}}))
     the_file(folder).read(_counts, NOTHING)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.frames.picamera import Picamera2Source
+from edge_classifierd.frames.picamera.source import Picamera2Source
 from edge_classifierd.preprocess import Region
 
 # The virtual camera passes JPEG's full range on as if it were video's: colours come 8 % stronger, but in their order.

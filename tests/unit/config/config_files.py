@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_classifierd.config.load import Document, load
+from edge_classifierd.config.loading.load import Document, load
 from edge_classifierd.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_classifierd.errors import PayloadError
+from edge_classifierd.events.pipeline_state import PipelineState, encode_state
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, RankedLabel, decode, encode, number
-from edge_classifierd.events.state import PipelineState, encode_state
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 from event_samples import FakeClock, sample
 
 from edge_classifierd.errors import OutboxError
-from edge_classifierd.events import shelf
+from edge_classifierd.events import buffer
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import decode
 
@@ -359,7 +359,7 @@ def test_without_a_directory_events_go_on_from_memory_and_return_to_the_disk_by_
 
 
 def test_memory_is_bounded_and_what_it_drops_is_counted(blocked: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shelf, "MEMORY_EVENTS", 10)
+    monkeypatch.setattr(buffer, "MEMORY_EVENTS", 10)
     outbox = blocked()
     given = fill(outbox, 25)
     assert seqs(outbox) == given[15:]
@@ -399,7 +399,7 @@ def test_how_many_wait_is_still_known_after_the_close(box: Box) -> None:
 def test_an_acknowledgement_of_what_memory_has_dropped_counts_nothing_twice(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shelf, "MEMORY_EVENTS", 10)
+    monkeypatch.setattr(buffer, "MEMORY_EVENTS", 10)
     outbox = box()
     on_disk = fill(outbox, 3)
     other = sqlite3.connect(box.path, isolation_level=None)
@@ -475,9 +475,7 @@ def test_the_age_outlives_a_kill_to_ten_minutes(box: Box) -> None:
     assert box().oldest_age_s == pytest.approx(900, abs=300)
 
 
-def test_what_no_disk_takes_until_the_close_is_said_to_be_lost(
-    blocked: Box, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_no_disk_takes_until_the_close_is_said_to_be_lost(blocked: Box, caplog: pytest.LogCaptureFixture) -> None:
     outbox = blocked()
     fill(outbox, 4)
     outbox.close()

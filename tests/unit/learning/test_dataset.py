@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from edge_classifierd.errors import UsageError
 from edge_classifierd.frames.image import read_image
+from edge_classifierd.learning.class_matching import match_classes
 from edge_classifierd.learning.dataset import Picture, read_dataset, split, write_table
 from edge_classifierd.learning.duplicates import difference_hash, grouped, near_duplicates
-from edge_classifierd.learning.matching import match_classes
-from edge_classifierd.learning.material import NEARLY_SAME_BITS
+from edge_classifierd.learning.training_set import NEARLY_SAME_BITS
 from edge_classifierd.model.labels import make_labels
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def test_folders_are_classes_in_natural_order_with_their_pictures_below(tmp_path
     [
         ("file,class_index,label\na.jpg,3,cat\n", ("cat", 3)),
         ("label;no\n", None),
-        ("\ufefffile,label\r\na.jpg,\"tench, Tinca tinca\"\r\n", ("tench, Tinca tinca", None)),
+        ('\ufefffile,label\r\na.jpg,"tench, Tinca tinca"\r\n', ("tench, Tinca tinca", None)),
         ("a.jpg,7,cat\n", ("cat", 7)),
         ("a.jpg,7\n", (None, 7)),
         ("a.jpg,cat\n", ("cat", None)),
@@ -140,7 +140,7 @@ IMAGENET = make_labels(("background", "tench, Tinca tinca", "goldfish", "crane",
 
 def matched(pictures: list[tuple[str | None, int | None]], tmp_path: Path) -> dict[str, tuple[int, ...]]:
     table = "file,class_index,label\n" + "".join(
-        f"{n}.jpg,{'' if index is None else index},\"{label or ''}\"\n" for n, (label, index) in enumerate(pictures)
+        f'{n}.jpg,{"" if index is None else index},"{label or ""}"\n' for n, (label, index) in enumerate(pictures)
     )
     (tmp_path / "set.csv").write_text(table)
     return match_classes(read_dataset(tmp_path / "set.csv"), IMAGENET).targets

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_classifierd.learning.documents import evaluation_document
 from edge_classifierd.learning.evaluate import Scored, evaluate
+from edge_classifierd.learning.json_report import evaluation_document
 from edge_classifierd.learning.predict import sweeps_of
 from edge_classifierd.learning.report import Page, render, write_report
 from edge_classifierd.learning.thresholds import WatchedClasses, sweep

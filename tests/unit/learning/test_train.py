@@ -15,17 +15,17 @@ from edge_classifierd.cli import evaluate as eval_command
 from edge_classifierd.cli import train as train_command
 from edge_classifierd.errors import MissingError, ModelError, UsageError
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.inference.edgetpu import check_compiled
+from edge_classifierd.inference.edgetpu.cpu_fallback import check_twin
+from edge_classifierd.inference.edgetpu.delegate import check_compiled
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.runtime import find_runtime
-from edge_classifierd.inference.twin import check_twin
 from edge_classifierd.learning.dataset import read_dataset, write_table
 from edge_classifierd.learning.embed import computable, load_extractor
-from edge_classifierd.learning.material import UNKNOWN
 from edge_classifierd.learning.predict import Trial, try_out
-from edge_classifierd.learning.train import Plan, Training, train
+from edge_classifierd.learning.train import Training, TrainingPlan, train
+from edge_classifierd.learning.training_set import UNKNOWN
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
-from edge_classifierd.model.graph import read_graph
+from edge_classifierd.model.tflite.graph import read_graph
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plan(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def plan(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingPlan:
     output = tmp_path_factory.mktemp("taught") / "shapes.tflite"
-    return Plan(pictures, bundled_model_path(), output, seed=1, holdout=0.5)
+    return TrainingPlan(pictures, bundled_model_path(), output, seed=1, holdout=0.5)
 
 
 @pytest.fixture(scope="module")
-def taught(plan: Plan) -> Training:
+def taught(plan: TrainingPlan) -> Training:
     return train(plan)
 
 
@@ -78,7 +78,7 @@ def test_the_file_is_an_ordinary_classifier_that_eval_measures_alike(taught: Tra
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_split(
-    plan: Plan, taught: Training, tmp_path: Path
+    plan: TrainingPlan, taught: Training, tmp_path: Path
 ) -> None:
     again = train(dataclasses.replace(plan, output=tmp_path / plan.output.name))
     assert again.output.read_bytes() == taught.output.read_bytes()
@@ -95,7 +95,7 @@ def test_new_classes_stand_beside_the_old_ones_which_rank_as_before(
             (source / f"drawn {shape}").mkdir(parents=True, exist_ok=True)
             shutil.copy(pictures / shape / f"{number}.jpg", source / f"drawn {shape}")
     output = tmp_path / "more.tflite"
-    plan = Plan(source, bundled_model_path(), output, holdout=0.5, method="imprinting", keep_classes=True)
+    plan = TrainingPlan(source, bundled_model_path(), output, holdout=0.5, method="imprinting", keep_classes=True)
     training = train(plan)
     assert training.evaluation is not None
     assert training.evaluation.top1 >= 0.8
@@ -115,7 +115,7 @@ def test_background_pictures_become_the_class_unknown(pictures: Path, tmp_path: 
     source, background = tmp_path / "one", tmp_path / "background"
     shutil.copytree(pictures / "disc", source / "disc")
     shutil.copytree(pictures / "stripes", background)
-    training = train(Plan(source, bundled_model_path(), tmp_path / "m.tflite", unknown=background, augment=0))
+    training = train(TrainingPlan(source, bundled_model_path(), tmp_path / "m.tflite", unknown=background, augment=0))
     assert training.labels == ("disc", UNKNOWN)
     assert training.evaluation is not None
     assert training.evaluation.top1 >= 0.8
@@ -124,7 +124,7 @@ def test_background_pictures_become_the_class_unknown(pictures: Path, tmp_path: 
 def test_data_that_cannot_be_learnt_from_is_refused_with_the_remedy(pictures: Path, tmp_path: Path) -> None:
     one = tmp_path / "one"
     shutil.copytree(pictures / "disc", one / "disc")
-    plan = Plan(one, bundled_model_path(), tmp_path / "m.tflite")
+    plan = TrainingPlan(one, bundled_model_path(), tmp_path / "m.tflite")
     with pytest.raises(UsageError, match=r"holds one class, `disc`.*--unknown"):
         train(plan)
     (one / "cross").mkdir()
@@ -152,7 +152,7 @@ def test_copies_and_broken_files_are_told_and_copies_stay_on_one_side(pictures: 
             shutil.copy(source / shape / f"{number}.jpg", source / shape / f"copy of {number}.jpg")
     write(source / "disc" / "stray.jpg", drawn("cross", 9))
     (source / "cross" / "empty.jpg").write_bytes(b"")
-    training = train(Plan(source, bundled_model_path(), tmp_path / "m.tflite", holdout=0.5, augment=0, seed=3))
+    training = train(TrainingPlan(source, bundled_model_path(), tmp_path / "m.tflite", holdout=0.5, augment=0, seed=3))
     assert len(training.unreadable) == 1
     assert "empty.jpg" in training.unreadable[0]
     assert any("9 pictures are near-duplicates" in warning for warning in training.warnings)
@@ -166,10 +166,10 @@ def test_copies_and_broken_files_are_told_and_copies_stay_on_one_side(pictures: 
 
 def test_a_model_that_is_no_extractor_is_refused(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
-        train(Plan(pictures, tmp_path / "none.tflite", tmp_path / "m.tflite"))
+        train(TrainingPlan(pictures, tmp_path / "none.tflite", tmp_path / "m.tflite"))
     (tmp_path / "text.tflite").write_text("hello")
     with pytest.raises(ModelError, match=r"text\.tflite: is not a TensorFlow Lite model"):
-        train(Plan(pictures, tmp_path / "text.tflite", tmp_path / "m.tflite"))
+        train(TrainingPlan(pictures, tmp_path / "text.tflite", tmp_path / "m.tflite"))
 
 
 def test_a_compiled_extractor_is_taught_with_its_cpu_version_beside_it(
@@ -181,7 +181,7 @@ def test_a_compiled_extractor_is_taught_with_its_cpu_version_beside_it(
     with pytest.raises(MissingError, match=f"put its CPU version `{name}.tflite` beside it"):
         computable(load_extractor(compiled))
     shutil.copy(shared / f"data/coral/{name}.tflite", tmp_path)
-    training = train(Plan(pictures, compiled, tmp_path / "shapes_edgetpu.tflite", holdout=0.3, augment=0))
+    training = train(TrainingPlan(pictures, compiled, tmp_path / "shapes_edgetpu.tflite", holdout=0.3, augment=0))
     bundle = load_bundle(training.output)
     assert bundle.edgetpu_compiled
     assert bundle.labels.names == training.labels
@@ -190,13 +190,15 @@ def test_a_compiled_extractor_is_taught_with_its_cpu_version_beside_it(
     check_twin(bundle, load_bundle(training.twin))
     check_compiled(bundle)
     assert training.agreement < 1e-5
-    same = train(Plan(pictures, tmp_path / f"{name}.tflite", tmp_path / "shapes.tflite", holdout=0.3, augment=0))
+    same = train(
+        TrainingPlan(pictures, tmp_path / f"{name}.tflite", tmp_path / "shapes.tflite", holdout=0.3, augment=0)
+    )
     assert training.evaluation is not None
     assert same.evaluation is not None
     assert abs(training.evaluation.top1 - same.evaluation.top1) < 0.3
 
 
-def test_the_commands_work_together(plan: Plan, taught: Training, tmp_path: Path) -> None:
+def test_the_commands_work_together(plan: TrainingPlan, taught: Training, tmp_path: Path) -> None:
     model, held, report = tmp_path / "shapes.tflite", tmp_path / "held.csv", tmp_path / "report.html"
     files = ("-o", model, "--held-out", held, "--report", report)
     result = command("train", plan.source, *files, "--seed", 1, "--holdout", 0.5, "--json")
@@ -217,7 +219,9 @@ def test_the_commands_work_together(plan: Plan, taught: Training, tmp_path: Path
     assert "shapes" in text.stdout
 
 
-def test_eval_takes_model_and_watches_from_a_configuration(plan: Plan, taught: Training, tmp_path: Path) -> None:
+def test_eval_takes_model_and_watches_from_a_configuration(
+    plan: TrainingPlan, taught: Training, tmp_path: Path
+) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
         "pipelines:\n"
@@ -234,7 +238,7 @@ def test_eval_takes_model_and_watches_from_a_configuration(plan: Plan, taught: T
 
 
 def test_mistakes_on_the_command_line_end_with_one_sentence_and_code_2(
-    plan: Plan, taught: Training, tmp_path: Path
+    plan: TrainingPlan, taught: Training, tmp_path: Path
 ) -> None:
     for arguments in (
         ("eval", tmp_path / "nowhere"),
@@ -275,7 +279,7 @@ def test_ten_hand_signs_are_learnt_from_fifteen_pictures_each(
             (tmp_path / str(sign)).mkdir(exist_ok=True)
             (tmp_path / str(sign) / path.name).symlink_to(path)
     model = bundled_model_path() if extractor is None else shared / f"data/coral/{extractor}.tflite"
-    training = train(Plan(tmp_path, model, tmp_path / "signs.tflite", holdout=0.4, augment=0))
+    training = train(TrainingPlan(tmp_path, model, tmp_path / "signs.tflite", holdout=0.4, augment=0))
     assert (training.learnt_from, len(training.held_out)) == (150, 100)
     assert training.evaluation is not None
     assert training.evaluation.top1 >= 0.75

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge_classifierd.errors import ModelError
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
-from edge_classifierd.model.metadata import Normalisation
+from edge_classifierd.model.tflite.metadata import Normalisation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,9 +55,7 @@ def test_bundled_model_is_complete_and_quantises_by_one_bit_flip() -> None:
         ("mobilenet_v2_1.0_224_inat_bird_quant", 224, 965, 964),
     ],
 )
-def test_coral_models_take_the_pixel_itself(
-    shared: Path, name: str, side: int, classes: int, background: int
-) -> None:
+def test_coral_models_take_the_pixel_itself(shared: Path, name: str, side: int, classes: int, background: int) -> None:
     bundle = load_bundle(shared / "data/coral" / f"{name}.tflite")
     assert bundle.input.shape == (1, side, side, 3)
     assert bundle.normalisation == Normalisation((128.0,), (128.0,))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_classifierd.model.metadata import Normalisation
 from edge_classifierd.model.normalisation import IMAGENET, choose_normalisation
-from edge_classifierd.model.structure import TensorSpec
+from edge_classifierd.model.tflite.metadata import Normalisation
+from edge_classifierd.model.tflite.signature import TensorSpec
 
 
 def tensor(dtype: str, scale: float = 0.0, zero_point: int = 0) -> TensorSpec:

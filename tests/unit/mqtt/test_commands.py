@@ -34,7 +34,7 @@ class StillClock:
         return self.now_s
 
 
-class Line:
+class Workers:
     """The session's part: keeps the handlers, says what is put into it."""
 
     def __init__(self) -> None:
@@ -54,12 +54,12 @@ def clock() -> StillClock:
 
 
 @pytest.fixture
-def line() -> Line:
-    return Line()
+def line() -> Workers:
+    return Workers()
 
 
 @pytest.fixture
-def commands(line: Line, clock: StillClock) -> Commands:
+def commands(line: Workers, clock: StillClock) -> Commands:
     return Commands(line, TOPICS, WATCHES, clock)  # type: ignore[arg-type]
 
 
@@ -107,7 +107,7 @@ def test_anything_else_is_refused_with_its_reason(incoming: Incoming, reason: st
 
 
 def test_a_refusal_is_said_once_a_minute_for_each_topic(
-    commands: Commands, line: Line, clock: StillClock, caplog: pytest.LogCaptureFixture
+    commands: Commands, line: Workers, clock: StillClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler = line.handlers[f"{TOPICS.base}/+/enabled/set"]
     for _ in range(50):
@@ -120,7 +120,7 @@ def test_a_refusal_is_said_once_a_minute_for_each_topic(
 
 
 def test_a_flood_over_invented_topics_is_said_64_times_a_minute_at_most(
-    line: Line, clock: StillClock, commands: Commands, caplog: pytest.LogCaptureFixture
+    line: Workers, clock: StillClock, commands: Commands, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler = line.handlers[f"{TOPICS.base}/+/enabled/set"]
     for minute in (0.0, 61.0):
@@ -133,7 +133,7 @@ def test_a_flood_over_invented_topics_is_said_64_times_a_minute_at_most(
 
 
 def test_a_flood_is_cut_to_its_rate_and_the_next_second_is_free_again(
-    commands: Commands, line: Line, clock: StillClock
+    commands: Commands, line: Workers, clock: StillClock
 ) -> None:
     handler = line.handlers[f"{TOPICS.base}/+/enabled/set"]
     taken = []
@@ -150,7 +150,7 @@ def test_a_flood_is_cut_to_its_rate_and_the_next_second_is_free_again(
     assert commands.take() == SetEnabled("driveway", False)
 
 
-def test_no_more_commands_wait_than_there_is_room_for(commands: Commands, line: Line, clock: StillClock) -> None:
+def test_no_more_commands_wait_than_there_is_room_for(commands: Commands, line: Workers, clock: StillClock) -> None:
     for second in range(10):
         clock.now_s = float(second)
         for _ in range(20):

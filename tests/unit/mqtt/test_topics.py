@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from edge_classifierd.config.section import TopicPrefix
+from edge_classifierd.config.sections.base import TopicPrefix
 from edge_classifierd.mqtt.topics import Topics
 
 if TYPE_CHECKING:

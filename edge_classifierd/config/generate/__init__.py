@@ -1,0 +1,1 @@
+"""Documents generated from the configuration's sections: example, reference and JSON schema."""

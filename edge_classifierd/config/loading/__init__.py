@@ -1,0 +1,1 @@
+"""Reading a configuration: YAML, secrets, validation and error messages."""

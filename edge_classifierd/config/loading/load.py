@@ -1,0 +1,189 @@
+"""Loads a configuration file: either a checked Document, or every mistake in it at once, each at its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from edge_classifierd.config.addresses import mask_userinfo
+from edge_classifierd.config.loading.cross_checks import broken_rules
+from edge_classifierd.config.loading.error_messages import holds_secret, is_echo, locate_error, sentence
+from edge_classifierd.config.loading.partial_pipeline import sound_part
+from edge_classifierd.config.loading.read_file import UnreadableError, decode, read_small_file
+from edge_classifierd.config.loading.yaml_tree import Place, compose
+from edge_classifierd.config.loading.yaml_values import Values, plain_value, read_values
+from edge_classifierd.config.sections.configuration import Configuration
+from edge_classifierd.config.sections.key_paths import format_key, locate, parse_key
+from edge_classifierd.config.sections.paths import FOLDER, STATE, state_directory
+from edge_classifierd.errors import ConfigurationError, Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+    from edge_classifierd.config.sections.configuration import PipelineSection
+    from edge_classifierd.config.sections.key_paths import KeyPath
+
+MAX_BYTES = 1_000_000
+MAX_PROBLEMS = 100
+"""More are counted, not listed."""
+
+_MOST_PIPELINES = 64  # as many as a configuration may have
+_PLAIN_ERRORS = {"int_type", "float_type", "bool_type", "literal_error", "expected", "int_from_float"}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A loaded configuration that still knows the places of its keys."""
+
+    file: str
+    """As the user named it."""
+    configuration: Configuration
+    warnings: tuple[Problem, ...] = ()
+    pipelines: tuple[tuple[str, PipelineSection], ...] = ()
+    """Each pipeline with its key, `pipelines[0]`."""
+    incomplete: frozenset[str] = frozenset()
+    """Keys of those pipelines, and of their `model`, of which a mistake was left out: nothing follows from what is not
+    there."""
+    _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
+
+    def problem(self, key: str, message: str) -> Problem:
+        """A problem at `key` (`pipelines[0].watches[1].labels[2]`), or at the nearest key above that the file has."""
+        place = _place_of(parse_key(key), self._values)
+        return Problem(self.file, place.line, place.column, key, message)
+
+
+class FaultyFileError(ConfigurationError):
+    """A file with mistakes in it; what of its pipelines has none can be looked at further."""
+
+    def __init__(self, found: tuple[Problem, ...], more: int, rest: Document) -> None:
+        super().__init__((*found, and_more(rest.file, more)) if more else found)
+        self.found = found
+        self.more = more
+        """As many are counted, not listed."""
+        self.rest = rest
+        """With what is sound of the pipelines; all else in it is as if the file had nothing."""
+
+
+def and_more(file: str, count: int) -> Problem:
+    """What stands for the problems that are not listed."""
+    return Problem(file, 0, 0, "", f"and {count:,} more problems")
+
+
+def load(path: Path) -> Document:
+    """Read, check and resolve the file at `path`; raises ConfigurationError with every problem, in the file's order."""
+    file = str(path)
+    try:
+        small = read_small_file(path, MAX_BYTES)
+    except UnreadableError as error:
+        remedy = ""
+        if isinstance(error.__cause__, FileNotFoundError):
+            remedy = "; name yours with --config, or print a first one with `edge-classifierd doctor --suggest`"
+        raise ConfigurationError((Problem(file, 0, 0, "", f"{error}{remedy}"),)) from error
+    root = compose(decode(small.content, file), file)
+    if root is None:
+        raise ConfigurationError((Problem(file, 0, 0, "", "is empty; at least `pipelines` is needed"),))
+    folder = path.absolute().parent
+    values = read_values(root, folder)
+    if not isinstance(values.data, dict):
+        message = "must be a mapping of keys: " + ", ".join(Configuration.model_fields)
+        raise ConfigurationError((Problem(file, root.place.line, root.place.column, "", message),))
+
+    configuration, errors = _validate(values, folder)
+    problems, more = _problems(file, values, errors)
+    warnings = _warnings(file, values) if small.world_readable else ()
+    if problems or configuration is None:
+        raise FaultyFileError(problems, more, _rest(file, values, folder, warnings))
+    pipelines = tuple((f"pipelines[{n}]", one) for n, one in enumerate(configuration.pipelines))
+    return Document(file, configuration, warnings, pipelines, _values=values)
+
+
+def _rest(file: str, values: Values, folder: Path, warnings: tuple[Problem, ...]) -> Document:
+    context = {FOLDER: folder, STATE: state_directory()}
+    pipelines = []
+    incomplete = set()
+    listed = values.data.get("pipelines") if isinstance(values.data, dict) else None
+    for position, one in enumerate(listed[:_MOST_PIPELINES] if isinstance(listed, list) else ()):
+        part = sound_part(one, context)
+        if part is None:
+            continue
+        key = f"pipelines[{position}]"
+        pipelines.append((key, part.section))
+        if not part.clean:
+            incomplete.add(key)
+        if not part.model_known:
+            incomplete.add(f"{key}.model")
+    nothing = Configuration.model_construct(pipelines=())
+    return Document(file, nothing, warnings, tuple(pipelines), frozenset(incomplete), values)
+
+
+def _validate(values: Values, folder: Path) -> tuple[Configuration | None, list[ErrorDetails]]:
+    """What a tag fetched is text; where no text is wanted it is read as YAML would read it without quotes."""
+    context = {FOLDER: folder, STATE: state_directory()}
+    for last in (False, True):
+        try:
+            return Configuration.model_validate(values.data, context=context), []
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+        retry = False
+        for found in errors if values.sources and not last else ():
+            if found["type"] in _PLAIN_ERRORS:
+                retry |= _reread(locate_error(Configuration, found, values).path, values)
+        if not retry:
+            break
+    return None, errors
+
+
+def _reread(path: KeyPath, values: Values) -> bool:
+    if path not in values.sources or path in values.unread:
+        return False
+    parent = locate(Configuration, path[:-1], values.data).value
+    assert isinstance(parent, dict | list)
+    text = parent[path[-1]]  # type: ignore[index]
+    meaning = plain_value(text)
+    parent[path[-1]] = meaning  # type: ignore[index]
+    return not isinstance(meaning, str)
+
+
+def _problems(file: str, values: Values, errors: list[ErrorDetails]) -> tuple[tuple[Problem, ...], int]:
+    """The first, in the file's order, and how many more there are."""
+    found: list[tuple[Place, KeyPath, str | ErrorDetails]] = [(f.place, f.path, f.message) for f in values.faults]
+    for error in errors:
+        location = locate_error(Configuration, error, values)
+        unread = any(location.path[:end] in values.unread for end in range(len(location.path) + 1))
+        if unread or is_echo(error, location):
+            continue
+        at = values.key_places if error["type"] == "extra_forbidden" else values.places
+        found.append((at.get(location.path) or _place_of(location.path, values), location.path, error))
+    found += [(_place_of(path, values), path, message) for path, message in broken_rules(values.data)]
+    found.sort(key=lambda entry: entry[0])
+    listed = tuple(_problem(file, values, *entry) for entry in found[:MAX_PROBLEMS])
+    return listed, len(found) - len(listed)
+
+
+def _problem(file: str, values: Values, place: Place, path: KeyPath, what: str | ErrorDetails) -> Problem:
+    if not isinstance(what, str):
+        what = sentence(Configuration, what, locate_error(Configuration, what, values), values)
+    return Problem(file, place.line, place.column, format_key(path), what)
+
+
+def _place_of(path: KeyPath, values: Values) -> Place:
+    for end in range(len(path), -1, -1):
+        if place := values.places.get(path[:end]):
+            return place
+    return Place(0, 0)
+
+
+def _warnings(file: str, values: Values) -> tuple[Problem, ...]:
+    """For a file that every account may read: one at each password that stands in it."""
+    message = "every account of this machine can read this password; `chmod o-r` the file, or use `!credential`"
+    problems = []
+    for path, place in values.places.items():
+        location = locate(Configuration, path, values.data)
+        literal = isinstance(location.value, str) and path not in values.sources
+        if literal and (holds_secret(location) or mask_userinfo(str(location.value)) != location.value):
+            problems.append(Problem(file, place.line, place.column, format_key(path), message))
+    return tuple(problems)

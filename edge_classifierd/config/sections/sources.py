@@ -1,0 +1,213 @@
+"""The sections of `pipelines[].source`: one per kind of frame source, told apart by `type`."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_serializer, field_validator
+from pydantic_core import PydanticCustomError
+
+from edge_classifierd.config.addresses import shown_url
+from edge_classifierd.config.descriptions import Expected
+from edge_classifierd.config.sections.base import Section, Switch
+from edge_classifierd.config.sections.durations import Duration
+from edge_classifierd.config.sections.paths import FOLDER, UserPath, resolve
+
+_SCHEMES = ("rtsp", "rtsps", "http", "https")
+
+Mirror = Literal["none", "horizontal", "vertical", "both"]
+Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(lambda value: None if value is False else value)]
+
+
+def _zero_is_unlimited(value: object) -> object:
+    return None if value == 0 and not isinstance(value, bool) else value
+
+
+def _address(value: object, info: ValidationInfo) -> str:
+    if not isinstance(value, str) or not value or len(value) > 4096 or "\0" in value:
+        raise PydanticCustomError("expected", "")
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        scheme, colon, _ = value.partition(":")
+        if colon and scheme.lower() in _SCHEMES:  # a file of that name would be shown with the password of an address
+            raise PydanticCustomError("rule", f"needs two slashes after `{scheme}:`")
+        return str(resolve(value, (info.context or {}).get(FOLDER)))
+    if scheme.lower() not in _SCHEMES:
+        allowed = ", ".join(f"{known}://" for known in _SCHEMES)
+        raise PydanticCustomError("rule", f"must be a file or begin with one of {allowed}")
+    if not rest.rpartition("@")[2].strip("/"):
+        raise PydanticCustomError("rule", "names no host after ://")
+    # FFmpeg takes the host to end at the first /, ? or #, also where that stands in a password.
+    port = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].rpartition("]")[2].partition(":")[2]
+    if re.fullmatch(r"[0-9]*", port) is None:
+        cause = "; in a password write / as %2F, ? as %3F, # as %23 and @ as %40" if "@" in rest else ""
+        raise PydanticCustomError("rule", f"has a port that is no number{cause}")
+    return scheme.lower() + separator + rest
+
+
+Address = Annotated[
+    str,
+    BeforeValidator(_address),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+    Expected("a file or an rtsp://, rtsps://, http:// or https:// address"),
+]
+
+
+Rate = Annotated[
+    float | None,
+    BeforeValidator(_zero_is_unlimited),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1000}, {"type": "null"}]}),
+]
+
+
+def _camera_name(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError("expected", "")
+    if (isinstance(value, int) and not 0 <= value < 100) or (isinstance(value, str) and not 0 < len(value) <= 200):
+        raise PydanticCustomError("expected", "")
+    return value
+
+
+CameraName = Annotated[
+    int | str,
+    BeforeValidator(_camera_name),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 99},
+                {"type": "string", "minLength": 1, "maxLength": 200},
+            ]
+        }
+    ),
+    Expected("a camera's number, or a part of its model or id"),
+]
+
+
+class _Source(Section):
+    rotation: Rotation = Field(
+        0, description="Degrees clockwise by which the picture is turned to stand upright; applied before `region`."
+    )
+    mirror: Mirror = Field(
+        "none", description="Flip the turned picture: `horizontal` swaps left and right, `vertical` top and bottom."
+    )
+
+    @property
+    def turns_itself(self) -> bool:
+        """Whether its frames come turned and mirrored already."""
+        return False
+
+    @property
+    def cuts_itself(self) -> bool:
+        """Whether its frames show nothing but the pipeline's region already."""
+        return False
+
+
+class _LiveSource(_Source):
+    stall_timeout: Duration = Field(
+        10.0, gt=0, description="The source is reopened when it delivers no frame for this long."
+    )
+
+
+class FolderSection(_Source):
+    """A folder of pictures, in natural order of their names (`2.jpg` before `10.jpg`)."""
+
+    type: Literal["folder"] = Field(description="Pictures in a folder.")
+    path: UserPath = Field(description="The folder; relative to the configuration file.")
+    fps: Rate = Field(
+        5.0, gt=0, le=1000, description="Pictures per second; null or 0: as fast as they can be classified."
+    )
+    loop: Switch = Field(default=False, description="Begin again after the last picture; else the pipeline ends there.")
+    recursive: Switch = Field(default=False, description="Also take the pictures in folders below.")
+
+
+class Picamera2Section(_LiveSource):
+    """A camera that libcamera drives: the Raspberry Pi's own. Needs the Debian package `python3-picamera2`."""
+
+    type: Literal["picamera2"] = Field(description="The Raspberry Pi's own camera.")
+    camera: CameraName = Field(
+        0, description="Its number, as `rpicam-hello --list-cameras` counts, or a part of its model or id: `imx708`."
+    )
+    width: int = Field(
+        1280, ge=64, le=9152, description="Width of the pictures before `rotation`, in pixels; the camera scales to it."
+    )
+    height: int = Field(720, ge=64, le=6944, description="Height of the pictures before `rotation`, in pixels.")
+    fps: float | None = Field(10.0, gt=0, le=1000, description="Frames per second; null: the camera's own choice.")
+    region_in_camera: Switch = Field(
+        default=False,
+        description="Let the camera deliver the pipeline's `region` only, as large as fits into `width` and `height`: "
+        "a small region then has all the detail that the sensor sees.",
+    )
+    exposure: Literal["normal", "short", "long"] | None = Field(
+        None, description="What the automatic exposure prefers; `short` blurs less what moves. Null: the camera's own."
+    )
+    exposure_time: Duration | None = Field(None, gt=0, le=1000, description="Expose this long; null: automatic.")
+    gain: float | None = Field(None, ge=1, le=1000, description="Amplify this much; null: automatic.")
+    white_balance: Literal["auto", "incandescent", "tungsten", "fluorescent", "indoor", "daylight", "cloudy"] | None = (
+        Field(None, description="The light's colour; null: the camera's own choice.")
+    )
+    focus: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Where to focus, in dioptres: 0 is infinity, 2 half a metre. Null: continuous autofocus, if the "
+        "camera can.",
+    )
+
+    @property
+    def turns_itself(self) -> bool:
+        """By 180 degrees and mirrored the sensor is read; quarter turns are beyond it."""
+        return self.rotation in {0, 180}
+
+    @property
+    def cuts_itself(self) -> bool:
+        """When asked to."""
+        return self.region_in_camera
+
+
+class StreamSection(_LiveSource):
+    """A video file, an RTSP camera, or a video or MJPEG stream over HTTP."""
+
+    type: Literal["stream"] = Field(description="A video file or a network camera.")
+    url: Address = Field(
+        repr=False,
+        description="A video file (relative to the configuration file), or an `rtsp://`, `rtsps://`, `http://` or "
+        "`https://` address. One that carries a password is best read with `!credential`, `!env` or `!file`.",
+    )
+    paced: Switch = Field(
+        default=True, description="Play a video file at its own pace; false: as fast as can be classified."
+    )
+    loop: Switch = Field(
+        default=False, description="Begin a video file again at its end; else the pipeline ends there."
+    )
+    transport: Literal["tcp", "udp"] = Field("tcp", description="How RTSP carries the video.")
+
+    @field_validator("paced", "loop", mode="after")
+    @classmethod
+    def _only_for_files(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
+        address = "://" in str(info.data.get("url", ""))
+        if address and value is not cls.model_fields[str(info.field_name)].default:
+            raise PydanticCustomError("rule", "is for video files; an address delivers at its own pace and never ends")
+        return value
+
+    @field_serializer("url")
+    def _masked(self, url: str) -> str:
+        return shown_url(url)
+
+
+class V4l2Section(_LiveSource):
+    """A camera that the kernel drives (USB webcams, capture sticks)."""
+
+    type: Literal["v4l2"] = Field(description="A USB camera or another Video4Linux device.")
+    device: UserPath = Field(
+        Path("/dev/video0"),
+        description="The device; a link below `/dev/v4l/by-id` stays the same across restarts.",
+    )
+    width: int = Field(640, ge=16, le=8192, description="Width to ask of the camera, in pixels.")
+    height: int = Field(480, ge=16, le=8192, description="Height to ask of the camera, in pixels.")
+    fps: float | None = Field(None, gt=0, le=1000, description="Frame rate to ask of the camera; null: its own choice.")
+    input_format: Literal["mjpeg", "yuyv422"] | None = Field(
+        None, description="Pixel format to ask of the camera; null: its own. `mjpeg` is often needed for high rates."
+    )
+
+
+Source = Annotated[FolderSection | Picamera2Section | StreamSection | V4l2Section, Field(discriminator="type")]

@@ -1,0 +1,148 @@
+"""The vitals: gathers the health of all parts into one document, and publishes it when it is due."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_classifierd import __version__
+from edge_classifierd.health.report import (
+    PERIOD_S,
+    SCHEMA_VERSION,
+    EdgeTpuHealth,
+    Health,
+    MqttHealth,
+    OutboxHealth,
+    PipelineHealth,
+    degradation_changed,
+    encode,
+)
+from edge_classifierd.mqtt.message import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.events.outbox import Outbox
+    from edge_classifierd.health.board import Board
+    from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.publisher import Publisher
+    from edge_classifierd.mqtt.retained_topics import RetainedTopics
+    from edge_classifierd.pipeline.pipeline import Pipeline
+
+_LOOK_EVERY_S = 1.0
+
+
+class HealthReporter:
+    """Used by the service's thread."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        session: MqttClient,
+        publisher: Publisher,
+        states: RetainedTopics,
+        board: Board,
+        clock: Clock,
+        volatile: str | None = None,
+    ) -> None:
+        """`volatile` says why the outbox's file does not survive a power loss, although it can be written."""
+        self._outbox = outbox
+        self._session = session
+        self._publisher = publisher
+        self._states = states
+        self._board = board
+        self._clock = clock
+        self._volatile = volatile
+        self._started_s = clock.monotonic()
+        self._connection: int | None = None
+        self._connected_s = 0.0
+        self._lost_at_start = sum(outbox.lost.values())
+        self._published: Health | None = None
+        self._published_s = float("-inf")
+        self._looked_s = float("-inf")
+
+    def tick(self, topic: str, pipelines: Iterable[Pipeline]) -> None:
+        """Publish health every 30 s, within a second when a degraded flag came or went, or a first figure is known."""
+        now_s = self._clock.monotonic()
+        if now_s - self._looked_s < _LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        health = self.health(pipelines)
+        due = now_s - self._published_s >= PERIOD_S
+        if due or degradation_changed(self._published, health) or _more_is_known(self._published, health):
+            self._published, self._published_s = health, now_s
+            self._states.set(topic, encode(health), content_type=JSON, schema=SCHEMA_VERSION, qos=0)
+
+    def health(self, pipelines: Iterable[Pipeline]) -> Health:
+        """Everything at this moment."""
+        now_s = self._clock.monotonic()
+        return Health(
+            version=__version__,
+            time=self._clock.utc(),
+            uptime_s=now_s - self._started_s,
+            clock_synchronised=self._clock.synchronised(),
+            pipelines=tuple(_pipeline(pipeline) for pipeline in pipelines),
+            outbox=OutboxHealth(
+                depth=self._outbox.depth,
+                lost=sum(self._outbox.lost.values()) - self._lost_at_start,
+                sent=self._publisher.delivered,
+                durable=self._outbox.durable and self._volatile is None,
+                durable_reason=self._outbox.trouble or self._volatile,
+                oldest_age_s=self._outbox.oldest_age_s,
+                refused_reason=self._publisher.trouble,
+            ),
+            board=self._board.read(),
+            mqtt=MqttHealth(self._connected_for(now_s), max(0, self._session.connections - 1)),
+        )
+
+    def status_line(self, pipelines: Iterable[Pipeline]) -> str:
+        """What `systemctl status` shows: `3 pipelines, 9.8 fps, connected to …`; `starting` before there is a rate."""
+        all_pipelines = list(pipelines)
+        count = len(all_pipelines)
+        rates = {pipeline.name: pipeline.metrics.snapshot().fps for pipeline in all_pipelines}
+        starting = all(_starts(pipeline, rates[pipeline.name]) for pipeline in all_pipelines)
+        words = [
+            f"{count} pipeline{'s' if count > 1 else ''}",
+            "starting" if starting else f"{sum(fps or 0.0 for fps in rates.values()):.1f} fps",
+        ]
+        if offline := [pipeline.name for pipeline in all_pipelines if pipeline.offline_reason]:
+            words.append(f"no frames from {', '.join(offline)}")
+        return ", ".join([*words, self._session.status_sentence])
+
+    def _connected_for(self, now_s: float) -> float | None:
+        connection = self._session.connection
+        if connection != self._connection:
+            self._connection, self._connected_s = connection, now_s
+        return None if connection is None else now_s - self._connected_s
+
+
+def _starts(pipeline: Pipeline, fps: float | None) -> bool:
+    """Whether its first frames are still awaited, so that it has no rate yet; not when the camera is known to fail."""
+    awaited = pipeline.enabled and not pipeline.finished and not pipeline.offline_reason
+    return awaited and (fps is None or not (pipeline.online or fps))
+
+
+def _more_is_known(before: Health | None, now: Health) -> bool:
+    """Whether a pipeline has a first figure: nobody should look at `unknown` for half a minute after a start."""
+    return before is None or bool(_known(now) - _known(before))
+
+
+def _known(health: Health) -> set[tuple[str, str]]:
+    return {
+        (pipeline.name, figure)
+        for pipeline in health.pipelines
+        for figure in ("fps", "inference_ms", "accelerator")
+        if getattr(pipeline.figures, figure) is not None
+    }
+
+
+def _pipeline(pipeline: Pipeline) -> PipelineHealth:
+    pipeline.refresh_metrics()
+    return PipelineHealth(
+        name=pipeline.name,
+        status="online" if pipeline.online else "offline",
+        status_reason=pipeline.offline_reason,
+        figures=pipeline.metrics.snapshot(),
+        edgetpus=tuple(EdgeTpuHealth(name, warmth.temperature_c, warmth.clock_mhz) for name, warmth in pipeline.warmth),
+    )

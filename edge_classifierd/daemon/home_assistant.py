@@ -1,0 +1,72 @@
+"""The home: what Home Assistant is told of the device, gathered from its configuration, its plans and its board."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from edge_classifierd import __version__
+from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities
+from edge_classifierd.mqtt.home_assistant.discovery import Discovery
+from edge_classifierd.mqtt.home_assistant.entities import CameraFacts, DeviceFacts, WatchFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.config.sections.configuration import Configuration
+    from edge_classifierd.health.board import BoardState
+    from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.topics import Topics
+    from edge_classifierd.pipeline.validation import Plan
+
+
+class HomeAssistantDevice:
+    """Used by the service's thread; made before the session starts, and before the retained states."""
+
+    def __init__(
+        self,
+        session: MqttClient,
+        topics: Topics,
+        configuration: Configuration,
+        board: BoardState,
+        clock: Clock,
+        *,
+        state: Path,
+        say_states: Callable[[], None],
+    ) -> None:
+        """`state` is the state directory; `say_states` publishes every retained state again."""
+        self._name = configuration.device.name
+        self._board = board
+        self._discovery = Discovery(
+            session,
+            topics,
+            configuration.mqtt.home_assistant,
+            AnnouncedEntities(state / "discovery.json", topics.base),
+            clock,
+            say_states=say_states,
+        )
+
+    def announce(self, plans: Iterable[Plan]) -> None:
+        """These pipelines run from now on, and no others."""
+        throttling = self._board.throttling
+        self._discovery.announce(
+            DeviceFacts(
+                name=self._name,
+                model=self._board.model or f"{platform.system()} {platform.machine()}",
+                version=__version__,
+                cameras=tuple(_camera(plan) for plan in plans),
+                tells_temperature=self._board.temperature_c is not None,
+                tells_throttling=throttling is not None,
+            )
+        )
+
+    def tick(self) -> None:
+        """Often: write down what the broker has taken."""
+        self._discovery.keep()
+
+
+def _camera(plan: Plan) -> CameraFacts:
+    classes = {watch.name: watch.device_class for watch in plan.section.watches}
+    return CameraFacts(plan.section.name, tuple(WatchFacts(rule.name, classes.get(rule.name)) for rule in plan.rules))

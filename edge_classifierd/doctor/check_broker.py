@@ -1,0 +1,153 @@
+"""The doctor's look at the broker: login, a message there and back, and whether Home Assistant listens."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.doctor.check_result import CheckResult, from_sentence
+from edge_classifierd.mqtt.client import MqttClient
+from edge_classifierd.mqtt.message import Incoming, Message, PublishOutcome
+from edge_classifierd.mqtt.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.config.sections.configuration import Configuration
+
+_LOGIN_S: Final = 15.0
+_ANSWER_S: Final = 5.0
+_ECHO_S: Final = 1.0
+_RETAINED_S: Final = 0.3
+_FAILING: Final = "reconnecting: "
+DEFAULT_PREFIX: Final = "homeassistant"
+
+
+@dataclass(slots=True)
+class BrokerVisit:
+    """What was found, and what the broker keeps of the device."""
+
+    findings: list[CheckResult] = field(default_factory=list)
+    retained: dict[str, bytes] = field(default_factory=dict)
+    """By topic: the device's `status`, its pipelines' `status`."""
+
+
+def visit_broker(configuration: Configuration, clock: Clock) -> BrokerVisit:
+    """Log in under a client id of our own, announce nothing, and leave nothing behind; at most about 20 s."""
+    mqtt = configuration.mqtt.model_copy(update={"client_id": f"edge-classifierd-doctor-{uuid.uuid4().hex[:8]}"})
+    topics = Topics(mqtt.base_topic, configuration.device.id)
+    heard: deque[Incoming] = deque(maxlen=1000)
+    session = MqttClient(mqtt, topics=topics, clock=clock, answer_timeout_s=_ANSWER_S, announce=False)
+    prefix = discovery_prefix(configuration)
+    echo = f"{topics.base}/doctor"
+    for wanted in (echo, topics.status, f"{topics.base}/+/status", f"{prefix or DEFAULT_PREFIX}/status"):
+        session.subscribe(wanted, heard.append)
+    announced: deque[Incoming] = deque(maxlen=1000)  # apart from the rest, which a large house would push out
+    if prefix is not None:
+        session.subscribe(f"{prefix}/device/+/config", announced.append)
+    visit = BrokerVisit()
+    start_s = time.monotonic()
+    session.start()
+    try:
+        _until(lambda: session.connected or session.status_sentence.startswith(_FAILING), _LOGIN_S)
+        if not session.connected:
+            sentence = session.status_sentence.removeprefix(_FAILING)
+            if session.status_sentence == sentence:
+                sentence = f"{session.endpoint}: no answer within {_LOGIN_S:.0f} s; check mqtt.host and the network"
+            visit.findings.append(from_sentence("broker", sentence))
+            return visit
+        login_ms = (time.monotonic() - start_s) * 1000
+        account = f" as {mqtt.username}" if mqtt.username else ""
+        said = f"{session.endpoint}: logged in{account} (MQTT {mqtt.protocol}) in {login_ms:.0f} ms"
+        visit.findings += [CheckResult("broker", "ok", said), _round_trip(session, echo, heard)]
+        _until(lambda: False, _RETAINED_S)
+    finally:
+        session.stop(1.0)
+    visit.retained = {one.topic: one.payload for one in heard if one.retained}
+    visit.findings.append(_daemon_seen(visit.retained.get(topics.status)))
+    visit.findings.append(_home_assistant(prefix, topics, heard, announced))
+    return visit
+
+
+def discovery_prefix(configuration: Configuration) -> str | None:
+    """The prefix of Home Assistant's discovery; None when it is switched off."""
+    section = configuration.mqtt.home_assistant
+    return section.prefix if section.enabled else None
+
+
+def _round_trip(session: MqttClient, topic: str, heard: deque[Incoming]) -> CheckResult:
+    """One message to ourselves, not retained. An account that may write but not read there does well too."""
+    name = "round trip"
+    token = uuid.uuid4().hex.encode()
+    outcomes: deque[tuple[PublishOutcome, str, float]] = deque(maxlen=1)
+
+    def note(outcome: PublishOutcome, reason: str) -> None:
+        outcomes.append((outcome, reason, time.monotonic()))
+
+    start_s = time.monotonic()
+    session.publish(Message(topic, token, qos=1, on_outcome=note))
+    if not _until(lambda: bool(outcomes), _ANSWER_S):
+        sentence = f"no acknowledgement for a message on {topic} within {_ANSWER_S:.0f} s"
+        return CheckResult(name, "failed", sentence, "check the broker's log")
+    outcome, reason, acknowledged_s = outcomes[0]
+    if outcome is not PublishOutcome.DELIVERED:
+        sentence = f"the broker does not take messages on {topic} ({reason})"
+        return CheckResult(name, "failed", sentence, f"let the account write {topic.rpartition('/')[0]}/# (its ACL)")
+    if _until(lambda: any(one.payload == token for one in list(heard)), _ECHO_S):
+        elapsed_ms = (time.monotonic() - start_s) * 1000
+        return CheckResult(name, "ok", f"a message to {topic} came back in {elapsed_ms:.1f} ms")
+    elapsed_ms = (acknowledged_s - start_s) * 1000
+    if session.endpoint.protocol == "5":
+        return CheckResult(name, "ok", f"a message to {topic} was acknowledged in {elapsed_ms:.1f} ms")
+    # Before MQTT 5 a broker acknowledges what its ACL throws away.
+    sentence = f"the broker took a message to {topic} but did not deliver it back"
+    remedy = "if its ACL keeps this account from reading there all is well, else let it write there"
+    return CheckResult(name, "warning", sentence, remedy)
+
+
+def _daemon_seen(status: bytes | None) -> CheckResult:
+    if status == b"online":
+        return CheckResult("daemon", "ok", "the broker has the device as online")
+    if status is None:
+        return CheckResult(
+            "daemon", "ok", "the broker shows no status of it: it never ran, or the account may not read it"
+        )
+    return CheckResult("daemon", "ok", f"not connected to the broker, which has it as {_text(status)}")
+
+
+def _home_assistant(
+    prefix: str | None, topics: Topics, heard: deque[Incoming], announced: deque[Incoming]
+) -> CheckResult:
+    name = "home assistant"
+    status = next((one.payload for one in heard if one.topic == f"{prefix or DEFAULT_PREFIX}/status"), None)
+    own = topics.base.encode()
+    configs = sum(own not in one.payload for one in announced)
+    if status == b"online":
+        return CheckResult(name, "ok", f"online on this broker ({prefix or DEFAULT_PREFIX}/status)")
+    if prefix is None:
+        return CheckResult(name, "ok", "not seen on this broker, and discovery is switched off")
+    if status is not None:
+        remedy = "start it, or its MQTT integration"
+        return CheckResult(name, "warning", f"says {_text(status)} on {prefix}/status", remedy)
+    if configs:
+        said = f"says nothing on {prefix}/status, but other devices ({configs}) are announced below {prefix}/"
+        return CheckResult(name, "ok", said)
+    remedy = "if you use it, add its MQTT integration with this broker and prefix; it is not needed otherwise"
+    return CheckResult(name, "warning", f"not seen on this broker ({prefix}/status is silent)", remedy)
+
+
+def _text(payload: bytes) -> str:
+    return payload[:20].decode("utf-8", "replace")
+
+
+def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(0.005)
+    return True

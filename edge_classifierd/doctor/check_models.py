@@ -1,0 +1,140 @@
+"""The doctor's look at what computes: the runtime, the Edge TPUs, and each model's first inferences."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from edge_classifierd.doctor.check_result import CheckResult, from_sentence
+from edge_classifierd.errors import EdgeClassifierError, MissingError
+from edge_classifierd.inference.cpu import CpuClassifier
+from edge_classifierd.inference.cpu_pool import share_out
+from edge_classifierd.inference.edgetpu.delegate import open_tpu
+from edge_classifierd.inference.edgetpu.device_lock import BusyError, claim
+from edge_classifierd.inference.edgetpu.devices import Selector, list_tpus, read_warmth
+from edge_classifierd.inference.runtime import find_runtime
+from edge_classifierd.pipeline.classifiers import edgetpu_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from edge_classifierd.inference.base import Classifier
+    from edge_classifierd.inference.edgetpu.devices import Tpu
+    from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.pipeline.validation import Plan
+
+_INFERENCES: Final = 10
+
+
+def check_runtime() -> CheckResult:
+    """Which runtime is installed and starts, with the libraries that must fit it."""
+    try:
+        runtime = find_runtime()
+    except MissingError as error:
+        return from_sentence("runtime", str(error), missing=True)
+    others = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "av", "paho-mqtt"))
+    return CheckResult("runtime", "ok", f"{runtime} ({others})")
+
+
+def check_tpus(root: Path, *, wanted: bool) -> list[CheckResult]:
+    """Each Edge TPU that the kernel lists; one line when there is none."""
+    tpus = list_tpus(root)
+    if not tpus:
+        verdict = "no Edge TPU is plugged in"
+        return [CheckResult("edge tpu", "ok", verdict if wanted else f"{verdict}, and no model wants one")]
+    return [_tpu(tpu, root) for tpu in tpus]
+
+
+def check_model(plan: Plan, root: Path, *, daemon_runs: bool) -> list[CheckResult]:
+    """Load each of a pipeline's models where it is to run, and time a few inferences."""
+    name = f"model {plan.section.name}"
+    model = plan.section.model
+    if not plan.bundle.edgetpu_compiled:
+        return [_timed_on_cpu(name, plan.bundle, share_out(model.threads, model.instances, plan.bundle.size))]
+    findings = []
+    if plan.cpu_bundle is not None:
+        alone = model.device == "cpu"  # beside an Edge TPU one inference at a time is enough
+        shares = share_out(model.threads, model.instances, plan.cpu_bundle.size) if alone else (model.threads,)
+        findings.append(_timed_on_cpu(f"{name} (cpu_model)", plan.cpu_bundle, shares))
+    if model.device == "cpu":
+        return findings
+    selector = Selector(None, None) if model.device == "auto" else Selector.parse(model.device)
+    candidates = [tpu for tpu in list_tpus(root) if selector.matches(tpu)]
+    if not candidates:
+        remedy = "plug one in, or see docs/edge-tpu.md for its driver"
+        if plan.cpu_bundle is not None:
+            said = f"no Edge TPU is plugged in (device {model.device}): cpu_model computes"
+            return [*findings, CheckResult(name, "warning", said, remedy)]
+        said = f"is compiled for the Edge TPU and none is plugged in (device {model.device})"
+        return [*findings, CheckResult(name, "failed", said, f"{remedy}, or give `cpu_model`", missing=True)]
+    return [*findings, _timed_on_tpu(name, plan, candidates, root, daemon_runs=daemon_runs)]
+
+
+def _timed_on_cpu(name: str, bundle: ModelBundle, shares: tuple[int, ...]) -> CheckResult:
+    threads = shares[0]
+    try:
+        classifier = CpuClassifier(bundle, find_runtime(), threads)
+    except EdgeClassifierError as error:
+        return from_sentence(name, str(error), missing=isinstance(error, MissingError))
+    where = f"{threads} thread{'s' if threads > 1 else ''}"
+    return _timed(name, bundle, classifier, f"{where}, {len(shares)} side by side" if len(shares) > 1 else where)
+
+
+def _timed_on_tpu(name: str, plan: Plan, candidates: Sequence[Tpu], root: Path, *, daemon_runs: bool) -> CheckResult:
+    busy: BusyError | None = None
+    for tpu in candidates:
+        try:
+            lease = claim(tpu, root)
+        except BusyError as error:
+            busy = error
+            continue
+        try:
+            classifier = open_tpu(plan.bundle, lease, edgetpu_settings(plan.section.model.edgetpu))
+            return _timed(name, plan.bundle, classifier, f"{tpu}, {classifier.runtime}")
+        except EdgeClassifierError as error:
+            return from_sentence(name, str(error), missing=isinstance(error, MissingError))
+        finally:
+            lease.close()
+    assert busy is not None
+    if daemon_runs:
+        return CheckResult(name, "ok", "its Edge TPU is in use by the running daemon, not tried")
+    return from_sentence(name, str(busy))
+
+
+def _timed(name: str, bundle: ModelBundle, classifier: Classifier, where: str) -> CheckResult:
+    blank = np.zeros(bundle.input.shape, bundle.input.dtype)
+    try:
+        times_ms = [classifier.classify(blank).inference_ms for _ in range(_INFERENCES)]
+    except EdgeClassifierError as error:
+        return from_sentence(name, str(error))
+    finally:
+        classifier.close()
+    said = f"{bundle.name} runs, {statistics.median(times_ms):.1f} ms an inference ({where})"
+    return CheckResult(name, "ok", said)
+
+
+def _tpu(tpu: Tpu, root: Path) -> CheckResult:
+    name = f"edge tpu {tpu}"
+    node = _node(tpu, root)
+    if node is not None and node.exists() and not os.access(node, os.R_OK | os.W_OK):
+        remedy = 'add the service user to the group "plugdev" and install the udev rules (docs/edge-tpu.md)'
+        return CheckResult(name, "failed", f"{node}: permission denied", remedy)
+    warmth = read_warmth(tpu, root)
+    heat = "" if warmth is None else f", {warmth.temperature_c:.0f} °C, {warmth.clock_mhz:g} MHz"
+    return CheckResult(name, "ok", f"plugged in at {tpu.port}{heat}")
+
+
+def _node(tpu: Tpu, root: Path) -> Path | None:
+    if tpu.kind == "pci":
+        return root / "dev" / tpu.port
+    folder = root / "sys/bus/usb/devices" / tpu.port
+    try:
+        bus, number = (int((folder / name).read_text(encoding="ascii")) for name in ("busnum", "devnum"))
+    except (OSError, ValueError):
+        return None
+    return root / f"dev/bus/usb/{bus:03d}/{number:03d}"

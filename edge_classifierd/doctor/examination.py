@@ -1,0 +1,103 @@
+"""The doctor: touches everything that the daemon needs, one finding each, without disturbing a daemon that runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_classifierd.config.sections.paths import state_directory
+from edge_classifierd.doctor.check_broker import visit_broker
+from edge_classifierd.doctor.check_camera import EXCLUSIVE, look_through
+from edge_classifierd.doctor.check_machine import (
+    check_board,
+    check_clock,
+    check_groups,
+    check_outbox,
+    check_watchdog,
+    daemon_on,
+    nearest_existing,
+)
+from edge_classifierd.doctor.check_models import check_model, check_runtime, check_tpus
+from edge_classifierd.doctor.check_result import CheckResult
+from edge_classifierd.errors import ConfigurationError
+from edge_classifierd.health.board import Board
+from edge_classifierd.inference.edgetpu.devices import list_tpus, root_directory
+from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.pipeline.validation import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.config.loading.load import Document
+    from edge_classifierd.pipeline.validation import Plan
+
+
+def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[CheckResult]:
+    """Look at the configuration and everything it names, then at the machine; findings come as they are made.
+
+    `optional`: a configuration that is not there is no failure (a machine that has none yet).
+    """
+    document: Document | None = None
+    plans: tuple[Plan, ...] = ()
+    if optional and _absent(config):
+        remedy = f"`edge-classifierd doctor --suggest` prints one for {config}"
+        yield CheckResult(
+            "configuration", "warning", f"{config}: not there, so cameras and broker are not known", remedy
+        )
+    else:
+        try:
+            document, plans = prepare(config)
+        except ConfigurationError as error:
+            for problem in error.problems:
+                yield CheckResult("configuration", "failed", str(problem), "correct it")
+        else:
+            count = len(plans)
+            yield CheckResult("configuration", "ok", f"{config}: {count} pipeline{'s' if count > 1 else ''}")
+            for problem in document.warnings:
+                yield CheckResult("configuration", "warning", str(problem))
+    root = root_directory()
+    yield check_runtime()
+    yield from check_tpus(root, wanted=any(plan.bundle.edgetpu_compiled for plan in plans))
+    yield check_groups(_groups(plans, root))
+    if document is not None:
+        yield from _configured(document, plans, clock, root)
+    state = state_directory()
+    there = nearest_existing(state)
+    yield from check_board(Board(clock, root=root, state=there).read(), there)
+    yield check_clock(clock)
+    yield check_watchdog()
+
+
+def _configured(document: Document, plans: tuple[Plan, ...], clock: Clock, root: Path) -> Iterator[CheckResult]:
+    """What the configuration names: outbox, broker, models and cameras."""
+    configuration = document.configuration
+    daemon = daemon_on(configuration.outbox.path)
+    yield check_outbox(configuration.outbox.path, daemon)
+    visit = visit_broker(configuration, clock)
+    yield from visit.findings
+    topics = Topics(configuration.mqtt.base_topic, configuration.device.id)
+    for plan in plans:
+        yield from check_model(plan, root, daemon_runs=daemon is not None)
+        reported = visit.retained.get(topics.pipeline_status(plan.section.name))
+        yield look_through(plan, clock, daemon_has_it=daemon is not None, reported=reported)
+
+
+def _absent(config: Path) -> bool:
+    """Whether there is surely none; one that this account may not see is `load`'s to complain of."""
+    try:
+        config.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _groups(plans: tuple[Plan, ...], root: Path) -> list[str]:
+    groups = ["video"] if any(plan.section.source.type in EXCLUSIVE for plan in plans) else []
+    if any(plan.section.source.type == "picamera2" for plan in plans):
+        groups.append("render")
+    if any(plan.bundle.edgetpu_compiled for plan in plans) and any(tpu.kind == "usb" for tpu in list_tpus(root)):
+        groups.append("plugdev")
+    return groups

@@ -1,0 +1,84 @@
+"""Which of a model's labels a data set's class means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.errors import UsageError
+from edge_classifierd.model.labels import match, nearest
+
+if TYPE_CHECKING:
+    from edge_classifierd.learning.dataset import Dataset, Picture
+    from edge_classifierd.model.labels import Labels
+
+_WORDNET: Final = re.compile(r"n\d{8}[_ -]+")
+_GLOB: Final = re.compile(r"[*?\[\]]")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMatching:
+    """For each class of a data set, by name: the indices of the model's labels that are right; unmatched ones apart."""
+
+    targets: dict[str, tuple[int, ...]]
+    unmatched: tuple[str, ...]
+
+
+def match_classes(dataset: Dataset, labels: Labels) -> ClassMatching:
+    """Match by label first (name, synonym, case, `_` for space, ImageNet's `n02099601_` before it), then by index.
+
+    Where a name fits several labels ("crane"), the table's class index decides; without one each of them is right. An
+    index counts without `background` where the model has it first and the table's labels do not say otherwise. Raises
+    UsageError when no class matches.
+    """
+    first: dict[str, Picture] = {}
+    for picture in dataset.pictures:
+        first.setdefault(picture.class_name, picture)
+    named = {name: _by_name(picture.label, labels) for name, picture in first.items()}
+    offset = _offset(first, named, labels)
+    targets: dict[str, tuple[int, ...]] = {}
+    for name, picture in first.items():
+        found = named[name]
+        index = None if picture.index is None else picture.index + offset
+        if index is not None and index < len(labels) and (not found or index in found):
+            found = (index,)
+        if found:
+            targets[name] = found
+    unmatched = tuple(name for name in first if name not in targets)
+    if not targets:
+        example = unmatched[0]
+        near = nearest(labels, example)
+        hint = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
+        raise UsageError(
+            f"{dataset.source}: none of its {len(unmatched):,} classes (`{example}` …) is among the model's "
+            f"{len(labels):,} labels{hint}; name folders after the labels, or evaluate another model with --model"
+        )
+    return ClassMatching(targets, unmatched)
+
+
+def _by_name(label: str | None, labels: Labels) -> tuple[int, ...]:
+    if label is None:
+        return ()
+    spellings = [label, label.replace("_", " "), _WORDNET.sub("", label).replace("_", " ")]
+    # "tench, Tinca tinca" also where the model knows the class as "tench" alone.
+    spellings += [spelling.split(",", 1)[0] for spelling in spellings if "," in spelling]
+    for spelling in dict.fromkeys(spellings):
+        found = match(labels, spelling) if not _GLOB.search(spelling) else ()
+        if found:
+            return found
+    return ()
+
+
+def _offset(first: dict[str, Picture], named: dict[str, tuple[int, ...]], labels: Labels) -> int:
+    """What to add to the table's indices: the difference that most labels agree on, else 1 for a leading background."""
+    votes: dict[int, int] = {}
+    for name, picture in first.items():
+        if picture.index is not None and len(named[name]) == 1:
+            difference = named[name][0] - picture.index
+            votes[difference] = votes.get(difference, 0) + 1
+    if votes:
+        best = max(votes, key=lambda difference: votes[difference])
+        if best in {0, 1}:
+            return best
+    return 1 if labels.background == 0 else 0

@@ -1,0 +1,1 @@
+"""The contents of a `.tflite` file: reading, verifying and writing the flatbuffer."""

@@ -1,0 +1,296 @@
+"""A model's graph as plain data: its tensors and operators, what they cost, and where its embedding is.
+
+Needs no runtime and no generated schema, so that it works the same beside LiteRT and tflite-runtime. Field numbers
+follow the public schema (tensorflow/compiler/mlir/lite/schema/schema.fbs); `model.rewrite` writes the same fields back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from edge_classifierd.errors import ModelError
+from edge_classifierd.model.tflite import operators as op
+from edge_classifierd.model.tflite.flatbuffer import MalformedError, Table
+from edge_classifierd.model.tflite.verification import verify_references
+
+FLOAT32, INT32, UINT8, INT8 = 0, 2, 3, 9
+"""Numbers of the schema's TensorType."""
+RESHAPE_OPTIONS, SQUEEZE_OPTIONS = 17, 30
+_COUNTED: Final = frozenset({op.CONV_2D, op.DEPTHWISE_CONV_2D, op.FULLY_CONNECTED, op.BATCH_MATMUL, op.TRANSPOSE_CONV})
+_HEADS: Final = frozenset({op.SOFTMAX, op.LOGISTIC, op.LOG_SOFTMAX})
+_RESHAPING: Final = frozenset({op.RESHAPE, op.SQUEEZE, op.EXPAND_DIMS, op.QUANTIZE, op.DEQUANTIZE})
+# Options that hold more than scalars, by their number in the union BuiltinOptions, and which field is a list of int32.
+_LISTS: Final = {RESHAPE_OPTIONS: 0, SQUEEZE_OPTIONS: 0}
+_NOT_COPIED: Final = {3: "CONCAT_EMBEDDINGS", 111: "VAR_HANDLE", 115: "BUCKETIZE"}
+_FULLY_CONNECTED_OPTIONS, _QUANT_SPEC = 8, 5
+_VALUES_READ: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """real = (value - zero_point) * scale; one pair, or one for each entry of the axis."""
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor; `data` holds a constant's bytes and is empty for the others."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    data: bytes | memoryview = b""
+    quantisation: Quantisation | None = None
+    signature: tuple[int, ...] = ()
+    variable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """An operator's settings: scalars as they are stored, by field, and at most one list of integers."""
+
+    type: int
+    scalars: tuple[tuple[int, int, bytes], ...] = ()
+    """Field, position in the file (for its alignment), bytes with padding."""
+    integers: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One step of the graph; tensors by index, -1 for an optional one that is left out."""
+
+    code: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    version: int = 1
+    options: Options | None = None
+    custom: str | None = None
+    custom_options: bytes | memoryview = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The first subgraph of a model."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def operator_counts(self) -> dict[str, int]:
+        """How many operators of each name, the commonest first."""
+        counts = Counter(op.operator_name(operator.code, operator.custom) for operator in self.operators)
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    def multiply_adds(self) -> int | None:
+        """Multiplications with an addition in one inference; None when a compiled part hides them."""
+        if any(operator.code == op.CUSTOM for operator in self.operators):
+            return None
+        return sum(self._multiply_adds(operator) for operator in self.operators)
+
+    def _multiply_adds(self, operator: Operator) -> int:
+        if operator.code not in _COUNTED or len(operator.inputs) < 2 or not operator.outputs:
+            return 0
+        made = math.prod(abs(side) for side in self.tensors[operator.outputs[0]].shape)
+        weights = self.tensors[operator.inputs[1]].shape
+        if operator.code == op.CONV_2D:
+            return made * math.prod(weights[1:])
+        if operator.code == op.DEPTHWISE_CONV_2D:
+            return made * math.prod(weights[1:3])
+        if operator.code == op.TRANSPOSE_CONV:
+            source = math.prod(abs(side) for side in self.tensors[operator.inputs[-1]].shape)
+            return source * math.prod(weights[:3])
+        return made * math.prod(self.tensors[operator.inputs[0]].shape[-1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Where a graph's description of the picture lies: one number per feature, just before the classes."""
+
+    tensor: int
+    features: int
+    layer: Operator | None
+    """The classifier's last layer, which reads the tensor; None for an extractor, which ends there."""
+    pooled_from: int | None
+    """The tensor (1, height, width, features) whose mean over height and width the embedding is, where it is one."""
+    detail_from: int
+    """With it, the last tensor before it of twice its side, else itself."""
+
+    def features_of(self, graph: Graph, parts: int) -> int:
+        """How many numbers the embedding and `parts` × `parts` of the detail map's are together."""
+        return self.features + parts * parts * graph.tensors[self.detail_from].shape[-1]
+
+
+def read_graph(data: bytes | memoryview) -> Graph:
+    """Read a `.tflite`; the graph's constants are views of `data`. Raises ModelError when the file is damaged.
+
+    Also raises ModelError for what is not copied faithfully (sparse weights, StableHLO operators, control flow): such
+    models are no image classifiers for small devices.
+    """
+    view = memoryview(data)
+    if len(data) < 8 or bytes(view[4:8]) != b"TFL3":
+        raise ModelError("is not a TensorFlow Lite model; give a .tflite file")
+    try:
+        model = Table.root(view)
+        verify_references(model, len(view))
+        subgraphs = model.tables(2)
+        if len(subgraphs) != 1:
+            raise ModelError(f"has {len(subgraphs)} graphs; only models with one can be taken apart")
+        graph = subgraphs[0]
+        buffers = [_buffer(buffer, view) for buffer in model.tables(4)]
+        codes = list(model.tables(1))
+        return Graph(
+            tensors=tuple(_tensor(tensor, buffers) for tensor in graph.tables(0)),
+            operators=tuple(_operator(operator, codes, view) for operator in graph.tables(3)),
+            inputs=graph.integers(1),
+            outputs=graph.integers(2),
+        )
+    except MalformedError as error:
+        raise ModelError(f"is cut short or damaged: {error}; copy or download it again") from error
+
+
+def find_embedding(graph: Graph, output: int, *, labelled: bool) -> Embedding:
+    """The embedding behind the tensor `output`.
+
+    The output is followed back through softmax and reshaping to the layer that makes one score per class (a matrix
+    product, or a 1×1 convolution of a single position); its input is the embedding. An extractor, recognised by having
+    neither softmax nor labels (`labelled`), is its own embedding. Raises ModelError when there is no such tensor.
+    """
+    producers = _producers(graph)
+    trail, scored = output, labelled
+    while (operator := producers.get(trail)) is not None and operator.code in _HEADS | _RESHAPING:
+        scored = scored or operator.code in _HEADS
+        trail = operator.inputs[0]
+    if not scored:
+        return _embedding(graph, output, None, producers)
+    if operator is None or not _is_last_layer(graph, operator):
+        compiled = operator is not None and operator.code == op.CUSTOM
+        reason = "the compiled part reaches to its scores" if compiled else "no layer that makes the scores is found"
+        raise ModelError(f"cannot be taken apart: {reason}; give an embedding extractor or another classifier")
+    return _embedding(graph, operator.inputs[0], operator, producers)
+
+
+def _producers(graph: Graph) -> dict[int, Operator]:
+    """What makes each tensor. Raises ModelError where operators are out of order: following them would never end."""
+    producers: dict[int, Operator] = {}
+    for operator in graph.operators:
+        if not operator.inputs or any(made in producers for made in operator.outputs):
+            raise ModelError("is damaged: its operators are not in order; copy or download it again")
+        producers.update(dict.fromkeys(operator.outputs, operator))
+    later = set(producers)
+    for operator in graph.operators:
+        if later & set(operator.inputs):
+            raise ModelError("is damaged: its operators are not in order; copy or download it again")
+        later -= set(operator.outputs)
+    return producers
+
+
+def _embedding(graph: Graph, tensor: int, layer: Operator | None, producers: dict[int, Operator]) -> Embedding:
+    shape = graph.tensors[tensor].shape
+    features = math.prod(shape)
+    if max(shape, default=0) != features or features < 2:
+        raise ModelError(f"gives no embedding of shape (1, features) but {shape}; give an embedding extractor")
+    trail = tensor
+    while (operator := producers.get(trail)) is not None and operator.code in _RESHAPING - {op.QUANTIZE, op.DEQUANTIZE}:
+        trail = operator.inputs[0]
+    if operator is None or not _pools_everything(graph, operator):
+        return Embedding(tensor, features, layer, None, tensor)
+    pooled = operator.inputs[0]
+    return Embedding(tensor, features, layer, pooled, _detail(graph, pooled, producers))
+
+
+def _detail(graph: Graph, pooled: int, producers: dict[int, Operator]) -> int:
+    """Follow the main line of the network up to where its maps have twice the side."""
+    side = graph.tensors[pooled].shape[1]
+    trail = pooled
+    while (operator := producers.get(trail)) is not None and operator.inputs:
+        trail = operator.inputs[0]
+        shape = graph.tensors[trail].shape
+        if len(shape) == 4 and shape[1] >= 2 * side - 1:
+            return trail if trail in producers else pooled
+    return pooled
+
+
+def _pools_everything(graph: Graph, operator: Operator) -> bool:
+    """Whether it takes the mean of one tensor (1, height, width, features) over both sides, each of 3 or more."""
+    if operator.code not in {op.AVERAGE_POOL_2D, op.MEAN}:
+        return False
+    source, made = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
+    if len(source.shape) != 4 or source.shape[0] != 1 or min(source.shape[1:3]) < 3 or not made.shape:
+        return False
+    return math.prod(made.shape) == source.shape[3] == made.shape[-1]
+
+
+def _is_last_layer(graph: Graph, operator: Operator) -> bool:
+    if operator.code not in {op.FULLY_CONNECTED, op.CONV_2D} or len(operator.inputs) < 2:
+        return False
+    source, weights = graph.tensors[operator.inputs[0]], graph.tensors[operator.inputs[1]]
+    if len(weights.shape) < 2:
+        return False
+    features = math.prod(source.shape)
+    return bool(weights.data) and weights.shape[-1] == features and math.prod(weights.shape[1:]) == features
+
+
+def _buffer(buffer: Table, view: memoryview) -> bytes | memoryview:
+    offset, size = buffer.integer(1, "Q"), buffer.integer(2, "Q")
+    return view[offset : offset + size] if offset > 1 else buffer.raw(0)
+
+
+def _tensor(tensor: Table, buffers: list[bytes | memoryview]) -> Tensor:
+    if tensor.has(6):
+        raise ModelError("has sparse weights; only dense models can be taken apart")
+    buffer = tensor.integer(2, "I")
+    stored = tensor.table(4)
+    scales = stored.floats(2) if stored else ()
+    quantisation = Quantisation(scales, stored.integers(3, "q"), stored.integer(6, "i")) if stored and scales else None
+    return Tensor(
+        name=tensor.text(3) or "",
+        shape=tensor.integers(0),
+        type=tensor.integer(1, "b"),
+        data=buffers[buffer] if buffers else b"",
+        quantisation=quantisation,
+        signature=tensor.integers(7),
+        variable=bool(tensor.integer(5, "B")),
+    )
+
+
+def _operator(operator: Table, codes: list[Table], view: memoryview) -> Operator:
+    code = codes[operator.integer(0, "I")]
+    number = max(code.integer(0, "b"), code.integer(3, "i"))
+    if operator.has(12) or operator.has(8):
+        name = op.operator_name(number)
+        raise ModelError(f"has the operator {name}, which cannot be copied; give another model")
+    offset, size = operator.integer(9, "Q"), operator.integer(10, "Q")
+    if offset > 1 and offset + size > len(view):
+        raise MalformedError("an operator's settings lie behind the file's end")
+    return Operator(
+        code=number,
+        inputs=operator.integers(1),
+        outputs=operator.integers(2),
+        version=code.integer(2, "i", 1),
+        options=_options(operator, number),
+        custom=code.text(1),
+        custom_options=view[offset : offset + size] if offset > 1 else operator.raw(5),
+    )
+
+
+def _options(operator: Table, number: int) -> Options | None:
+    kind, table = operator.integer(3, "B"), operator.table(4)
+    if table is None or not kind:
+        return None
+    if kind in _NOT_COPIED:
+        raise ModelError(f"has the operator {op.operator_name(number)}, which cannot be copied; give another model")
+    listed = _LISTS.get(kind)
+    integers = table.integers(listed) if listed is not None and table.has(listed) else None
+    scalars = tuple(
+        (field, position, value)
+        for field, (position, value) in table.stored().items()
+        if field != listed and (kind, field) != (_FULLY_CONNECTED_OPTIONS, _QUANT_SPEC)
+    )
+    return Options(kind, scalars, integers)

@@ -1,0 +1,1 @@
+"""Home Assistant discovery: the device, its entities and the topics that announce them."""

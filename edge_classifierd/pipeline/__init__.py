@@ -1,0 +1,1 @@
+"""What happens to a frame: inference, decision, events and published state."""

@@ -1,0 +1,54 @@
+"""Files that a configuration names and that cannot be used now: the daemon waits for them, so they are warnings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_classifierd.config.sections.configuration import StreamSection, TlsSection
+from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.stream import check_video_file
+from edge_classifierd.mqtt.connection_errors import of_credentials
+from edge_classifierd.mqtt.tls import tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge_classifierd.config.loading.load import Document
+    from edge_classifierd.errors import Problem
+
+
+def absent_files(document: Document) -> Iterator[Problem]:
+    """Certificates that no connection could be made with, video files that are not there. Nothing is connected to."""
+    tls = document.configuration.mqtt.tls
+    for key, error in _unusable(tls) if tls is not None else ():
+        sentence = of_credentials(error, error.filename).sentence.removesuffix("; see mqtt.tls")
+        yield document.problem(f"mqtt.tls.{key}", f"{sentence}; without it there is no connection")
+    for key, pipeline in document.pipelines:
+        source = pipeline.source
+        if not isinstance(source, StreamSection) or "://" in source.url:
+            continue
+        try:
+            check_video_file(Path(source.url))
+        except SourceError as error:
+            yield document.problem(f"{key}.source.url", str(error))
+
+
+def _unusable(tls: TlsSection) -> Iterator[tuple[str, OSError]]:
+    """The keys whose files cannot be opened, and of the other files those that are of no use."""
+    closed = set()
+    for key in ("ca_file", "cert_file", "key_file"):
+        file = getattr(tls, key)
+        try:
+            if file is not None:
+                os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        except OSError as error:
+            closed.add(key)
+            yield key, error
+    for keys in (("ca_file",), ("cert_file", "key_file")):
+        if closed.isdisjoint(keys):
+            try:
+                tls_context(TlsSection.model_construct(**{key: getattr(tls, key) for key in keys}))
+            except OSError as error:
+                yield keys[0], error

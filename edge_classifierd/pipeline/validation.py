@@ -1,0 +1,300 @@
+"""Preflight: everything about a configuration that can be known without hardware or network, every mistake at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_classifierd.config.loading.load import MAX_PROBLEMS, FaultyFileError, and_more, load
+from edge_classifierd.config.sections.configuration import FolderSection
+from edge_classifierd.decision.types import WatchRule
+from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
+from edge_classifierd.frames.folder import images_in
+from edge_classifierd.inference.edgetpu.cpu_fallback import check_twin
+from edge_classifierd.inference.runtime import edgetpu_sentence
+from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
+from edge_classifierd.model.labels import match, nearest
+from edge_classifierd.preprocess import Region, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edge_classifierd.config.loading.load import Document
+    from edge_classifierd.config.sections.configuration import ModelSection, PipelineSection, WatchSection
+    from edge_classifierd.decision.types import Combine
+    from edge_classifierd.errors import Problem
+    from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.model.labels import Labels
+
+    _Loaded = dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError]
+
+ANY_WATCH = "any"
+"""The watch of a pipeline that names none: whatever is on top."""
+_ANY_THRESHOLD, _ANY_RELEASE = 0.6, 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One pipeline, checked and resolved: what to run and what to look for."""
+
+    section: PipelineSection
+    bundle: ModelBundle
+    cpu_bundle: ModelBundle | None
+    """The CPU version of a model compiled for the Edge TPU."""
+    rules: tuple[WatchRule, ...]
+    allowed: NDArray[np.bool_] | None
+    """Shape (classes,): which may be reported; None when all may."""
+
+    @property
+    def region(self) -> Region:
+        """The part of the upright picture to look at."""
+        region = self.section.region
+        return Region(region.x, region.y, region.width, region.height)
+
+    @property
+    def view(self) -> View:
+        """What is left to be done to the source's frames before they are seen as wanted."""
+        source = self.section.source
+        region = Region() if source.cuts_itself else self.region
+        return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
+
+
+class UnpreparedError(ConfigurationError):
+    """A configuration with mistakes, and what of it could be looked at further."""
+
+    def __init__(self, problems: tuple[Problem, ...], document: Document) -> None:
+        super().__init__(problems)
+        self.document = document
+
+
+def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
+    """The configuration file and the plans of its pipelines.
+
+    Raises UnpreparedError with every problem at once: those of the file, and those that `preflight` finds in what of
+    its pipelines is right; ConfigurationError for a file that cannot be read at all.
+    """
+    found: tuple[Problem, ...] = ()
+    more = 0
+    try:
+        document = load(config)
+    except FaultyFileError as error:
+        document, found, more = error.rest, error.found, error.more
+    plans, mistakes = _look(document)
+    problems = _listed(document, [*map(_Mistake, found), *mistakes], more)
+    if problems:
+        raise UnpreparedError(problems, document)
+    return document, plans
+
+
+def preflight(document: Document) -> tuple[Plan, ...]:
+    """The plans of all pipelines. Raises ConfigurationError with the problems of models, labels, globs and folders."""
+    plans, mistakes = _look(document)
+    if mistakes:
+        raise ConfigurationError(_listed(document, mistakes))
+    return plans
+
+
+def _look(document: Document) -> tuple[tuple[Plan, ...], list[_Mistake]]:
+    mistakes: list[_Mistake] = []
+    bundles: _Loaded = {}
+    plans = []
+    for key, section in document.pipelines:
+        mistakes += map(_Mistake, _source_problems(document, section, f"{key}.source"))
+        if f"{key}.model" in document.incomplete:
+            mistakes += map(_Mistake, _file_problems(document, section.model, f"{key}.model"))
+            continue
+        models = _Models(document, section.model, bundles, f"{key}.model")
+        mistakes += map(_Mistake, models.problems)
+        if models.bundle is None:
+            continue
+        selection = _Selection(document, section, models.bundle, models.twin, key)
+        plans.append(selection.plan())
+        mistakes += selection.mistakes
+    return tuple(plan for plan in plans if plan is not None), mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class _Mistake:
+    problem: Problem
+    remedy: Callable[[], str] = str
+    """The end of the sentence; takes a while, so only those that are listed are asked."""
+
+
+def _listed(document: Document, mistakes: list[_Mistake], more: int = 0) -> tuple[Problem, ...]:
+    """In the file's order; beyond `MAX_PROBLEMS` they are only counted, as are the `more` that were found before."""
+    first = sorted(mistakes, key=lambda mistake: _place(mistake.problem))[:MAX_PROBLEMS]
+    listed = [replace(one.problem, message=one.problem.message + one.remedy()) for one in first]
+    more += len(mistakes) - len(first)
+    return (*listed, and_more(document.file, more)) if more else tuple(listed)
+
+
+def _place(problem: Problem) -> tuple[bool, int, int]:
+    """In the file's order; what has no place last."""
+    return (problem.line == 0, problem.line, problem.column)
+
+
+def _source_problems(document: Document, section: PipelineSection, key: str) -> Iterator[Problem]:
+    if isinstance(section.source, FolderSection):
+        folder = section.source.path
+        try:
+            if not images_in(folder, recursive=section.source.recursive):
+                below = "" if section.source.recursive else " (set `recursive: true` to look into the folders below)"
+                yield document.problem(f"{key}.path", f"{folder}: holds no pictures{below}; put some there")
+        except SourceError as error:
+            yield document.problem(f"{key}.path", str(error))
+
+
+def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
+    """Each file is read once, however many pipelines share it, and complained of wherever it is named."""
+    wanted = (model.path or bundled_model_path(), model.labels, model.locale)
+    if wanted not in loaded:
+        try:
+            loaded[wanted] = load_bundle(*wanted)
+        except ModelError as error:
+            loaded[wanted] = error
+    return loaded[wanted]
+
+
+def _file_problems(document: Document, model: ModelSection, key: str) -> Iterator[Problem]:
+    """What can be said of the files of a model that is not fully known: that they cannot be read."""
+    named = {"path": "a TensorFlow Lite model", "labels": "a label file", "cpu_model": "a TensorFlow Lite model"}
+    for name, what in named.items():
+        file = getattr(model, name)
+        try:
+            if file is not None:
+                read_regular_file(file, what)
+        except ModelError as error:
+            yield document.problem(f"{key}.{name}", str(error))
+
+
+class _Models:
+    """The models that one pipeline names, each looked at whatever is wrong with the other."""
+
+    def __init__(self, document: Document, model: ModelSection, loaded: _Loaded, key: str) -> None:
+        self.problems: list[Problem] = []
+        self._document = document
+        self._model = model
+        self._key = key
+        self.bundle = self._unless_faulty("path", _bundle(model, loaded))
+        self.twin: ModelBundle | None = None
+        if model.cpu_model is not None:
+            twin = _bundle(model.model_copy(update={"path": model.cpu_model}), loaded)
+            if self.bundle is not None or not self._blames_labels(twin):
+                self.twin = self._unless_faulty("cpu_model", twin)
+        if self.bundle is not None and (model.cpu_model is None or self.twin is not None):
+            self._check_accelerator(self.bundle, self.twin)
+
+    def _unless_faulty(self, name: str, found: ModelBundle | ModelError) -> ModelBundle | None:
+        if not isinstance(found, ModelError):
+            return found
+        blames_labels = name == "path" and self._blames_labels(found)
+        self._complain("labels" if blames_labels else name, found)
+        if name == "path" and self._model.labels is not None and not blames_labels:
+            try:
+                read_regular_file(self._model.labels, "a label file")
+            except ModelError as error:
+                self._complain("labels", error)
+        return None
+
+    def _blames_labels(self, found: ModelBundle | ModelError) -> bool:
+        labels = self._model.labels
+        return isinstance(found, ModelError) and labels is not None and str(labels) in str(found)
+
+    def _check_accelerator(self, bundle: ModelBundle, twin: ModelBundle | None) -> None:
+        """What device, model and CPU twin have against one another, as far as no hardware must be asked."""
+        if self._model.device == "cpu" and twin is None and bundle.edgetpu_compiled:
+            self._complain("path", edgetpu_sentence(bundle.path))
+        try:
+            if self._model.device not in {"auto", "cpu"}:
+                from edge_classifierd.inference.edgetpu.delegate import check_compiled  # noqa: PLC0415 - brings the child process along
+
+                check_compiled(bundle)
+        except ModelError as error:
+            self._complain("device", error)
+        try:
+            if twin is not None:
+                check_twin(bundle, twin)
+        except ModelError as error:
+            self._complain("cpu_model", error)
+
+    def _complain(self, name: str, what: ModelError | str) -> None:
+        self.problems.append(self._document.problem(f"{self._key}.{name}", str(what)))
+
+
+class _Selection:
+    """Turns one pipeline's label patterns into class indices and gathers what is wrong with them."""
+
+    def __init__(
+        self, document: Document, section: PipelineSection, bundle: ModelBundle, twin: ModelBundle | None, key: str
+    ) -> None:
+        self.mistakes: list[_Mistake] = []
+        self._document = document
+        self._section = section
+        self._bundle = bundle
+        self._twin = twin
+        self._key = key
+        self._complete = key not in document.incomplete
+        self._allowed = self._allow_and_deny()
+
+    def plan(self) -> Plan | None:
+        """The plan, None when there are problems."""
+        rules = [self._rule(number, watch) for number, watch in enumerate(self._section.watches)]
+        if self.mistakes:
+            return None
+        found = tuple(rule for rule in rules if rule is not None)
+        any_watch = (WatchRule(ANY_WATCH, None, _ANY_THRESHOLD, _ANY_RELEASE),)
+        # Background is not a thing to report, but a watch that names it may have it ("the door stands open").
+        mask = _mask(self._allowed - {self._bundle.labels.background}, len(self._bundle.labels))
+        return Plan(self._section, self._bundle, self._twin, found or any_watch, mask)
+
+    def _allow_and_deny(self) -> set[int]:
+        allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))
+        allowed = allow - self._matching(self._section.deny, "deny")
+        if not allowed and not self.mistakes and self._complete:
+            self._complain("deny", "leaves no label to report; deny fewer")
+        return allowed
+
+    def _rule(self, number: int, watch: WatchSection) -> WatchRule | None:
+        place = f"watches[{number}].labels"
+        matched = self._matching(watch.labels, place)
+        indices = tuple(sorted(matched & self._allowed))
+        if not indices:
+            if matched and self._complete:
+                self._complain(place, "`allow` and `deny` leave none of these labels")
+            return None
+        combine: Combine = "max" if self._bundle.output_kind == "multi_label" else "sum"
+        return WatchRule(watch.name, indices, watch.threshold, watch.release, watch.confirm, watch.cooldown, combine)
+
+    def _matching(self, patterns: Iterable[str | int], place: str) -> set[int]:
+        labels = self._bundle.labels
+        indices: set[int] = set()
+        for number, pattern in enumerate(patterns):
+            matched = match(labels, pattern)
+            indices.update(matched)
+            if not matched:
+                known = f"the model's {len(labels):,} labels (indices 0 to {len(labels) - 1})"
+                message = f"{pattern!r} matches none of {known}"
+                self._complain(f"{place}[{number}]", message, partial(_similar, labels, pattern))
+        return indices
+
+    def _complain(self, place: str, message: str, remedy: Callable[[], str] = str) -> None:
+        self.mistakes.append(_Mistake(self._document.problem(f"{self._key}.{place}", message), remedy))
+
+
+def _mask(reportable: set[int], classes: int) -> NDArray[np.bool_] | None:
+    if len(reportable) == classes:
+        return None
+    mask = np.zeros(classes, np.bool_)
+    mask[list(reportable)] = True
+    return mask
+
+
+def _similar(labels: Labels, pattern: str | int) -> str:
+    near = nearest(labels, pattern)
+    return f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""

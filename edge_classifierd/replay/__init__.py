@@ -1,0 +1,1 @@
+"""Replay of recordings: the events that a video or a folder of pictures would have made."""

@@ -1,0 +1,170 @@
+"""A fleet with everything around it but hardware and network: cameras that do as they are told, a broker's memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import yaml
+from moving_pictures import picture
+
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.config.loading.load import load
+from edge_classifierd.daemon.pipelines import Pipelines
+from edge_classifierd.events.outbox import Outbox
+from edge_classifierd.frames.base import Frame
+from edge_classifierd.health.heartbeat import Heartbeats
+from edge_classifierd.mqtt.retained_topics import RetainedTopics
+from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.pipeline.mqtt_sink import MqttSink
+from edge_classifierd.pipeline.pipeline import Surroundings
+from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.validation import Plan, preflight
+from edge_classifierd.pipeline.watch_statistics import WatchStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_classifierd.mqtt.client import Listener, MqttClient
+    from edge_classifierd.mqtt.message import Message
+
+BASE = "edge-classifierd/porch"
+
+
+class FakeBroker:
+    """Stands for the session: remembers what a broker would retain."""
+
+    def __init__(self) -> None:
+        self.retained: dict[str, bytes] = {}
+        self.sent: list[tuple[str, bytes]] = []
+
+    def publish(self, message: Message) -> bool:
+        self.sent.append((message.topic, message.payload))
+        if message.payload:
+            self.retained[message.topic] = message.payload
+        else:
+            self.retained.pop(message.topic, None)
+        return True
+
+    def add_listener(self, listener: Listener) -> None:
+        pass
+
+
+class Camera:
+    """Delivers one picture again and again until its trouble is set: an exception, or `deaf` for a call that hangs."""
+
+    skipped = 0
+    pauses_until_s = -inf
+
+    def __init__(self, pipeline: str, *, live: bool) -> None:
+        self.pipeline = pipeline
+        self.live = live
+        self.trouble: BaseException | None = None
+        self.deaf = False
+        self.heals = threading.Event()
+        self.opened = self.closed = 0
+        self.ends = False
+        self._cancelled = threading.Event()
+        self._picture = picture(100, noise=True)
+
+    def open(self) -> None:
+        self.opened += 1
+
+    def read(self) -> Frame | None:
+        if self.ends:
+            return None
+        if self.deaf:
+            self.heals.wait(10)
+        if self.trouble is not None:
+            trouble, self.trouble = self.trouble, None
+            raise trouble
+        self._cancelled.wait(0.02)
+        return Frame(self._picture, 1, time.monotonic(), datetime.now(UTC))
+
+    def close(self) -> None:
+        self.closed += 1
+        self._cancelled.clear()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come to be"
+        time.sleep(0.01)
+
+
+class Scene:
+    """The fleet of the device `porch`; used as a context, which stops it."""
+
+    def __init__(self, folder: Path, *pipelines: dict[str, Any]) -> None:
+        self.folder = folder
+        self.clock = SystemClock()
+        self.broker = FakeBroker()
+        self.cameras: list[Camera] = []
+        self.live = True
+        topics = Topics("edge-classifierd", "porch")
+        self.states = RetainedTopics(cast("MqttClient", self.broker), self.clock, min_interval_s=0.0)
+        self.tally = WatchStatistics(folder / "tally.json", topics, self.states, self.clock)
+        self.outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=self.clock)
+        self.memory = SavedState(folder / "state.json")
+        self.outlet = MqttSink(topics, self.outbox, self.states, self.tally, folder / "snapshots")
+        around = Surroundings(
+            device="porch",
+            outlet=self.outlet,
+            heartbeats=Heartbeats(self.clock),
+            memory=self.memory,
+            clock=self.clock,
+            make_source=self._camera,
+        )
+        self.fleet = Pipelines(self.plans(*pipelines), around, self.outlet)
+
+    def __enter__(self) -> Self:
+        self.fleet.start()
+        until(lambda: self.fleet.tried)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.fleet.stop(1.0)
+        self.fleet.close()
+        self.outbox.close()
+
+    def plans(self, *pipelines: dict[str, Any]) -> tuple[Plan, ...]:
+        config = self.folder / "config.yaml"
+        config.write_text(yaml.safe_dump({"pipelines": list(pipelines)}, sort_keys=False))
+        return preflight(load(config))
+
+    def change_to(self, *pipelines: dict[str, Any]) -> int:
+        return self.fleet.change_to(self.plans(*pipelines))
+
+    def retained(self, pipeline: str) -> dict[str, bytes]:
+        """What the broker keeps of a pipeline, without the part of the topic that all have."""
+        start = f"{BASE}/{pipeline}/"
+        return {topic[len(start) :]: said for topic, said in self.broker.retained.items() if topic.startswith(start)}
+
+    def clear_what_leaves(self) -> None:
+        """As if the seconds had passed after which a withdrawn topic is cleared."""
+        for topic in self.states._leaving:
+            self.states._leaving[topic] = 0.0
+        self.states.tick()
+
+    def camera(self, pipeline: str) -> Camera:
+        """The newest of that pipeline; in `cameras` they stand in the order in which their threads came to run."""
+        return next(camera for camera in reversed(self.cameras) if camera.pipeline == pipeline)
+
+    def _camera(self, source: Any, *_: object) -> Any:
+        self.cameras.append(Camera(Path(source.device).name, live=self.live))
+        return self.cameras[-1]
+
+
+def pipeline(name: str = "driveway", *watches: str, **keys: Any) -> dict[str, Any]:
+    """A pipeline whose watches are named; none of them ever sees what it looks for."""
+    source = {"type": "v4l2", "device": f"/dev/{name}"}
+    listed = [{"name": watch, "labels": [281], "threshold": 0.99} for watch in watches]
+    return {"name": name, "source": source, "model": {"threads": 1}, "watches": listed, **keys}

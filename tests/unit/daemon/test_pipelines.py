@@ -1,0 +1,341 @@
+"""The fleet: what commands and reloads do to the pipelines that run, and what stays on the broker afterwards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pipelines_scene import BASE, Scene, pipeline, until
+
+from edge_classifierd.errors import MissingError, SourceError
+from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
+from edge_classifierd.pipeline import classifiers
+from edge_classifierd.pipeline.saved_state import ActiveWatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_classifierd.pipeline.pipeline import Pipeline
+
+
+def test_a_start_says_every_value_that_a_command_can_change(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog", "fox")) as scene:
+        assert [one.name for one in scene.fleet.pipelines] == ["driveway", "garden"]
+        assert scene.fleet.watches == {"driveway": {"cat"}, "garden": {"dog", "fox"}}
+        assert scene.retained("driveway")["enabled"] == b"ON"
+        assert scene.retained("driveway")["cat/threshold"] == b"0.99"
+        until(lambda: scene.retained("garden").get("status") == b"online")
+        assert {"dog/threshold", "fox/threshold", "dog/state", "fox/stats"} <= scene.retained("garden").keys()
+        assert not scene.fleet.finished
+
+
+def test_what_was_commanded_before_a_restart_is_said_and_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    scene = Scene(tmp_path, pipeline("driveway", "cat"))
+    scene.memory.set_enabled("driveway", False)
+    scene.memory.set_threshold("driveway", "cat", 0.75)
+    scene.outbox.close()
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        assert scene.retained("driveway")["enabled"] == b"OFF"
+        assert scene.retained("driveway")["cat/threshold"] == b"0.75"
+        assert not scene.cameras
+        assert scene.fleet.tried, "one that is switched off keeps nobody waiting"
+        assert {
+            "driveway: switched off, as commanded over MQTT",
+            "driveway: the threshold of cat is 0.75, as commanded over MQTT, and not 0.99 as configured",
+        } <= set(caplog.messages)
+
+
+def test_what_was_on_when_its_camera_was_switched_off_is_cleared_after_a_restart_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, pipeline("driveway", "cat"))
+    scene.memory.set_active("driveway", {"cat": ActiveWatch("Egyptian cat", datetime.now(UTC))})
+    scene.memory.set_enabled("driveway", False)
+    scene.outbox.close()
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        until(lambda: scene.retained("driveway").get("cat/state") == b"OFF")
+        (cleared,) = scene.outbox.pending(0, 10)
+        assert json.loads(cleared.payload)["type"] == "cleared"
+        assert scene.memory.pipeline("driveway").active == ()
+
+
+def test_a_command_is_done_remembered_and_answered(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
+        (one,) = scene.fleet.pipelines
+        scene.fleet.obey(SetThreshold("driveway", "cat", 0.625))
+        until(lambda: one.thresholds()["cat"] == 0.625)
+        assert scene.memory.pipeline("driveway").thresholds == (("cat", 0.625),)
+        assert scene.retained("driveway")["cat/threshold"] == b"0.625"
+        assert scene.retained("driveway")["dog/threshold"] == b"0.99"
+        scene.fleet.obey(SetEnabled("driveway", False))
+        assert scene.retained("driveway")["enabled"] == b"OFF"
+        assert scene.memory.pipeline("driveway").enabled is False
+        until(lambda: scene.cameras[0].closed)
+        until(lambda: scene.retained("driveway")["status"] == b"offline")
+        scene.fleet.obey(SetEnabled("driveway", True))
+        until(lambda: scene.retained("driveway")["status"] == b"online")
+        assert scene.retained("driveway")["enabled"] == b"ON"
+        assert "image" not in scene.retained("driveway")
+        scene.fleet.obey(TakePicture("driveway"))
+        until(lambda: scene.retained("driveway").get("image", b"")[:2] == b"\xff\xd8")
+
+
+def test_a_reset_returns_to_what_is_configured_and_follows_it_from_then_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
+        (one,) = scene.fleet.pipelines
+        for command in (
+            SetThreshold("driveway", "cat", 0.625),
+            SetThreshold("driveway", "dog", 0.75),
+            SetEnabled("driveway", False),
+        ):
+            scene.fleet.obey(command)
+        until(lambda: scene.retained("driveway")["status"] == b"offline")
+        scene.fleet.obey(SetThreshold("driveway", "cat", None))
+        scene.fleet.obey(SetEnabled("driveway", None))
+        until(lambda: scene.retained("driveway")["status"] == b"online")
+        until(lambda: one.thresholds() == {"cat": 0.99, "dog": 0.75})
+        assert scene.retained("driveway")["enabled"] == b"ON"
+        assert scene.retained("driveway")["cat/threshold"] == b"0.99"
+        assert scene.memory.pipeline("driveway").thresholds == (("dog", 0.75),)
+        assert scene.memory.pipeline("driveway").enabled is None
+        assert "driveway: threshold of cat set to 0.99, as configured" in caplog.messages
+        assert "driveway: switched on, as configured" in caplog.messages
+
+
+def test_a_command_that_a_reload_has_overtaken_leaves_nothing_behind(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
+        scene.change_to(pipeline("driveway", "fox"))
+        for command in (
+            SetThreshold("driveway", "cat", 0.5),
+            SetEnabled("garden", False),
+            SetThreshold("garden", "dog", 0.5),
+            TakePicture("garden"),
+        ):
+            scene.fleet.obey(command)
+        assert scene.memory.pipeline("driveway").thresholds == ()
+        assert scene.memory.pipeline("garden").enabled is None
+        scene.clear_what_leaves()
+        assert not scene.retained("garden")
+        assert {topic for topic in scene.retained("driveway") if "cat" in topic} == set()
+
+
+def test_a_reload_that_changes_watches_keeps_the_camera_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
+        scene.memory.set_threshold("driveway", "fox", 0.7)
+        assert scene.change_to(pipeline("driveway", "cat", "fox")) == 1
+        (one,) = scene.fleet.pipelines
+        until(lambda: set(one.thresholds()) == {"cat", "fox"})
+        assert scene.fleet.watches == {"driveway": {"cat", "fox"}}
+        assert scene.retained("driveway")["fox/threshold"] == b"0.7", "as it was commanded once"
+        told = [message for message in caplog.messages if "as commanded" in message]
+        assert told == ["driveway: the threshold of fox is 0.7, as commanded over MQTT, and not 0.99 as configured"]
+        until(lambda: "fox/state" in scene.retained("driveway") or "fox/threshold" in scene.retained("driveway"))
+        scene.clear_what_leaves()
+        assert not [topic for topic in scene.retained("driveway") if topic.startswith("dog/")]
+        assert (scene.cameras[0].opened, scene.cameras[0].closed, len(scene.cameras)) == (1, 0, 1)
+        assert one.metrics.snapshot().restarts == 0
+        assert scene.change_to(pipeline("driveway", "cat", "fox")) == 0
+
+
+def test_a_watch_that_goes_together_with_a_restart_leaves_nothing_on_the_broker(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
+        assert scene.change_to(pipeline("driveway", "cat", fit="stretch")) == 1
+        scene.clear_what_leaves()
+        assert not [topic for topic in scene.retained("driveway") if topic.startswith("dog/")]
+        assert {"cat/state", "cat/threshold", "cat/stats", "enabled", "status"} <= scene.retained("driveway").keys()
+
+
+def test_a_pipeline_that_changes_otherwise_starts_again_after_the_old_one_has_let_go(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
+        until(lambda: len(scene.cameras) == 2)
+        driveway, garden = scene.camera("driveway"), scene.camera("garden")
+        assert scene.change_to(pipeline("driveway", "cat", fit="stretch"), pipeline("garden", "dog")) == 1
+        assert (driveway.closed, garden.closed) == (1, 0)
+        until(lambda: len(scene.cameras) == 3 and scene.cameras[2].opened)
+        restarted, untouched = scene.fleet.pipelines
+        assert (restarted.name, untouched.name) == ("driveway", "garden"), "in the order of the configuration"
+        assert (restarted.metrics.snapshot().restarts, untouched.metrics.snapshot().restarts) == (1, 0)
+        until(lambda: scene.retained("driveway")["status"] == b"online")
+
+
+def test_a_restart_takes_up_what_was_on_when_the_old_pipeline_had_ended_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        (driveway,) = scene.fleet.pipelines
+        stop = driveway.stop
+
+        def stop_after_a_detection(timeout_s: float) -> bool:
+            scene.memory.set_active("driveway", {"cat": ActiveWatch("tabby, tabby cat", datetime.now(UTC))})
+            return stop(timeout_s)
+
+        monkeypatch.setattr(driveway, "stop", stop_after_a_detection)
+        scene.change_to(pipeline("driveway", "cat", fit="stretch"))
+        until(lambda: (f"{BASE}/driveway/cat/state", b"ON") in scene.broker.sent)
+
+
+def test_pipelines_come_and_go_with_all_their_topics(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        scene.fleet.obey(TakePicture("driveway"))
+        until(lambda: "image" in scene.retained("driveway"))
+        until(lambda: "state" in scene.retained("driveway"))
+        assert scene.change_to(pipeline("garden", "dog"), pipeline("driveway", "cat")) == 1
+        assert [one.name for one in scene.fleet.pipelines] == ["garden", "driveway"]
+        assert scene.fleet.pipelines[0].metrics.snapshot().restarts == 0, "it is new"
+        until(lambda: scene.retained("garden").get("status") == b"online")
+        assert scene.change_to(pipeline("garden", "dog")) == 0
+        assert scene.cameras[0].closed == 1
+        scene.clear_what_leaves()
+        assert scene.retained("driveway") == {}
+        assert scene.fleet._metrics.keys() == {"garden"}, "names may come and go for years"
+        before = scene.fleet.pipelines[0].metrics
+        assert scene.change_to(pipeline("garden", "dog"), pipeline("driveway", "cat")) == 1
+        assert scene.fleet.pipelines[0].metrics is before
+        until(lambda: scene.retained("driveway").get("status") == b"online")
+        assert "cat/threshold" in scene.retained("driveway")
+
+
+def test_what_is_on_when_its_pipeline_goes_is_cleared(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
+        for name, watch in (("driveway", "cat"), ("garden", "dog")):
+            scene.fleet.obey(SetThreshold(name, watch, 1e-9))
+            until(lambda name=name: scene.memory.pipeline(name).active)
+        scene.change_to(pipeline("garden", "dog", fit="stretch"))
+        told = [json.loads(event.payload) for event in scene.outbox.pending(0, 10)]
+        assert [(event["type"], event["pipeline"], event["watch"]) for event in told] == [
+            ("detected", "driveway", "cat"),
+            ("detected", "garden", "dog"),
+            ("cleared", "driveway", "cat"),
+        ], "and one that only starts again goes on"
+        assert scene.memory.pipeline("driveway").active == ()
+        scene.clear_what_leaves()
+        assert scene.retained("driveway") == {}
+
+
+def test_a_reload_whose_model_cannot_be_loaded_changes_nothing_and_keeps_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+
+        def missing(*_: object, **__: object) -> object:
+            raise MissingError("no Edge TPU is plugged in; plug one in")
+
+        def once(*arguments: Any, **settings: Any) -> object:
+            monkeypatch.setattr(classifiers, "make_classifier", missing)
+            return make_classifier(*arguments, **settings)
+
+        monkeypatch.setattr(classifiers, "make_classifier", once)
+        before = scene.fleet.pipelines
+        with pytest.raises(MissingError):
+            scene.change_to(
+                pipeline("driveway", "cat", model={"threads": 2}), pipeline("garden", "dog", model={"threads": 3})
+            )
+        assert scene.fleet.pipelines == before
+        assert scene.fleet.watches == {"driveway": {"cat"}}
+        assert len(scene.fleet._classifiers._loaded) == 1, "an Edge TPU would be kept from who needs it"
+        frames = before[0].metrics.snapshot().inferences
+        until(lambda: before[0].metrics.snapshot().inferences > frames)
+        assert scene.cameras[0].closed == 0
+
+
+def test_the_model_that_no_pipeline_uses_any_more_is_released(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog", model={"threads": 2})) as scene:
+        assert len(scene.fleet._classifiers._loaded) == 2
+        scene.change_to(pipeline("driveway", "cat"))
+        assert len(scene.fleet._classifiers._loaded) == 1
+
+
+def ended_by_a_bug(scene: Scene) -> Pipeline:
+    """The scene's only pipeline, noticed by the supervisor."""
+    (failed,) = scene.fleet.pipelines
+    scene.cameras[0].trouble = ZeroDivisionError("a bug")
+    until(lambda: failed.failure)
+    scene.fleet.tick()
+    return failed
+
+
+def test_a_pipeline_that_a_bug_has_ended_comes_back_with_what_a_reload_said_meanwhile(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        failed = ended_by_a_bug(scene)
+        scene.change_to(pipeline("driveway", "fox"))
+
+        def ticked() -> bool:
+            scene.fleet.tick()
+            return scene.fleet.pipelines != (failed,)
+
+        until(ticked)
+        (again,) = scene.fleet.pipelines
+        assert set(again.thresholds()) == {"fox"}
+        assert again.metrics.snapshot().restarts == 1
+        until(lambda: again.online)
+        until(lambda: scene.retained("driveway").get("fox/state") == b"OFF")
+
+
+def test_a_reload_that_restarts_a_failed_pipeline_ends_its_wait(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        ended_by_a_bug(scene)
+        scene.change_to(pipeline("driveway", "cat", fit="stretch"))
+        (fresh,) = scene.fleet.pipelines
+        for _ in range(10):
+            scene.fleet.tick()
+            time.sleep(0.1)
+        assert scene.fleet.pipelines == (fresh,)
+
+
+def test_an_end_is_said_for_every_camera_and_waits_for_none_that_is_stuck(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog"), pipeline("porch", "fox"))
+    with scene:
+        for name in ("driveway", "garden", "porch"):
+            until(lambda name=name: scene.retained(name).get("status") == b"online")  # type: ignore[misc]
+        scene.camera("driveway").deaf = scene.camera("garden").deaf = True
+        time.sleep(0.1)
+        start_s = time.monotonic()
+        scene.fleet.stop(0.4)
+        assert time.monotonic() - start_s < 2.5
+        assert scene.camera("porch").closed == 1
+    for name in ("driveway", "garden", "porch"):
+        assert scene.broker.retained[f"{BASE}/{name}/status"] == b"offline"
+        said = [payload for topic, payload in scene.broker.sent if topic == f"{BASE}/{name}/status"]
+        assert said[-1] == b"offline"
+    for camera in scene.cameras:
+        camera.heals.set()
+
+
+def test_a_source_counts_as_tried_when_it_delivers_says_why_not_or_has_ended(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, pipeline("driveway", "cat"))
+    assert scene.fleet.tried
+    assert not scene.fleet.finished, "nothing has begun"
+    with scene:
+        (one,) = scene.fleet.pipelines
+        scene.cameras[0].trouble = SourceError("driveway: no such device; connect it")
+        until(lambda: one.offline_reason)
+        assert scene.fleet.tried
+        assert not scene.fleet.finished
+
+
+def test_the_fleet_has_finished_when_every_source_has(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog"))
+    scene.live = False
+    with scene:
+        until(lambda: len(scene.cameras) == 2)
+        scene.camera("driveway").ends = True
+        until(lambda: scene.fleet.pipelines[0].finished)
+        assert not scene.fleet.finished
+        scene.camera("garden").ends = True
+        until(lambda: scene.fleet.finished)
+
+
+def test_the_end_releases_every_model_and_its_device(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        pass
+    assert not scene.fleet._classifiers._loaded

@@ -1,0 +1,123 @@
+"""The slot: who offers and who takes wait for each other exactly as long as they should, whatever happened before."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edge_classifierd.frames.latest_slot import LatestSlot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def begin(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+
+
+def is_waiting(thread: threading.Thread) -> bool:
+    thread.join(0.1)
+    return thread.is_alive()
+
+
+def assert_offer_waits_for_its_taking(slot: LatestSlot[int], item: int) -> None:
+    thread = begin(lambda: slot.offer(item, None))
+    assert is_waiting(thread)
+    assert slot.take(1.0) == item
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def slot() -> LatestSlot[int]:
+    return LatestSlot()
+
+
+def test_an_offer_waits_until_it_is_taken(slot: LatestSlot[int]) -> None:
+    assert_offer_waits_for_its_taking(slot, 1)
+
+
+def test_an_offer_is_not_over_because_an_earlier_one_was_taken_late(slot: LatestSlot[int]) -> None:
+    slot.offer(1, 0.001)
+    assert slot.take(0.0) == 1
+    assert_offer_waits_for_its_taking(slot, 2)
+
+
+def test_an_impatient_offer_is_replaced_by_the_next(slot: LatestSlot[int]) -> None:
+    assert not slot.offer(1, 0.001)
+    assert slot.offer(2, 0.001)
+    assert slot.take(0.0) == 2
+    assert slot.empty
+
+
+def test_who_took_without_waiting_waits_for_the_next(slot: LatestSlot[int]) -> None:
+    slot.offer(1, 0.001)
+    assert slot.take(1.0) == 1
+    taken: list[int | None] = []
+    thread = begin(lambda: taken.append(slot.take(10.0)))
+    assert is_waiting(thread)
+    slot.offer(2, None)
+    thread.join(5)
+    assert taken == [2]
+
+
+def test_nothing_came(slot: LatestSlot[int]) -> None:
+    began = time.monotonic()
+    assert slot.take(0.05) is None
+    assert time.monotonic() - began >= 0.05
+
+
+def test_the_end_wakes_who_takes(slot: LatestSlot[int]) -> None:
+    thread = begin(lambda: slot.take(60.0))
+    assert is_waiting(thread)
+    slot.end()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert slot.ended
+    assert slot.take(60.0) is None
+
+
+@pytest.mark.parametrize("discard", [True, False])
+def test_the_end_wakes_who_offers_and_may_leave_the_last_one(slot: LatestSlot[int], discard: bool) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    assert is_waiting(thread)
+    slot.end(discard=discard)
+    thread.join(5)
+    assert not thread.is_alive()
+    assert not slot.offer(2, None), "nothing is offered any more"
+    assert slot.take(60.0) == (None if discard else 1)
+    assert slot.empty
+
+
+def test_who_took_without_asking_asks_later(slot: LatestSlot[int]) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    assert slot.take(1.0, ask=False) == 1
+    assert is_waiting(thread)
+    slot.ask()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_who_finds_nothing_asks(slot: LatestSlot[int]) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    assert slot.take(1.0, ask=False) == 1
+    assert is_waiting(thread)
+    assert slot.take(0.05, ask=False) is None
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_asking_does_not_lose_what_was_not_taken_yet(slot: LatestSlot[int]) -> None:
+    thread = begin(lambda: slot.offer(1, None))
+    while slot.empty:
+        time.sleep(0.001)
+    slot.ask()
+    assert is_waiting(thread)
+    assert slot.take(0.0) == 1
+    thread.join(5)
+    assert not thread.is_alive()

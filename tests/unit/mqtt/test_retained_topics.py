@@ -1,0 +1,202 @@
+"""Retained states: published when they change, at most so often, and all again with a new connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from edge_classifierd.mqtt.message import PublishOutcome
+from edge_classifierd.mqtt.retained_topics import RetainedTopics
+
+if TYPE_CHECKING:
+    from edge_classifierd.clock import Clock
+    from edge_classifierd.mqtt.client import Listener, MqttClient
+    from edge_classifierd.mqtt.message import Message
+
+
+class FakeNetwork:
+    """Stands for the session and the clock."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.sent: list[Message] = []
+        self.now_s = 100.0
+
+    def publish(self, message: Message) -> bool:
+        if self.connected:
+            self.sent.append(message)
+        return self.connected
+
+    def add_listener(self, listener: Listener) -> None:
+        pass
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def answer(self, outcome: PublishOutcome, *topics: str) -> None:
+        """What the broker says of the latest message on each topic."""
+        for topic in topics:
+            message = next(one for one in reversed(self.sent) if one.topic == topic)
+            assert message.on_outcome is not None
+            message.on_outcome(outcome, "not authorized")
+
+    def take(self) -> list[tuple[str, bytes]]:
+        taken = [(one.topic, one.payload) for one in self.sent]
+        self.sent.clear()
+        return taken
+
+
+@pytest.fixture
+def network() -> FakeNetwork:
+    return FakeNetwork()
+
+
+@pytest.fixture
+def states(network: FakeNetwork) -> RetainedTopics:
+    return RetainedTopics(cast("MqttClient", network), cast("Clock", network))
+
+
+def test_a_state_is_published_retained_at_once_and_only_when_it_changes(
+    states: RetainedTopics, network: FakeNetwork
+) -> None:
+    states.set("a", "ON")
+    assert network.sent[0].retain
+    assert network.sent[0].qos == 1
+    assert network.take() == [("a", b"ON")]
+    network.now_s += 10
+    states.set("a", "ON")
+    states.tick()
+    assert network.take() == []
+    states.set("a", "OFF")
+    assert network.take() == [("a", b"OFF")]
+
+
+def test_changes_in_quick_succession_become_one_message_with_the_latest(
+    states: RetainedTopics, network: FakeNetwork
+) -> None:
+    for count in range(10):
+        states.set("a", str(count))
+        network.now_s += 0.01
+    assert network.take() == [("a", b"0")]
+    states.tick()
+    assert network.take() == []
+    network.now_s += 0.3
+    states.tick()
+    assert network.take() == [("a", b"9")]
+    states.tick()
+    assert network.take() == []
+
+
+def test_what_was_set_without_a_connection_is_said_with_the_next(states: RetainedTopics, network: FakeNetwork) -> None:
+    network.connected = False
+    states.set("a", "1")
+    states.set("b", "2")
+    states.set("a", "3")
+    network.connected = True
+    states.connected()
+    assert network.take() == [("a", b"3"), ("b", b"2")]
+
+
+def test_a_state_that_expires_on_the_broker_is_said_again_in_time(states: RetainedTopics, network: FakeNetwork) -> None:
+    states.set("a", "1", expiry_s=60)
+    assert network.sent[0].expiry_s == 60
+    network.take()
+    network.now_s += 29
+    states.tick()
+    assert network.take() == []
+    network.now_s += 2
+    states.tick()
+    assert network.take() == [("a", b"1")]
+
+
+def test_a_removed_state_is_cleared_on_the_broker_and_not_said_again(
+    states: RetainedTopics, network: FakeNetwork
+) -> None:
+    states.set("a", "1")
+    states.remove("a")
+    states.connected()
+    assert network.take() == [("a", b"1"), ("a", b"")]
+    assert states.get("a") is None
+
+
+def test_what_an_earlier_start_left_on_the_broker_is_cleared_too(states: RetainedTopics, network: FakeNetwork) -> None:
+    states.remove("image")
+    assert network.take() == [("image", b"")]
+
+
+def test_a_removal_that_is_lost_with_the_connection_is_repeated(states: RetainedTopics, network: FakeNetwork) -> None:
+    for topic in ("a", "b", "c"):
+        states.remove(topic)
+    network.answer(PublishOutcome.LOST, "a")
+    network.answer(PublishOutcome.DELIVERED, "c")
+    removal = network.sent[1]
+    network.take()
+    states.set("b", "1")
+    assert removal.on_outcome is not None
+    removal.on_outcome(PublishOutcome.LOST, "")  # too late: there is a new value
+    states.connected()
+    states.tick()
+    network.answer(PublishOutcome.DELIVERED, "a")
+    assert network.take() == [("b", b"1"), ("b", b"1"), ("a", b"")]
+    states.tick()
+    assert network.take() == []
+
+
+def test_a_state_that_the_broker_refuses_is_named_once_and_tried_again_every_ten_minutes(
+    states: RetainedTopics, network: FakeNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    states.set("a", "1")
+    for reconnects in (False, True, False):
+        network.answer(PublishOutcome.REFUSED, "a")
+        assert network.take() == [("a", b"1")]
+        if reconnects:
+            states.connected()
+        network.now_s += 599
+        states.tick()
+        assert network.take() == []
+        network.now_s += 2
+        states.tick()
+    assert caplog.text.count("refuses this state (not authorized)") == 1
+    network.answer(PublishOutcome.DELIVERED, "a")
+    network.now_s += 1
+    states.set("a", "2")
+    network.answer(PublishOutcome.REFUSED, "a")
+    assert caplog.text.count("refuses this state") == 2
+
+
+def test_a_removal_can_wait_until_nobody_reads_the_topic_and_is_called_off_by_a_new_value(
+    states: RetainedTopics, network: FakeNetwork
+) -> None:
+    for topic in ("a", "b"):
+        states.set(topic, "1")
+        states.remove(topic, after_s=5)
+    states.tick()
+    states.set("b", "2")
+    assert network.take() == [("a", b"1"), ("b", b"1"), ("b", b"2")]
+    network.now_s += 5
+    states.tick()
+    network.now_s += 60
+    states.tick()
+    assert network.take() == [("a", b"")]
+
+
+def test_a_removal_without_a_connection_happens_with_the_next(states: RetainedTopics, network: FakeNetwork) -> None:
+    states.set("a", "1")
+    network.connected = False
+    states.remove("a")
+    network.connected = True
+    network.take()
+    states.connected()
+    states.tick()
+    assert network.take() == [("a", b"")]
+
+
+def test_everything_can_be_said_again_to_somebody_who_has_just_come(
+    states: RetainedTopics, network: FakeNetwork
+) -> None:
+    states.set("a", "1")
+    states.set("b", "2")
+    network.take()
+    states.repeat()
+    assert network.take() == [("a", b"1"), ("b", b"2")]

@@ -1,0 +1,114 @@
+"""What events say of the moment they come from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import yaml
+from moving_pictures import picture
+
+from edge_classifierd.config.loading.load import load
+from edge_classifierd.frames.base import Frame
+from edge_classifierd.inference.base import Inference
+from edge_classifierd.pipeline.event_builder import EventBuilder
+from edge_classifierd.pipeline.validation import preflight
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.pipeline.validation import Plan
+
+CAT = 281
+START = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)
+
+
+class Scene:
+    """A judge of one watch, a runtime that changes, and a clock that is asked."""
+
+    def __init__(self, folder: Path, **keys: object) -> None:
+        self.folder = folder
+        self.runtime = "tflite-runtime 2.14.0"
+        self.asked = 0
+        self.judge = EventBuilder(self.plan(**keys), device="porch", runtime=lambda: self.runtime)
+
+    def plan(self, **keys: object) -> Plan:
+        config = self.folder / "config.yaml"
+        watches = [{"name": "cat", "labels": [CAT], "threshold": 0.6}]
+        one = {"name": "porch", "source": {"type": "v4l2"}, "watches": watches, **keys}
+        config.write_text(yaml.safe_dump({"pipelines": [one]}))
+        (plan,) = preflight(load(config))
+        return plan
+
+    def adopts(self, at_s: float, **keys: object) -> None:
+        at = START + timedelta(seconds=at_s)
+        self.judge.adopt(self.plan(**keys), at_s, at, accelerator="cpu", clock_synchronised=True)
+
+    def since(self, at_s: float, cat: float) -> float | None:
+        """Since when the state holds that the frame leads to, if it is said."""
+        self.drafts(at_s, cat)
+        state = self.judge.changed_state(START + timedelta(seconds=at_s))
+        return None if state is None else (state.since - START).total_seconds()
+
+    def sees(self, at_s: float, cat: float) -> list[tuple[str, str, bool]]:
+        return [(one.type, one.model.runtime, one.clock_synchronised) for one in self.drafts(at_s, cat)]
+
+    def drafts(self, at_s: float, cat: float, other: float = 0.0) -> tuple[EventDraft, ...]:
+        confidences = np.zeros(1000, np.float32)
+        confidences[[CAT, 7]] = cat, other
+        frame = Frame(picture(100), int(at_s), at_s, START + timedelta(seconds=at_s))
+        return self.judge.judge(frame, Inference(confidences, 1.0, "cpu"), clock_synchronised=self.ask).drafts
+
+    def ask(self) -> bool:
+        self.asked += 1
+        return self.asked > 1
+
+
+def test_an_event_names_the_runtime_that_computed_it_and_not_the_one_at_the_start(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    assert scene.sees(0, cat=0.9) == [("detected", "tflite-runtime 2.14.0", False)]
+    scene.runtime = "ai-edge-litert 2.3.0"
+    assert scene.sees(1, cat=0.1) == [("cleared", "ai-edge-litert 2.3.0", True)]
+
+
+def test_the_clock_is_asked_for_events_only(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    for second in range(5):
+        assert scene.sees(second, cat=0.3) == []
+    assert scene.asked == 0
+    scene.sees(5, cat=0.9)
+    assert scene.asked == 1
+
+
+def test_since_moves_with_the_label_and_the_watches_and_not_with_the_confidence(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    assert scene.since(0, 0.2) == 0
+    assert scene.since(1, 0.4) == 0
+    assert scene.since(2, 0.41) is None, "nobody cares"
+    assert scene.since(3, 0.9) == 3, "the watch is on"
+    assert scene.since(4, 0.7) == 3
+    assert scene.since(5, 0.1) == 5
+
+
+def test_since_stays_over_a_reload_that_leaves_the_label_and_the_watches_as_they_are(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    assert scene.since(0, 0.9) == 0
+    cat, dog = ({"name": name, "labels": [index], "threshold": 0.7} for name, index in [("cat", CAT), ("dog", 7)])
+    scene.adopts(1, top_k=2, watches=[dog, cat])
+    assert scene.since(2, 0.9) == 0, "said again: its list is another"
+    assert scene.since(3, 0.9) is None
+    scene.adopts(4, watches=[dog])
+    assert scene.since(5, 0.9) == 5
+
+
+def test_what_may_not_be_reported_is_neither_ranked_nor_a_rival(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, allow=[CAT, "tabby*"], top_k=5, ambiguity_margin=0.2)
+    (draft,) = scene.drafts(0, cat=0.7, other=0.9)
+    assert [one.index for one in draft.top] == [CAT]
+    alone = Scene(tmp_path, allow=[CAT], top_k=5, ambiguity_margin=0.65)
+    (draft,) = alone.drafts(0, cat=0.7, other=0.9)
+    assert [one.index for one in draft.top] == [CAT]
+    rarely = Scene(tmp_path, allow=[CAT], ambiguity_margin=0.9)
+    assert rarely.drafts(0, cat=0.7, other=0.9) == ()

@@ -1,0 +1,80 @@
+"""One pipeline: orders from other threads, and its end."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import stand_in
+import tflite_builder as tflite
+from pipelines_scene import Scene, pipeline, until
+
+from edge_classifierd.pipeline.classifiers import Classifiers
+from edge_classifierd.pipeline.validation import prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_however_many_orders_come_between_two_frames_the_last_of_each_kind_is_obeyed(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
+        (one,) = scene.fleet.pipelines
+        for number in range(1, 1001):
+            one.set_threshold("cat", number / 1001)
+            one.set_threshold("dog", 1 - number / 1001)
+            one.set_enabled(number % 2 == 0)
+        until(lambda: one.thresholds() == {"cat": 1000 / 1001, "dog": 1 - 1000 / 1001})
+        until(lambda: one.online)
+
+
+def test_a_camera_that_hangs_does_not_hold_up_the_end_and_is_told(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "cat")) as scene:
+        driveway, garden = scene.fleet.pipelines
+        scene.camera("driveway").deaf = True
+        time.sleep(0.1)  # the read that it was in has ended, the next one hangs
+        assert not driveway.stop(0.2)
+        assert garden.stop(2.0)
+        scene.camera("driveway").heals.set()
+        assert driveway.stop(5.0)
+
+
+def test_the_end_is_asked_of_all_threads_before_any_is_waited_for(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        (one,) = scene.fleet.pipelines
+        captures = [thread for thread in threading.enumerate() if thread.name == "capture driveway"]
+        one.request_stop()
+        until(lambda: not any(thread.is_alive() for thread in captures))
+
+
+def test_a_replaced_twin_is_loaded(tmp_path: Path) -> None:
+    stand_in.model_pair(tmp_path)
+    twin = tmp_path / "colours.tflite"
+    model = {"path": "colours_edgetpu.tflite", "cpu_model": "colours.tflite", "device": "cpu", "threads": 1}
+    section = pipeline("driveway") | {"model": model}
+    scene = Scene(tmp_path, section)
+    classifiers = Classifiers()
+    (plan,) = scene.plans(section)
+    first = classifiers.get(plan)
+    assert classifiers.get(scene.plans(section)[0]) is first
+    graph = tflite.classifier(tflite.SOFTMAX, "uint8", 1 / 16, 128)
+    twin.write_bytes(tflite.pack(graph, files={"labels.txt": b"red\ngreen\nblue\n", "note": b"another"}))
+    (plan,) = scene.plans(section)
+    assert classifiers.get(plan) is not first
+    classifiers.close()
+    scene.fleet.close()
+    scene.outbox.close()
+
+
+def test_labels_below_a_folder_whose_name_is_not_utf_8_are_taken(tmp_path: Path) -> None:
+    stand_in.model_pair(tmp_path)
+    folder = tmp_path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
+    model = f"{{path: {tmp_path}/colours.tflite, labels: labels.txt, threads: 1}}"
+    (folder / "c.yaml").write_text(f"pipelines: [{{name: a, source: {{type: v4l2}}, model: {model}}}]")
+    _, plans = prepare(folder / "c.yaml")
+    classifiers = Classifiers()
+    assert classifiers.get(plans[0]).accelerator == "cpu"
+    classifiers.close()

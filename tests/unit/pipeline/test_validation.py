@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import tflite_builder as tflite
+from stand_in import model_pair
+
+from edge_classifierd.config.loading.load import MAX_PROBLEMS, load
+from edge_classifierd.daemon.reload import Change, compare
+from edge_classifierd.errors import ConfigurationError
+from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+from edge_classifierd.pipeline.validation import ANY_WATCH, UnpreparedError, preflight, prepare
+from edge_classifierd.preprocess import Region, View
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_classifierd.pipeline.validation import Plan
+
+HEAD = "pipelines:\n  - name: a\n    source: {type: folder, path: photos}\n"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, repository: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(repository / "edge_classifierd" / "demo_photos" / "cat.jpg", tmp_path / "photos")
+    return tmp_path
+
+
+def plans(folder: Path, text: str) -> tuple[Plan, ...]:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return preflight(load(file))
+
+
+def problems(folder: Path, text: str) -> list[tuple[int, int, str, str]]:
+    with pytest.raises(ConfigurationError) as caught:
+        plans(folder, text)
+    return [(one.line, one.column, one.key, one.message) for one in caught.value.problems]
+
+
+def test_without_watches_one_over_the_top_label_stands_in(photos: Path) -> None:
+    (plan,) = plans(photos, HEAD)
+    assert [(rule.name, rule.indices) for rule in plan.rules] == [(ANY_WATCH, None)]
+    assert plan.allowed is None
+    assert plan.bundle.name == "efficientnet_lite0_int8"
+
+
+def test_globs_indices_and_ranges_become_classes(photos: Path) -> None:
+    labels = '["*terrier*", 151, "207-208", Labrador retriever]'
+    (plan,) = plans(photos, HEAD + f"    watches: [{{name: dog, labels: {labels}}}]\n")
+    indices = plan.rules[0].indices
+    assert indices is not None
+    assert {151, 207, 208} <= set(indices)
+    assert len(indices) > 20
+    assert list(indices) == sorted(set(indices))
+
+
+def test_every_mistake_is_told_at_once_with_its_place(photos: Path) -> None:
+    found = problems(
+        photos,
+        HEAD
+        + '    allow: ["*no such*"]\n'
+        + "    watches:\n      - {name: dog, labels: [Labrador retreiver]}\n      - {name: x, labels: [1000]}\n"
+        + "  - name: b\n    source: {type: folder, path: empty}\n    model: {path: gone.tflite}\n",
+    )
+    assert [(line, key) for line, _, key, _ in found] == [
+        (4, "pipelines[0].allow[0]"),
+        (6, "pipelines[0].watches[0].labels[0]"),
+        (7, "pipelines[0].watches[1].labels[0]"),
+        (9, "pipelines[1].source.path"),
+        (10, "pipelines[1].model.path"),
+    ]
+    assert "did you mean `Labrador retriever`" in found[1][3]
+    assert "indices 0 to 999" in found[2][3]
+
+
+def test_a_folder_without_pictures_is_a_mistake(photos: Path) -> None:
+    (photos / "photos" / "cat.jpg").rename(photos / "photos" / "cat.txt")
+    ((line, _, key, message),) = problems(photos, HEAD)
+    assert (line, key) == (3, "pipelines[0].source.path")
+    assert "holds no pictures" in message
+
+
+def test_allow_and_deny_narrow_what_is_reported_and_watched(photos: Path) -> None:
+    lists = '    allow: ["281-285"]\n    deny: [283]\n    watches: [{name: cat, labels: ["280-285"]}]\n'
+    (plan,) = plans(photos, HEAD + lists)
+    assert plan.allowed is not None
+    assert plan.allowed.nonzero()[0].tolist() == [281, 282, 284, 285]
+    assert plan.rules[0].indices == (281, 282, 284, 285)
+    found = problems(photos, HEAD + "    deny: [281]\n    watches: [{name: cat, labels: [281]}]\n")
+    assert "leave none of these labels" in found[0][3]
+    found = problems(photos, HEAD + '    deny: ["*"]\n')
+    assert "leaves no label" in found[0][3]
+
+
+@pytest.mark.parametrize(
+    ("after", "change"),
+    [
+        ("", Change.NONE),
+        ("    watches: [{name: cat, labels: [281]}]\n", Change.WATCHES),
+        ("    top_k: 3\n    deny: [1]\n", Change.WATCHES),
+        ("    fit: letterbox\n", Change.RESTART),
+        ("    model: {threads: 1}\n", Change.RESTART),
+        ("    region: {x: 0.5}\n", Change.RESTART),
+    ],
+)
+def test_a_reload_touches_the_camera_only_when_it_must(photos: Path, after: str, change: Change) -> None:
+    (before,) = plans(photos, HEAD + "    model: {threads: 2}\n" * (1 if "threads" in after else 0))
+    (wanted,) = plans(photos, HEAD + after)
+    assert compare(before, wanted) is change
+    assert compare(None, wanted) is Change.RESTART
+
+
+@pytest.mark.parametrize(
+    ("after", "change"),
+    [
+        ("    snapshot: {quality: 50}\n", Change.WATCHES),
+        ("    collect: {enabled: true, path: kept}\n", Change.WATCHES),
+        ("    ambiguity_margin: 0.2\n", Change.WATCHES),
+        ("    allow: [1]\n", Change.WATCHES),
+        ("    watches: [{name: any, labels: [1]}]\n    fit: stretch\n", Change.RESTART),
+        ("    crop_fraction: 0.9\n", Change.RESTART),
+    ],
+)
+def test_of_several_changes_the_one_that_needs_most_decides(photos: Path, after: str, change: Change) -> None:
+    (before,) = plans(photos, HEAD)
+    (wanted,) = plans(photos, HEAD + after)
+    assert compare(before, wanted) is change
+    assert compare(wanted, before) is change
+
+
+def test_another_camera_of_the_same_settings_is_another_camera(photos: Path) -> None:
+    (before,) = plans(photos, "pipelines: [{name: a, source: {type: v4l2, device: /dev/video0}}]")
+    (wanted,) = plans(photos, "pipelines: [{name: a, source: {type: v4l2, device: /dev/video2}}]")
+    assert compare(before, wanted) is Change.RESTART
+
+
+def test_a_model_or_labels_replaced_under_the_same_name_are_others(photos: Path) -> None:
+    model, twin, labels = (photos / name for name in ("m.tflite", "t.tflite", "l.txt"))
+    shutil.copy(bundled_model_path(), model)
+    shutil.copy(bundled_model_path(), twin)
+    labels.write_text("".join(f"label {number}\n" for number in range(1000)))
+    text = HEAD + "    model: {path: m.tflite, labels: l.txt, cpu_model: t.tflite, device: cpu}\n"
+    for replaced in (None, model, twin, labels):
+        (before,) = plans(photos, text)
+        if replaced == labels:
+            labels.write_text(labels.read_text().replace("label 7\n", "seven\n"))
+        elif replaced is not None:
+            with replaced.open("ab") as file:
+                file.write(b"\0")
+        (wanted,) = plans(photos, text)
+        assert compare(before, wanted) is (Change.NONE if replaced is None else Change.RESTART), replaced
+
+
+def test_labels_are_checked_although_the_cpu_model_is_missing(photos: Path) -> None:
+    found = problems(photos, HEAD + "    model: {cpu_model: gone.tflite}\n    watches: [{name: x, labels: [1000]}]\n")
+    assert [key for _, _, key, _ in found] == ["pipelines[0].model.cpu_model", "pipelines[0].watches[0].labels[0]"]
+
+
+def test_the_labels_are_blamed_for_what_is_wrong_with_them_and_the_model_for_the_rest(photos: Path) -> None:
+    (photos / "few.txt").write_text("one\ntwo\n")
+    for labels in ("gone.txt", "few.txt"):
+        ((_, _, key, message),) = problems(photos, HEAD + f"    model: {{labels: {labels}}}\n")
+        assert (key, labels in message) == ("pipelines[0].model.labels", True)
+    ((_, _, key, _),) = problems(photos, HEAD + "    model: {path: gone.tflite, labels: few.txt}\n")
+    assert key == "pipelines[0].model.path"
+
+
+def test_pictures_in_folders_below_count_only_when_they_are_wanted(photos: Path) -> None:
+    (photos / "photos" / "day").mkdir()
+    (photos / "photos" / "cat.jpg").rename(photos / "photos" / "day" / "cat.jpg")
+    ((_, _, _, message),) = problems(photos, HEAD)
+    assert "set `recursive: true`" in message
+    assert plans(photos, HEAD.replace("path: photos", "path: photos, recursive: true"))
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "words"),
+    [
+        ("path: colours_edgetpu.tflite, device: cpu", "path", "cannot run on the CPU"),
+        ("path: colours_edgetpu.tflite, cpu_model: colours_edgetpu.tflite", "cpu_model", "for the Edge TPU too"),
+        ("path: colours.tflite, device: 'usb:0'", "device", "not compiled for the Edge TPU"),
+        ("path: colours_edgetpu.tflite, cpu_model: gone.tflite, device: cpu", "cpu_model", "gone.tflite"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_device_is_said_before_any_hardware_is_asked(
+    photos: Path, model: str, key: str, words: str
+) -> None:
+    model_pair(photos)
+    ((_, _, place, message),) = problems(photos, HEAD + f"    model: {{{model}}}\n")
+    assert place == f"pipelines[0].model.{key}"
+    assert words in message
+
+
+def test_a_compiled_model_is_fine_with_its_twin_or_on_a_device_that_may_come(photos: Path) -> None:
+    model_pair(photos)
+    for model in (
+        "path: colours_edgetpu.tflite",
+        "path: colours_edgetpu.tflite, device: edgetpu",
+        "path: colours_edgetpu.tflite, cpu_model: colours.tflite, device: cpu",
+        "path: colours.tflite, device: auto",
+    ):
+        (plan,) = plans(photos, HEAD + f"    model: {{{model}}}\n")
+        assert (plan.cpu_bundle is not None) is ("cpu_model" in model)
+
+
+def test_background_is_reported_to_nobody_but_who_watches_for_it(photos: Path) -> None:
+    model_pair(photos)
+    (photos / "labels.txt").write_text("background\ngreen\nblue\n")
+    model = "    model: {path: colours.tflite, labels: labels.txt}\n"
+    (plan,) = plans(photos, HEAD + model)
+    assert plan.allowed is not None
+    assert plan.allowed.tolist() == [False, True, True]
+    (plan,) = plans(photos, HEAD + model + "    watches: [{name: away, labels: [background]}]\n")
+    assert plan.rules[0].indices == (0,)
+
+
+def test_a_watch_becomes_a_rule_with_all_its_settings(photos: Path) -> None:
+    settings = "threshold: 0.7, release: 0.2, confirm: 4, cooldown: 30s"
+    (plan,) = plans(photos, HEAD + f"    watches: [{{name: cat, labels: [281], {settings}}}]\n")
+    (rule,) = plan.rules
+    assert (rule.threshold, rule.release, rule.confirm, rule.cooldown_s) == (0.7, 0.2, 4, 30.0)
+    assert rule.combine == "sum"
+    (plan,) = plans(photos, HEAD)
+    (rule,) = plan.rules
+    assert (rule.threshold, rule.release) == (0.6, 0.4)
+
+
+def test_what_the_source_does_itself_is_not_done_again(photos: Path) -> None:
+    keys = "    region: {x: 0.5}\n"
+    for source, left in (
+        ("{type: folder, path: photos}", View(region=Region(0.5, 0, 0.5, 1))),
+        ("{type: v4l2, rotation: 90, mirror: horizontal}", View(90, "horizontal", Region(0.5, 0, 0.5, 1))),
+        ("{type: picamera2, rotation: 180}", View(region=Region(0.5, 0, 0.5, 1))),
+        ("{type: picamera2, rotation: 90}", View(90, region=Region(0.5, 0, 0.5, 1))),
+        ("{type: picamera2, rotation: 180, region_in_camera: true}", View()),
+    ):
+        (plan,) = plans(photos, f"pipelines:\n  - name: a\n    source: {source}\n{keys}")
+        assert plan.view == left
+        assert plan.region == Region(0.5, 0, 0.5, 1)
+
+
+def test_labels_that_do_not_exclude_one_another_are_not_added_up(photos: Path) -> None:
+    graph = tflite.classifier(tflite.LOGISTIC, "uint8", 1 / 16, 128)
+    (photos / "many.tflite").write_bytes(tflite.pack(graph, files={"labels.txt": b"red\ngreen\nblue\n"}))
+    text = HEAD + "    model: {path: many.tflite}\n    watches: [{name: warm, labels: [red, green]}]\n"
+    (plan,) = plans(photos, text)
+    assert plan.rules[0].combine == "max"
+
+
+def test_what_is_wrong_with_models_and_labels_is_told_together_with_what_is_wrong_with_the_file(photos: Path) -> None:
+    file = photos / "config.yaml"
+    file.write_text(
+        "mqtt: {prot: 1883}\n"
+        "pipelines:\n"
+        "  - name: a\n"
+        "    source: {type: folder, path: photos}\n"
+        "    tresholds: 3\n"
+        "    model: {path: gone-too.tflite}\n"
+        "  - name: b\n"
+        "    source: {type: folder, path: nowhere}\n"
+        "    watches: [{name: x, labels: ['*zzz*']}]\n"
+        "  - !env no name\n"
+        "  - name: d\n"
+        "    source: {type: folder, path: photos}\n"
+        "    model: {path: gone.tflite}\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        prepare(file)
+    found = caught.value.problems
+    assert [(one.line, one.key) for one in found] == [
+        (1, "mqtt.prot"),
+        (5, "pipelines[0].tresholds"),
+        (6, "pipelines[0].model.path"),
+        (8, "pipelines[1].source.path"),
+        (9, "pipelines[1].watches[0].labels[0]"),
+        (10, "pipelines[2]"),
+        (13, "pipelines[3].model.path"),
+    ]
+
+
+def found_in(folder: Path, text: str) -> list[str]:
+    """The keys of everything that `check` complains of."""
+    file = folder / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(UnpreparedError) as caught:
+        prepare(file)
+    return [one.key.removeprefix("pipelines[0].") for one in caught.value.problems]
+
+
+def test_a_mistake_in_a_pipeline_hides_none_of_its_folder_its_model_and_its_labels(photos: Path) -> None:
+    watches = "watches: [{name: w, labels: [zzzz]}]"
+    head = f"pipelines: [{{name: a, fitt: crop, source: {{type: folder, path: /nonexistent}}, {watches}"
+    assert found_in(photos, f"{head}, model: {{path: /nonexistent.tflite}}}}]") == ["fitt", "source.path", "model.path"]
+    assert found_in(photos, f"{head}}}]") == ["fitt", "source.path", "watches[0].labels[0]"]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "found"),
+    [
+        ("    allow: [-1, zzzz]\n", ["allow[0]", "allow[1]"]),
+        ("    deny: [-1, zzzz]\n    top_k: 0\n", ["deny[0]", "deny[1]", "top_k"]),
+        ("    watches: [{labels: [zzzz]}]\n", ["watches[0].name", "watches[0].labels[0]"]),
+        ("    watches: [5, {name: w, labels: [zzzz]}]\n", ["watches[0]", "watches[1].labels[0]"]),
+        ("    watches: [{name: w, threshold: 2, labels: [-1, zzzz]}]\n",
+         ["watches[0].threshold", "watches[0].labels[0]", "watches[0].labels[1]"]),
+        ("    model: {treads: 2}\n    deny: [zzzz]\n", ["model.treads", "deny[0]"]),
+        ("    model: {locale: '!', labels: gone.txt}\n", ["model.locale", "model.labels"]),
+        ("    model: {path: 5, cpu_model: gone.tflite, labels: gone.txt}\n",
+         ["model.path", "model.cpu_model", "model.labels"]),
+        ("    deny: [!env NOT_SET_AT_ALL, zzzz]\n", ["deny[0]", "deny[1]"]),
+        ("    collect: {when: [5]}\n    deny: [zzzz]\n", ["collect.when[0]", "deny[0]"]),
+    ],
+)  # fmt: skip
+def test_what_is_right_beside_a_mistake_is_looked_at(photos: Path, mistake: str, found: list[str]) -> None:
+    assert found_in(photos, HEAD + mistake) == found
+
+
+@pytest.mark.parametrize(
+    ("mistake", "found"),
+    [
+        ("    modell: {path: mine.tflite}\n    deny: [mine]\n", ["modell"]),
+        ("    classifier: mine.tflite\n    deny: [mine]\n", ["classifier"]),
+        ("    model: mine.tflite\n    deny: [mine]\n", ["model"]),
+        ("    model: {lables: mine.txt}\n    deny: [mine]\n", ["model.lables"]),
+        ("    model: {locale: '!'}\n    deny: [Katze]\n", ["model.locale"]),
+        ("    allow: [-1]\n    watches: [{name: w, labels: [281]}]\n", ["allow[0]"]),
+        ("    allow: [0]\n    deny: [-1]\n", ["deny[0]"]),
+        ("    deny: [0]\n    watches: [{name: w, labels: [-1]}]\n", ["watches[0].labels[0]"]),
+        ("    watches: [{name: w, labels: [281], threshold: 0, release: 0.9}]\n", ["watches[0].threshold"]),
+        ("    watches: dog\n    allow: [281]\n", ["watches"]),
+    ],
+)
+def test_nothing_is_made_of_what_a_mistake_leaves_out(photos: Path, mistake: str, found: list[str]) -> None:
+    assert found_in(photos, HEAD + mistake) == found
+
+
+def test_a_folder_is_not_called_empty_when_the_mistake_may_be_about_the_folders_below(photos: Path) -> None:
+    (photos / "photos" / "day").mkdir()
+    (photos / "photos" / "cat.jpg").rename(photos / "photos" / "day" / "cat.jpg")
+    for wrong in ("recursiv: true", "recursive: 5"):
+        assert found_in(photos, HEAD.replace("photos}", f"photos, {wrong}}}")) == [f"source.{wrong.split(':')[0]}"]
+    assert found_in(photos, HEAD.replace("path: photos", "path: gone, fps: x")) == ["source.path", "source.fps"]
+    assert found_in(photos, HEAD.replace("path: photos", "pat: gone")) == ["source.path", "source.pat"]
+
+
+def test_the_files_of_a_model_are_complained_of_one_beside_the_other(photos: Path) -> None:
+    model = "    model: {path: gone.tflite, labels: gone.txt, cpu_model: gone_cpu.tflite}\n"
+    assert found_in(photos, HEAD + model) == ["model.path", "model.labels", "model.cpu_model"]
+    shutil.copy(bundled_model_path(), photos / "there.tflite")
+    model = "    model: {path: there.tflite, labels: gone.txt, cpu_model: there.tflite}\n"
+    assert found_in(photos, HEAD + model) == ["model.labels"]
+
+
+def test_of_very_many_mistakes_the_first_are_listed_soon_and_the_rest_counted(photos: Path) -> None:
+    file = photos / "config.yaml"
+    wrong = ", ".join(f"zq{number}xx" for number in range(1500))
+    file.write_text(f"mqtt: {{prot: 1}}\n{HEAD}    deny: [{wrong}]\n" + "".join(f"u{n}: 5\n" for n in range(200)))
+    start = time.process_time()
+    with pytest.raises(UnpreparedError) as caught:
+        prepare(file)
+    assert time.process_time() - start < 10
+    found = caught.value.problems
+    assert len(found) == MAX_PROBLEMS + 1
+    assert [one.key for one in found[:2]] == ["mqtt.prot", "pipelines[0].deny[0]"]
+    assert found[-2].key == f"pipelines[0].deny[{MAX_PROBLEMS - 2}]"
+    assert found[-1].message == f"and {1 + 1500 + 200 - MAX_PROBLEMS:,} more problems"
+    file.write_text(f"{HEAD}    deny: [{wrong}]\n")
+    with pytest.raises(ConfigurationError, match=f"and {1500 - MAX_PROBLEMS:,} more problems"):
+        preflight(load(file))
+
+
+def test_very_many_labels_and_globs_are_looked_up_soon(photos: Path) -> None:
+    names = [name for name in load_bundle(bundled_model_path()).labels.names if "'" not in name]
+    allow = ", ".join(f"'{name}'" for name in names)
+    deny = ", ".join(f"'*{name[:4]}{number}*', '*a*b'" for number, name in enumerate(names))
+    start = time.process_time()
+    problems(photos, f"{HEAD}    allow: [{allow}]\n    deny: [{deny}]\n")
+    assert time.process_time() - start < 10
+
+
+def test_a_file_without_mistakes_gives_its_plans(photos: Path) -> None:
+    (photos / "config.yaml").write_text(HEAD)
+    document, (plan,) = prepare(photos / "config.yaml")
+    assert [(key, section.name) for key, section in document.pipelines] == [("pipelines[0]", "a")]
+    assert plan.section is document.pipelines[0][1]
