@@ -12,8 +12,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
-RESHAPE, SOFTMAX, LOGISTIC, LOG_SOFTMAX, DEQUANTIZE, QUANTIZE, ADD, CAST, GATHER, CUSTOM = (
-    22, 25, 14, 50, 6, 114, 0, 53, 36, 32,
+RESHAPE, SOFTMAX, LOGISTIC, LOG_SOFTMAX, DEQUANTIZE, QUANTIZE, ADD, CAST, GATHER, WHERE, CUSTOM = (
+    22, 25, 14, 50, 6, 114, 0, 53, 36, 109, 32,
 )  # fmt: skip
 
 
@@ -148,6 +148,20 @@ def failing_above(limit: int) -> Graph:
             Tensor((1, 1, 1, 3)),
         ],
         [Operator(CAST, [0], [1]), Operator(GATHER, [2, 1], [3])],
+    )
+
+
+def mistyped() -> Graph:
+    """A model whose output is uint8 scores in the file and int64 positions in the runtime (WHERE)."""
+    return Graph(
+        [
+            Tensor((1, 1, 1, 3)),
+            Tensor((2,), "int32", data=np.array([1, 3], np.int32)),
+            Tensor((1, 3)),
+            Tensor((1, 3)),
+            Tensor((1, 3), "uint8", 1 / 256),
+        ],
+        [Operator(RESHAPE, [0, 1], [2]), Operator(LOGISTIC, [2], [3]), Operator(WHERE, [3], [4])],
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from edge_classifierd.errors import InferenceError, MissingError
 from edge_classifierd.inference.base import Inference
 from edge_classifierd.inference.runtime import edgetpu_sentence, one_line
-from edge_classifierd.inference.scores import Scores
+from edge_classifierd.inference.scores import Scores, check_output
 from edge_classifierd.memory_maps import release_file
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class CpuClassifier:
         self._path = bundle.path
         self._shape = bundle.input.shape
         self._dtype = np.dtype(bundle.input.dtype)
+        self._output = bundle.output
         self._scores = Scores(bundle.output, bundle.output_kind)
         self._interpreter: Interpreter | None = runtime.make_interpreter(bundle.path, threads)
         self._input_index = int(self._interpreter.get_input_details()[0]["index"])
@@ -66,6 +67,7 @@ class CpuClassifier:
             raw = interpreter.get_tensor(self._output_index)
         except (RuntimeError, ValueError) as error:
             raise InferenceError(f"{self._path}: {self.runtime} failed to run it: {one_line(str(error))}") from error
+        check_output(raw, self._output, str(self._path))
         return partial(self._read, raw, inference_ms)
 
     def invoke(self) -> None:

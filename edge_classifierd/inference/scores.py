@@ -45,6 +45,18 @@ class Scores:
         return scores
 
 
+def check_output(raw: NDArray[Any], output: TensorSpec, model: str) -> None:
+    """Raise InferenceError when the runtime's output is not what the model's file describes.
+
+    The runtime computes the shape and the type of some outputs itself, whatever the file says.
+    """
+    if raw.dtype != output.dtype or raw.size != math.prod(output.shape):
+        raise InferenceError(
+            f"{model}: its output is {raw.shape} {raw.dtype}, but the file describes {output.shape} {output.dtype}; "
+            "convert the model again"
+        )
+
+
 def top_k(confidences: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """The indices of the `count` greatest confidences, best first; the lower index first among equals.
 

@@ -96,9 +96,14 @@ class _Worker:
             start = time.perf_counter()
             interpreter.invoke()
             milliseconds = (time.perf_counter() - start) * 1000.0
-            self._output[...] = interpreter.get_tensor(self._output_index)
+            raw = interpreter.get_tensor(self._output_index)
         except (RuntimeError, ValueError) as error:
             return REPLY.pack(number, 0, 0.0) + one_line(str(error)).encode()
+        wanted = self._output
+        if raw.size != wanted.size or raw.dtype != wanted.dtype:  # numpy would convert it
+            reason = f"the output is {raw.shape} {raw.dtype}, not {wanted.shape} {wanted.dtype}; convert it again"
+            return REPLY.pack(number, 0, 0.0) + reason.encode()
+        wanted[...] = raw.reshape(wanted.shape)
         return REPLY.pack(number, 1, milliseconds)
 
 
@@ -171,8 +176,8 @@ def _same(role: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> N
     shape, dtype = [int(side) for side in found["shape"]], np.dtype(found["dtype"]).name
     if (shape, dtype) != (list(expected["shape"]), expected["dtype"]):
         raise EdgeClassifierError(
-            f"the model's {role} is {shape} {dtype}, it was {expected['shape']} {expected['dtype']} when the file was "
-            "checked; restart after replacing a model"
+            f"the model's {role} is {shape} {dtype} to the runtime, but {expected['shape']} {expected['dtype']} in the "
+            "file; convert the model again"
         )
 
 

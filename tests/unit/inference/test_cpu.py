@@ -13,6 +13,7 @@ import tflite_builder as tflite
 
 from edge_classifierd.errors import ExitCode, InferenceError, MissingError, ModelError, UsageError
 from edge_classifierd.inference.cpu import CpuClassifier
+from edge_classifierd.inference.edgetpu.subprocess_classifier import SubprocessClassifier
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.runtime import CHOICE, find_runtime
 from edge_classifierd.inference.scores import top_k
@@ -146,6 +147,14 @@ class _Newer:
         return getattr(self._code, name)
 
 
+def test_model_whose_output_is_not_what_its_file_describes_is_refused(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path, tflite.mistyped())
+    with pytest.raises(InferenceError, match=r"is \(3, 2\) int64, but the file describes \(1, 3\) uint8; convert"):
+        make_classifier(bundle)
+    with pytest.raises(InferenceError, match=r"output is .* int64 to the runtime, but .* uint8 in the file; convert"):
+        SubprocessClassifier(bundle)
+
+
 def test_file_that_vanished_after_the_check_is_one_sentence(tmp_path: Path) -> None:
     bundle = bundle_of(tmp_path, tflite.classifier(tflite.SOFTMAX))
     bundle.path.unlink()
@@ -232,6 +241,7 @@ import os, sys
 from pathlib import Path
 from edge_classifierd.inference import runtime
 from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.inference.edgetpu.subprocess_classifier import SubprocessClassifier
 from edge_classifierd.model.bundle import load_bundle
 make_classifier(load_bundle(Path(sys.argv[1])))
 with runtime._native_chatter_dropped():

@@ -260,7 +260,7 @@ def test_a_replaced_model_that_does_not_fit_is_refused(pair: tuple[ModelBundle, 
     from dataclasses import replace
 
     lying = replace(pair[1], input=replace(pair[1].input, shape=(1, 2, 2, 3)))
-    with pytest.raises(ChildFailedError, match="restart after replacing a model"):
+    with pytest.raises(ChildFailedError, match="in the file; convert the model again"):
         SubprocessClassifier(lying)
 
 
