@@ -26,13 +26,16 @@ def command(
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long for each line.")] = 3.0,
     fps: Annotated[float, typer.Option(min=0.1, max=1000, help="The frame rate to judge by.")] = 30.0,
     labels: Annotated[Path | None, file_option(help="A labels file, when the models carry none.")] = None,
-    device: Annotated[str, typer.Option(help="What computes: auto, cpu, edgetpu, usb:0, pci:0 …")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="What computes: auto, cpu, edgetpu, or one Edge TPU such as usb:0 or pci:0.")
+    ] = "auto",
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Measure models here: percentiles of the inference and of each stage, memory, steadiness, and who keeps up.
+    """Measure how fast models run here, and which keep up.
 
-    For figures that can be compared end other work first, the daemon too. Exit code 0 also when none keeps up.
+    Prints percentiles of the inference and of each stage, memory and steadiness. For figures that can be compared end
+    other work first, the daemon too. Exit code 0 also when none keeps up.
 
     Example: edge-classifierd bench mobilenet_v2_1.0_224_quant.tflite --threads 1,2,4
     """

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @reporting
 def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: LogLevel = "warning") -> ExitCode:  # noqa: ARG001
-    """Validate the configuration, the models, their labels and every watch, without hardware or network.
+    """Validate a configuration, its models, labels and watches.
+
+    Needs neither hardware nor network.
 
     Every mistake is shown at once, as FILE:LINE:COLUMN: key.path: what is wrong. Exit code 0 when all is well, else 2.
     What the daemon would wait for (a video file, a certificate) is a warning.

@@ -55,9 +55,10 @@ def command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Show the whole chain: bundled photos and model, an embedded broker, and the events that a subscriber receives.
+    """Show the whole chain with bundled photos and a broker.
 
-    Needs nothing but the package with its extra `demo`. Ends by itself; Ctrl-C ends it earlier.
+    Prints the events that a subscriber receives. Needs nothing but the package with its extra `demo`. Ends by itself;
+    Ctrl-C ends it earlier.
 
     Example: edge-classifierd demo
     """

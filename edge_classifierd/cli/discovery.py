@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Incoming
 
-app = typer.Typer(help="What Home Assistant was told of the device.", no_args_is_help=True)
+app = typer.Typer(help="Manage what Home Assistant has of the device.", no_args_is_help=True)
 
 _LISTEN_S = 2.0  # nothing retained comes later than this after the subscription
 _DELIVER_S = 10.0
@@ -24,7 +24,7 @@ _DELIVER_S = 10.0
 
 @app.callback()
 def _only_subcommands() -> None:
-    """What Home Assistant was told of the device."""
+    """Manage what Home Assistant has of the device."""
 
 
 @app.command("purge")
@@ -38,7 +38,9 @@ def purge(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Remove the device from Home Assistant. Refused while its daemon runs, which would announce it again.
+    """Remove the device from Home Assistant.
+
+    Refused while its daemon runs, which would announce it again.
 
     To keep it away for good set `mqtt.home_assistant.enabled: false`.
 

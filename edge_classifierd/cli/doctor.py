@@ -27,10 +27,11 @@ def command(
     json: Json = False,
     log_level: LogLevel = "error",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Look at cameras, Edge TPU, models, broker, disk, clock and supply: one line each, with the remedy.
+    """Test cameras, Edge TPU, models, broker, disk, clock and supply.
 
-    It does not disturb a running daemon. Exit code 0 when nothing failed, 1 when something did, 3 when hardware or a
-    runtime is missing. With --json one document: ok, findings (name, verdict, sentence, remedy).
+    Prints one line for each, with the remedy. It does not disturb a running daemon. Exit code 0 when nothing failed,
+    1 when something did, 3 when hardware or a runtime is missing. With --json one document: ok, findings (name,
+    verdict, sentence, remedy).
 
     Example: edge-classifierd doctor --config config.yaml
     """

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def command(
     source: Annotated[Path, file_argument(metavar="DIR|CSV", help="One folder a class, or a table file,label.")],
     *,
-    model: Annotated[list[Path] | None, file_option(help="A .tflite file; again for several side by side.")] = None,
+    model: Annotated[
+        list[Path] | None, file_option(metavar="<path>", help="A .tflite file; again for several side by side.")
+    ] = None,
     labels: Labels = None,
     fit: FitOption = "crop",
     crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
@@ -35,7 +37,8 @@ def command(
     ] = None,
     pipeline: Annotated[str | None, typer.Option(help="Which of its pipelines; default: the first.")] = None,
     watch: Annotated[
-        list[str] | None, typer.Option(help="NAME=LABEL,LABEL… to find a threshold for; again for several.")
+        list[str] | None,
+        typer.Option(metavar="NAME=LABEL[,LABEL]", help="A watch to find a threshold for; again for several."),
     ] = None,
     margin: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lead under which a result is ambiguous; default: 0.1.")
@@ -45,10 +48,10 @@ def command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Measure models on labelled pictures: accuracy, confusion, calibration, thresholds.
+    """Measure how good models are on labelled pictures.
 
-    With --json one document: images, top1, top5 (fractions, 0 to 1), per_class, confusions, calibration, watches; for
-    several models a list of them under `models`.
+    Prints accuracy, confusion, calibration and thresholds. With --json one document: images, top1, top5 (fractions, 0
+    to 1), per_class, confusions, calibration, watches; for several models a list of them under `models`.
 
     Example: edge-classifierd eval pictures --report report.html
     """

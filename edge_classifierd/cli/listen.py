@@ -33,7 +33,7 @@ def command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Subscribe to the device's topics and print its events as they come, until Ctrl-C.
+    """Print a device's events as they come, until Ctrl-C.
 
     With --json one line per message: the event itself, with --all its topic beside it. Exit code 1 when --for ends
     without a connection, or before --count messages have come.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edge_classifierd.model.inspection import Inspection
     from edge_classifierd.model.tflite.signature import TensorSpec
 
-app = typer.Typer(help="The catalogue of models: what there is, what a file contains, download with checksum.")
+app = typer.Typer(help="List, inspect, download and verify models.")
 
 Folder = Annotated[
     Path | None, file_option("--folder", help="Where models lie; default: `models` in the state directory.")
@@ -44,7 +44,9 @@ def list_command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """List the models that can be fetched: size, input, published accuracy, licence, what is installed and in use.
+    """List the models that can be used or fetched.
+
+    Shows size, input, published accuracy and licence of each, and which are installed and in use.
 
     Example: edge-classifierd models list
     """
@@ -87,7 +89,9 @@ def info_command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001
 ) -> ExitCode:
-    """Say what a model file contains, and how the daemon will prepare pictures for it, and why.
+    """Print what a model file contains.
+
+    Also prints how the daemon will prepare pictures for it, and why.
 
     Example: edge-classifierd models info mobilenet_v2_1.0_224_quant.tflite
     """
@@ -113,7 +117,9 @@ def fetch_command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001
 ) -> ExitCode:
-    """Download models, each checked to the byte; one that was cut is gone on with, one that is there is left alone.
+    """Download models and verify every byte.
+
+    An interrupted download is continued; a model that is installed already is left alone.
 
     Example: edge-classifierd models fetch mobilenet_v2_1.0_224_quant
     """
@@ -148,9 +154,10 @@ def verify_command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001
 ) -> ExitCode:
-    """Compare model files with the catalogue, byte for byte; files that it does not know are read and judged.
+    """Compare model files with the catalogue, byte for byte.
 
-    Exit code 1 when one is damaged. Example: edge-classifierd models verify
+    Files that are not in the catalogue are only read. Exit code 1 when one is damaged. Example: edge-classifierd
+    models verify
     """
     checked = files if files is not None else sorted(_folder(folder).glob("*.tflite"))
     results = [_verified(file) for file in checked]

@@ -36,9 +36,10 @@ def command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Print the events that a recording would have made, many times faster than it was recorded.
+    """Print the events that a recording would have made.
 
-    Nothing is published and nothing is kept. With --json one event a line, with config, at_s and frame beside it.
+    Runs many times faster than the recording was made. Nothing is published and nothing is kept. With --json one
+    event a line, with config, at_s and frame beside it.
 
     Example: edge-classifierd replay recorded/ --config config.yaml --other stricter.yaml
     """

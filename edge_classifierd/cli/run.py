@@ -23,7 +23,7 @@ def command(
     ] = False,
     log_level: LogLevel = "info",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Run the daemon: capture, classify, decide and publish until stopped.
+    """Run the daemon: capture, classify and publish until stopped.
 
     SIGTERM and Ctrl-C end it orderly (exit code 0). A configuration that is wrong ends it at once (exit code 2).
     It ends by itself when every source has come to its end (a folder without `loop`).

@@ -54,10 +54,11 @@ def command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Teach a model new classes from folders of pictures, here and without TensorFlow.
+    """Teach a model new classes from folders of pictures.
 
-    The result is one ordinary .tflite with its labels inside; use it as `model.path`. What is measured is measured on
-    pictures that were not learnt from; give `fit` and `crop_fraction` in the configuration as here.
+    Runs on the device, without TensorFlow. The result is one ordinary .tflite with its labels inside; use it as
+    `model.path`. What is measured is measured on pictures that were not learnt from; give `fit` and `crop_fraction`
+    in the configuration as here.
 
     Example: edge-classifierd train pictures -o birds.tflite --report birds.html
     """
