@@ -49,10 +49,10 @@ class SystemClock:
         return self._synchronised
 
 
-def process_age_s() -> float:
-    """Seconds since this process was started, to a hundredth; 0.0 where the kernel does not tell."""
+def process_age_s(process: int | None = None) -> float:
+    """Seconds since a process (default: this one) was started, to a hundredth; 0.0 where the kernel does not tell."""
     try:
-        ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+        ticks = int(Path(f"/proc/{process or 'self'}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
         uptime_s = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, LookupError):
         return 0.0

@@ -1,4 +1,4 @@
-"""The vitals: gathers the health of all parts into one document, and publishes it when it is due."""
+"""The vitals: gathers the health of all parts into one document, publishes it and writes it to a file."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.health.board import Board
+    from edge_classifierd.health.health_file import HealthFile
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.publisher import Publisher
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
@@ -44,6 +45,7 @@ class HealthReporter:
         states: RetainedTopics,
         board: Board,
         clock: Clock,
+        file: HealthFile,
         volatile: str | None = None,
     ) -> None:
         """`volatile` says why the outbox's file does not survive a power loss, although it can be written."""
@@ -53,6 +55,7 @@ class HealthReporter:
         self._states = states
         self._board = board
         self._clock = clock
+        self._file = file
         self._volatile = volatile
         self._started_s = clock.monotonic()
         self._connection: int | None = None
@@ -63,16 +66,23 @@ class HealthReporter:
         self._looked_s = float("-inf")
 
     def tick(self, topic: str, pipelines: Iterable[Pipeline]) -> None:
-        """Publish health every 30 s, within a second when a degraded flag came or went, or a first figure is known."""
+        """Publish health and write its file every 30 s, and within a second of a change that cannot wait.
+
+        Such a change is a degraded flag that came or went, a pipeline that went online or offline, a connection to the
+        broker that was made or lost, and the first value of a figure.
+        """
         now_s = self._clock.monotonic()
         if now_s - self._looked_s < _LOOK_EVERY_S:
             return
         self._looked_s = now_s
         health = self.health(pipelines)
+        before = self._published
         due = now_s - self._published_s >= PERIOD_S
-        if due or degradation_changed(self._published, health) or _more_is_known(self._published, health):
+        if due or before is None or degradation_changed(before, health) or _changed(before, health):
             self._published, self._published_s = health, now_s
-            self._states.set(topic, encode(health), content_type=JSON, schema=SCHEMA_VERSION, qos=0)
+            document = encode(health)
+            self._states.set(topic, document, content_type=JSON, schema=SCHEMA_VERSION, qos=0)
+            self._file.write(document)
 
     def health(self, pipelines: Iterable[Pipeline]) -> Health:
         """Everything at this moment."""
@@ -123,9 +133,18 @@ def _starts(pipeline: Pipeline, fps: float | None) -> bool:
     return awaited and (fps is None or not (pipeline.online or fps))
 
 
-def _more_is_known(before: Health | None, now: Health) -> bool:
-    """Whether a pipeline has a first figure: nobody should look at `unknown` for half a minute after a start."""
-    return before is None or bool(_known(now) - _known(before))
+def _changed(before: Health, now: Health) -> bool:
+    """Whether a pipeline's status or the connection changed, or a pipeline has a first figure.
+
+    Nobody should look at `unknown` for half a minute after a start.
+    """
+    return _links(before) != _links(now) or bool(_known(now) - _known(before))
+
+
+def _links(health: Health) -> tuple[bool, dict[str, str]]:
+    """Whether the broker is connected, and each pipeline's status."""
+    connected = health.mqtt is not None and health.mqtt.connected_since_s is not None
+    return connected, {pipeline.name: pipeline.status for pipeline in health.pipelines}
 
 
 def _known(health: Health) -> set[tuple[str, str]]:

@@ -21,6 +21,7 @@ from edge_classifierd.daemon.thread_names import ThreadNames
 from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import Board
+from edge_classifierd.health.health_file import HealthFile
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.storage import volatile_reason
 from edge_classifierd.health.systemd import Notifier, Watchdog
@@ -109,6 +110,7 @@ class Service:
             states=self._states,
             board=board,
             clock=self._clock,
+            file=HealthFile(state_directory()),
             volatile=volatile,
         )
         surroundings = Surroundings(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.health.board import Board
+    from edge_classifierd.health.health_file import HealthFile
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.publisher import Publisher
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
@@ -47,6 +48,7 @@ class Daemon:
     def __init__(self, volatile: str | None = None) -> None:
         self.now_s = 1000.0
         self.said: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        self.written: list[dict[str, Any]] = []
         lost = {"age": 3, "count": 4}
         self.outbox = SimpleNamespace(lost=lost, depth=5, durable=True, trouble=None, oldest_age_s=7.5)
         self.session = SimpleNamespace(connection=None, connections=0, status_sentence="connecting to b:1883")
@@ -59,6 +61,7 @@ class Daemon:
             states=cast("RetainedTopics", self),
             board=cast("Board", SimpleNamespace(read=lambda: BoardState(None, 45.0, None, None, None, None, None))),
             clock=cast("Clock", self),
+            file=cast("HealthFile", self),
             volatile=volatile,
         )
 
@@ -73,6 +76,9 @@ class Daemon:
 
     def set(self, topic: str, payload: bytes, **manner: Any) -> None:
         self.said.append((topic, json.loads(payload), manner))
+
+    def write(self, document: bytes) -> None:
+        self.written.append(json.loads(document))
 
     def after(self, seconds: float) -> list[dict[str, Any]]:
         """What is said when so much time has passed."""
@@ -214,3 +220,26 @@ def test_a_camera_that_is_switched_off_is_offline_without_a_trouble(daemon: Daem
     daemon.pipeline.online = False
     (told,) = daemon.after(0)
     assert (told["pipelines"]["driveway"]["status"], told["degraded"]) == ("offline", False)
+
+
+def test_a_lost_connection_and_a_camera_that_delivers_again_are_said_within_a_second(daemon: Daemon) -> None:
+    daemon.after(0)
+    daemon.session.connection = daemon.session.connections = 1
+    (told,) = daemon.after(1.0)
+    assert told["mqtt"]["connected_since_s"] == 0.0
+    assert daemon.after(1.0) == []
+    daemon.session.connection = None
+    assert len(daemon.after(1.0)) == 1
+    daemon.pipeline.online = False
+    (told,) = daemon.after(1.0)
+    assert told["pipelines"]["driveway"]["status"] == "offline"
+    assert told["reasons"] == [], "it is meant to be offline"
+
+
+def test_the_file_holds_what_was_published(daemon: Daemon) -> None:
+    first = daemon.after(0)
+    assert daemon.written == first
+    daemon.after(1.0)
+    daemon.after(1.0)
+    assert len(daemon.written) == 2, "not once a second: the first rate, and then nothing new"
+    assert daemon.after(30.0) == [daemon.written[-1]]

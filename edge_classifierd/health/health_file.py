@@ -1,0 +1,100 @@
+"""The health file: the daemon's newest health document on this machine, for whoever cannot ask the broker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from edge_classifierd.state_file import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
+
+_NAME: Final = "health.json"
+# The installed service's directories; a doctor outside it has no $RUNTIME_DIRECTORY.
+_SERVICE_RUN, _SERVICE_STATE = Path("/run/edge-classifierd"), Path("/var/lib/edge-classifierd")
+_MODE: Final = 0o640  # it may name cameras' addresses: for the service's group, as the configuration
+
+
+class HealthFile:
+    """Written by the service's thread."""
+
+    def __init__(self, state: Path) -> None:
+        """`health.json` in systemd's `$RUNTIME_DIRECTORY`, without one in the directory `state`."""
+        self._path = (_runtime_directory() or state) / _NAME
+        self._failing = False
+
+    def write(self, document: bytes) -> None:
+        """Replace the file atomically; one warning when that begins to fail."""
+        try:
+            replace_file(self._path, document, durably=False, mode=_MODE)
+        except OSError as error:
+            if not self._failing:
+                _log.warning("%s: cannot be written (%s); doctor cannot read the daemon's health", self._path, error)
+            self._failing = True
+        else:
+            self._failing = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedPipeline:
+    """What the daemon reported of one pipeline."""
+
+    online: bool
+    reasons: tuple[str, ...]
+    accelerator: str | None
+    fps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedHealth:
+    """What a health file holds, as far as others use it."""
+
+    uptime_s: float
+    """The daemon's age when it wrote the file."""
+    connected: bool
+    durable: bool
+    reasons: tuple[str, ...]
+    pipelines: Mapping[str, ReportedPipeline]
+
+
+def places(state: Path) -> tuple[Path, ...]:
+    """Return where a daemon with this state directory may have written its health, the likeliest place first."""
+    folders = (_runtime_directory(), _SERVICE_RUN if state == _SERVICE_STATE else None, state)
+    return tuple(folder / _NAME for folder in folders if folder is not None)
+
+
+def read_health(path: Path) -> ReportedHealth:
+    """Read a health file. Raises OSError, and ValueError for a document that is no health."""
+    try:
+        document = json.loads(path.read_bytes())
+        return ReportedHealth(
+            uptime_s=float(document["uptime_s"]),
+            connected=document["mqtt"]["connected_since_s"] is not None,
+            durable=bool(document["outbox"]["durable"]),
+            reasons=tuple(map(str, document["reasons"])),
+            pipelines={str(name): _pipeline(entry) for name, entry in document["pipelines"].items()},
+        )
+    except (TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no health document ({error})") from error
+
+
+def _pipeline(entry: Mapping[str, Any]) -> ReportedPipeline:
+    fps, accelerator = entry["fps"], entry["accelerator"]
+    return ReportedPipeline(
+        online=entry["status"] == "online",
+        reasons=tuple(map(str, entry["reasons"])),
+        accelerator=None if accelerator is None else str(accelerator),
+        fps=None if fps is None else float(fps),
+    )
+
+
+def _runtime_directory() -> Path | None:
+    folder = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return Path(folder) if folder else None
