@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections.configuration import MqttSection
+from edge_classifierd.config.sections.mqtt import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, RankedLabel
 from edge_classifierd.mqtt.client import MqttClient

@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections.configuration import PipelineSection
+from edge_classifierd.config.sections.pipeline import PipelineSection
 from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.errors import InferenceError
 from edge_classifierd.frames.base import Frame

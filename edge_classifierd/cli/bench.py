@@ -39,8 +39,8 @@ def command(
 
     Example: edge-classifierd bench mobilenet_v2_1.0_224_quant.tflite --threads 1,2,4
     """
-    from edge_classifierd.benchmark import measure  # noqa: PLC0415
-    from edge_classifierd.model.bundle import bundled_model_path, load_bundle  # noqa: PLC0415
+    from edge_classifierd.benchmark import measure
+    from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 
     counts = _counts(threads)
     bundles = [load_bundle(path, labels) for path in models or [bundled_model_path()]]  # before any waiting
@@ -57,7 +57,7 @@ def command(
 
 
 def _counts(text: str) -> list[int]:
-    from edge_classifierd.errors import UsageError  # noqa: PLC0415
+    from edge_classifierd.errors import UsageError
 
     try:
         counts = [int(part) for part in text.split(",")]
@@ -77,9 +77,9 @@ def _document(one: Measurement, fps: float) -> dict[str, Any]:
 
 
 def _print(measured: list[Measurement], fps: float) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
-    from edge_classifierd.cli.tables import print_table  # noqa: PLC0415
+    from edge_classifierd.cli.tables import print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)

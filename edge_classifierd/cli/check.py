@@ -27,9 +27,9 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
 
     Example: edge-classifierd check --config config.yaml
     """
-    from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
-    from edge_classifierd.pipeline.missing_files import absent_files  # noqa: PLC0415
-    from edge_classifierd.pipeline.validation import UnpreparedError, prepare  # noqa: PLC0415
+    from edge_classifierd.errors import ConfigurationError
+    from edge_classifierd.pipeline.missing_files import absent_files
+    from edge_classifierd.pipeline.validation import UnpreparedError, prepare
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()

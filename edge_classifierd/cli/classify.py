@@ -43,9 +43,9 @@ def command(
 
     Example: edge-classifierd classify --json --top 3 cat.jpg
     """
-    from edge_classifierd.inference.factory import make_classifier  # noqa: PLC0415
-    from edge_classifierd.model.bundle import bundled_model_path, load_bundle  # noqa: PLC0415
-    from edge_classifierd.preprocess import Preprocessor  # noqa: PLC0415
+    from edge_classifierd.inference.factory import make_classifier
+    from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+    from edge_classifierd.preprocess import Preprocessor
 
     bundle = load_bundle(model or bundled_model_path(), labels, locale)
     classifier = make_classifier(bundle, "auto", threads)
@@ -74,7 +74,7 @@ def command(
 
 def _files(images: list[str]) -> tuple[list[Path], list[str]]:
     """The pictures that are meant, and one sentence for each folder that gives none. Raises UsageError."""
-    from edge_classifierd.frames.folder import images_in  # noqa: PLC0415
+    from edge_classifierd.frames.folder import images_in
 
     files: list[Path] = []
     barren: list[str] = []
@@ -99,8 +99,8 @@ def _files(images: list[str]) -> tuple[list[Path], list[str]]:
 def _classified(
     file: Path, bundle: ModelBundle, prepare: Preprocessor, classifier: Classifier, top: int
 ) -> dict[str, object]:
-    from edge_classifierd.frames.image import read_image  # noqa: PLC0415
-    from edge_classifierd.inference.scores import top_k  # noqa: PLC0415
+    from edge_classifierd.frames.image import read_image
+    from edge_classifierd.inference.scores import top_k
 
     inference = classifier.classify(prepare(read_image(file)))
     confidences = inference.confidences

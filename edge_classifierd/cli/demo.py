@@ -62,7 +62,7 @@ def command(
 
     Example: edge-classifierd demo
     """
-    import edge_classifierd  # noqa: PLC0415
+    import edge_classifierd
 
     photos = Path(edge_classifierd.__file__).parent / "demo_photos"
     with (
@@ -121,10 +121,10 @@ def _say(text: str, *, json: bool) -> None:
 
 def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) -> int | None:
     """Run the daemon beside a subscriber; returns how many events came, None after Ctrl-C."""
-    from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.config.sections.configuration import MqttSection  # noqa: PLC0415
-    from edge_classifierd.mqtt.client import MqttClient  # noqa: PLC0415
-    from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
+    from edge_classifierd.clock import SystemClock
+    from edge_classifierd.config.sections.mqtt import MqttSection
+    from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.topics import Topics
 
     incoming: queue.Queue[Incoming] = queue.Queue(1000)
     section = MqttSection(host="127.0.0.1", port=port, protocol="3.1.1", client_id="demo-subscriber")
@@ -198,7 +198,7 @@ def _daemon(config: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 @contextmanager
 def _broker() -> Iterator[int]:
     """An embedded broker on a free loopback port, in a child process; its port. Raises MissingError."""
-    from edge_classifierd.cli.embedded_broker import wait_until_listening  # noqa: PLC0415
+    from edge_classifierd.cli.embedded_broker import wait_until_listening
 
     process = subprocess.Popen(
         [sys.executable, "-m", "edge_classifierd.cli.embedded_broker"],

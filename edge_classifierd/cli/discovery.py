@@ -46,11 +46,11 @@ def purge(
 
     Example: edge-classifierd discovery purge --config config.yaml
     """
-    from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.config.loading.load import load  # noqa: PLC0415
-    from edge_classifierd.mqtt.client import MqttClient  # noqa: PLC0415
-    from edge_classifierd.mqtt.home_assistant.messages import discovery_filters  # noqa: PLC0415
-    from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
+    from edge_classifierd.clock import SystemClock
+    from edge_classifierd.config.loading.load import load
+    from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.home_assistant.messages import discovery_filters
+    from edge_classifierd.mqtt.topics import Topics
 
     if device == "+":
         raise UsageError("--device +: give one device's id")
@@ -99,9 +99,9 @@ def _await_connection(session: MqttClient, wait_s: float) -> None:
 
 def _clear(session: MqttClient, topics: list[str]) -> None:
     """Empty retained messages, one after another, until the broker has acknowledged each."""
-    import queue  # noqa: PLC0415
+    import queue
 
-    from edge_classifierd.mqtt.message import Message, PublishOutcome  # noqa: PLC0415
+    from edge_classifierd.mqtt.message import Message, PublishOutcome
 
     outcomes: queue.SimpleQueue[tuple[str, PublishOutcome, str]] = queue.SimpleQueue()
     for topic in topics:

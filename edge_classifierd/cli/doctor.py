@@ -40,9 +40,9 @@ def command(
     if suggest:
         _suggest()
         return ExitCode.OK
-    from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.doctor.check_result import exit_code  # noqa: PLC0415
-    from edge_classifierd.doctor.examination import examine  # noqa: PLC0415
+    from edge_classifierd.clock import SystemClock
+    from edge_classifierd.doctor.check_result import exit_code
+    from edge_classifierd.doctor.examination import examine
 
     findings = []
     for finding in examine(config, SystemClock(), optional=config == DEFAULT_CONFIG):
@@ -70,8 +70,8 @@ def _print(finding: CheckResult) -> None:
 
 
 def _suggest() -> None:
-    from edge_classifierd.doctor.find_cameras import find_cameras  # noqa: PLC0415
-    from edge_classifierd.doctor.suggested_configuration import find_broker, suggest  # noqa: PLC0415
-    from edge_classifierd.inference.edgetpu.devices import list_tpus  # noqa: PLC0415
+    from edge_classifierd.doctor.find_cameras import find_cameras
+    from edge_classifierd.doctor.suggested_configuration import find_broker, suggest
+    from edge_classifierd.inference.edgetpu.devices import list_tpus
 
     typer.echo(suggest(find_cameras(), list_tpus(), find_broker()), nl=False)

@@ -36,7 +36,7 @@ def wait_until_listening(process: subprocess.Popen[bytes], timeout_s: float = _S
 
 
 async def _serve() -> None:
-    from amqtt.broker import Broker  # noqa: PLC0415
+    from amqtt.broker import Broker
 
     plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
     broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}, "plugins": plugins})

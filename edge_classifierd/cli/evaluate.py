@@ -55,11 +55,11 @@ def command(
 
     Example: edge-classifierd eval pictures --report report.html
     """
-    from edge_classifierd.cli.tables import print_evaluations, progress_bar  # noqa: PLC0415
-    from edge_classifierd.learning.dataset import read_dataset  # noqa: PLC0415
-    from edge_classifierd.learning.json_report import evaluation_document  # noqa: PLC0415
-    from edge_classifierd.learning.predict import try_out  # noqa: PLC0415
-    from edge_classifierd.learning.report import Page, write_report  # noqa: PLC0415
+    from edge_classifierd.cli.tables import print_evaluations, progress_bar
+    from edge_classifierd.learning.dataset import read_dataset
+    from edge_classifierd.learning.json_report import evaluation_document
+    from edge_classifierd.learning.predict import try_out
+    from edge_classifierd.learning.report import Page, write_report
 
     if config is not None and (model or labels or watch):
         raise UsageError("--config names model, labels and watches; leave out --model, --labels and --watch")
@@ -100,8 +100,8 @@ def command(
 
 
 def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str]) -> list[Trial]:
-    from edge_classifierd.learning.predict import Trial  # noqa: PLC0415
-    from edge_classifierd.model.bundle import bundled_model_path, load_bundle  # noqa: PLC0415
+    from edge_classifierd.learning.predict import Trial
+    from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 
     trials = []
     for path in models or [bundled_model_path()]:
@@ -112,8 +112,8 @@ def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str]) -
 
 
 def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
-    from edge_classifierd.learning.thresholds import WatchedClasses  # noqa: PLC0415
-    from edge_classifierd.model.labels import match, nearest  # noqa: PLC0415
+    from edge_classifierd.learning.thresholds import WatchedClasses
+    from edge_classifierd.model.labels import match, nearest
 
     name, equals, patterns = text.partition("=")
     if not (name and equals and patterns):
@@ -130,9 +130,9 @@ def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
 
 
 def _configured(config: Path, pipeline: str | None, margin: float | None, threads: int) -> Trial:
-    from edge_classifierd.learning.predict import Trial  # noqa: PLC0415
-    from edge_classifierd.learning.thresholds import WatchedClasses  # noqa: PLC0415
-    from edge_classifierd.pipeline.validation import prepare  # noqa: PLC0415
+    from edge_classifierd.learning.predict import Trial
+    from edge_classifierd.learning.thresholds import WatchedClasses
+    from edge_classifierd.pipeline.validation import prepare
 
     _, plans = prepare(config)
     plan = next((one for one in plans if pipeline in {None, one.section.name}), None)

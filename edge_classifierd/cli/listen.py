@@ -15,7 +15,7 @@ from edge_classifierd.cli.streams import can_show, complain
 from edge_classifierd.errors import ExitCode, PayloadError, UsageError, shortened
 
 if TYPE_CHECKING:
-    from edge_classifierd.config.sections.configuration import MqttSection
+    from edge_classifierd.config.sections.mqtt import MqttSection
     from edge_classifierd.mqtt.message import Incoming
     from edge_classifierd.mqtt.topics import Topics
 
@@ -40,8 +40,8 @@ def command(
 
     Example: edge-classifierd listen --config config.yaml --json
     """
-    from edge_classifierd.clock import SystemClock  # noqa: PLC0415
-    from edge_classifierd.mqtt.client import MqttClient  # noqa: PLC0415
+    from edge_classifierd.clock import SystemClock
+    from edge_classifierd.mqtt.client import MqttClient
 
     section, topics = _target(config, host, port, device)
     incoming: queue.Queue[Incoming] = queue.Queue(10_000)
@@ -74,13 +74,14 @@ def command(
 
 def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[MqttSection, Topics]:
     """The broker and the topics; the client id is a fresh one, or the daemon and we would throw each other out."""
-    import uuid  # noqa: PLC0415
+    import uuid
 
-    from pydantic import ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError
 
-    from edge_classifierd.config.loading.load import load  # noqa: PLC0415
-    from edge_classifierd.config.sections.configuration import DeviceSection, MqttSection  # noqa: PLC0415
-    from edge_classifierd.mqtt.topics import Topics  # noqa: PLC0415
+    from edge_classifierd.config.loading.load import load
+    from edge_classifierd.config.sections.configuration import DeviceSection
+    from edge_classifierd.config.sections.mqtt import MqttSection
+    from edge_classifierd.mqtt.topics import Topics
 
     refuse_impossible_device(device)
     client_id = f"edge-classifierd-listen-{uuid.uuid4().hex[:8]}"
@@ -100,9 +101,9 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
 
 def _line(message: Incoming, *, json: bool, everything: bool) -> str:
     """What to print of a message. Raises PayloadError for what is no JSON where JSON is wanted."""
-    import json as json_module  # noqa: PLC0415
+    import json as json_module
 
-    from edge_classifierd.events.schema import decode  # noqa: PLC0415
+    from edge_classifierd.events.schema import decode
 
     text = message.payload.decode("utf-8", "replace")
     if everything:

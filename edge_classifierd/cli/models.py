@@ -50,8 +50,8 @@ def list_command(
 
     Example: edge-classifierd models list
     """
-    from edge_classifierd.model.bundle import BUNDLED_MODEL  # noqa: PLC0415
-    from edge_classifierd.model.catalogue import LICENCE, catalogue  # noqa: PLC0415
+    from edge_classifierd.model.bundle import BUNDLED_MODEL
+    from edge_classifierd.model.catalogue import LICENCE, catalogue
 
     place = _folder(folder)
     used = _used(config)
@@ -95,7 +95,7 @@ def info_command(
 
     Example: edge-classifierd models info mobilenet_v2_1.0_224_quant.tflite
     """
-    from edge_classifierd.model.inspection import inspect  # noqa: PLC0415
+    from edge_classifierd.model.inspection import inspect
 
     document = _document(inspect(file, labels))
     if json:
@@ -123,8 +123,8 @@ def fetch_command(
 
     Example: edge-classifierd models fetch mobilenet_v2_1.0_224_quant
     """
-    from edge_classifierd.errors import FetchError  # noqa: PLC0415
-    from edge_classifierd.model.catalogue import find_entry  # noqa: PLC0415
+    from edge_classifierd.errors import FetchError
+    from edge_classifierd.model.catalogue import find_entry
 
     entries = [find_entry(name) for name in names]
     place = _folder(folder)
@@ -172,16 +172,16 @@ def verify_command(
 
 
 def _folder(folder: Path | None) -> Path:
-    from edge_classifierd.config.sections.paths import state_directory  # noqa: PLC0415
+    from edge_classifierd.config.sections.paths import state_directory
 
     return folder or state_directory() / "models"
 
 
 def _used(config: Path) -> dict[str, list[str]]:
     """By model file name, the pipelines of the configuration that name it; none when it cannot be read."""
-    from edge_classifierd.config.loading.load import load  # noqa: PLC0415
-    from edge_classifierd.errors import ConfigurationError  # noqa: PLC0415
-    from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
+    from edge_classifierd.config.loading.load import load
+    from edge_classifierd.errors import ConfigurationError
+    from edge_classifierd.model.bundle import bundled_model_path
 
     used: dict[str, list[str]] = {}
     try:
@@ -197,7 +197,7 @@ def _used(config: Path) -> dict[str, list[str]]:
 
 
 def _bundled(used_by: list[str]) -> dict[str, Any]:
-    from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
+    from edge_classifierd.model.bundle import bundled_model_path
 
     path = bundled_model_path()
     return {
@@ -215,9 +215,9 @@ def _bundled(used_by: list[str]) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
-    from edge_classifierd.cli.tables import print_table  # noqa: PLC0415
+    from edge_classifierd.cli.tables import print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("name", no_wrap=True)
@@ -241,10 +241,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _fetched(entry: Entry, place: Path, mirror: str | None) -> dict[str, Any]:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from edge_classifierd.model.fetch import fetch  # noqa: PLC0415
+    from edge_classifierd.model.fetch import fetch
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -258,9 +258,9 @@ def _fetched(entry: Entry, place: Path, mirror: str | None) -> dict[str, Any]:
 
 
 def _verified(file: Path) -> dict[str, Any]:
-    from edge_classifierd.errors import ModelError  # noqa: PLC0415
-    from edge_classifierd.model.catalogue import blob_id, catalogue  # noqa: PLC0415
-    from edge_classifierd.model.inspection import inspect  # noqa: PLC0415
+    from edge_classifierd.errors import ModelError
+    from edge_classifierd.model.catalogue import blob_id, catalogue
+    from edge_classifierd.model.inspection import inspect
 
     entry = next((entry for entry in catalogue() if entry.file_name == file.name), None)
     try:

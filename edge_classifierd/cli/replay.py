@@ -43,8 +43,8 @@ def command(
 
     Example: edge-classifierd replay recorded/ --config config.yaml --other stricter.yaml
     """
-    from edge_classifierd.replay.recording import Recording  # noqa: PLC0415
-    from edge_classifierd.replay.replay import Summary, replay  # noqa: PLC0415
+    from edge_classifierd.replay.recording import Recording
+    from edge_classifierd.replay.replay import Summary, replay
 
     chosen = config
     if recording is not None and recording.suffix in {".yaml", ".yml"} and config == DEFAULT_CONFIG:
@@ -73,8 +73,8 @@ def command(
 
 
 def _candidates(file: Path, pipeline: str | None) -> list[Candidate]:
-    from edge_classifierd.pipeline.validation import prepare  # noqa: PLC0415
-    from edge_classifierd.replay.replay import Candidate  # noqa: PLC0415
+    from edge_classifierd.pipeline.validation import prepare
+    from edge_classifierd.replay.replay import Candidate
 
     document, plans = prepare(file)
     device = document.configuration.device.id
@@ -97,9 +97,9 @@ def _words(event: Told) -> str:
 
 
 def _print_side_by_side(told: list[Told], configs: list[str]) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
-    from edge_classifierd.cli.tables import print_table  # noqa: PLC0415
+    from edge_classifierd.cli.tables import print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("time", "picture", *configs):

@@ -32,10 +32,10 @@ def command(
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # until the service has handlers of its own
-    from edge_classifierd.daemon.allocator import tune  # noqa: PLC0415
+    from edge_classifierd.daemon.allocator import tune
 
     tune()
-    from edge_classifierd.daemon.service import Service  # noqa: PLC0415
+    from edge_classifierd.daemon.service import Service
 
     return Service(config, forget_commands=forget_commands).run()
 

@@ -20,8 +20,8 @@ _WIDEST: Final = 1000
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A function to tell (what, done, of how many), shown as bars on stderr where that is a terminal."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -38,8 +38,8 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_table(table: Table) -> None:
     """The whole table on stdout: a terminal that is too narrow wraps its lines, and no name or figure is cut."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.measure import Measurement  # noqa: PLC0415
+    from rich.console import Console
+    from rich.measure import Measurement
 
     console = Console()
     needed = Measurement.get(console, console.options.update(width=_WIDEST), table).maximum
@@ -48,8 +48,8 @@ def print_table(table: Table) -> None:
 
 def print_evaluations(evaluations: list[Evaluation]) -> None:
     """The figures on stdout: one line per model, then classes, confusions and thresholds of each."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     console = Console()
     table = Table(box=None, pad_edge=False)
@@ -65,8 +65,8 @@ def print_evaluations(evaluations: list[Evaluation]) -> None:
 
 
 def _print_details(show: Callable[..., None], one: Evaluation, *, named: bool) -> None:
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.table import Table
 
     if named:
         show(f"\n[bold]{escape(one.model)}[/bold]")

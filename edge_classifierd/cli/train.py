@@ -64,12 +64,12 @@ def command(
     """
     # The fit's products are small: shared out among busy cores they took five times as long. Read when numpy loads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from edge_classifierd.cli.tables import print_evaluations, progress_bar  # noqa: PLC0415
-    from edge_classifierd.learning.dataset import write_table  # noqa: PLC0415
-    from edge_classifierd.learning.json_report import training_document  # noqa: PLC0415
-    from edge_classifierd.learning.report import Page, write_report  # noqa: PLC0415
-    from edge_classifierd.learning.train import TrainingPlan, train  # noqa: PLC0415
-    from edge_classifierd.model.bundle import bundled_model_path  # noqa: PLC0415
+    from edge_classifierd.cli.tables import print_evaluations, progress_bar
+    from edge_classifierd.learning.dataset import write_table
+    from edge_classifierd.learning.json_report import training_document
+    from edge_classifierd.learning.report import Page, write_report
+    from edge_classifierd.learning.train import TrainingPlan, train
+    from edge_classifierd.model.bundle import bundled_model_path
 
     refuse_unwritable("--output", output, replaced=True)
     refuse_unwritable("--report", report)

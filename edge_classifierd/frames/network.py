@@ -13,7 +13,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Literal
 
-from edge_classifierd.config.addresses import shown_url
+from edge_classifierd.config.sections.sources import shown_url
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.video import Video

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.sections.configuration import MqttSection
+    from edge_classifierd.config.sections.mqtt import MqttSection
     from edge_classifierd.mqtt.topics import Topics
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from edge_classifierd.config.sections.configuration import TlsSection
+    from edge_classifierd.config.sections.mqtt import TlsSection
 
 
 def tls_context(section: TlsSection) -> ssl.SSLContext:

@@ -14,7 +14,7 @@ from edge_classifierd.pipeline.image_store import ImageStore
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from edge_classifierd.config.sections.configuration import CollectReason, CollectSection
+    from edge_classifierd.config.sections.pipeline import CollectReason, CollectSection
     from edge_classifierd.decision.types import WatchState
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_classifierd.config.sections.configuration import StreamSection, TlsSection
+from edge_classifierd.config.sections.mqtt import TlsSection
+from edge_classifierd.config.sections.sources import StreamSection
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.stream import check_video_file
 from edge_classifierd.mqtt.connection_errors import of_credentials

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from edge_classifierd.config.sections.configuration import KeepSection
+    from edge_classifierd.config.sections.pipeline import KeepSection
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.events.pipeline_state import PipelineState
     from edge_classifierd.events.schema import EventDraft

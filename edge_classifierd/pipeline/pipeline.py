@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.sections.configuration import Source
+    from edge_classifierd.config.sections.sources import Source
     from edge_classifierd.frames.base import Frame, FrameSource, Needs
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics

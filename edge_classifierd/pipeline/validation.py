@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_classifierd.config.loading.load import MAX_PROBLEMS, FaultyFileError, and_more, load
-from edge_classifierd.config.sections.configuration import FolderSection
+from edge_classifierd.config.sections.sources import FolderSection
 from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
 from edge_classifierd.frames.folder import images_in
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.config.loading.load import Document
-    from edge_classifierd.config.sections.configuration import ModelSection, PipelineSection, WatchSection
+    from edge_classifierd.config.sections.pipeline import ModelSection, PipelineSection, WatchSection
     from edge_classifierd.decision.types import Combine
     from edge_classifierd.errors import Problem
     from edge_classifierd.model.bundle import ModelBundle

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections.configuration import MqttSection
+from edge_classifierd.config.sections.mqtt import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, RankedLabel
 from edge_classifierd.mqtt.client import MqttClient

@@ -12,7 +12,7 @@ from broker_process import wait_until
 
 from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections.configuration import MqttSection
+from edge_classifierd.config.sections.mqtt import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity
 from edge_classifierd.mqtt.client import MqttClient

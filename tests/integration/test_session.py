@@ -14,7 +14,7 @@ import pytest
 
 from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.sections.configuration import MqttSection
+from edge_classifierd.config.sections.mqtt import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, decode
 from edge_classifierd.mqtt.client import MqttClient, default_client_id

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from edge_classifierd.config.descriptions import is_list
 from edge_classifierd.config.generate.reference import default_words, meaning
 from edge_classifierd.config.sections.base import Section
-from edge_classifierd.config.sections.configuration import Configuration, FolderSection, Picamera2Section, StreamSection
+from edge_classifierd.config.sections.configuration import Configuration
 from edge_classifierd.config.sections.key_paths import keys_of, section_for
+from edge_classifierd.config.sections.sources import FolderSection, Picamera2Section, StreamSection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_classifierd.config.addresses import shown_url
 from edge_classifierd.config.descriptions import close_match, expected_item_of, expected_of
 from edge_classifierd.config.loading.yaml_values import plain_value
 from edge_classifierd.config.sections.key_paths import Location, keys_of, locate, sections_of, types_of
+from edge_classifierd.config.sections.sources import shown_url
 from edge_classifierd.errors import shortened
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from edge_classifierd.config.addresses import mask_userinfo
 from edge_classifierd.config.loading.cross_checks import broken_rules
 from edge_classifierd.config.loading.error_messages import holds_secret, is_echo, locate_error, sentence
 from edge_classifierd.config.loading.partial_pipeline import sound_part
@@ -17,6 +16,7 @@ from edge_classifierd.config.loading.yaml_values import Values, plain_value, rea
 from edge_classifierd.config.sections.configuration import Configuration
 from edge_classifierd.config.sections.key_paths import format_key, locate, parse_key
 from edge_classifierd.config.sections.paths import FOLDER, STATE, state_directory
+from edge_classifierd.config.sections.sources import mask_userinfo
 from edge_classifierd.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from edge_classifierd.config.sections.configuration import PipelineSection
     from edge_classifierd.config.sections.key_paths import KeyPath
+    from edge_classifierd.config.sections.pipeline import PipelineSection
 
 MAX_BYTES = 1_000_000
 MAX_PROBLEMS = 100

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from edge_classifierd.config.descriptions import close_match
 from edge_classifierd.config.loading.error_messages import is_echo
-from edge_classifierd.config.sections.configuration import ModelSection, PipelineSection
 from edge_classifierd.config.sections.key_paths import locate
+from edge_classifierd.config.sections.pipeline import ModelSection, PipelineSection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_serializer, field_validator
 from pydantic_core import PydanticCustomError
 
-from edge_classifierd.config.addresses import shown_url
 from edge_classifierd.config.descriptions import Expected
 from edge_classifierd.config.sections.base import Section, Switch
 from edge_classifierd.config.sections.durations import Duration
@@ -17,6 +16,19 @@ _SCHEMES = ("rtsp", "rtsps", "http", "https")
 
 Mirror = Literal["none", "horizontal", "vertical", "both"]
 Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(lambda value: None if value is False else value)]
+
+
+def mask_userinfo(text: str) -> str:
+    """`text` with user and password of the address in it replaced: `rtsp://***@porch/1`.
+
+    Masks up to the last `@` there is, since passwords with unescaped `/`, `?` or `#` are common.
+    """
+    return re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://).*@", r"\1***@", text, flags=re.DOTALL)
+
+
+def shown_url(text: str) -> str:
+    """`mask_userinfo`, and the query masked too: cameras take passwords there as well."""
+    return re.sub(r"(://[^?]*\?).*", r"\1***", mask_userinfo(text), flags=re.DOTALL)
 
 
 def _zero_is_unlimited(value: object) -> object:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.home_assistant import HomeAssistantSection
+    from edge_classifierd.config.sections.mqtt import HomeAssistantSection
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities, RemovedEntities
     from edge_classifierd.mqtt.home_assistant.entities import DeviceFacts

@@ -9,7 +9,7 @@ from edge_classifierd import __version__
 from edge_classifierd.mqtt.home_assistant.entities import entities
 
 if TYPE_CHECKING:
-    from edge_classifierd.config.home_assistant import HomeAssistantSection
+    from edge_classifierd.config.sections.mqtt import HomeAssistantSection
     from edge_classifierd.mqtt.home_assistant.entities import DeviceFacts
     from edge_classifierd.mqtt.topics import Topics
 

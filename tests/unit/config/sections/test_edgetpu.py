@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from edge_classifierd.config.sections.configuration import EdgeTpuSection, ModelSection
+from edge_classifierd.config.sections.edgetpu import EdgeTpuSection
+from edge_classifierd.config.sections.pipeline import ModelSection
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "edgetpu", "usb", "usb:0", "usb:12", "pci", "pci:1"])

@@ -6,7 +6,9 @@ from config_files import MINIMAL, loaded, sentences
 from pydantic import ValidationError
 
 from edge_classifierd.config.sections.base import slug
-from edge_classifierd.config.sections.configuration import Configuration, FolderSection, StreamSection, WatchSection
+from edge_classifierd.config.sections.configuration import Configuration
+from edge_classifierd.config.sections.pipeline import WatchSection
+from edge_classifierd.config.sections.sources import FolderSection, StreamSection
 from edge_classifierd.errors import UsageError
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from edge_classifierd.config.home_assistant import HomeAssistantSection
+from edge_classifierd.config.sections.mqtt import HomeAssistantSection
 from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities
 from edge_classifierd.mqtt.home_assistant.discovery import Discovery
 from edge_classifierd.mqtt.home_assistant.entities import CameraFacts, DeviceFacts, WatchFacts

@@ -12,7 +12,7 @@ from home_assistant_schema import check_message, topics_read
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_classifierd.config.home_assistant import HomeAssistantSection
+from edge_classifierd.config.sections.mqtt import HomeAssistantSection
 from edge_classifierd.mqtt.home_assistant.entities import CameraFacts, DeviceFacts, WatchFacts, entities
 from edge_classifierd.mqtt.home_assistant.messages import announcement, discovery_filters, vanished, without
 from edge_classifierd.mqtt.topics import Topics
