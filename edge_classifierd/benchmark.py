@@ -25,7 +25,7 @@ from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.pipeline.event_builder import EventBuilder
-from edge_classifierd.pipeline.validation import Plan
+from edge_classifierd.pipeline.plan import Plan
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from edge_classifierd.errors import ExitCode
 if TYPE_CHECKING:
     from edge_classifierd.config.loading.load import Document
     from edge_classifierd.errors import Problem
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
 
 
 @reporting

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_classifierd.health.board import BoardState
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.topics import Topics
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
 
 
 class HomeAssistantDevice:

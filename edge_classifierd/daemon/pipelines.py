@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.pipeline.mqtt_sink import MqttSink
     from edge_classifierd.pipeline.pipeline import Surroundings
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.sections.sources import Source
     from edge_classifierd.frames.base import Frame, FrameSource
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.preprocess import Region
 
 _FIRST_FRAME_S: Final = 15.0

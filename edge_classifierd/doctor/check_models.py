@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import Classifier
     from edge_classifierd.inference.edgetpu.devices import Tpu
     from edge_classifierd.model.bundle import ModelBundle
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
 
 _INFERENCES: Final = 10
 

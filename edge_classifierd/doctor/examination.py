@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.loading.load import Document
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
 
 
 def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[CheckResult]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import Classifier, Inference
     from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
     from edge_classifierd.inference.edgetpu.devices import Warmth
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.preprocess import Tensor
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
     from edge_classifierd.mqtt.topics import Topics
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 _DELIVERY_S: Final = 0.0008

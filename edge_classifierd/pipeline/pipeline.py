@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.inference.edgetpu.devices import Warmth
     from edge_classifierd.pipeline.classifiers import SharedClassifier
+    from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.pipeline.reporter import ResultSink
     from edge_classifierd.pipeline.saved_state import SavedState
-    from edge_classifierd.pipeline.validation import Plan
     from edge_classifierd.pipeline.workers import Classified, Workers
     from edge_classifierd.preprocess import Region, Tensor
 

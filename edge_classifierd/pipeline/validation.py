@@ -17,7 +17,7 @@ from edge_classifierd.inference.edgetpu.cpu_fallback import check_twin
 from edge_classifierd.inference.runtime import edgetpu_sentence
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
 from edge_classifierd.model.labels import match, nearest
-from edge_classifierd.preprocess import Region, View
+from edge_classifierd.pipeline.plan import ANY_RULE, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,37 +33,6 @@ if TYPE_CHECKING:
     from edge_classifierd.model.labels import Labels
 
     _Loaded = dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError]
-
-ANY_WATCH = "any"
-"""The watch of a pipeline that names none: whatever is on top."""
-_ANY_THRESHOLD, _ANY_RELEASE = 0.6, 0.4
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One pipeline, checked and resolved: what to run and what to look for."""
-
-    section: PipelineSection
-    bundle: ModelBundle
-    cpu_bundle: ModelBundle | None
-    """The CPU version of a model compiled for the Edge TPU."""
-    rules: tuple[WatchRule, ...]
-    allowed: NDArray[np.bool_] | None
-    """Shape (classes,): which may be reported; None when all may."""
-
-    @property
-    def region(self) -> Region:
-        """The part of the upright picture to look at."""
-        region = self.section.region
-        return Region(region.x, region.y, region.width, region.height)
-
-    @property
-    def view(self) -> View:
-        """What is left to be done to the source's frames before they are seen as wanted."""
-        source = self.section.source
-        region = Region() if source.cuts_itself else self.region
-        return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
-
 
 class UnpreparedError(ConfigurationError):
     """A configuration with mistakes, and what of it could be looked at further."""
@@ -248,10 +217,9 @@ class _Selection:
         if self.mistakes:
             return None
         found = tuple(rule for rule in rules if rule is not None)
-        any_watch = (WatchRule(ANY_WATCH, None, _ANY_THRESHOLD, _ANY_RELEASE),)
         # Background is not a thing to report, but a watch that names it may have it ("the door stands open").
         mask = _mask(self._allowed - {self._bundle.labels.background}, len(self._bundle.labels))
-        return Plan(self._section, self._bundle, self._twin, found or any_watch, mask)
+        return Plan(self._section, self._bundle, self._twin, found or (ANY_RULE,), mask)
 
     def _allow_and_deny(self) -> set[int]:
         allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))

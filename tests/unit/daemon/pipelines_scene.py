@@ -23,7 +23,7 @@ from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.saved_state import SavedState
-from edge_classifierd.pipeline.validation import Plan, preflight
+from edge_classifierd.pipeline.validation import preflight
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.mqtt.client import Listener, MqttClient
     from edge_classifierd.mqtt.message import Message
+    from edge_classifierd.pipeline.plan import Plan
 
 BASE = "edge-classifierd/porch"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -26,7 +27,10 @@ from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import BoardState, Throttling
 from edge_classifierd.inference.edgetpu.devices import ROOT, Tpu
 from edge_classifierd.inference.runtime import find_runtime
-from edge_classifierd.pipeline.validation import Plan, preflight
+from edge_classifierd.pipeline.validation import preflight
+
+if TYPE_CHECKING:
+    from edge_classifierd.pipeline.plan import Plan
 
 CALM = BoardState(None, 50.0, Throttling.from_bits(0), 50.0, 2000.0, 0.1, 9000.0)
 

@@ -38,10 +38,11 @@ from edge_classifierd.inference.edgetpu.device_lock import BusyError
 from edge_classifierd.inference.edgetpu.devices import Tpu
 from edge_classifierd.mqtt.message import Incoming, Message, PublishOutcome
 from edge_classifierd.mqtt.topics import Topics
-from edge_classifierd.pipeline.validation import Plan, preflight, prepare
+from edge_classifierd.pipeline.validation import preflight, prepare
 
 if TYPE_CHECKING:
     from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.pipeline.plan import Plan
 
 TOPICS = Topics("edge-classifierd", "porch")
 HERE = Path("/")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.events.schema import EventDraft
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
 
 CAT = 281
 START = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)

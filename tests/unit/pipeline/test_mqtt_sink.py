@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 BASE = "edge-classifierd/porch/driveway"

@@ -12,13 +12,14 @@ from edge_classifierd.config.loading.load import MAX_PROBLEMS, load
 from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
-from edge_classifierd.pipeline.validation import ANY_WATCH, UnpreparedError, preflight, prepare
+from edge_classifierd.pipeline.plan import ANY_WATCH
+from edge_classifierd.pipeline.validation import UnpreparedError, preflight, prepare
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_classifierd.pipeline.validation import Plan
+    from edge_classifierd.pipeline.plan import Plan
 
 HEAD = "pipelines:\n  - name: a\n    source: {type: folder, path: photos}\n"
 

@@ -1,0 +1,46 @@
+"""The plan of one pipeline: its section of the configuration, resolved to a model, class indices and rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.decision.types import WatchRule
+from edge_classifierd.preprocess import Region, View
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edge_classifierd.config.sections.pipeline import PipelineSection
+    from edge_classifierd.model.bundle import ModelBundle
+
+ANY_WATCH: Final = "any"
+"""The watch of a pipeline that names none: whatever is on top."""
+ANY_RULE: Final = WatchRule(ANY_WATCH, None, 0.6, 0.4)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One pipeline, checked and resolved: what to run and what to look for."""
+
+    section: PipelineSection
+    bundle: ModelBundle
+    cpu_bundle: ModelBundle | None
+    """The CPU version of a model compiled for the Edge TPU."""
+    rules: tuple[WatchRule, ...]
+    allowed: NDArray[np.bool_] | None
+    """Shape (classes,): which may be reported; None when all may."""
+
+    @property
+    def region(self) -> Region:
+        """The part of the upright picture to look at."""
+        region = self.section.region
+        return Region(region.x, region.y, region.width, region.height)
+
+    @property
+    def view(self) -> View:
+        """What is left to be done to the source's frames before they are seen as wanted."""
+        source = self.section.source
+        region = Region() if source.cuts_itself else self.region
+        return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
