@@ -75,9 +75,6 @@ def _look(document: Document) -> tuple[tuple[Plan, ...], list[_Mistake]]:
     plans = []
     for key, section in document.pipelines:
         mistakes += map(_Mistake, _source_problems(document, section, f"{key}.source"))
-        if f"{key}.model" in document.incomplete:
-            mistakes += map(_Mistake, _file_problems(document, section.model, f"{key}.model"))
-            continue
         models = _Models(document, section.model, bundles, f"{key}.model")
         mistakes += map(_Mistake, models.problems)
         if models.bundle is None:
@@ -128,18 +125,6 @@ def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
         except ModelError as error:
             loaded[wanted] = error
     return loaded[wanted]
-
-
-def _file_problems(document: Document, model: ModelSection, key: str) -> Iterator[Problem]:
-    """What can be said of the files of a model that is not fully known: that they cannot be read."""
-    named = {"path": "a TensorFlow Lite model", "labels": "a label file", "cpu_model": "a TensorFlow Lite model"}
-    for name, what in named.items():
-        file = getattr(model, name)
-        try:
-            if file is not None:
-                read_regular_file(file, what)
-        except ModelError as error:
-            yield document.problem(f"{key}.{name}", str(error))
 
 
 class _Models:
@@ -208,7 +193,6 @@ class _Selection:
         self._bundle = bundle
         self._twin = twin
         self._key = key
-        self._complete = key not in document.incomplete
         self._allowed = self._allow_and_deny()
 
     def plan(self) -> Plan | None:
@@ -224,7 +208,7 @@ class _Selection:
     def _allow_and_deny(self) -> set[int]:
         allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))
         allowed = allow - self._matching(self._section.deny, "deny")
-        if not allowed and not self.mistakes and self._complete:
+        if not allowed and not self.mistakes:
             self._complain("deny", "leaves no label to report; deny fewer")
         return allowed
 
@@ -233,7 +217,7 @@ class _Selection:
         matched = self._matching(watch.labels, place)
         indices = tuple(sorted(matched & self._allowed))
         if not indices:
-            if matched and self._complete:
+            if matched:
                 self._complain(place, "`allow` and `deny` leave none of these labels")
             return None
         combine: Combine = "max" if self._bundle.output_kind == "multi_label" else "sum"

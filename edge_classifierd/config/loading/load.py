@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,13 @@ from pydantic import ValidationError
 
 from edge_classifierd.config.loading.cross_checks import broken_rules
 from edge_classifierd.config.loading.error_messages import holds_secret, is_echo, locate_error, sentence
-from edge_classifierd.config.loading.partial_pipeline import sound_part
 from edge_classifierd.config.loading.read_file import UnreadableError, decode, read_small_file
 from edge_classifierd.config.loading.yaml_tree import Place, compose
 from edge_classifierd.config.loading.yaml_values import Values, plain_value, read_values
 from edge_classifierd.config.sections.configuration import Configuration
 from edge_classifierd.config.sections.key_paths import format_key, locate, parse_key
 from edge_classifierd.config.sections.paths import FOLDER, STATE, state_directory
+from edge_classifierd.config.sections.pipeline import PipelineSection
 from edge_classifierd.config.sections.sources import mask_userinfo
 from edge_classifierd.errors import ConfigurationError, Problem
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from edge_classifierd.config.sections.key_paths import KeyPath
-    from edge_classifierd.config.sections.pipeline import PipelineSection
 
 MAX_BYTES = 1_000_000
 MAX_PROBLEMS = 100
@@ -45,9 +45,6 @@ class Document:
     warnings: tuple[Problem, ...] = ()
     pipelines: tuple[tuple[str, PipelineSection], ...] = ()
     """Each pipeline with its key, `pipelines[0]`."""
-    incomplete: frozenset[str] = frozenset()
-    """Keys of those pipelines, and of their `model`, of which a mistake was left out: nothing follows from what is not
-    there."""
     _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
 
     def problem(self, key: str, message: str) -> Problem:
@@ -57,15 +54,15 @@ class Document:
 
 
 class FaultyFileError(ConfigurationError):
-    """A file with mistakes in it; what of its pipelines has none can be looked at further."""
+    """A file with mistakes in it. The models and labels of its valid pipelines can still be checked."""
 
     def __init__(self, found: tuple[Problem, ...], more: int, rest: Document) -> None:
         super().__init__((*found, and_more(rest.file, more)) if more else found)
         self.found = found
         self.more = more
-        """As many are counted, not listed."""
+        """Number of problems that are not listed."""
         self.rest = rest
-        """With what is sound of the pipelines; all else in it is as if the file had nothing."""
+        """Holds the valid pipelines only; its `configuration` is empty."""
 
 
 def and_more(file: str, count: int) -> Problem:
@@ -96,28 +93,21 @@ def load(path: Path) -> Document:
     problems, more = _problems(file, values, errors)
     warnings = _warnings(file, values) if small.world_readable else ()
     if problems or configuration is None:
-        raise FaultyFileError(problems, more, _rest(file, values, folder, warnings))
+        raise FaultyFileError(problems, more, _valid_pipelines(file, values, folder, warnings))
     pipelines = tuple((f"pipelines[{n}]", one) for n, one in enumerate(configuration.pipelines))
     return Document(file, configuration, warnings, pipelines, _values=values)
 
 
-def _rest(file: str, values: Values, folder: Path, warnings: tuple[Problem, ...]) -> Document:
+def _valid_pipelines(file: str, values: Values, folder: Path, warnings: tuple[Problem, ...]) -> Document:
+    """Return a Document of those pipelines that are valid by themselves in a file with mistakes."""
     context = {FOLDER: folder, STATE: state_directory()}
     pipelines = []
-    incomplete = set()
     listed = values.data.get("pipelines") if isinstance(values.data, dict) else None
-    for position, one in enumerate(listed[:_MOST_PIPELINES] if isinstance(listed, list) else ()):
-        part = sound_part(one, context)
-        if part is None:
-            continue
-        key = f"pipelines[{position}]"
-        pipelines.append((key, part.section))
-        if not part.clean:
-            incomplete.add(key)
-        if not part.model_known:
-            incomplete.add(f"{key}.model")
+    for position, data in enumerate(listed[:_MOST_PIPELINES] if isinstance(listed, list) else ()):
+        with suppress(ValidationError):
+            pipelines.append((f"pipelines[{position}]", PipelineSection.model_validate(data, context=context)))
     nothing = Configuration.model_construct(pipelines=())
-    return Document(file, nothing, warnings, tuple(pipelines), frozenset(incomplete), values)
+    return Document(file, nothing, warnings, tuple(pipelines), values)
 
 
 def _validate(values: Values, folder: Path) -> tuple[Configuration | None, list[ErrorDetails]]:
