@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import sys
 import time
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,9 +17,15 @@ from edge_classifierd.cli.streams import can_show, complain
 from edge_classifierd.errors import ExitCode, PayloadError, UsageError, shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_classifierd.config.sections.mqtt import MqttSection
+    from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Incoming
     from edge_classifierd.mqtt.topics import Topics
+
+_SEARCH_S: Final = 2.0  # nothing retained comes later than this after the subscription
+_WAIT_S: Final = 0.2
 
 
 @reporting
@@ -45,31 +53,106 @@ def command(
 
     section, topics = _target(config, host, port, device)
     incoming: queue.Queue[Incoming] = queue.Queue(10_000)
-    session = MqttClient(section, topics=topics, clock=SystemClock(), announce=False)
-    base = topics.base if device != "+" else f"{topics.base_topic}/+"
-    session.subscribe(f"{base}/#" if everything else f"{base}/+/event", incoming.put_nowait)
-    session.start()
-    connected = False
-    end_s = None if seconds is None else time.monotonic() + seconds
-    printed = 0
+    client = MqttClient(section, topics=topics, clock=SystemClock(), announce=False)
+    every = device == "+"
+    search = _Search(topics, str(client.endpoint), every=every)
+    base = f"{topics.base_topic}/+" if every else topics.base
+    wanted = f"{base}/#" if everything else f"{base}/+/event"
+
+    def hear(message: Incoming) -> None:
+        search.hear(message)
+        incoming.put_nowait(message)
+
+    client.subscribe(wanted, hear)
+    if not everything:  # else a status would be received, and printed, twice
+        client.subscribe(f"{topics.base_topic}/+/status", search.hear)
+        client.subscribe(f"{base}/status", search.hear)
+    what = "all topics" if everything else "events"
+    complain(f"{client.endpoint}: listening to {what} of {search.wanted} ({wanted}); Ctrl-C ends it")
+    client.start()
+    show = functools.partial(_line, json=json, everything=everything)
     try:
-        while (count is None or printed < count) and (end_s is None or time.monotonic() < end_s):
-            try:
-                message = incoming.get(timeout=0.2)
-            except queue.Empty:
-                connected = connected or session.connection is not None
-                continue
-            try:
-                line = _line(message, json=json, everything=everything)
-            except PayloadError as error:
-                complain(shortened(f"{message.topic}: {error}", 300))
-                continue
-            typer.echo(line)
-            sys.stdout.flush()
-            printed += 1
+        printed, connected = _print_messages(client, incoming, search, show, count=count, seconds=seconds)
     finally:
-        session.stop(1.0)
+        client.stop(1.0)
     return ExitCode.OK if printed or (connected and count is None) else ExitCode.FAILED
+
+
+class _Search:
+    """Collects the devices that have published a status, and describes what is wrong with the wanted one."""
+
+    def __init__(self, topics: Topics, broker: str, *, every: bool) -> None:
+        """`every`: any device is wanted, not only the topics' own."""
+        self._topics = topics
+        self._broker = broker
+        self._every = every
+        self._status: dict[str, bytes] = {}
+
+    @property
+    def wanted(self) -> str:
+        """What is looked for, in words."""
+        return "all devices" if self._every else f"the device `{self._topics.device}`"
+
+    def hear(self, message: Incoming) -> None:
+        """Take note of a status; called on the network thread."""
+        device, _, topic = message.topic.removeprefix(f"{self._topics.base_topic}/").partition("/")
+        if topic == "status" and message.payload:
+            self._status[device] = message.payload
+
+    def trouble(self) -> str | None:
+        """Why nothing may come, in one sentence; None when a wanted device is online."""
+        found = dict(self._status)
+        wanted = found if self._every else {self._topics.device: found.get(self._topics.device)}
+        if b"online" in wanted.values():
+            return None
+        if self._every and not found:
+            where = f"below `{self._topics.base_topic}/`"
+            return f"{self._broker}: no device was found {where}; start its daemon, or check mqtt.base_topic"
+        if self._every or self._topics.device in found:
+            return f"{self._broker}: {', '.join(sorted(wanted))} is offline; events come once its daemon runs again"
+        remedy = f"give --device for one of {', '.join(sorted(found)[:10])}" if found else "start its daemon"
+        return f"{self._broker}: {self.wanted} was not found; {remedy}, or listen to all devices with --device +"
+
+
+def _print_messages(
+    client: MqttClient,
+    incoming: queue.Queue[Incoming],
+    search: _Search,
+    show: Callable[[Incoming], str],
+    *,
+    count: int | None,
+    seconds: float | None,
+) -> tuple[int, bool]:
+    """Print what comes until it is enough; returns how many messages were printed, and whether there was a connection.
+
+    Once after the connection, search's trouble is reported, if nothing has come by then.
+    """
+    end_s = inf if seconds is None else time.monotonic() + seconds
+    report_s = inf
+    connected = False
+    printed = 0
+    while (count is None or printed < count) and time.monotonic() < end_s:
+        if not connected and client.connected:
+            connected = True
+            report_s = min(time.monotonic() + _SEARCH_S, end_s - _WAIT_S)
+        if time.monotonic() > report_s:
+            report_s = inf
+            trouble = None if printed else search.trouble()
+            if trouble is not None:
+                complain(trouble)
+        try:
+            message = incoming.get(timeout=_WAIT_S)
+        except queue.Empty:
+            continue
+        try:
+            line = show(message)
+        except PayloadError as error:
+            complain(shortened(f"{message.topic}: {error}", 300))
+            continue
+        typer.echo(line)
+        sys.stdout.flush()
+        printed += 1
+    return printed, connected
 
 
 def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[MqttSection, Topics]:
