@@ -27,7 +27,7 @@ class EdgeClassifierError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a configuration file; `line` and `column` count from 1, 0 when the whole file is meant.
+    """One problem with a configuration file; `line` and `column` count from 1, 0 when the whole file is meant.
 
     As text the whole file's place is its beginning, so that every editor can jump to it.
     """
@@ -37,6 +37,8 @@ class Problem:
     column: int
     key: str
     message: str
+    temporary: bool = False
+    """The file is right, but a pipeline cannot start now: something that the file names is missing or damaged."""
 
     def __str__(self) -> str:
         key = f"{self.key}: " if self.key else ""
@@ -44,12 +46,14 @@ class Problem:
 
 
 class ConfigurationError(EdgeClassifierError):
-    """The configuration is wrong; carries every problem found, in the file's order."""
+    """The configuration cannot be used; carries every problem found, in the file's order."""
 
     exit_code = ExitCode.USAGE
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
+        if problems and all(problem.temporary for problem in problems):
+            self.exit_code = ExitCode.FAILED
         super().__init__("\n".join(str(problem) for problem in problems))
 
 

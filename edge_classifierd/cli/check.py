@@ -11,7 +11,6 @@ from edge_classifierd.cli.streams import complain, print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
-    from edge_classifierd.config.loading.load import Document
     from edge_classifierd.errors import Problem
     from edge_classifierd.pipeline.plan import Plan
 
@@ -20,34 +19,31 @@ if TYPE_CHECKING:
 def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: LogLevel = "warning") -> ExitCode:  # noqa: ARG001
     """Validate a configuration, its models, labels and watches.
 
-    Needs neither hardware nor network.
+    Needs neither hardware nor network; cameras are the doctor's. Each model for the CPU is built in a child process.
 
-    Every mistake is shown at once, as FILE:LINE:COLUMN: key.path: what is wrong. Exit code 0 when all is well, else 2.
-    What the daemon would wait for (a video file, a certificate) is a warning.
+    Every problem is shown at once, as FILE:LINE:COLUMN: key.path: what is wrong. Exit code 0 when all is well, 2 for
+    mistakes in the file, 1 when the file is right but a pipeline could not start now (a folder, a model or a video
+    file is missing or damaged): the daemon would run the others and try that one again. A certificate that is missing
+    is a warning.
 
     Example: edge-classifierd check --config config.yaml
     """
     from edge_classifierd.errors import ConfigurationError
-    from edge_classifierd.pipeline.missing_files import absent_files
-    from edge_classifierd.pipeline.validation import UnpreparedError, prepare
+    from edge_classifierd.pipeline.missing_files import missing_certificates, missing_videos
+    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.validation import examine, in_order, unusable_models
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     summary: list[dict[str, object]] = []
-    document: Document | None = None
-    plans: tuple[Plan, ...] = ()
     try:
-        document, plans = prepare(config)
-    except UnpreparedError as error:
-        document, problems = error.document, error.problems
+        document, found, problems = examine(config)
     except ConfigurationError as error:
         problems = error.problems
-    if document is not None:
-        warnings = (*document.warnings, *absent_files(document))
-    for plan in plans:
-        watches = {rule.name: 0 if rule.indices is None else len(rule.indices) for rule in plan.rules}
-        name = plan.section.name
-        summary.append({"name": name, "model": str(plan.bundle.path), "watches": watches})
+    else:
+        warnings = (*document.warnings, *missing_certificates(document))
+        problems = in_order((*problems, *unusable_models(document, found), *missing_videos(document)))
+        summary = [_summary(plan) for plan in found if isinstance(plan, Plan)]
     if json:
         print_json(
             {
@@ -60,7 +56,14 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
         )
     else:
         _print(problems, warnings, summary, str(config))
-    return ExitCode.USAGE if problems else ExitCode.OK
+    if not all(problem.temporary for problem in problems):
+        return ExitCode.USAGE
+    return ExitCode.FAILED if problems else ExitCode.OK
+
+
+def _summary(plan: Plan) -> dict[str, object]:
+    watches = {rule.name: 0 if rule.indices is None else len(rule.indices) for rule in plan.rules}
+    return {"name": plan.section.name, "model": str(plan.bundle.path), "watches": watches}
 
 
 def _print(
@@ -72,7 +75,8 @@ def _print(
         complain(f"warning: {problem}")
     if problems:
         count = len(problems)
-        complain(f"{file}: {count} problem{'s' if count > 1 else ''}")
+        right = "; the file is right, the other pipelines would run" if all(one.temporary for one in problems) else ""
+        complain(f"{file}: {count} problem{'s' if count > 1 else ''}{right}")
         return
     for pipeline in summary:
         watches = pipeline["watches"]
@@ -92,4 +96,5 @@ def _document(problem: Problem) -> dict[str, object]:
         "column": problem.column,
         "key": problem.key,
         "message": problem.message,
+        "temporary": problem.temporary,
     }

@@ -156,8 +156,9 @@ def verify_command(
 ) -> ExitCode:
     """Compare model files with the catalogue, byte for byte.
 
-    Files that are not in the catalogue are only read. Exit code 1 when one is damaged. Example: edge-classifierd
-    models verify
+    Files that are not in the catalogue are read and, for the CPU, run once. Exit code 1 when one cannot be used.
+
+    Example: edge-classifierd models verify
     """
     checked = files if files is not None else sorted(_folder(folder).glob("*.tflite"))
     results = [_verified(file) for file in checked]
@@ -259,6 +260,7 @@ def _fetched(entry: Entry, place: Path, mirror: str | None) -> dict[str, Any]:
 
 def _verified(file: Path) -> dict[str, Any]:
     from edge_classifierd.errors import ModelError
+    from edge_classifierd.inference.trial import try_model
     from edge_classifierd.model.catalogue import blob_id, catalogue
     from edge_classifierd.model.inspection import inspect
 
@@ -269,13 +271,16 @@ def _verified(file: Path) -> dict[str, Any]:
             remedy = f"`edge-classifierd models fetch {entry.name}` brings the catalogue's"
             sentence = "is the catalogue's" if ok else f"is damaged, or another version; {remedy}"
             return {"file": str(file), "ok": ok, "known": True, "sentence": sentence}
-        inspect(file)
+        inspected = inspect(file)
+        if not inspected.edgetpu_compiled:
+            try_model(inspected)
     except OSError as error:
         return {"file": str(file), "ok": False, "known": entry is not None, "sentence": f"{error.strerror or error}"}
     except ModelError as error:
         sentence = str(error).removeprefix(f"{file}: ")
         return {"file": str(file), "ok": False, "known": False, "sentence": sentence}
-    return {"file": str(file), "ok": True, "known": False, "sentence": "can be read; the catalogue does not know it"}
+    works = "can be read" if inspected.edgetpu_compiled else "can be read and run"
+    return {"file": str(file), "ok": True, "known": False, "sentence": f"{works}; the catalogue does not know it"}
 
 
 def _document(found: Inspection) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Runtime:
                 f"{path}: needs operators of the full TensorFlow, which {self} does not have; "
                 "convert it with TensorFlow Lite's own operators only"
             )
-        return ModelError(f"{path}: {self} cannot load it: {one_line(reason)}; check it with `edge-classifierd check`")
+        return ModelError(f"{path}: {self} cannot load it: {one_line(reason)}; give another model")
 
 
 def find_runtime() -> Runtime:

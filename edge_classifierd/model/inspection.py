@@ -28,6 +28,8 @@ class Inspection:
     size: int
     input: TensorSpec
     output: TensorSpec
+    output_position: int
+    """Which of the graph's outputs carries the scores."""
     output_kind: OutputKind
     edgetpu_compiled: bool
     operators: dict[str, int] | None
@@ -68,6 +70,7 @@ def inspect(path: Path, labels_file: Path | None = None) -> Inspection:
         size=len(data),
         input=structure.input,
         output=structure.output,
+        output_position=structure.output_position,
         output_kind=structure.output_kind,
         edgetpu_compiled=structure.edgetpu_compiled,
         operators=None if graph is None else graph.operator_counts(),

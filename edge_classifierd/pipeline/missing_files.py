@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from edge_classifierd.errors import Problem
 
 
-def absent_files(document: Document) -> Iterator[Problem]:
-    """Certificates that no connection could be made with, video files that are not there. Nothing is connected to."""
+def missing_certificates(document: Document) -> Iterator[Problem]:
+    """Yield the certificates that no connection could be made with. Nothing is connected to."""
     tls = document.configuration.mqtt.tls
     for key, error in _unusable(tls) if tls is not None else ():
         sentence = of_credentials(error, error.filename).sentence.removesuffix("; see mqtt.tls")
         yield document.problem(f"mqtt.tls.{key}", f"{sentence}; without it there is no connection")
+
+
+def missing_videos(document: Document) -> Iterator[Problem]:
+    """Yield the video files that cannot be used now."""
     for key, pipeline in document.pipelines:
         source = pipeline.source
         if not isinstance(source, StreamSection) or "://" in source.url:
@@ -33,7 +37,7 @@ def absent_files(document: Document) -> Iterator[Problem]:
         try:
             check_video_file(Path(source.url))
         except SourceError as error:
-            yield document.problem(f"{key}.source.url", str(error))
+            yield document.problem(f"{key}.source.url", str(error), temporary=True)
 
 
 def _unusable(tls: TlsSection) -> Iterator[tuple[str, OSError]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.decision.types import WatchRule
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edge_classifierd.config.loading.load import Document
     from edge_classifierd.config.sections.pipeline import PipelineSection
     from edge_classifierd.model.bundle import ModelBundle
 
@@ -44,3 +45,24 @@ class Plan:
         source = self.section.source
         region = Region() if source.cuts_itself else self.region
         return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedPlan:
+    """A pipeline whose section is right but whose model files cannot be used now."""
+
+    section: PipelineSection
+    reason: str
+    """Why it cannot start, one sentence."""
+    key: str
+    """Of the pipeline in the configuration, `pipelines[0]`."""
+    document: Document = field(repr=False)
+
+    @property
+    def rules(self) -> tuple[WatchRule, ...]:
+        """The configured watches, without the classes, which only the model knows."""
+        watches = self.section.watches
+        return tuple(WatchRule(watch.name, None, watch.threshold, watch.release) for watch in watches) or (ANY_RULE,)
+
+
+AnyPlan = Plan | BlockedPlan

@@ -15,9 +15,10 @@ from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
 from edge_classifierd.frames.folder import images_in
 from edge_classifierd.inference.edgetpu.cpu_fallback import check_twin
 from edge_classifierd.inference.runtime import edgetpu_sentence
+from edge_classifierd.inference.trial import try_model
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
 from edge_classifierd.model.labels import match, nearest
-from edge_classifierd.pipeline.plan import ANY_RULE, Plan
+from edge_classifierd.pipeline.plan import ANY_RULE, BlockedPlan, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,22 +32,55 @@ if TYPE_CHECKING:
     from edge_classifierd.errors import Problem
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.model.labels import Labels
+    from edge_classifierd.pipeline.plan import AnyPlan
 
     _Loaded = dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError]
 
-class UnpreparedError(ConfigurationError):
-    """A configuration with mistakes, and what of it could be looked at further."""
-
-    def __init__(self, problems: tuple[Problem, ...], document: Document) -> None:
-        super().__init__(problems)
-        self.document = document
-
 
 def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
-    """The configuration file and the plans of its pipelines.
+    """Return the configuration file and the plans of its pipelines.
 
-    Raises UnpreparedError with every problem at once: those of the file, and those that `preflight` finds in what of
-    its pipelines is right; ConfigurationError for a file that cannot be read at all.
+    Raises ConfigurationError with every problem at once: mistakes in the file, and models and folders that cannot be
+    used now.
+    """
+    document, plans, problems = examine(config)
+    if problems:
+        raise ConfigurationError(problems)
+    return document, _complete(plans)
+
+
+def plan_pipelines(config: Path) -> tuple[Document, tuple[AnyPlan, ...]]:
+    """Return the configuration file and a plan of each pipeline: blocked where its model cannot be used now.
+
+    Raises ConfigurationError with every problem when there are mistakes in the file. Folders are not looked at.
+    """
+    document, plans, problems = examine(config, sources=False)
+    if not all(problem.temporary for problem in problems):
+        raise ConfigurationError(problems)
+    return document, plans
+
+
+def plan_again(blocked: BlockedPlan) -> AnyPlan:
+    """Look at the files of a blocked pipeline again: they may be usable by now, or for another reason not."""
+    plan, mistakes = _look(blocked.document, blocked.key, blocked.section, {})
+    if mistakes or plan is None:
+        reason = mistakes[0].problem.message + mistakes[0].remedy() if mistakes else blocked.reason
+        return BlockedPlan(blocked.section, reason, blocked.key, blocked.document)
+    return plan
+
+
+def preflight(document: Document) -> tuple[Plan, ...]:
+    """The plans of all pipelines. Raises ConfigurationError with the problems of models, labels, globs and folders."""
+    plans, mistakes = _look_at_all(document, sources=True)
+    if mistakes:
+        raise ConfigurationError(_listed(document, mistakes))
+    return _complete(plans)
+
+
+def examine(config: Path, *, sources: bool = True) -> tuple[Document, tuple[AnyPlan, ...], tuple[Problem, ...]]:
+    """Return the file, the plans of those pipelines that have no mistake, and every problem in the file's order.
+
+    Raises ConfigurationError for a file that cannot be read at all.
     """
     found: tuple[Problem, ...] = ()
     more = 0
@@ -54,35 +88,71 @@ def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
         document = load(config)
     except FaultyFileError as error:
         document, found, more = error.rest, error.found, error.more
-    plans, mistakes = _look(document)
-    problems = _listed(document, [*map(_Mistake, found), *mistakes], more)
-    if problems:
-        raise UnpreparedError(problems, document)
-    return document, plans
+    plans, mistakes = _look_at_all(document, sources=sources)
+    return document, plans, _listed(document, [*map(_Mistake, found), *mistakes], more)
 
 
-def preflight(document: Document) -> tuple[Plan, ...]:
-    """The plans of all pipelines. Raises ConfigurationError with the problems of models, labels, globs and folders."""
-    plans, mistakes = _look(document)
-    if mistakes:
-        raise ConfigurationError(_listed(document, mistakes))
-    return plans
+def unusable_models(document: Document, plans: Iterable[AnyPlan]) -> Iterator[Problem]:
+    """Build every model that would run on the CPU in a child process; yield one problem for each use that fails."""
+    keys = {id(section): key for key, section in document.pipelines}
+    tried: dict[Path, str | None] = {}
+    for plan in _complete(plans):
+        for name, bundle in (("path", plan.bundle), ("cpu_model", plan.cpu_bundle)):
+            if bundle is None or bundle.edgetpu_compiled:
+                continue
+            if bundle.path not in tried:
+                tried[bundle.path] = _trial_failure(bundle)
+            reason = tried[bundle.path]
+            if reason is not None:
+                yield document.problem(f"{keys[id(plan.section)]}.model.{name}", reason, temporary=True)
 
 
-def _look(document: Document) -> tuple[tuple[Plan, ...], list[_Mistake]]:
+def _trial_failure(bundle: ModelBundle) -> str | None:
+    try:
+        try_model(bundle)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Sort problems by their place in the file; those without a place come last."""
+    return tuple(sorted(problems, key=_place))
+
+
+def _complete(plans: Iterable[AnyPlan]) -> tuple[Plan, ...]:
+    return tuple(plan for plan in plans if isinstance(plan, Plan))
+
+
+def _look_at_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...], list[_Mistake]]:
     mistakes: list[_Mistake] = []
     bundles: _Loaded = {}
     plans = []
     for key, section in document.pipelines:
-        mistakes += map(_Mistake, _source_problems(document, section, f"{key}.source"))
-        models = _Models(document, section.model, bundles, f"{key}.model")
-        mistakes += map(_Mistake, models.problems)
-        if models.bundle is None:
-            continue
+        if sources:
+            mistakes += map(_Mistake, _source_problems(document, section, f"{key}.source"))
+        plan, found = _look(document, key, section, bundles)
+        mistakes += found
+        if plan is not None:
+            plans.append(plan)
+    return tuple(plans), mistakes
+
+
+def _look(
+    document: Document, key: str, section: PipelineSection, bundles: _Loaded
+) -> tuple[AnyPlan | None, list[_Mistake]]:
+    """Return the plan of one pipeline, None when there is a mistake in the file, and what was found."""
+    models = _Models(document, section.model, bundles, f"{key}.model")
+    mistakes = [*map(_Mistake, models.problems)]
+    plan: AnyPlan | None = None
+    if models.bundle is not None:
         selection = _Selection(document, section, models.bundle, models.twin, key)
-        plans.append(selection.plan())
+        plan = selection.plan()
         mistakes += selection.mistakes
-    return tuple(plan for plan in plans if plan is not None), mistakes
+    reason = next((problem.message for problem in models.problems if problem.temporary), None)
+    if reason is not None and all(mistake.problem.temporary for mistake in mistakes):
+        plan = BlockedPlan(section, reason, key, document)
+    return plan, mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +164,11 @@ class _Mistake:
 
 def _listed(document: Document, mistakes: list[_Mistake], more: int = 0) -> tuple[Problem, ...]:
     """In the file's order; beyond `MAX_PROBLEMS` they are only counted, as are the `more` that were found before."""
+    temporary = not more and all(mistake.problem.temporary for mistake in mistakes)
     first = sorted(mistakes, key=lambda mistake: _place(mistake.problem))[:MAX_PROBLEMS]
     listed = [replace(one.problem, message=one.problem.message + one.remedy()) for one in first]
     more += len(mistakes) - len(first)
-    return (*listed, and_more(document.file, more)) if more else tuple(listed)
+    return (*listed, replace(and_more(document.file, more), temporary=temporary)) if more else tuple(listed)
 
 
 def _place(problem: Problem) -> tuple[bool, int, int]:
@@ -111,9 +182,10 @@ def _source_problems(document: Document, section: PipelineSection, key: str) -> 
         try:
             if not images_in(folder, recursive=section.source.recursive):
                 below = "" if section.source.recursive else " (set `recursive: true` to look into the folders below)"
-                yield document.problem(f"{key}.path", f"{folder}: holds no pictures{below}; put some there")
+                message = f"{folder}: holds no pictures{below}; put some there"
+                yield document.problem(f"{key}.path", message, temporary=True)
         except SourceError as error:
-            yield document.problem(f"{key}.path", str(error))
+            yield document.problem(f"{key}.path", str(error), temporary=True)
 
 
 def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
@@ -148,12 +220,12 @@ class _Models:
         if not isinstance(found, ModelError):
             return found
         blames_labels = name == "path" and self._blames_labels(found)
-        self._complain("labels" if blames_labels else name, found)
+        self._complain("labels" if blames_labels else name, found, temporary=True)
         if name == "path" and self._model.labels is not None and not blames_labels:
             try:
                 read_regular_file(self._model.labels, "a label file")
             except ModelError as error:
-                self._complain("labels", error)
+                self._complain("labels", error, temporary=True)
         return None
 
     def _blames_labels(self, found: ModelBundle | ModelError) -> bool:
@@ -177,8 +249,8 @@ class _Models:
         except ModelError as error:
             self._complain("cpu_model", error)
 
-    def _complain(self, name: str, what: ModelError | str) -> None:
-        self.problems.append(self._document.problem(f"{self._key}.{name}", str(what)))
+    def _complain(self, name: str, what: ModelError | str, *, temporary: bool = False) -> None:
+        self.problems.append(self._document.problem(f"{self._key}.{name}", str(what), temporary=temporary))
 
 
 class _Selection:

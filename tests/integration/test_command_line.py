@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import tflite_builder as tflite
 from daemon_process import PHOTOS, a_pipeline, photographs, write_config
 
 if TYPE_CHECKING:
@@ -246,11 +247,10 @@ def test_warnings_are_shown_beside_mistakes(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "pipelines[1].sauce" in said
     assert "warning: c.yaml:1:18: mqtt.password: every account" in said
-    assert "warning: c.yaml:3:" in said
     assert "no.mp4: no such file" in said
 
 
-def test_check_warns_of_files_that_the_daemon_would_wait_for(tmp_path: Path) -> None:
+def test_check_tells_what_the_daemon_would_wait_for_from_mistakes(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "mqtt: {host: x, tls: {ca_file: no.crt}}\n"
         "pipelines:\n"
@@ -260,15 +260,45 @@ def test_check_warns_of_files_that_the_daemon_would_wait_for(tmp_path: Path) -> 
     )
     done = shell("edge check --config c.yaml", tmp_path)
     missing = os.strerror(2)
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
+        f"c.yaml:3:43: pipelines[0].source.url: {tmp_path}/no.mp4: no such file; check the path",
+        f"c.yaml:4:43: pipelines[1].source.url: {tmp_path}: a folder, not a video; for pictures use `type: folder`",
         f"warning: c.yaml:1:32: mqtt.tls.ca_file: {tmp_path}/no.crt: {missing}; without it there is no connection",
-        f"warning: c.yaml:3:43: pipelines[0].source.url: {tmp_path}/no.mp4: no such file; check the path",
-        (
-            f"warning: c.yaml:4:43: pipelines[1].source.url: {tmp_path}: a folder, not a video; "
-            "for pictures use `type: folder`"
-        ),
+        "c.yaml: 2 problems; the file is right, the other pipelines would run",
     ]
+
+
+def test_check_builds_each_model_and_tells_what_cannot_start_now(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text("red\ngreen\nblue\n")
+    (tmp_path / "mistyped.tflite").write_bytes(tflite.pack(tflite.mistyped()))
+    (tmp_path / "damaged.tflite").write_bytes(b"not a model")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "c.yaml").write_text(
+        "pipelines:\n"
+        "  - {name: fine, source: {type: v4l2}}\n"
+        "  - {name: missing, source: {type: folder, path: nowhere}}\n"
+        "  - {name: empty, source: {type: folder, path: empty}}\n"
+        "  - {name: damaged, source: {type: v4l2, device: /dev/b}, model: {path: damaged.tflite, labels: l.txt}}\n"
+        "  - {name: mistyped, source: {type: v4l2, device: /dev/c}, model: {path: mistyped.tflite, labels: l.txt}}\n"
+    )
+    done = shell("edge check --json --config c.yaml", tmp_path)
+    document = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [(problem["key"], problem["temporary"]) for problem in document["problems"]] == [
+        ("pipelines[1].source.path", True),
+        ("pipelines[2].source.path", True),
+        ("pipelines[3].model.path", True),
+        ("pipelines[4].model.path", True),
+    ]
+    assert "convert the model again" in document["problems"][3]["message"]
+    with (tmp_path / "c.yaml").open("a") as file:
+        file.write("  - {name: wrong, source: {type: v4l2, device: /dev/d}, allow: [nothing like it]}\n")
+    done = shell("edge check --config c.yaml", tmp_path)
+    assert done.returncode == 2, "a mistake in the file"
+    assert b"c.yaml: 5 problems\n" in done.stderr
+    done = shell("edge models verify mistyped.tflite", tmp_path)
+    assert (done.returncode, b"convert the model again" in done.stdout) == (1, True)
 
 
 def test_a_narrow_terminal_cuts_no_name_and_colours_can_be_refused(tmp_path: Path) -> None:

@@ -47,10 +47,10 @@ class Document:
     """Each pipeline with its key, `pipelines[0]`."""
     _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
 
-    def problem(self, key: str, message: str) -> Problem:
+    def problem(self, key: str, message: str, *, temporary: bool = False) -> Problem:
         """A problem at `key` (`pipelines[0].watches[1].labels[2]`), or at the nearest key above that the file has."""
         place = _place_of(parse_key(key), self._values)
-        return Problem(self.file, place.line, place.column, key, message)
+        return Problem(self.file, place.line, place.column, key, message, temporary)
 
 
 class FaultyFileError(ConfigurationError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.model.inspection import Inspection
     from edge_classifierd.model.tflite.signature import TensorSpec
 
 
@@ -35,13 +36,13 @@ class Delegate:
 class TensorLayout:
     """A model's tensors in shared memory: the input at its beginning, the output behind it."""
 
-    bundle: ModelBundle
+    bundle: ModelBundle | Inspection
     output_offset: int
     size: int
     """Bytes in all."""
 
     @classmethod
-    def of(cls, bundle: ModelBundle) -> TensorLayout:
+    def of(cls, bundle: ModelBundle | Inspection) -> TensorLayout:
         """The layout for a model."""
         output_offset = -(-_size(bundle.input) // 64) * 64
         return cls(bundle, output_offset, output_offset + _size(bundle.output))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.model.inspection import Inspection
 
 __all__ = ["ChildFailedError", "Deadlines", "Delegate", "Kind", "Stage", "SubprocessClassifier"]
 
@@ -93,7 +94,7 @@ class SubprocessClassifier:
 
     def __init__(
         self,
-        bundle: ModelBundle,
+        bundle: ModelBundle | Inspection,
         *,
         threads: int = 1,
         delegate: Delegate | None = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_classifierd.config.loading.load import load
-from edge_classifierd.pipeline.missing_files import absent_files
+from edge_classifierd.pipeline.missing_files import missing_certificates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def nonsense(tmp_path: Path) -> Path:
 def test_every_certificate_that_cannot_be_used_is_named(nonsense: Path, tls: str, warned: dict[str, str]) -> None:
     file = nonsense / "c.yaml"
     file.write_text(f"mqtt: {{tls: {{{tls}}}}}\n{PIPELINES}")
-    found = {one.key.removeprefix("mqtt.tls."): one.message for one in absent_files(load(file))}
+    found = {one.key.removeprefix("mqtt.tls."): one.message for one in missing_certificates(load(file))}
     assert found.keys() == warned.keys()
     assert all(f"{warned[key]}: " in message for key, message in found.items())
 
@@ -42,8 +42,8 @@ def test_every_certificate_that_cannot_be_used_is_named(nonsense: Path, tls: str
 def test_the_systems_authorities_are_no_warning(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("mqtt: {tls: {}}\n" + PIPELINES)
-    assert list(absent_files(load(file))) == []
+    assert list(missing_certificates(load(file))) == []
     authorities = ssl.get_default_verify_paths().cafile
     if authorities:
         file.write_text(f"mqtt: {{tls: {{ca_file: {authorities}}}}}\n{PIPELINES}")
-        assert list(absent_files(load(file))) == []
+        assert list(missing_certificates(load(file))) == []

@@ -13,7 +13,7 @@ from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 from edge_classifierd.pipeline.plan import ANY_WATCH
-from edge_classifierd.pipeline.validation import UnpreparedError, preflight, prepare
+from edge_classifierd.pipeline.validation import preflight, prepare
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def found_in(folder: Path, text: str) -> list[str]:
     """The keys of everything that `check` complains of."""
     file = folder / "config.yaml"
     file.write_text(text)
-    with pytest.raises(UnpreparedError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         prepare(file)
     return [one.key.removeprefix("pipelines[0].") for one in caught.value.problems]
 
@@ -324,7 +324,7 @@ def test_of_very_many_mistakes_the_first_are_listed_soon_and_the_rest_counted(ph
     wrong = ", ".join(f"zq{number}xx" for number in range(1500))
     file.write_text(f"mqtt: {{prot: 1}}\n{HEAD}    deny: [{wrong}]\n" + "".join(f"u{n}: 5\n" for n in range(200)))
     start = time.process_time()
-    with pytest.raises(UnpreparedError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         prepare(file)
     assert time.process_time() - start < 10
     found = caught.value.problems
