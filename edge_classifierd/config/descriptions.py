@@ -1,4 +1,4 @@
-"""How a field's allowed values are put into words, for error messages and the reference alike."""
+"""Describes the allowed values of a field in words, for error messages and the reference."""
 
 import difflib
 from collections.abc import Iterable
@@ -15,17 +15,17 @@ from pydantic_core import CoreSchema
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Annotation of a type whose allowed values cannot be told from the type: `a duration such as 30s`."""
+    """Annotation with the description of a type that does not describe itself: `a duration such as 30s`."""
 
     words: str
 
 
 @dataclass(frozen=True, slots=True)
 class NotNull:
-    """Annotation of an optional key that may be absent, but not null: `config.rules` refuses that."""
+    """Annotation of a key that may be absent but not null; `config.loading.cross_checks` refuses null."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The schema of what is left without null, and `not` for what reads it."""
+        """Return the schema without null, with `not` for editors."""
         (section,) = (choice for choice in handler(schema)["anyOf"] if choice != {"type": "null"})
         return {**section, "not": {"type": "null"}}
 
@@ -41,27 +41,27 @@ _SIMPLE: dict[type, str] = {
 
 
 def expected_of(field: FieldInfo) -> str:
-    """What a field accepts, with its article: `a number above 0 and at most 1`, `one of crop, letterbox, stretch`."""
+    """Return what a field accepts: `a number above 0 and at most 1`, `one of crop, letterbox, stretch`."""
     return _expected(field.annotation, field.metadata)
 
 
 def takes_null(field: FieldInfo) -> bool:
-    """Whether null may be written for the field, and is what its absence means."""
+    """Return whether null is allowed and means the same as an absent key."""
     return field.default is None and NotNull() not in field.metadata
 
 
 def is_list(field: FieldInfo) -> bool:
-    """Whether the field holds a list."""
+    """Return whether the field is a list."""
     return get_origin(field.annotation) is tuple
 
 
 def expected_item_of(field: FieldInfo) -> str:
-    """What one item of a list field accepts."""
+    """Return what one item of a list field accepts."""
     return _expected(get_args(field.annotation)[0], ())
 
 
 def close_match(word: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that `word` was probably meant to be."""
+    """Return the item of `known` that is most similar to `word`, None when none is similar."""
     words = {other.lower(): other for other in known}
     close = difflib.get_close_matches(word[:100].lower(), words, n=1)
     return words[close[0]] if close else None

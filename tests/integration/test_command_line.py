@@ -207,7 +207,7 @@ def test_a_model_for_the_edge_tpu_says_what_to_give_on_the_command_line(photo: P
         ("train pictures -o m.tflite --held-out absent/h.csv", "--held-out absent/h.csv: there is no folder"),
         ("replay --config c.yaml --other c.yaml", "--other c.yaml: is the same configuration"),
         ("doctor --suggest --json", "--suggest prints YAML"),
-        ("run --config absent.yaml", "absent.yaml:1:1: there is no such file; name yours with --config"),
+        ("run --config absent.yaml", "absent.yaml:1:1: there is no such file; give its path with --config"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_sentence(line: str, sentence: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The JSON Schema (draft 2020-12) of the configuration, for editors."""
+"""Generates the JSON Schema (draft 2020-12) of the configuration, for editors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_classifierd.config.sections.configuration import Configuration
 
 
 def render_schema() -> str:
-    """The schema as JSON; a tagged value counts as the text that editors take it for."""
+    """Return the schema as JSON. A tagged value (`!env NAME`) is text, as editors treat it."""
     schema = TypeAdapter(Configuration).json_schema(schema_generator=_Draft)
     schema = {
         "$schema": GenerateJsonSchema.schema_dialect,
@@ -31,9 +31,9 @@ def render_schema() -> str:
 
 
 class _Draft(GenerateJsonSchema):
-    """Defaults that are worked out at run time are described, not stated."""
+    """Leaves out defaults that are computed at run time."""
 
-    def default_schema(self, schema: Any) -> Any:  # noqa: ANN401 - pydantic's own type is a union of forty
+    def default_schema(self, schema: Any) -> Any:  # noqa: ANN401 - pydantic's own type is a union of forty types
         result = super().default_schema(schema)
         if result.get("default", ...) is None and not _accepts_null(result):
             result.pop("default")
@@ -41,7 +41,7 @@ class _Draft(GenerateJsonSchema):
 
 
 def _nullable(field: dict[str, Any]) -> dict[str, Any]:
-    """A section or a list of several may be left empty, and a key whose value is worked out may be null."""
+    """Allow null for sections and lists, which may be empty, and for keys with a computed default."""
     empty = "$ref" in field or field.get("type") == "array" or field.get("default", ...) is ...
     if not empty or _accepts_null(field) or field.get("not") == {"type": "null"}:
         return field

@@ -1,4 +1,4 @@
-"""Writes what is made from the sections: example, reference page and JSON Schema; `--check` only compares."""
+"""Writes the generated documents: example, reference page and JSON Schema. `--check` only compares."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from edge_classifierd.config.generate.example import render_example
 from edge_classifierd.config.generate.json_schema import render_schema
 from edge_classifierd.config.generate.reference import render_reference
 
-RENDERED = {
+DOCUMENTS = {
     "config/example.yaml": render_example,
     "docs/configuration.md": render_reference,
     "docs/configuration.schema.json": render_schema,
 }
-"""By path from the repository's root."""
+"""Render function by path from the repository's root."""
 
 
-def drifted(root: Path) -> list[str]:
-    """The files below `root` that are absent or not what the sections say."""
+def outdated(root: Path) -> list[str]:
+    """Return the files below `root` that are missing or differ from the generated text."""
     return [
         name
-        for name, render in RENDERED.items()
+        for name, render in DOCUMENTS.items()
         if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != render()
     ]
 
 
 def main(arguments: list[str]) -> int:
-    """Write or check the files of the checkout that this module is in; the exit code."""
+    """Write or check the files of this checkout; return the exit code."""
     if arguments not in ([], ["--check"]):
         sys.stderr.write("usage: python -m edge_classifierd.config.generate.render [--check]\n")
         return 2
     root = Path(__file__).resolve().parents[3]
-    stale = drifted(root)
+    stale = outdated(root)
     if arguments:
-        sys.stderr.writelines(f"{name}: not what the sections say; run this without --check\n" for name in stale)
+        sys.stderr.writelines(f"{name}: outdated; run this command without --check\n" for name in stale)
         return 1 if stale else 0
     for name in stale:
         (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text(RENDERED[name](), encoding="utf-8")
+        (root / name).write_text(DOCUMENTS[name](), encoding="utf-8")
         sys.stdout.write(f"{name}\n")
     return 0
 

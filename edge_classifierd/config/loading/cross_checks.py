@@ -1,4 +1,4 @@
-"""The rules that pydantic cannot see: between pipelines, between watches, and between absent and empty."""
+"""Checks across sections that pydantic cannot do: unique names, shared cameras, an empty `tls`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _CAMERA_KEYS = {"v4l2": "device", "picamera2": "camera"}
 
 
-def broken_rules(data: object) -> Iterator[tuple[KeyPath, str]]:
-    """The path and the sentence of each rule that plain data of whatever shape breaks."""
+def cross_check(data: object) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the key path and the message of each broken rule. `data` may have any shape."""
     pipelines = data.get("pipelines") if isinstance(data, dict) else None
     yield from _repeated_names(("pipelines",), pipelines, "pipeline")
     for index, pipeline in enumerate(_mappings(pipelines)):
@@ -28,7 +28,7 @@ def broken_rules(data: object) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _mappings(items: object) -> list[dict[object, object]]:
-    """The items, each that is no mapping as an empty one, so that indices stay right."""
+    """Return the items of a list, with an empty mapping for each item of another type, so that indices stay right."""
     return [item if isinstance(item, dict) else {} for item in items] if isinstance(items, list) else []
 
 
@@ -41,7 +41,7 @@ def _repeated_names(path: KeyPath, items: object, kind: str) -> Iterator[tuple[K
 
 
 def _shared_cameras(pipelines: object) -> Iterator[tuple[KeyPath, str]]:
-    """One process can stream from a camera only once."""
+    """Yield a mistake for each camera that a second pipeline uses."""
     seen: dict[tuple[str, str | int], int] = {}
     for index, pipeline in enumerate(_mappings(pipelines)):
         source = pipeline.get("source")
@@ -55,7 +55,7 @@ def _shared_cameras(pipelines: object) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _camera(source: dict[object, object]) -> tuple[str, str | int] | None:
-    """What is the same for two sources that are surely one camera; the links to a device are not followed."""
+    """Return a value that is equal for two sources of the same camera. Symbolic links are not followed."""
     match source:
         case {"type": "v4l2"}:
             device = source.get("device", "/dev/video0")

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in plain sentences that never show a secret."""
+"""Turns pydantic's errors into plain sentences that never show a secret."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 def holds_secret(location: Location) -> bool:
-    """Whether what the file has here must never be shown."""
+    """Return whether the value at this location must never be shown."""
     return location.field is not None and "SecretStr" in repr(location.field.annotation)
 
 
 def locate_error(root: type[Section], error: ErrorDetails, values: Values) -> Location:
-    """Where in the file an error belongs: a union without a usable `type` is about that key."""
+    """Return the location of an error in the file. A union without a usable `type` is an error of that key."""
     loc = error["loc"]
     if error["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         loc = (*loc, "type")
     return locate(root, loc, values.data)
 
 
-def is_echo(error: ErrorDetails, location: Location) -> bool:
-    """Whether the error only repeats another: a list is "too short" for pydantic when its items are wrong."""
+def is_follow_up(error: ErrorDetails, location: Location) -> bool:
+    """Return whether the error only follows from others: pydantic calls a list of wrong items "too short"."""
     return error["type"] == "too_short" and isinstance(location.value, list) and bool(location.value)
 
 
 def sentence(  # noqa: PLR0911 - one return a kind of error
     root: type[Section], error: ErrorDetails, location: Location, values: Values
 ) -> str:
-    """What is wrong, the value seen and what is allowed, beginning after the key's name."""
+    """Return what is wrong, the value and what is allowed. The caller puts the key's name in front."""
     kind, context = error["type"], error.get("ctx", {})
     match kind:
         case "missing":
@@ -52,7 +52,7 @@ def sentence(  # noqa: PLR0911 - one return a kind of error
             words = "one of " + ", ".join(str(name) for name in allowed)
             if kind == "union_tag_not_found":
                 return f"is missing; it must be {words}"
-            remedy = _meant(location.value, allowed) if location.path not in values.sources else ""
+            remedy = _suggestion(location.value, allowed) if location.path not in values.sources else ""
             return f"must be {words}, not {shown(location, values)}{remedy}"
         case "rule":
             return error["msg"]
@@ -68,10 +68,10 @@ def sentence(  # noqa: PLR0911 - one return a kind of error
 
 
 def shown(location: Location, values: Values) -> str:  # noqa: PLR0911 - one return a kind of value
-    """The value as a message may show it."""
+    """Return the value as a message may show it."""
     value = location.value
     if location.path in values.sources:
-        return f"what {values.sources[location.path]} holds"
+        return f"the content of {values.sources[location.path]}"
     if value is None:
         return "null (nothing)"
     if isinstance(value, bool):
@@ -103,7 +103,7 @@ def _unknown_key(location: Location) -> str:
     return f"unknown key `{shortened(key)}`; allowed here are {', '.join(known)}"
 
 
-def _meant(value: object, allowed: list[object]) -> str:
+def _suggestion(value: object, allowed: list[object]) -> str:
     close = close_match(value, [str(name) for name in allowed]) if isinstance(value, str) else None
     return f"; did you mean `{close}`?" if close else ""
 
@@ -114,7 +114,7 @@ def _remedy(kind: str, context: dict[str, Any], location: Location) -> str:
         return str(context.get("remedy", ""))
     if kind == "literal_error" and location.field is not None:
         words = _expectation(location).removeprefix("one of ").removesuffix(", or null").split(", ")
-        return _meant(value, list(words))
+        return _suggestion(value, list(words))
     if kind == "string_type" and isinstance(value, bool | int | float):
         return "; put it in quotes"
     if kind in {"int_type", "float_type"} and isinstance(value, str) and not isinstance(plain_value(value), str):

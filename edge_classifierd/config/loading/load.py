@@ -1,4 +1,4 @@
-"""Loads a configuration file: either a checked Document, or every mistake in it at once, each at its place."""
+"""Loads a configuration file: returns a valid Document, or raises every mistake at once, each with its place."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from edge_classifierd.config.loading.cross_checks import broken_rules
-from edge_classifierd.config.loading.error_messages import holds_secret, is_echo, locate_error, sentence
+from edge_classifierd.config.loading.cross_checks import cross_check
+from edge_classifierd.config.loading.error_messages import holds_secret, is_follow_up, locate_error, sentence
 from edge_classifierd.config.loading.read_file import UnreadableError, decode, read_small_file
 from edge_classifierd.config.loading.yaml_tree import Place, compose
 from edge_classifierd.config.loading.yaml_values import Values, plain_value, read_values
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1_000_000
 MAX_PROBLEMS = 100
-"""More are counted, not listed."""
+"""Further problems are counted, not listed."""
 
 _MOST_PIPELINES = 64  # as many as a configuration may have
 _PLAIN_ERRORS = {"int_type", "float_type", "bool_type", "literal_error", "expected", "int_from_float"}
@@ -37,10 +37,10 @@ _PLAIN_ERRORS = {"int_type", "float_type", "bool_type", "literal_error", "expect
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A loaded configuration that still knows the places of its keys."""
+    """A loaded configuration with the place of each key."""
 
     file: str
-    """As the user named it."""
+    """The path as the user gave it."""
     configuration: Configuration
     warnings: tuple[Problem, ...] = ()
     pipelines: tuple[tuple[str, PipelineSection], ...] = ()
@@ -48,7 +48,7 @@ class Document:
     _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
 
     def problem(self, key: str, message: str, *, temporary: bool = False) -> Problem:
-        """A problem at `key` (`pipelines[0].watches[1].labels[2]`), or at the nearest key above that the file has."""
+        """Return a problem at `key` (`pipelines[0].watches[1].labels[2]`), or at the nearest parent in the file."""
         place = _place_of(parse_key(key), self._values)
         return Problem(self.file, place.line, place.column, key, message, temporary)
 
@@ -66,19 +66,23 @@ class FaultyFileError(ConfigurationError):
 
 
 def and_more(file: str, count: int) -> Problem:
-    """What stands for the problems that are not listed."""
+    """Return a problem that stands for those that are not listed."""
     return Problem(file, 0, 0, "", f"and {count:,} more problems")
 
 
 def load(path: Path) -> Document:
-    """Read, check and resolve the file at `path`; raises ConfigurationError with every problem, in the file's order."""
+    """Read and validate the file at `path`.
+
+    Raises:
+        ConfigurationError: With every problem in the file's order; FaultyFileError if the file is a mapping.
+    """
     file = str(path)
     try:
         small = read_small_file(path, MAX_BYTES)
     except UnreadableError as error:
         remedy = ""
         if isinstance(error.__cause__, FileNotFoundError):
-            remedy = "; name yours with --config, or print a first one with `edge-classifierd doctor --suggest`"
+            remedy = "; give its path with --config, or print a first one with `edge-classifierd doctor --suggest`"
         raise ConfigurationError((Problem(file, 0, 0, "", f"{error}{remedy}"),)) from error
     root = compose(decode(small.content, file), file)
     if root is None:
@@ -111,7 +115,7 @@ def _valid_pipelines(file: str, values: Values, folder: Path, warnings: tuple[Pr
 
 
 def _validate(values: Values, folder: Path) -> tuple[Configuration | None, list[ErrorDetails]]:
-    """What a tag fetched is text; where no text is wanted it is read as YAML would read it without quotes."""
+    """Validate the values. Text of a tag (`!env`) is read as unquoted YAML where a key does not take text."""
     context = {FOLDER: folder, STATE: state_directory()}
     for last in (False, True):
         try:
@@ -139,16 +143,16 @@ def _reread(path: KeyPath, values: Values) -> bool:
 
 
 def _problems(file: str, values: Values, errors: list[ErrorDetails]) -> tuple[tuple[Problem, ...], int]:
-    """The first, in the file's order, and how many more there are."""
+    """Return the first problems in the file's order and the number of the others."""
     found: list[tuple[Place, KeyPath, str | ErrorDetails]] = [(f.place, f.path, f.message) for f in values.faults]
     for error in errors:
         location = locate_error(Configuration, error, values)
         unread = any(location.path[:end] in values.unread for end in range(len(location.path) + 1))
-        if unread or is_echo(error, location):
+        if unread or is_follow_up(error, location):
             continue
         at = values.key_places if error["type"] == "extra_forbidden" else values.places
         found.append((at.get(location.path) or _place_of(location.path, values), location.path, error))
-    found += [(_place_of(path, values), path, message) for path, message in broken_rules(values.data)]
+    found += [(_place_of(path, values), path, message) for path, message in cross_check(values.data)]
     found.sort(key=lambda entry: entry[0])
     listed = tuple(_problem(file, values, *entry) for entry in found[:MAX_PROBLEMS])
     return listed, len(found) - len(listed)
@@ -168,7 +172,7 @@ def _place_of(path: KeyPath, values: Values) -> Place:
 
 
 def _warnings(file: str, values: Values) -> tuple[Problem, ...]:
-    """For a file that every account may read: one at each password that stands in it."""
+    """Return a warning for each password in a file that every account of the machine may read."""
     message = "every account of this machine can read this password; `chmod o-r` the file, or use `!credential`"
     problems = []
     for path, place in values.places.items():

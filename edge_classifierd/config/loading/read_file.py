@@ -1,4 +1,4 @@
-"""Reads a small text file without ever blocking on it or filling the memory, whatever the path turns out to be."""
+"""Reads a small text file. Never blocks (FIFO, device) and never reads more than a limit."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, Pro
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What YAML 1.1 does not call printable (section 5.1 of its specification); PyYAML refuses it too, less helpfully.
-# Two small classes: a class across all planes takes 5 ms to compile.
+# Characters that YAML 1.1 forbids (specification, section 5.1). PyYAML refuses them with a less helpful message.
+# Two small character classes, because one across all planes takes 5 ms to compile.
 _NOT_PRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|[\ufffe\uffff]")
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x00\x00\xfe\xff": "UTF-32"}
 
 
 class UnreadableError(EdgeClassifierError):
-    """Something that a configuration names cannot be read; `str()` says why, without naming it."""
+    """A file, credential or variable cannot be read. `str()` gives the reason without the name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmallFile:
-    """A regular file's content, and whether every account of the machine may read it."""
+    """The content of a regular file, and whether every account of the machine may read it."""
 
     content: bytes
     world_readable: bool
 
 
 def read_small_file(path: Path, limit: int) -> SmallFile:
-    """The whole of a regular file of at most `limit` bytes; raises UnreadableError."""
+    """Return the content of a regular file of at most `limit` bytes; raises UnreadableError."""
     try:
-        _refuse_special(path.stat().st_mode)  # before opening: some devices act on being opened
+        _refuse_special(path.stat().st_mode)  # before opening, because opening some devices has an effect
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         with os.fdopen(descriptor, "rb", buffering=0) as stream:
             status = os.fstat(descriptor)
@@ -57,7 +57,7 @@ def read_small_file(path: Path, limit: int) -> SmallFile:
 
 
 def decode(content: bytes, file: str) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark; raises ConfigurationError at the first fault."""
+    """Return the text of a UTF-8 file without its byte order mark; raises ConfigurationError at the first fault."""
     for mark, encoding in _MARKS.items():
         if content.startswith(mark):
             raise ConfigurationError((Problem(file, 0, 0, "", f"is written in {encoding}; save it as UTF-8"),))
@@ -75,7 +75,7 @@ def decode(content: bytes, file: str) -> str:
 
 def _refuse_special(mode: int) -> None:
     if stat.S_ISDIR(mode):
-        raise UnreadableError("is a directory; name the file in it")
+        raise UnreadableError("is a directory; give the path of a file in it")
     if not stat.S_ISREG(mode):
         raise UnreadableError("is not a regular file")
 

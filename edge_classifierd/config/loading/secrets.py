@@ -1,4 +1,4 @@
-"""Where the tags `!credential`, `!env` and `!file` take their text from."""
+"""Reads the text of the tags `!credential`, `!env` and `!file`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ STORE = Path("/etc/credstore")
 
 
 def read_credential(name: str, folder: Path) -> str:  # noqa: ARG001 - the three readers share one signature
-    """The text of a systemd credential (systemd.exec(5), LoadCredential=); raises UnreadableError.
+    """Return the text of a systemd credential (systemd.exec(5), LoadCredential=); raises UnreadableError.
 
-    Outside the service (`sudo edge-classifierd check`) it is what the service will be given, or was given.
+    Outside the service (`sudo edge-classifierd check`) the credential of the service is read.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.@:-]{1,255}", name) or name in {".", ".."}:
         raise UnreadableError("is not the name of a credential: letters, digits, _ . @ : and - only")
@@ -31,7 +31,7 @@ def read_credential(name: str, folder: Path) -> str:  # noqa: ARG001 - the three
     if directory:
         path: Path | None = Path(directory) / name
     else:
-        path = next((path for path in _outside(name) if os.access(path, os.R_OK)), None)
+        path = next((path for path in _paths_outside_service(name) if os.access(path, os.R_OK)), None)
     if path is None:
         raise UnreadableError(
             "there are no credentials here ($CREDENTIALS_DIRECTORY is not set, and the service's can be read by root "
@@ -43,13 +43,13 @@ def read_credential(name: str, folder: Path) -> str:  # noqa: ARG001 - the three
         raise UnreadableError(f"{error}; the unit needs LoadCredential={name}:PATH") from error
 
 
-def _outside(name: str) -> tuple[Path, Path]:
-    """Where root finds a credential of the service: where the unit loads it from, and where systemd hands it over."""
+def _paths_outside_service(name: str) -> tuple[Path, Path]:
+    """Return the paths of a service credential for root: the credential store, and the copy in /run."""
     return STORE / f"edge-classifierd.{name}", RUN / "edge-classifierd.service" / name
 
 
 def read_environment(name: str, folder: Path) -> str:  # noqa: ARG001
-    """The value of an environment variable; raises UnreadableError when it is not set."""
+    """Return the value of an environment variable; raises UnreadableError when it is not set."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise UnreadableError("is not the name of an environment variable")
     value = os.environ.get(name)
@@ -59,7 +59,10 @@ def read_environment(name: str, folder: Path) -> str:  # noqa: ARG001
 
 
 def read_file(name: str, folder: Path) -> str:
-    """The text of a file, relative to `folder`, `~` expanded, without its last newline; raises UnreadableError."""
+    """Return the text of a file without its last newline; raises UnreadableError.
+
+    A relative `name` is resolved against `folder`; `~` is expanded.
+    """
     try:
         path = resolve(name, folder)
     except PydanticCustomError as error:
@@ -75,14 +78,14 @@ READERS: dict[str, Callable[[str, Path], str]] = {
     "!env": read_environment,
     "!file": read_file,
 }
-"""By tag; each takes the tagged text and the configuration file's folder."""
+"""The readers by tag. Each takes the tagged text and the folder of the configuration file."""
 
 
 def _text(path: Path) -> str:
     try:
         text = read_small_file(path, MAX_BYTES).content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UnreadableError("is not UTF-8 text") from None  # the cause would carry the secret's bytes
+        raise UnreadableError("is not UTF-8 text") from None  # the cause contains bytes of the secret
     return _checked(text.removesuffix("\n").removesuffix("\r"))
 
 

@@ -1,4 +1,4 @@
-"""YAML text as a tree of nodes that know their places, bounded in depth and size whatever it nests or repeats."""
+"""Parses YAML text into a tree of nodes with line and column. Depth and size are limited, aliases included."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 32
 MAX_NODES = 20_000
-"""After expansion of aliases."""
+"""Limit on values, counted after expansion of aliases."""
 
-_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times faster, if it is there
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where available: ten times faster
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where something stands in the file; both count from 1."""
+    """A position in the file. Line and column count from 1."""
 
     line: int
     column: int
@@ -30,19 +30,19 @@ class Place:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One value of the tree; an aliased one stands in it several times as the same object."""
+    """One value of the tree. An aliased node occurs several times as the same object."""
 
     place: Place
     tag: str | None
     """An explicit tag (`!env`), None for an ordinary value."""
     nodes: int = 1
-    """How many nodes this one stands for, itself and what aliases repeat included."""
+    """Number of nodes below and including this one, with aliases expanded."""
     depth: int = 1
 
 
 @dataclass(slots=True, eq=False)
 class Scalar(Node):
-    """A text; `plain` when it stood without quotes, so that it may mean a number, a boolean or null."""
+    """A scalar. `plain` means unquoted, so that it may be a number, a boolean or null."""
 
     text: str = ""
     plain: bool = False
@@ -57,20 +57,20 @@ class Sequence(Node):
 
 @dataclass(slots=True, eq=False)
 class Mapping(Node):
-    """Keys and values in the file's order, duplicates included; a key can be any node."""
+    """Keys and values in the file's order, with duplicates. A key can be any node."""
 
     entries: list[tuple[Node, Node]] = field(default_factory=list)
 
 
 def compose(text: str, file: str, loader: type[Any] = _LOADER) -> Node | None:
-    """The root of the only document in `text`, None when there is none; raises ConfigurationError at a fault."""
+    """Return the root of the only document in `text`, None for an empty file; raises ConfigurationError."""
     builder = _Builder(file)
     try:
         for event in _events(text, loader):
-            builder.take(event)
+            builder.add(event)
     except yaml.YAMLError as error:
         raise ConfigurationError((_syntax_problem(error, text, file),)) from error
-    except (ValueError, OverflowError) as error:  # PyYAML's own scanner, on escapes beyond Unicode ("\UFFFFFFFF")
+    except (ValueError, OverflowError) as error:  # raised by PyYAML's scanner for escapes beyond Unicode ("\UFFFFFFFF")
         problem = Problem(file, 0, 0, "", "is not YAML: it has an impossible escape sequence")
         raise ConfigurationError((problem,)) from error
     return builder.root
@@ -81,19 +81,19 @@ def _events(text: str, loader: type[Any]) -> Iterator[yaml.Event]:
 
 
 class _Builder:
-    """Puts nodes together from the parser's events, without recursion."""
+    """Builds the tree from the parser's events, without recursion."""
 
     def __init__(self, file: str) -> None:
         self.root: Node | None = None
         self._file = file
         self._documents = 0
         self._open: list[Sequence | Mapping] = []
-        self._keys: list[Node | None] = []  # beside `_open`: the key that waits for its value
+        self._keys: list[Node | None] = []  # parallel to `_open`: the key whose value comes next
         self._anchors: dict[str, Node] = {}
         self._nodes = 0
 
-    def take(self, event: yaml.Event) -> None:
-        """Add what one event tells."""
+    def add(self, event: yaml.Event) -> None:
+        """Add the node of one event."""
         match event:
             case yaml.DocumentStartEvent():
                 self._documents += 1
@@ -147,12 +147,12 @@ class _Builder:
             self._anchors[anchor] = node
 
     def _aliased(self, event: yaml.AliasEvent) -> Node:
-        # The name is not shown: a password that begins with * and lacks its quotes looks like an alias.
+        # The name is not shown: an unquoted password that begins with * looks like an alias.
         node = self._anchors.get(str(event.anchor))
         if node is None:
             raise self._fault(_place(event), "no anchor (&) above has this name; text that begins with * needs quotes")
         if any(node is opened for opened in self._open):
-            raise self._fault(_place(event), "an alias cannot refer to what it stands in")
+            raise self._fault(_place(event), "an alias cannot refer to a value that contains it")
         return node
 
     def _check_text(self, event: yaml.ScalarEvent) -> None:
@@ -175,7 +175,7 @@ def _explicit(event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> str | None
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     what = str(getattr(error, "problem", None) or "it cannot be read")
-    if "tag handle" in what:  # names the text, which may be a password that begins with ! and lacks its quotes
+    if "tag handle" in what:  # PyYAML shows the text, which may be an unquoted password that begins with !
         what = "unknown tag; text that begins with ! needs quotes"
     if mark and text[mark.index : mark.index + 1] == "\t":
         what = "a tab cannot stand here"

@@ -1,4 +1,4 @@
-"""A tree of nodes as plain values for the sections, with the place of each and every fault found on the way."""
+"""Converts the YAML tree to plain values, with the place of each value and the faults found."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from edge_classifierd.config.sections.key_paths import KeyPath
 
 Plain = str | int | float | bool | None
-"""What a scalar means."""
+"""The value of a scalar."""
 
 MAX_FETCHED = 256
-"""How many credentials, variables and files one configuration may name."""
+"""Maximum number of different credentials, variables and files in one configuration."""
 
 UNREAD = object()
-"""Stands where a value could not be read: no section accepts it, and its fault is already in `faults`."""
+"""Placeholder for a value that could not be read. No section accepts it; its fault is in `faults`."""
 
 _STANDARD = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A mistake that shows before any section is looked at."""
+    """A mistake that is found before validation."""
 
     place: Place
     path: KeyPath
@@ -43,29 +43,29 @@ class Fault:
 
 @dataclass(slots=True)
 class Values:
-    """Everything that the tree said."""
+    """The plain data of a file, with places, sources and faults."""
 
     data: object = None
     places: dict[KeyPath, Place] = field(default_factory=dict)
-    """Of each value: its own place for a scalar, its key's place (or its own, in a list) for the rest."""
+    """Place of each value: of a scalar itself, of the key for mappings and lists, of the item inside a list."""
     key_places: dict[KeyPath, Place] = field(default_factory=dict)
     sources: dict[KeyPath, str] = field(default_factory=dict)
-    """For values that a tag fetched: the tag and its text, to be shown instead of the value."""
+    """For values of a tag: the tag with its text, shown in messages instead of the value."""
     unread: set[KeyPath] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
 
 
 def read_values(root: Node, folder: Path) -> Values:
-    """Turn the tree into dictionaries, lists and scalars; `folder` is where `!file` paths begin."""
+    """Convert the tree to dictionaries, lists and scalars. `!file` paths are relative to `folder`."""
     values = Values()
     values.data = _Reader(values, folder).value(root, (), root.place)
     return values
 
 
 def plain_value(text: str) -> Plain:
-    """What an unquoted text means: YAML 1.2's true, false, null and decimal numbers, nothing else.
+    """Return the value of an unquoted scalar: true, false, null and decimal numbers of YAML 1.2.
 
-    So `on`, `no`, `1:30`, `0755`, `1_000` and `2026-11-21` stay texts, unlike in YAML 1.1.
+    `on`, `no`, `1:30`, `0755`, `1_000` and `2026-11-21` are text, unlike in YAML 1.1.
     """
     if text in {"true", "True", "TRUE"}:
         return True
@@ -84,10 +84,10 @@ class _Reader:
     def __init__(self, values: Values, folder: Path) -> None:
         self._values = values
         self._folder = folder
-        self._fetched: dict[tuple[str, str], str | UnreadableError] = {}  # each is read once, however often it is named
+        self._fetched: dict[tuple[str, str], str | UnreadableError] = {}  # each is read only once
 
     def value(self, node: Node, path: KeyPath, place: Place) -> object:
-        """The value of a node; `place` is where a mapping or a list is said to stand."""
+        """Return the value of a node. `place` is recorded for a mapping or a list."""
         self._values.places[path] = node.place if isinstance(node, Scalar) else place
         if isinstance(node, Scalar):
             return self._scalar(node, path)
@@ -117,7 +117,7 @@ class _Reader:
         return result
 
     def _entries(self, node: Mapping, path: KeyPath) -> Iterator[tuple[str, Place, Node]]:
-        """The mapping's own keys; what is no key is a fault, `<<` is left to `_merged`."""
+        """Yield the keys of the mapping itself. A key that is not text is a fault; `<<` is left to `_merged`."""
         for key, value in node.entries:
             if _is_merge(key):
                 continue
@@ -127,7 +127,7 @@ class _Reader:
                 self._fault(key.place, path, "a key must be plain text")
 
     def _merged(self, node: Mapping, path: KeyPath) -> Iterator[tuple[str, Place, Node]]:
-        """The keys that `<<` brings in: earlier mappings win over later ones, the mapping's own over all."""
+        """Yield the keys merged by `<<`. Own keys override merged ones; earlier mappings override later ones."""
         for key, value in node.entries:
             if not _is_merge(key):
                 continue
@@ -185,6 +185,6 @@ def _wrong_tag(node: Node, path: KeyPath) -> str:
     allowed = ", ".join(f"`{known}`" for known in READERS)
     if close := close_match(tag, READERS):
         return f"unknown tag; did you mean `{close}`?"
-    # Under a key that may hold a secret the tag can be the secret itself, written without quotes.
+    # At `password` the tag can be the password itself, written without quotes.
     shown = "" if path and path[-1] == "password" else f" `{shortened(tag)}`"
     return f"unknown tag{shown}; allowed are {allowed}, and text that begins with ! needs quotes"

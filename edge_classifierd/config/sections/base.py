@@ -1,4 +1,4 @@
-"""What every section of the configuration has in common, and the types of value that several sections use."""
+"""The base class of all sections and the value types that several sections use."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic_core import PydanticCustomError
 from edge_classifierd.config.descriptions import Expected
 
 FROM_OTHERS: Any = None
-"""Default of a field that is worked out from other fields when it is absent or null."""
+"""Default of a field that is computed from other fields when it is absent or null."""
 
 
 class Section(BaseModel):
-    """A mapping in the file: frozen, no unknown keys, no silent conversions; empty (null) means all defaults."""
+    """A mapping in the file. Frozen and strict: no unknown keys, no conversions. Empty (null) means all defaults."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -36,7 +36,7 @@ class Section(BaseModel):
 
 
 def slug(text: str) -> str:
-    """`text` made fit for a name or an id: `Porch Cam.local` becomes `porch-cam-local`; may be empty."""
+    """Return `text` as a name: `Porch Cam.local` becomes `porch-cam-local`. May be empty."""
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-")[:64]
 
 
@@ -49,9 +49,9 @@ def _checked_name(value: object) -> str:
     return value
 
 
-# Wildcards, and what brokers refuse: NUL, other controls, non-characters, surrogates (MQTT 5, section 1.5.4).
+# Wildcards, and characters that brokers refuse: controls, non-characters, surrogates (MQTT 5, section 1.5.4).
 UNPUBLISHABLE = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-"""Characters that no topic may hold."""
+"""Characters that a topic must not contain."""
 
 
 def _publishable(value: str) -> str:
@@ -63,7 +63,7 @@ def _publishable(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    """The value is never shown: what stands before an @ may be a password."""
+    """Validate a broker's name or address. The value is not shown, because text before an @ may be a password."""
     with suppress(ValueError):
         ipaddress.IPv6Address(value[1:-1] if value.startswith("[") and value.endswith("]") else value)
         return value
@@ -103,7 +103,7 @@ Name = Annotated[
 """Part of a topic."""
 
 TopicPrefix = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_publishable)]
-"""What topics begin with: one level or several."""
+"""The first levels of a topic."""
 
 Host = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_host), Expected("text")]
 """The broker's name or address."""
@@ -121,7 +121,7 @@ Switch = Annotated[
     ),
     Expected("true or false"),
 ]
-"""A boolean; `yes`, `no`, `on`, `off` are understood too."""
+"""A boolean; `yes`, `no`, `on` and `off` are accepted too."""
 
 LabelSelector = Annotated[
     int | str,
@@ -136,7 +136,7 @@ LabelSelector = Annotated[
     ),
     Expected('a label, a glob over labels, a class index, or a range such as "151-268"'),
 ]
-"""An int is always a class index; a text is a label, a glob, an index or a range: what the model's labels tell."""
+"""An int is a class index. Text is a label, a glob, an index or a range; the model's labels decide."""
 
 Locale = Annotated[
     str,

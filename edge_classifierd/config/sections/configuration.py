@@ -1,4 +1,4 @@
-"""The whole configuration file: the section `device`, `outbox` and the list of pipelines."""
+"""The configuration file as a whole, and the sections `device` and `outbox`."""
 
 import os
 
@@ -18,13 +18,13 @@ from edge_classifierd.config.sections.pipeline import PipelineSection
 
 
 class DeviceSection(Section):
-    """Who this machine is, on the broker and to people."""
+    """Identity of this machine."""
 
     id: Name = Field(
         default_factory=lambda: slug(os.uname().nodename.partition(".")[0]) or "edge",
-        description="Part of every topic, so it must be unique on the broker. Default: the host's name.",
+        description="Part of every topic; must be unique on the broker. Default: the host name.",
     )
-    name: Text = Field(default=FROM_OTHERS, validate_default=True, description="Shown to people. Default: the id.")
+    name: Text = Field(default=FROM_OTHERS, validate_default=True, description="Name shown to people. Default: the id.")
 
     @field_validator("name", mode="before")
     @classmethod
@@ -33,21 +33,30 @@ class DeviceSection(Section):
 
 
 class OutboxSection(Section):
-    """Where events wait until the broker has acknowledged them."""
+    """The store of events that the broker has not acknowledged yet."""
 
     path: StatePath = Field(
-        default="outbox.sqlite3", validate_default=True, description="The file; relative to the state directory."
+        default="outbox.sqlite3",
+        validate_default=True,
+        description="The database file; relative to the state directory.",
     )
-    max_events: int = Field(100_000, ge=1, le=10_000_000, description="The oldest go when more than this many wait.")
-    max_age: Duration = Field(14 * 86400.0, ge=1, description="Events that waited longer than this go.")
+    max_events: int = Field(
+        100_000, ge=1, le=10_000_000, description="Maximum number of waiting events; the oldest are dropped."
+    )
+    max_age: Duration = Field(14 * 86400.0, ge=1, description="Events that waited longer than this are dropped.")
 
 
 class Configuration(Section):
     """The whole file."""
 
-    device: DeviceSection = Field(default_factory=DeviceSection, description="Who this machine is.")
+    device: DeviceSection = Field(default_factory=DeviceSection, description="Identity of this machine.")
     mqtt: MqttSection = Field(default_factory=MqttSection, description="The broker.")
-    outbox: OutboxSection = Field(default={}, validate_default=True, description="Where events wait for the broker.")
+    outbox: OutboxSection = Field(
+        default={}, validate_default=True, description="Store of events that wait for the broker."
+    )
     pipelines: tuple[PipelineSection, ...] = Field(
-        strict=False, min_length=1, max_length=64, description="At least one: what is captured, classified and watched."
+        strict=False,
+        min_length=1,
+        max_length=64,
+        description="One or more pipelines, each with a source, a model and watches.",
     )

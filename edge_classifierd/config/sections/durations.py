@@ -1,4 +1,4 @@
-"""Durations as people write them (`250ms`, `30s`, `5m`, `2h`, `14d`, a number of seconds) and the seconds they mean."""
+"""Durations (`250ms`, `30s`, `5m`, `2h`, `14d`, or a number of seconds) as seconds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from edge_classifierd.config.descriptions import Expected
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PATTERN = r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)"
-_LONGEST_S = 36525 * 86400.0  # a century: longer is a slip of the keyboard
+_LONGEST_S = 36525 * 86400.0  # a century: a longer duration is a typing mistake
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from a number of seconds or a text with a unit; raises PydanticCustomError for anything else."""
+    """Return the seconds of a number or of text with a unit; raises PydanticCustomError for anything else."""
     seconds: float | None = None
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
@@ -30,7 +30,7 @@ def parse_duration(value: object) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest of the spellings that mean `seconds` exactly: `90s`, `5m`, `14d`."""
+    """Return the shortest exact spelling of `seconds`: `90s`, `5m`, `14d`."""
     for unit in ("d", "h", "m", "s", "ms"):
         count = seconds / _UNITS_S[unit]
         if count >= 1 and abs(count - round(count)) < 1e-9 * count:

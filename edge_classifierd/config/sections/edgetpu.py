@@ -1,4 +1,4 @@
-"""What may compute: the names of devices, and the section for Edge TPUs."""
+"""The names of compute devices, and the section `edgetpu`."""
 
 import re
 from typing import Annotated
@@ -20,7 +20,7 @@ def _device(value: object) -> object:
 
 
 def _options(value: object) -> object:
-    """The library takes texts only: numbers as they are written, true and false as `True` and `False`."""
+    """Return the options as text, which the library requires; true and false become `True` and `False`."""
     if value is None:
         return {}
     if not isinstance(value, dict) or len(value) > 32:
@@ -49,29 +49,34 @@ DelegateOptions = Annotated[
 
 
 class EdgeTpuSection(Section):
-    """How an Edge TPU is driven; only for models compiled for one. See [edge-tpu.md](edge-tpu.md)."""
+    """Settings for models compiled for the Edge TPU. See [edge-tpu.md](edge-tpu.md)."""
 
     library: Text | None = Field(
         None,
-        description="The library, as the system's loader finds it, or its path; null: Coral's `pycoral` where it is "
-        "installed, else `libedgetpu.so.1`.",
+        description="Name or path of the delegate library; null: Coral's `pycoral` where it is installed, else "
+        "`libedgetpu.so.1`.",
     )
     options: DelegateOptions = Field(
         default_factory=dict,
-        description="For the library, such as `{Performance: Max}` (a USB stick then needs cooling). Default: `{}`.",
+        description="Options of the library, such as `{Performance: Max}` (a USB stick then needs cooling). Default: "
+        "`{}`.",
     )
     deadline: Duration = Field(
-        0.5, ge=0.01, le=10, description="An inference that takes longer has hung: its process is killed."
+        0.5,
+        ge=0.01,
+        le=10,
+        description="Longest time of one inference. After that its process is killed and started again.",
     )
     load_deadline: Duration = Field(
-        10.0, ge=0.5, le=60, description="The same for loading the model, and for the first inference."
+        10.0, ge=0.5, le=60, description="Longest time to load the model and to run the first inference."
     )
     reset_on_hang: Switch = Field(
-        default=False, description="Reset the stick's USB port after a hang; the service needs the right to write it."
+        default=False,
+        description="Reset the USB port of the stick after a hang. The service needs write access to the port.",
     )
     count: int = Field(
         1,
         ge=1,
         le=16,
-        description="As many Edge TPUs run this model, for several pipelines that share it or for one fast one.",
+        description="Number of Edge TPUs that run this model, for several pipelines or for one fast pipeline.",
     )

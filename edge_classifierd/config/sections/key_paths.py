@@ -1,4 +1,4 @@
-"""Which section and which field of the models stand at a key path."""
+"""Finds the section and the field of a key path, and formats key paths."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """What is known of a place that pydantic names."""
+    """The section, field and value at a location of a pydantic error."""
 
     path: KeyPath
-    """As the file has it: without the tags of unions that pydantic adds."""
+    """The path in the file, without the union tags that pydantic inserts."""
     value: object
-    """What the file has there; None when nothing."""
+    """The value in the file; None when absent."""
     section: type[Section] | None
-    """The section that the last key belongs to."""
+    """The section of the last key."""
     field: FieldInfo | None
-    """The field of the last key, None for an unknown one."""
+    """The field of the last key; None for an unknown key."""
     item: bool
-    """Whether the path ends at an item of that field's list."""
+    """Whether the path ends at an item of a list."""
 
 
 def locate(root: type[Section], loc: KeyPath, data: object) -> Location:
-    """Follow `loc` through the sections and the file's data side by side."""
+    """Return the location that a pydantic `loc` means, following sections and data in parallel."""
     path: list[str | int] = []
     section: type[Section] | None = root
     field: FieldInfo | None = None
@@ -47,7 +47,7 @@ def locate(root: type[Section], loc: KeyPath, data: object) -> Location:
         else:
             known = value if isinstance(value, dict) else {}
             if key not in known and position < len(loc) - 1 and known.get("type") == key:
-                continue  # the union's tag
+                continue  # a union's tag
             section = section_for(annotation, value)
             field = section.model_fields.get(key) if section else None
             annotation = field.annotation if field else None
@@ -57,7 +57,7 @@ def locate(root: type[Section], loc: KeyPath, data: object) -> Location:
 
 
 def sections_of(annotation: object) -> list[type[Section]]:
-    """The sections that a field of this type can hold: several for a union."""
+    """Return the sections that a field of this type accepts: several for a union."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     if get_origin(annotation) in {Annotated, Union, UnionType, tuple}:
@@ -66,12 +66,12 @@ def sections_of(annotation: object) -> list[type[Section]]:
 
 
 def keys_of(section: type[Section]) -> list[str]:
-    """The section's keys as people should read them: `type` first, what it shares with others last."""
+    """Return the keys of a section in reading order: `type` first, inherited keys last."""
     return sorted(section.model_fields, key=lambda name: (name != "type", name not in section.__annotations__))
 
 
 def section_for(annotation: object, value: object) -> type[Section] | None:
-    """The section that `value` was meant to be: by its `type` where there is a choice."""
+    """Return the section of `value`, chosen by its `type` where there are several."""
     sections = sections_of(annotation)
     if len(sections) == 1:
         return sections[0]
@@ -80,13 +80,13 @@ def section_for(annotation: object, value: object) -> type[Section] | None:
 
 
 def types_of(sections: list[type[Section]]) -> list[object]:
-    """The values of `type` that choose these sections."""
+    """Return the values of `type` that select these sections."""
     fields = [section.model_fields["type"] for section in sections if "type" in section.model_fields]
     return [value for field in fields for value in get_args(field.annotation)]
 
 
 def format_key(path: KeyPath) -> str:
-    """`pipelines[0].source.fps`; keys that are no words are quoted and shortened."""
+    """Return `pipelines[0].source.fps`. Keys that are not words are quoted and shortened."""
     text = ""
     for key in path:
         if isinstance(key, int):
@@ -98,5 +98,5 @@ def format_key(path: KeyPath) -> str:
 
 
 def parse_key(text: str) -> KeyPath:
-    """The inverse of `format_key` for keys that are words."""
+    """Return the path of `format_key`'s text, for keys that are words."""
     return tuple(int(number) if number else word for number, word in re.findall(r"\[([0-9]+)\]|([^.\[\]]+)", text))

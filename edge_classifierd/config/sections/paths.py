@@ -1,4 +1,4 @@
-"""Where relative paths begin: what the user supplies at the file's folder, what we write at the state directory."""
+"""Path types. User files are relative to the configuration file's folder, written files to the state directory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STATE = "state"
 
 
 def state_directory() -> Path:
-    """`$EDGE_CLASSIFIERD_STATE`, else the first of systemd's `$STATE_DIRECTORY`, else /var/lib/edge-classifierd.
+    """Return `$EDGE_CLASSIFIERD_STATE`, else the first of `$STATE_DIRECTORY`, else /var/lib/edge-classifierd.
 
-    Raises UsageError for a relative one when the working directory has been removed.
+    Raises UsageError for a relative path when the working directory has been removed.
     """
     own = os.environ.get("EDGE_CLASSIFIERD_STATE")
     chosen = own or os.environ.get("STATE_DIRECTORY", "").split(":")[0] or "/var/lib/edge-classifierd"
@@ -30,18 +30,20 @@ def state_directory() -> Path:
     except FileNotFoundError as error:
         variable = "EDGE_CLASSIFIERD_STATE" if own else "STATE_DIRECTORY"
         raise UsageError(
-            f"{variable}={chosen}: begins at the working directory, which is gone; give the whole path"
+            f"{variable}={chosen}: is relative to the working directory, which was removed; give an absolute path"
         ) from error
 
 
 def resolve(text: str | Path, folder: Path | None) -> Path:
-    """Expand `~` and put a relative path under `folder` (left relative without one); raises PydanticCustomError."""
+    """Expand `~` and resolve a relative path against `folder`, if given; raises PydanticCustomError."""
     if not str(text) or "\0" in str(text):
         raise PydanticCustomError("expected", "must be a path")
     try:
         path = Path(text).expanduser()
     except RuntimeError:  # no such user, or a user without a home
-        raise PydanticCustomError("rule", "begins with ~, but that user has no home; write the whole path") from None
+        raise PydanticCustomError(
+            "rule", "begins with ~, but that user has no home directory; write an absolute path"
+        ) from None
     return path if folder is None else folder / path
 
 
@@ -58,6 +60,6 @@ _SCHEMA = WithJsonSchema({"type": "string", "minLength": 1})
 _WORDS = Expected("a path")
 
 UserPath = Annotated[Path, _resolved(FOLDER), _SCHEMA, _WORDS]
-"""Something the user supplies: relative to the configuration file's folder."""
+"""A path of the user, relative to the configuration file's folder."""
 StatePath = Annotated[Path, _resolved(STATE), _SCHEMA, _WORDS]
-"""Something the daemon writes: relative to the state directory."""
+"""A path that the daemon writes, relative to the state directory."""

@@ -23,15 +23,17 @@ from edge_classifierd.config.sections.sources import Source
 
 
 class RegionSection(Section):
-    """The part of the upright picture to look at, in fractions of its width and height."""
+    """The part of the upright picture to classify, in fractions of its width and height."""
 
     x: float = Field(0.0, ge=0, lt=1, description="Left edge.")
     y: float = Field(0.0, ge=0, lt=1, description="Upper edge.")
     width: Fraction = Field(
-        default=FROM_OTHERS, validate_default=True, description="Width. Default: up to the right edge."
+        default=FROM_OTHERS, validate_default=True, description="Width. Default: up to the right edge of the picture."
     )
     height: Fraction = Field(
-        default=FROM_OTHERS, validate_default=True, description="Height. Default: down to the lower edge."
+        default=FROM_OTHERS,
+        validate_default=True,
+        description="Height. Default: down to the lower edge of the picture.",
     )
 
     @field_validator("width", "height", mode="before")
@@ -61,60 +63,63 @@ class ModelSection(Section):
     path: UserPath | None = Field(
         None, description="A `.tflite` file, relative to the configuration file; null: the bundled ImageNet model."
     )
-    labels: UserPath | None = Field(None, description="A labels file, when the model carries none; null: its own.")
+    labels: UserPath | None = Field(
+        None, description="A label file, if the model contains no labels; null: the labels in the model."
+    )
     device: ComputeDevice = Field(
         "auto",
-        description="What computes; `auto`: an Edge TPU if there is one and the model is compiled for it, else the "
-        "processor.",
+        description="Device that runs the model. `auto`: an Edge TPU if there is one and the model is compiled for "
+        "it, else the CPU.",
     )
     cpu_model: UserPath | None = Field(
         None,
-        description="The CPU version of a model compiled for the Edge TPU: it computes while no Edge TPU can; null: "
-        "nothing does.",
+        description="The CPU version of a model compiled for the Edge TPU. It runs while no Edge TPU is available; "
+        "null: no fallback.",
     )
-    edgetpu: EdgeTpuSection = Field(default_factory=EdgeTpuSection, description="How an Edge TPU is driven.")
+    edgetpu: EdgeTpuSection = Field(default_factory=EdgeTpuSection, description="Settings of the Edge TPU.")
     threads: int = Field(
         default_factory=lambda: min(4, len(os.sched_getaffinity(0))),
         ge=1,
         le=64,
-        description="Threads of the processor that classify. Default: one for each core, at most 4.",
+        description="CPU threads for classification. Default: one for each core, at most 4.",
     )
     instances: int | None = Field(
         None,
         ge=1,
         le=16,
-        description="As many frames are classified side by side, each with its part of the `threads`, one at least: "
-        "more of them work off more frames a second, each later and in more memory. null: 2 where there are two "
-        "`threads` or more and the model has at most 16 MB, else 1. An Edge TPU has `edgetpu.count`.",
+        description="Number of frames that are classified at the same time; the `threads` are divided among them. More "
+        "instances give more frames per second, but a longer latency and more memory. null: 2 with two or more "
+        "`threads` and a model of at most 16 MB, else 1. For Edge TPUs use `edgetpu.count`.",
     )
     locale: Locale | None = Field(
         None,
-        description="Language of the labels that people see, such as `de`, if the model has them in it; null: its own.",
+        description="Language of the labels shown to people, such as `de`, if the model contains it; null: the "
+        "model's default.",
     )
 
     @field_validator("instances", mode="after")
     @classmethod
-    def _instances_of_the_processor(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _instances_need_the_cpu(cls, value: int | None, info: ValidationInfo) -> int | None:
         device = info.data.get("device", "auto")
         if value is not None and value > 1 and device not in {"auto", "cpu"}:
             raise PydanticCustomError(
                 "rule",
-                "is for the processor, and `device` is {device}; several Edge TPUs are `edgetpu: {{count: {value}}}`",
+                "is for the CPU, but `device` is {device}; for several Edge TPUs write `edgetpu: {{count: {value}}}`",
                 {"device": device, "value": value},
             )
         return value
 
 
 class WatchSection(Section):
-    """Something to report: an event when it appears, another when it is gone."""
+    """Something to report: one event when it is detected, another when it is cleared."""
 
-    name: Name = Field(description="Part of the watch's topics; unique within the pipeline.")
+    name: Name = Field(description="Part of the watch's topics; unique in the pipeline.")
     labels: tuple[LabelSelector, ...] = Field(
         strict=False,
         min_length=1,
         max_length=10_000,
         description='Labels, globs over labels (`"*terrier*"`), class indices (151) and ranges (`"151-268"`); '
-        "the watch's confidence is that of all of them together.",
+        "the watch's confidence is the sum over all of them (the maximum for multi-label models).",
     )
     threshold: Fraction = Field(0.6, description="`detected` when the confidence reaches this.")
     release: Fraction = Field(
@@ -127,17 +132,18 @@ class WatchSection(Section):
         1,
         ge=1,
         le=1000,
-        description="As many frames in a row must agree before `detected`, and lie below `release` before `cleared`.",
+        description="Number of frames in a row that must reach `threshold` before `detected`, or be below `release` "
+        "before `cleared`.",
     )
-    cooldown: Duration = Field(0.0, description="Quiet time after `cleared` before the next `detected`.")
+    cooldown: Duration = Field(0.0, description="Minimum time between `cleared` and the next `detected`.")
     device_class: DeviceClass | None = Field(
-        None, description="What the watch is to Home Assistant: its icon and its words; null: a plain on and off."
+        None, description="Device class in Home Assistant, which sets icon and wording; null: on and off."
     )
 
     @field_validator("release", mode="before")
     @classmethod
     def _default_release(cls, value: object, info: ValidationInfo) -> object:
-        # Six significant digits: 0.6 gives 0.4, not 0.39999999999999997, and no threshold is so small that it gives 0.
+        # Six significant digits: 0.6 gives 0.4, not 0.39999999999999997, and a very small threshold does not give 0.
         return float(f"{info.data.get('threshold', 0.6) * 2 / 3:.6g}") if value is None else value
 
     @field_validator("release", mode="after")
@@ -154,10 +160,10 @@ class WatchSection(Section):
 
 
 class KeepSection(Section):
-    """Pictures kept on the device's own disk, in the state directory's `snapshots/<pipeline>`; the oldest go first."""
+    """Pictures kept in `snapshots/<pipeline>` of the state directory. The oldest are deleted first."""
 
-    count: int = Field(0, ge=0, le=1_000_000, description="As many pictures at most; 0 keeps none.")
-    megabytes: float = Field(100.0, gt=0, le=1_000_000, description="As much of the disk at most, in MB.")
+    count: int = Field(0, ge=0, le=1_000_000, description="Maximum number of pictures; 0 keeps none.")
+    megabytes: float = Field(100.0, gt=0, le=1_000_000, description="Maximum size on disk, in MB.")
 
 
 class SnapshotSection(Section):
@@ -166,21 +172,19 @@ class SnapshotSection(Section):
     enabled: Switch = Field(default=True, description="Publish a picture with each detection.")
     max_width: int = Field(640, ge=16, le=4096, description="Wider pictures are scaled down to this, in pixels.")
     quality: int = Field(80, ge=1, le=95, description="JPEG quality.")
-    keep: KeepSection = Field(
-        default=KeepSection(), description="Also keep the pictures on the device's disk; default: none."
-    )
+    keep: KeepSection = Field(default=KeepSection(), description="Also keep the pictures on disk; default: none.")
 
 
 CollectReason = Literal["uncertain", "ambiguous", "detected"]
 
 
 class CollectSection(Section):
-    """Pictures kept to teach from, in `<path>/<pipeline>/<label>`, each with its scores in it; the oldest go first.
+    """Pictures kept for training in `<path>/<pipeline>/<label>`, with their scores. The oldest are deleted first.
 
-    Sort them into folders elsewhere: what lies here makes room for newer ones.
+    Move the pictures that you need to another folder before they are deleted.
     """
 
-    enabled: Switch = Field(default=False, description="Keep pictures to teach from.")
+    enabled: Switch = Field(default=False, description="Keep pictures for training.")
     path: StatePath = Field(
         default="collected", validate_default=True, description="The folder; relative to the state directory."
     )
@@ -189,32 +193,30 @@ class CollectSection(Section):
         strict=False,
         min_length=1,
         max_length=3,
-        description="Which frames: `uncertain` while a watch lies between `release` and `threshold`, `ambiguous` by "
-        "`ambiguity_margin`, `detected` the one that made a detection.",
+        description="Which frames to keep: `uncertain`: a watch is between `release` and `threshold`; `ambiguous`: see "
+        "`ambiguity_margin`; `detected`: the frame of a detection.",
     )
-    max_files: int = Field(1000, ge=1, le=1_000_000, description="As many pictures at most.")
-    max_bytes: int = Field(
-        200_000_000, ge=10_000, le=1_000_000_000_000, description="As much of the disk at most, in bytes."
-    )
-    interval: Duration = Field(10.0, description="At most one picture for the same reason in this time.")
+    max_files: int = Field(1000, ge=1, le=1_000_000, description="Maximum number of pictures.")
+    max_bytes: int = Field(200_000_000, ge=10_000, le=1_000_000_000_000, description="Maximum size on disk, in bytes.")
+    interval: Duration = Field(10.0, description="Minimum time between two pictures for the same reason.")
 
 
 class PipelineSection(Section):
-    """One source, one model, and what to watch for."""
+    """One source, one model and its watches."""
 
     name: Name = Field(description="Part of the pipeline's topics; unique.")
-    source: Source = Field(description="Where frames come from; `type` decides which keys it has.")
+    source: Source = Field(description="Where frames come from; `type` selects the keys.")
     region: RegionSection = Field(
-        default_factory=RegionSection, description="The part of the picture to look at. Default: all of it."
+        default_factory=RegionSection, description="The part of the picture to classify. Default: the whole picture."
     )
     fit: Literal["crop", "letterbox", "stretch"] = Field(
         "crop",
-        description="How the region meets the model's input: `crop` its centre, `letterbox` with bars, or `stretch` it "
-        "(costs accuracy).",
+        description="How the region is fitted to the model's input: `crop` the centre, `letterbox` with bars, or "
+        "`stretch` (less accurate).",
     )
     crop_fraction: Fraction = Field(1.0, description="Side of the centre crop, as a fraction of the shorter side.")
     model: ModelSection = Field(default_factory=ModelSection, description="The classifier. Default: the bundled one.")
-    top_k: int = Field(5, ge=1, le=100, description="How many of the best labels events and states carry.")
+    top_k: int = Field(5, ge=1, le=100, description="Number of labels in events and states, best first.")
     allow: tuple[LabelSelector, ...] = Field(
         (), strict=False, max_length=10_000, description="Only these labels may be reported; empty: all."
     )
@@ -222,16 +224,19 @@ class PipelineSection(Section):
         (), strict=False, max_length=10_000, description="These labels are never reported, even when allowed."
     )
     ambiguity_margin: float = Field(
-        0.0, ge=0, le=1, description="A frame whose best label leads the second by less than this is uncertain; 0: off."
+        0.0,
+        ge=0,
+        le=1,
+        description="A frame is uncertain when its best label leads the second by less than this; 0: off.",
     )
     watches: tuple[WatchSection, ...] = Field(
-        (), strict=False, max_length=256, description="What to report; empty: one watch, `any`, over the best label."
+        (), strict=False, max_length=256, description="What to report; empty: one watch, `any`, on the best label."
     )
     snapshot: SnapshotSection = Field(
-        default_factory=SnapshotSection, description="The picture that goes with a detection."
+        default_factory=SnapshotSection, description="The picture published with a detection."
     )
     collect: CollectSection = Field(
-        default_factory=CollectSection, description="Pictures to teach from. Default: none are kept."
+        default_factory=CollectSection, description="Pictures kept for training. Default: none."
     )
 
     @field_validator("allow", "deny", "watches", mode="before")

@@ -12,7 +12,7 @@ from config_files import MINIMAL, written
 from edge_classifierd.config.generate.example import render_example
 from edge_classifierd.config.generate.json_schema import render_schema
 from edge_classifierd.config.generate.reference import render_reference
-from edge_classifierd.config.generate.render import RENDERED, drifted
+from edge_classifierd.config.generate.render import DOCUMENTS, outdated
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.config.sections.base import Section
 from edge_classifierd.config.sections.configuration import Configuration
@@ -30,17 +30,17 @@ def _every_section() -> set[type[Section]]:
 
 
 def test_the_files_in_the_repository_are_what_the_sections_say(repository: Path) -> None:
-    assert drifted(repository) == [], "run python -m edge_classifierd.config.generate.render"
+    assert outdated(repository) == [], "run python -m edge_classifierd.config.generate.render"
 
 
 def test_drift_is_noticed_and_named(tmp_path: Path) -> None:
-    assert drifted(tmp_path) == list(RENDERED)
-    for name, render in RENDERED.items():
+    assert outdated(tmp_path) == list(DOCUMENTS)
+    for name, render in DOCUMENTS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(render())
-    assert drifted(tmp_path) == []
+    assert outdated(tmp_path) == []
     (tmp_path / "docs/configuration.md").write_text("old")
-    assert drifted(tmp_path) == ["docs/configuration.md"]
+    assert outdated(tmp_path) == ["docs/configuration.md"]
 
 
 def test_the_command_checks_without_writing(repository: Path) -> None:

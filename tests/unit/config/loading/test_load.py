@@ -77,7 +77,7 @@ def test_a_wrong_configuration_is_a_usage_error(tmp_path: Path) -> None:
         load(tmp_path / "absent.yaml")
     assert caught.value.exit_code is ExitCode.USAGE
     said = str(caught.value)
-    assert said.startswith(f"{tmp_path}/absent.yaml:1:1: there is no such file; name yours with --config")
+    assert said.startswith(f"{tmp_path}/absent.yaml:1:1: there is no such file; give its path with --config")
     assert "doctor --suggest" in said
 
 
@@ -126,7 +126,7 @@ def test_a_later_check_can_point_at_a_key_or_the_nearest_one_above(tmp_path: Pat
         (b"a: b: c", "text with a colon needs quotes"),
         (b"a: @b", "text that begins with this character needs quotes"),
         (b"a: *b", "no anchor (&) above has this name"),
-        (b"a: &a [*a]", "an alias cannot refer to what it stands in"),
+        (b"a: &a [*a]", "an alias cannot refer to a value that contains it"),
         (b"a: 1\n---\nb: 2\n", "a second document begins here"),
         (b"? [a]\n: b\n", "a key must be plain text"),
         (b"<<: 5\n", "`<<` takes a mapping or a list of mappings"),

@@ -199,7 +199,7 @@ pipelines:
 def test_a_wrong_tagged_value_is_named_by_its_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("P", "high")
     (found,) = sentences(tmp_path, MINIMAL + "mqtt: {port: !env P}")
-    assert found == "4:14: mqtt.port: must be a whole number between 1 and 65535, not what `!env P` holds"
+    assert found == "4:14: mqtt.port: must be a whole number between 1 and 65535, not the content of `!env P`"
 
 
 def test_the_number_of_secrets_is_bounded(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_relative_state_directory_below_a_folder_that_is_gone_is_a_sentence(
     monkeypatch.chdir(gone)
     gone.rmdir()
     monkeypatch.setenv("EDGE_CLASSIFIERD_STATE", "state")
-    with pytest.raises(UsageError, match=r"EDGE_CLASSIFIERD_STATE=state: .* give the whole path"):
+    with pytest.raises(UsageError, match=r"EDGE_CLASSIFIERD_STATE=state: .* give an absolute path"):
         loaded(tmp_path, MINIMAL)
     monkeypatch.setenv("EDGE_CLASSIFIERD_STATE", str(tmp_path))
     assert loaded(tmp_path, MINIMAL).configuration.outbox.path == tmp_path / "outbox.sqlite3"
