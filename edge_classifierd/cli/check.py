@@ -74,9 +74,10 @@ def _print(
     for problem in warnings:
         complain(f"warning: {problem}")
     if problems:
-        count = len(problems)
-        right = "; the file is right, the other pipelines would run" if all(one.temporary for one in problems) else ""
-        complain(f"{file}: {count} problem{'s' if count > 1 else ''}{right}")
+        count, temporary = len(problems), all(one.temporary for one in problems)
+        right = "; the file is right, the other pipelines would run" if temporary else ""
+        if count > 1 or right:
+            complain(f"{file}: {count} problem{'s' if count > 1 else ''}{right}")
         return
     for pipeline in summary:
         watches = pipeline["watches"]

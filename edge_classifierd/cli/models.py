@@ -181,13 +181,16 @@ def _folder(folder: Path | None) -> Path:
 def _used(config: Path) -> dict[str, list[str]]:
     """By model file name, the pipelines of the configuration that name it; none when it cannot be read."""
     from edge_classifierd.config.loading.load import load
+    from edge_classifierd.config.loading.read_file import is_absent
     from edge_classifierd.errors import ConfigurationError
     from edge_classifierd.model.bundle import bundled_model_path
 
     used: dict[str, list[str]] = {}
     try:
-        pipelines = load(config).configuration.pipelines if os.path.lexists(config) else ()
+        pipelines = load(config).configuration.pipelines
     except ConfigurationError as error:
+        if config == DEFAULT_CONFIG and is_absent(config):
+            return used
         typer.echo(f"which models are in use is not known: {error.problems[0]}", err=True)
         return used
     for pipeline in pipelines:

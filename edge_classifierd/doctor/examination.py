@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edge_classifierd.config.loading.read_file import is_absent
 from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.doctor.check_broker import visit_broker
 from edge_classifierd.doctor.check_camera import EXCLUSIVE, look_through
@@ -17,7 +19,7 @@ from edge_classifierd.doctor.check_machine import (
     nearest_existing,
 )
 from edge_classifierd.doctor.check_models import check_model, check_runtime, check_tpus
-from edge_classifierd.doctor.check_result import CheckResult
+from edge_classifierd.doctor.check_result import CheckResult, from_sentence
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.health.board import Board
 from edge_classifierd.inference.edgetpu.devices import list_tpus, root_directory
@@ -40,7 +42,7 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
     """
     document: Document | None = None
     plans: tuple[Plan, ...] = ()
-    if optional and _absent(config):
+    if optional and is_absent(config):
         remedy = f"`edge-classifierd doctor --suggest` prints one for {config}"
         yield CheckResult(
             "configuration", "warning", f"{config}: not there, so cameras and broker are not known", remedy
@@ -50,7 +52,8 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
             document, plans = prepare(config)
         except ConfigurationError as error:
             for problem in error.problems:
-                yield CheckResult("configuration", "failed", str(problem), "correct it")
+                found = from_sentence("configuration", str(problem))
+                yield found if found.remedy else replace(found, remedy="correct it")
         else:
             count = len(plans)
             yield CheckResult("configuration", "ok", f"{config}: {count} pipeline{'s' if count > 1 else ''}")
@@ -81,17 +84,6 @@ def _configured(document: Document, plans: tuple[Plan, ...], clock: Clock, root:
         yield from check_model(plan, root, daemon_runs=daemon is not None)
         reported = visit.retained.get(topics.pipeline_status(plan.section.name))
         yield look_through(plan, clock, daemon_has_it=daemon is not None, reported=reported)
-
-
-def _absent(config: Path) -> bool:
-    """Whether there is surely none; one that this account may not see is `load`'s to complain of."""
-    try:
-        config.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _groups(plans: tuple[Plan, ...], root: Path) -> list[str]:

@@ -47,13 +47,24 @@ def read_small_file(path: Path, limit: int) -> SmallFile:
     except FileNotFoundError as error:
         raise UnreadableError("there is no such file") from error
     except PermissionError as error:
-        raise UnreadableError("permission denied; let the account that runs this read it") from error
+        raise UnreadableError("permission denied; use sudo, or let the account that runs this read it") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a possible path"
         raise UnreadableError(f"cannot be read: {reason}") from error
     if len(content) > limit:
         raise UnreadableError(f"is more than {limit:,} bytes long")
     return SmallFile(content=content, world_readable=bool(status.st_mode & stat.S_IROTH))
+
+
+def is_absent(path: Path) -> bool:
+    """Whether there is surely no such file; a file that this account may not see counts as present."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def decode(content: bytes, file: str) -> str:

@@ -100,7 +100,8 @@ def test_every_mistake_and_every_doubt_about_a_configuration_is_a_line(
 
 def test_a_configuration_that_was_named_must_be_there(state: Path, tmp_path: Path) -> None:  # noqa: ARG001
     first, *_ = examine(tmp_path / "none.yaml", SystemClock())
-    assert (first.name, first.verdict, first.remedy) == ("configuration", "failed", "correct it")
+    assert (first.name, first.verdict) == ("configuration", "failed")
+    assert "`edge-classifierd doctor --suggest`" in first.remedy
 
 
 def test_a_configuration_that_this_account_may_not_see_fails_in_a_sentence(
@@ -118,6 +119,7 @@ def test_a_configuration_that_this_account_may_not_see_fails_in_a_sentence(
     monkeypatch.setattr(Path, "stat", stat)
     first, *_ = examine(config, SystemClock(), optional=True)
     assert "not there" not in first.sentence
+    assert first.remedy == "use sudo, or let the account that runs this read it"
 
 
 def test_what_the_configuration_names_is_looked_at_one_by_one(
