@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,37 +45,18 @@ def list_command(
 ) -> ExitCode:
     """List the models that can be used or fetched.
 
-    Shows size, input, published accuracy and licence of each, and which are installed and in use.
+    Shows size where it is known, side of the input, published accuracy on ImageNet and what each recognises; models
+    in use come first, then what is installed. With --json one list, with licence, path and users of each.
 
     Example: edge-classifierd models list
     """
-    from edge_classifierd.model.bundle import BUNDLED_MODEL
-    from edge_classifierd.model.catalogue import LICENCE, catalogue
+    from edge_classifierd.cli.model_list import model_rows, print_rows
 
-    place = _folder(folder)
-    used = _used(config)
-    rows = [_bundled(used.get(BUNDLED_MODEL, []))]
-    for entry in catalogue():
-        file = place / entry.file_name
-        installed = os.path.isfile(file)  # noqa: PTH113 - Path's raises in a folder that is closed to this account
-        rows.append(
-            {
-                "name": entry.name,
-                "bytes": entry.size or (file.stat().st_size if installed else None),
-                "input": entry.side,
-                "top1": entry.top1,
-                "top5": entry.top5,
-                "edgetpu": entry.edgetpu,
-                "tells": entry.tells,
-                "licence": LICENCE,
-                "installed": str(file) if installed else None,
-                "used_by": used.get(entry.file_name, []),
-            }
-        )
+    rows = model_rows(config, _folder(folder), optional=config == DEFAULT_CONFIG)
     if json:
         print_json(rows)
     else:
-        _print_table(rows)
+        print_rows(rows)
     return ExitCode.OK
 
 
@@ -176,72 +156,6 @@ def _folder(folder: Path | None) -> Path:
     from edge_classifierd.config.sections.paths import state_directory
 
     return folder or state_directory() / "models"
-
-
-def _used(config: Path) -> dict[str, list[str]]:
-    """By model file name, the pipelines of the configuration that name it; none when it cannot be read."""
-    from edge_classifierd.config.loading.load import load
-    from edge_classifierd.config.loading.read_file import is_absent
-    from edge_classifierd.errors import ConfigurationError
-    from edge_classifierd.model.bundle import bundled_model_path
-
-    used: dict[str, list[str]] = {}
-    try:
-        pipelines = load(config).configuration.pipelines
-    except ConfigurationError as error:
-        if config == DEFAULT_CONFIG and is_absent(config):
-            return used
-        typer.echo(f"which models are in use is not known: {error.problems[0]}", err=True)
-        return used
-    for pipeline in pipelines:
-        for path in (pipeline.model.path or bundled_model_path(), pipeline.model.cpu_model):
-            if path is not None:
-                used.setdefault(path.name, []).append(pipeline.name)
-    return used
-
-
-def _bundled(used_by: list[str]) -> dict[str, Any]:
-    from edge_classifierd.model.bundle import bundled_model_path
-
-    path = bundled_model_path()
-    return {
-        "name": path.stem,
-        "bytes": path.stat().st_size,
-        "input": 224,
-        "top1": 74.4,
-        "top5": None,
-        "edgetpu": False,
-        "tells": "1,000 kinds of things (ImageNet); bundled",
-        "licence": "Apache-2.0",
-        "installed": str(path),
-        "used_by": used_by,
-    }
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    from edge_classifierd.cli.tables import print_table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("name", no_wrap=True)
-    for column in ("MB", "input", "Top-1", "Top-5"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("runs on", "licence", "installed"):
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        state = f"used by {', '.join(row['used_by'])}" if row["used_by"] else "yes" if row["installed"] else ""
-        table.add_row(
-            row["name"],
-            "?" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f}",
-            str(row["input"]),
-            "" if row["top1"] is None else f"{row['top1']:.1f}",
-            "" if row["top5"] is None else f"{row['top5']:.1f}",
-            "Edge TPU" if row["edgetpu"] else "CPU",
-            row["licence"],
-            state,
-        )
-    print_table(table)
 
 
 def _fetched(entry: Entry, place: Path, mirror: str | None) -> dict[str, Any]:

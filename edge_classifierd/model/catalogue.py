@@ -26,16 +26,17 @@ LICENCE: Final = "Apache-2.0"
 _ENDING: Final = ".tflite"
 _EDGETPU: Final = "_edgetpu"
 
+IMAGENET: Final = "1,000 things"
 _KINDS: Final = {
-    "imagenet": "1,000 kinds of things (ImageNet)",
-    "inat_bird": "birds (iNaturalist)",
-    "inat_insect": "insects (iNaturalist)",
-    "inat_plant": "plants (iNaturalist)",
-    "products": "products of the United States; brings no labels",
-    "extractor": "an embedding, for `train`",
+    "imagenet": IMAGENET,
+    "inat_bird": "birds",
+    "inat_insect": "insects",
+    "inat_plant": "plants",
+    "products": "US products",
+    "extractor": "embedding",
 }
 
-# Name, what it tells, input side in pixels, Top-1, Top-5; then for each of its two files the blob id and the size.
+# Name, what it recognises, input side in pixels, Top-1, Top-5; then for each of its two files the blob id and the size.
 _TABLE: Final = """
 mobilenet_v1_0.25_128_quant imagenet 128 39.5 64.4
   cpu 22b67d6a63753ad9907a4c8505632479ac439b94 525598
@@ -124,8 +125,8 @@ class Entry:
 
     name: str
     """Without the ending `.tflite`."""
-    tells: str
-    """What its classes are, in words."""
+    description: str
+    """What it recognises, in at most 12 characters."""
     side: int
     """Of its square input, in pixels."""
     top1: float | None
@@ -160,7 +161,7 @@ def catalogue() -> tuple[Entry, ...]:
         entries.append(
             Entry(
                 name=name + (_EDGETPU if edgetpu else ""),
-                tells=_KINDS[kind],
+                description=_KINDS[kind],
                 side=int(side),
                 top1=_known(top1),
                 top5=_known(top5),

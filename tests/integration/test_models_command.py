@@ -56,6 +56,36 @@ def test_a_model_is_fetched_listed_in_use_verified_and_found_damaged(tmp_path: P
     assert f"models fetch {NAME}" in damaged.stdout
 
 
+def test_the_list_fits_80_columns_and_begins_with_what_is_in_use(tmp_path: Path, repository: Path) -> None:
+    own = shutil.copy(repository / "models/efficientnet_lite0_int8.tflite", tmp_path / "birds.tflite")
+    config = tmp_path / "config.yaml"
+    sources = (f"{{name: {name}, source: {{type: folder, path: .}}, model: {model}}}" for name, model in [
+        ("porch", "{path: birds.tflite}"), ("yard", f"{{path: models/{NAME}.tflite, cpu_model: birds.tflite}}")
+    ])  # fmt: skip
+    config.write_text(f"pipelines: [{', '.join(sources)}]\n")
+    done = models(tmp_path, "list", "-c", str(config))
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == [NAME, "birds", "efficientnet_lite0_int8"]
+    assert lines[1].split()[1:] == ["0.5", "128", "39.5", "1,000", "things", "yard"]
+    assert lines[2].split()[1:] == ["5.3", "your", "own", "porch,", "yard"]
+    assert not any("?" in line or len(line) > 80 for line in lines)
+    unknown = next(line for line in lines if line.startswith("inception_v4_299_quant"))
+    assert unknown.split()[1:] == ["299", "79.5", "1,000", "things"]
+    rows = json.loads(models(tmp_path, "list", "-c", str(config), "--json").stdout)
+    assert [row["name"] for row in rows[:3]] == [NAME, "birds", "efficientnet_lite0_int8"]
+    assert rows[1]["installed"] == str(own)
+    assert sum(row["edgetpu"] for row in rows) == 25
+    assert all(row["description"] for row in rows)
+
+
+def test_a_configuration_that_is_not_there_is_reported_only_when_it_was_named(tmp_path: Path) -> None:
+    done = models(tmp_path, "list", "-c", str(tmp_path / "none.yaml"))
+    assert done.returncode == 0
+    assert "which models are in use is not known: " in done.stderr
+    assert "not known" not in models(tmp_path, "list").stderr
+
+
 def test_an_unknown_name_is_a_mistake_of_usage_and_nothing_is_fetched(tmp_path: Path) -> None:
     done = models(tmp_path, "fetch", NAME, "mobilenet_v9")
     assert done.returncode == 2

@@ -1,0 +1,111 @@
+"""What `models list` prints: the models in use, those that are installed, and those that can be fetched."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from edge_classifierd.cli.tables import print_table
+from edge_classifierd.config.loading.load import load
+from edge_classifierd.config.loading.read_file import is_absent
+from edge_classifierd.errors import ConfigurationError
+from edge_classifierd.model.bundle import bundled_model_path
+from edge_classifierd.model.catalogue import IMAGENET, LICENCE, catalogue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NOTES = """\
+The 1,000 things are ImageNet's; the birds, insects and plants iNaturalist's.
+An embedding is for `train --extractor`. Each of these models also exists for
+the Edge TPU: fetch NAME_edgetpu. Licence: Apache-2.0."""
+
+
+def model_rows(config: Path, folder: Path, *, optional: bool) -> list[dict[str, Any]]:
+    """Return a row for each model: those in use first, then what is installed in `folder`, then the catalogue.
+
+    `optional`: a configuration that does not exist is no reason for a warning.
+    """
+    used = _used(config, optional=optional)
+    bundled = bundled_model_path()
+    rows = [_row(bundled.stem, bundled, used.pop(bundled, []), input=224, top1=74.4, description=IMAGENET)]
+    for entry in catalogue():
+        file = folder / entry.file_name
+        elsewhere = next((path for path in used if path.name == entry.file_name), file)
+        row = _row(
+            entry.name,
+            elsewhere,
+            used.pop(elsewhere, []),
+            input=entry.side,
+            top1=entry.top1,
+            top5=entry.top5,
+            edgetpu=entry.edgetpu,
+            description=entry.description,
+        )
+        row["bytes"] = row["bytes"] or entry.size
+        rows.append(row)
+    rows += [_row(path.stem, path, pipelines, licence=None, description="your own") for path, pipelines in used.items()]
+    return sorted(rows, key=lambda row: 0 if row["used_by"] else 1 if row["installed"] else 2)
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print one table of what is here and one of what can be fetched, within 80 columns."""
+    here = [row for row in rows if row["used_by"] or row["installed"]]
+    _print_table("in use, installed", here)
+    typer.echo()
+    _print_table("to be fetched", [row for row in rows if row not in here and not row["edgetpu"]])
+    typer.echo(f"\n{_NOTES}", err=True)
+
+
+def _row(name: str, file: Path, used_by: list[str], **facts: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
+    installed = os.path.isfile(file)  # noqa: PTH113 - Path's raises in a folder that is closed to this account
+    return {
+        "name": name,
+        "bytes": file.stat().st_size if installed else None,
+        "input": None,
+        "top1": None,
+        "top5": None,
+        "edgetpu": False,
+        "description": "",
+        "licence": LICENCE,
+        **facts,
+        "installed": str(file) if installed else None,
+        "used_by": used_by,
+    }
+
+
+def _used(config: Path, *, optional: bool) -> dict[Path, list[str]]:
+    """By model file, the pipelines of the configuration that name it; none when it cannot be read."""
+    used: dict[Path, list[str]] = {}
+    if optional and is_absent(config):
+        return used
+    try:
+        pipelines = load(config).configuration.pipelines
+    except ConfigurationError as error:
+        typer.echo(f"which models are in use is not known: {error.problems[0]}", err=True)
+        return used
+    for pipeline in pipelines:
+        for path in (pipeline.model.path or bundled_model_path(), pipeline.model.cpu_model):
+            if path is not None:
+                used.setdefault(path, []).append(pipeline.name)
+    return used
+
+
+def _print_table(heading: str, rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(heading, no_wrap=True)
+    for column in ("MB", "px", "Top-1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("recognises", no_wrap=True)
+    if any(row["used_by"] for row in rows):
+        table.add_column("used by", no_wrap=True)
+    for row in rows:
+        size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f}"
+        top1 = "" if row["top1"] is None else f"{row['top1']:.1f}"
+        used_by = [", ".join(row["used_by"])] if row["used_by"] else []
+        table.add_row(row["name"], size, str(row["input"] or ""), top1, row["description"], *used_by)
+    print_table(table)
