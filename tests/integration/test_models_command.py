@@ -75,7 +75,7 @@ def test_the_list_fits_80_columns_and_begins_with_what_is_in_use(tmp_path: Path,
     rows = json.loads(models(tmp_path, "list", "-c", str(config), "--json").stdout)
     assert [row["name"] for row in rows[:3]] == [NAME, "birds", "efficientnet_lite0_int8"]
     assert rows[1]["installed"] == str(own)
-    assert sum(row["edgetpu"] for row in rows) == 25
+    assert sum(row["edgetpu"] for row in rows) == 26
     assert all(row["description"] for row in rows)
 
 
