@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +15,12 @@ from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edge_classifierd.doctor.check_result import CheckResult
 
 _COLOURS = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "failed": typer.colors.RED}
+_INDENT = 9
 
 
 @reporting
@@ -24,6 +28,9 @@ def command(
     config: Config = DEFAULT_CONFIG,
     *,
     suggest: Annotated[bool, typer.Option("--suggest", help="Print a configuration from what is found here.")] = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print what works and what does not, and the command to run next.")
+    ] = False,
     json: Json = False,
     log_level: LogLevel = "error",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
@@ -35,8 +42,10 @@ def command(
 
     Example: edge-classifierd doctor --config config.yaml
     """
-    if suggest and json:
-        raise UsageError("--suggest prints YAML, to be saved as a configuration; leave out --json")
+    if suggest and (json or summary):
+        raise UsageError("--suggest prints YAML, to be saved as a configuration; leave out --json and --summary")
+    if summary and json:
+        raise UsageError("--summary prints text for people; leave out --json")
     if suggest:
         _suggest()
         return ExitCode.OK
@@ -47,26 +56,40 @@ def command(
     findings = []
     for finding in examine(config, SystemClock(), optional=config == DEFAULT_CONFIG):
         findings.append(finding)
-        if not json:
+        if not (json or summary):
             _print(finding)
     code = exit_code(findings)
     if json:
         document = {"ok": code is ExitCode.OK, "findings": [asdict(finding) for finding in findings]}
         print_json(document)
+    elif summary:
+        _print_summary(findings, config)
     else:
         failed = sum(finding.verdict == "failed" for finding in findings)
         warnings = sum(finding.verdict == "warning" for finding in findings)
-        typer.echo(f"{len(findings)} looked at: {failed} failed, {warnings} warnings")
+        typer.echo(f"{len(findings)} checks: {failed} failed, {warnings} warning{'' if warnings == 1 else 's'}")
     return code
 
 
 def _print(finding: CheckResult) -> None:
-    verdict = f"{finding.verdict:<7}"
-    if not os.environ.get("NO_COLOR"):  # https://no-color.org; click knows terminals only
-        verdict = typer.style(verdict, fg=_COLOURS[finding.verdict])
-    remedy = f"; {finding.remedy}" if finding.remedy else ""
-    typer.echo(f"{verdict}  {finding.name}: {finding.sentence}{remedy}")
+    from edge_classifierd.doctor.summary import wrapped
+
+    line = str(finding)
+    if sys.stdout.isatty():
+        line = "\n".join(wrapped(line, shutil.get_terminal_size().columns, indent=_INDENT))
+    colour = _COLOURS.get(finding.verdict)
+    if colour and not os.environ.get("NO_COLOR"):  # https://no-color.org; click knows terminals only
+        line = line.replace(finding.verdict, typer.style(finding.verdict, fg=colour), 1)
+    typer.echo(line)
     sys.stdout.flush()
+
+
+def _print_summary(findings: list[CheckResult], config: Path) -> None:
+    from edge_classifierd.doctor.summary import next_command, summary_lines
+
+    for line in summary_lines(findings, shutil.get_terminal_size().columns):
+        typer.echo(line)
+    typer.echo(f"\nNext: {next_command(findings, config, default=config == DEFAULT_CONFIG)}")
 
 
 def _suggest() -> None:

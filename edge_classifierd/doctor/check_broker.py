@@ -32,8 +32,8 @@ class BrokerVisit:
     """What was found, and what the broker keeps of the device."""
 
     findings: list[CheckResult] = field(default_factory=list)
-    retained: dict[str, bytes] = field(default_factory=dict)
-    """By topic: the device's `status`, its pipelines' `status`."""
+    status: bytes | None = None
+    """The device's retained `status`."""
 
 
 def visit_broker(configuration: Configuration, clock: Clock) -> BrokerVisit:
@@ -44,7 +44,7 @@ def visit_broker(configuration: Configuration, clock: Clock) -> BrokerVisit:
     session = MqttClient(mqtt, topics=topics, clock=clock, answer_timeout_s=_ANSWER_S, announce=False)
     prefix = discovery_prefix(configuration)
     echo = f"{topics.base}/doctor"
-    for wanted in (echo, topics.status, f"{topics.base}/+/status", f"{prefix or DEFAULT_PREFIX}/status"):
+    for wanted in (echo, topics.status, f"{prefix or DEFAULT_PREFIX}/status"):
         session.subscribe(wanted, heard.append)
     announced: deque[Incoming] = deque(maxlen=1000)  # apart from the rest, which a large house would push out
     if prefix is not None:
@@ -67,8 +67,7 @@ def visit_broker(configuration: Configuration, clock: Clock) -> BrokerVisit:
         _until(lambda: False, _RETAINED_S)
     finally:
         session.stop(1.0)
-    visit.retained = {one.topic: one.payload for one in heard if one.retained}
-    visit.findings.append(_daemon_seen(visit.retained.get(topics.status)))
+    visit.status = next((one.payload for one in heard if one.retained and one.topic == topics.status), None)
     visit.findings.append(_home_assistant(prefix, topics, heard, announced))
     return visit
 
@@ -109,14 +108,13 @@ def _round_trip(session: MqttClient, topic: str, heard: deque[Incoming]) -> Chec
     return CheckResult(name, "warning", sentence, remedy)
 
 
-def _daemon_seen(status: bytes | None) -> CheckResult:
+def check_absent_daemon(status: bytes | None) -> CheckResult:
+    """What the broker keeps of a device whose daemon does not run on this machine; None where it keeps nothing."""
+    name, said = "daemon", "none runs here with this configuration"
     if status == b"online":
-        return CheckResult("daemon", "ok", "the broker has the device as online")
-    if status is None:
-        return CheckResult(
-            "daemon", "ok", "the broker shows no status of it: it never ran, or the account may not read it"
-        )
-    return CheckResult("daemon", "ok", f"not connected to the broker, which has it as {_text(status)}")
+        said += ", but the broker has a device of this name as online"
+        return CheckResult(name, "warning", said, "give each of two machines its own `device.id`")
+    return CheckResult(name, "unused", said if status is None else f"{said}; the broker has it as {_text(status)}")
 
 
 def _home_assistant(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.sections.sources import Source
+    from edge_classifierd.doctor.running_daemon import RunningDaemon
     from edge_classifierd.frames.base import Frame, FrameSource
     from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.preprocess import Region
@@ -32,19 +33,20 @@ def look_through(
     plan: Plan,
     clock: Clock,
     *,
-    daemon_has_it: bool,
-    reported: bytes | None = None,
+    daemon: RunningDaemon | None = None,
     make: Callable[[Source, Clock, Region], FrameSource] = make_source,
 ) -> CheckResult:
     """One finding for a pipeline's camera; takes up to 2 s when it works.
 
-    `daemon_has_it`: the daemon runs. A camera that only one process can use is then left alone, and `reported`, what
-    the broker keeps of the pipeline's status, is passed on.
+    Beside a running daemon its reported health counts: a camera that only one process can use is left alone, and any
+    other is looked through only when the daemon gets frames from it, too.
     """
     name = f"camera {plan.section.name}"
     source = plan.section.source
-    if daemon_has_it and source.type in EXCLUSIVE:
-        return _daemons_word(name, reported)
+    if daemon is not None:
+        reported = _reported(name, plan.section.name, daemon)
+        if source.type in EXCLUSIVE or reported.verdict == "failed":
+            return reported
     capture: Capture[None] = Capture(
         make(source, clock, plan.region),
         lambda _frame: None,
@@ -103,13 +105,22 @@ def _complaint(figures: PictureQuality) -> tuple[str, str]:
     return "", ""
 
 
-def _daemons_word(name: str, reported: bytes | None) -> CheckResult:
-    if reported == b"online":
-        return CheckResult(name, "ok", "in use by the running daemon, which gets frames from it")
-    if reported == b"offline":
-        said = "the running daemon gets no frames from it"
-        return CheckResult(name, "failed", said, "see the daemon's log for the reason")
-    return CheckResult(name, "ok", "in use by the running daemon, not looked through", "stop the daemon for a look")
+def _reported(name: str, pipeline: str, daemon: RunningDaemon) -> CheckResult:
+    """What the running daemon reports of a pipeline's camera."""
+    if daemon.health is None:
+        said = "in use by the running daemon, which does not report its health: not tested"
+        return CheckResult(name, "warning", said, "see the line `daemon`, or stop the daemon to test the camera")
+    reported = daemon.health.pipelines.get(pipeline)
+    if reported is None:
+        said = "the running daemon does not have this pipeline yet"
+        return CheckResult(name, "warning", said, "`sudo systemctl reload edge-classifierd`")
+    if reported.online:
+        rate = "frames" if reported.fps is None else f"{reported.fps:.1f} frames a second"
+        return CheckResult(name, "ok", f"the running daemon gets {rate} from it")
+    if reported.reasons:
+        return from_sentence(name, reported.reasons[0], missing=_is_absent(reported.reasons[0]))
+    said = "the running daemon takes no frames from it: it was switched off, has come to its end or still starts"
+    return CheckResult(name, "warning", said)
 
 
 def _is_absent(sentence: str) -> bool:

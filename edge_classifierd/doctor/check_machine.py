@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.doctor.check_result import FrameResult
+    from edge_classifierd.doctor.check_result import Verdict
+    from edge_classifierd.doctor.running_daemon import RunningDaemon
     from edge_classifierd.health.board import BoardState, Throttling
 
 SERVICE: Final = "edge-classifierd.service"
@@ -34,31 +35,11 @@ _HOT_C: Final = 80.0
 _SYSTEMCTL_S: Final = 5.0
 
 
-def daemon_on(outbox: Path) -> int | None:
-    """The process that has the outbox open (0 when it cannot be told which), None when none has.
-
-    Looks the lock up in /proc/locks and takes none: a lock of ours, however short, could keep a daemon from starting.
-    """
-    with contextlib.suppress(OSError):
-        status = outbox.with_name(f"{outbox.name}.last").stat()
-        wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-        # Some file systems show another device number there than stat tells: then the file's number decides.
-        for inode_only in (False, True):
-            for fields in (line.split() for line in lines):
-                if "FLOCK" not in fields or len(fields) < 6:
-                    continue
-                if fields[5] == wanted or (inode_only and fields[5].endswith(f":{status.st_ino}")):
-                    return max(0, int(fields[4]))
-    return None
-
-
-def check_outbox(path: Path, daemon: int | None) -> CheckResult:
-    """Whether the outbox's folder takes a file, and how long until it is on the disk."""
+def check_outbox(path: Path, daemon: RunningDaemon | None) -> CheckResult:
+    """Whether the outbox's folder takes a file, and how long until it is on the disk; else what the daemon reports."""
     name = "outbox"
     if daemon is not None:
-        who = f"process {daemon}" if daemon else "another process"
-        return CheckResult(name, "ok", f"{path}: in use by the running daemon ({who})")
+        return _outbox_of(daemon, path)
     folder = path.parent
     try:
         if not folder.is_dir():
@@ -72,6 +53,16 @@ def check_outbox(path: Path, daemon: int | None) -> CheckResult:
         remedy = "events would be kept in memory only: free or mount the disk, or correct outbox.path"
         return CheckResult(name, "failed", f"{folder}: cannot be written ({error.strerror})", remedy)
     return _speed(name, folder, times_ms)
+
+
+def _outbox_of(daemon: RunningDaemon, path: Path) -> CheckResult:
+    said = f"{path}: in use by the running daemon ({daemon.named})"
+    if daemon.health is None:
+        return CheckResult("outbox", "warning", f"{said}, not tested", "stop the daemon to test it")
+    if daemon.health.durable:
+        return CheckResult("outbox", "ok", f"{said}, which can write it")
+    said += ": events would not survive a loss of power"
+    return CheckResult("outbox", "failed", said, "see the warning of the daemon above")
 
 
 def _speed(name: str, folder: Path, times_ms: list[float]) -> CheckResult:
@@ -117,7 +108,7 @@ def check_groups(wanted: Sequence[str]) -> CheckResult:
         account = pwd.getpwnam(_ACCOUNT) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     except KeyError:
         who = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
-        return CheckResult("groups", "ok", f"{who} runs this; there is no account {_ACCOUNT} on this machine")
+        return CheckResult("groups", "unused", f"{who} runs this; there is no account {_ACCOUNT} on this machine")
     names = _group_names(os.getgrouplist(account.pw_name, account.pw_gid))
     if account.pw_uid == 0:
         return CheckResult("groups", "ok", "root may use every device")
@@ -139,7 +130,7 @@ def check_watchdog(root: Path = Path("/")) -> CheckResult:
     name = "watchdog"
     systemctl = shutil.which("systemctl")
     if systemctl is None or not (root / "run/systemd/system").is_dir():
-        return CheckResult(name, "ok", "systemd does not run here, so nothing watches over the daemon")
+        return CheckResult(name, "unused", "systemd does not run here, so nothing restarts a daemon that hangs")
     try:
         answer = subprocess.run(  # noqa: S603 - a fixed command
             [systemctl, "show", SERVICE, "--property=LoadState,ActiveState,WatchdogUSec,NRestarts"],
@@ -152,7 +143,11 @@ def check_watchdog(root: Path = Path("/")) -> CheckResult:
         return CheckResult(name, "warning", "systemctl does not answer", "see `systemctl status`")
     told = dict(line.partition("=")[::2] for line in answer.splitlines())
     if told.get("LoadState") != "loaded":
-        return CheckResult(name, "ok", f"{SERVICE} is not installed", "install.sh installs it")
+        return CheckResult(name, "unused", f"{SERVICE} is not installed", "install.sh installs it")
+    return _judge_unit(name, told)
+
+
+def _judge_unit(name: str, told: dict[str, str]) -> CheckResult:
     watchdog = told.get("WatchdogUSec", "0")
     state = told.get("ActiveState", "unknown")
     restarts = int(told["NRestarts"]) if re.fullmatch(r"\d{1,9}", told.get("NRestarts", "")) else 0
@@ -160,7 +155,10 @@ def check_watchdog(root: Path = Path("/")) -> CheckResult:
     if watchdog in {"0", "infinity", ""}:
         return CheckResult(name, "warning", said, "set WatchdogSec= in the unit")
     if state == "failed" or restarts > 0:
-        return CheckResult(name, "warning", said, f"see `journalctl -u {SERVICE}`")
+        verdict: Verdict = "failed" if state in {"failed", "activating"} else "warning"
+        return CheckResult(name, verdict, said, f"see `journalctl -u {SERVICE}`")
+    if state == "inactive":
+        return CheckResult(name, "warning", said, f"start it: `sudo systemctl start {SERVICE}`")
     return CheckResult(name, "ok", said)
 
 
@@ -214,7 +212,7 @@ def _supply(throttling: Throttling) -> CheckResult:
     return CheckResult("supply", "ok", "no under-voltage and no throttling since the start")
 
 
-def _below(value: float, little: float, none: float) -> FrameResult:
+def _below(value: float, little: float, none: float) -> Verdict:
     return "failed" if value < none else "warning" if value < little else "ok"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from edge_classifierd.doctor.running_daemon import RunningDaemon
     from edge_classifierd.inference.base import Classifier
     from edge_classifierd.inference.edgetpu.devices import Tpu
     from edge_classifierd.model.bundle import ModelBundle
@@ -31,26 +31,17 @@ if TYPE_CHECKING:
 _INFERENCES: Final = 10
 
 
-def check_runtime() -> CheckResult:
-    """Which runtime is installed and starts, with the libraries that must fit it."""
-    try:
-        runtime = find_runtime()
-    except MissingError as error:
-        return from_sentence("runtime", str(error), missing=True)
-    others = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "av", "paho-mqtt"))
-    return CheckResult("runtime", "ok", f"{runtime} ({others})")
-
-
 def check_tpus(root: Path, *, wanted: bool) -> list[CheckResult]:
     """Each Edge TPU that the kernel lists; one line when there is none."""
     tpus = list_tpus(root)
     if not tpus:
-        verdict = "no Edge TPU is plugged in"
-        return [CheckResult("edge tpu", "ok", verdict if wanted else f"{verdict}, and no model wants one")]
+        if wanted:
+            return [CheckResult("edge tpu", "warning", "none is plugged in", "see docs/edge-tpu.md for its driver")]
+        return [CheckResult("edge tpu", "unused", "none is plugged in, and no model wants one")]
     return [_tpu(tpu, root) for tpu in tpus]
 
 
-def check_model(plan: Plan, root: Path, *, daemon_runs: bool) -> list[CheckResult]:
+def check_model(plan: Plan, root: Path, *, daemon: RunningDaemon | None) -> list[CheckResult]:
     """Load each of a pipeline's models where it is to run, and time a few inferences."""
     name = f"model {plan.section.name}"
     model = plan.section.model
@@ -72,7 +63,7 @@ def check_model(plan: Plan, root: Path, *, daemon_runs: bool) -> list[CheckResul
             return [*findings, CheckResult(name, "warning", said, remedy)]
         said = f"is compiled for the Edge TPU and none is plugged in (device {model.device})"
         return [*findings, CheckResult(name, "failed", said, f"{remedy}, or give `cpu_model`", missing=True)]
-    return [*findings, _timed_on_tpu(name, plan, candidates, root, daemon_runs=daemon_runs)]
+    return [*findings, _timed_on_tpu(name, plan, candidates, root, daemon=daemon)]
 
 
 def _timed_on_cpu(name: str, bundle: ModelBundle, shares: tuple[int, ...]) -> CheckResult:
@@ -85,7 +76,9 @@ def _timed_on_cpu(name: str, bundle: ModelBundle, shares: tuple[int, ...]) -> Ch
     return _timed(name, bundle, classifier, f"{where}, {len(shares)} side by side" if len(shares) > 1 else where)
 
 
-def _timed_on_tpu(name: str, plan: Plan, candidates: Sequence[Tpu], root: Path, *, daemon_runs: bool) -> CheckResult:
+def _timed_on_tpu(
+    name: str, plan: Plan, candidates: Sequence[Tpu], root: Path, *, daemon: RunningDaemon | None
+) -> CheckResult:
     busy: BusyError | None = None
     for tpu in candidates:
         try:
@@ -101,9 +94,21 @@ def _timed_on_tpu(name: str, plan: Plan, candidates: Sequence[Tpu], root: Path, 
         finally:
             lease.close()
     assert busy is not None
-    if daemon_runs:
-        return CheckResult(name, "ok", "its Edge TPU is in use by the running daemon, not tried")
+    if daemon is not None:
+        return _reported(name, plan.section.name, daemon)
     return from_sentence(name, str(busy))
+
+
+def _reported(name: str, pipeline: str, daemon: RunningDaemon) -> CheckResult:
+    """What the running daemon, which has the Edge TPU, reports of a pipeline's model."""
+    reported = None if daemon.health is None else daemon.health.pipelines.get(pipeline)
+    if reported is None or reported.accelerator is None:
+        said = "its Edge TPU is in use by the running daemon, which does not report how it computes: not tested"
+        return CheckResult(name, "warning", said, "see the line `daemon`, or stop the daemon to test the Edge TPU")
+    if reported.accelerator == "cpu":
+        reason = f" ({reported.reasons[0]})" if reported.reasons else ""
+        return CheckResult(name, "warning", f"the running daemon computes on the processor{reason}")
+    return CheckResult(name, "ok", f"the running daemon computes on {reported.accelerator}")
 
 
 def _timed(name: str, bundle: ModelBundle, classifier: Classifier, where: str) -> CheckResult:

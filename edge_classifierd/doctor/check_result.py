@@ -10,7 +10,8 @@ from edge_classifierd.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FrameResult = Literal["ok", "warning", "failed"]
+Verdict = Literal["ok", "unused", "warning", "failed"]
+"""`ok` was tested and works; `unused` is not there and not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +20,24 @@ class CheckResult:
 
     name: str
     """What was looked at: `camera driveway`, `disk`."""
-    verdict: FrameResult
+    verdict: Verdict
     sentence: str
     remedy: str = ""
     """The next step; empty where nothing is to be done."""
     missing: bool = False
     """Whether hardware or a runtime is not there, rather than there and not working."""
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """Name, sentence and remedy on one line."""
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{self.verdict:<7}  {self.name}: {self.sentence}{remedy}"
+        return f"{self.name}: {self.sentence}{remedy}"
+
+    def __str__(self) -> str:
+        return f"{self.verdict:<7}  {self.text}"
 
 
-def from_sentence(name: str, sentence: str, verdict: FrameResult = "failed", *, missing: bool = False) -> CheckResult:
+def from_sentence(name: str, sentence: str, verdict: Verdict = "failed", *, missing: bool = False) -> CheckResult:
     """From a sentence in the project's manner, which has its remedy behind the last `; `."""
     said, separator, remedy = sentence.rpartition("; ")
     return CheckResult(name, verdict, said if separator else sentence, remedy if separator else "", missing)

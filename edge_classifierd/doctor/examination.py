@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge_classifierd.config.loading.read_file import is_absent
 from edge_classifierd.config.sections.paths import state_directory
-from edge_classifierd.doctor.check_broker import visit_broker
+from edge_classifierd.doctor.check_broker import check_absent_daemon, visit_broker
 from edge_classifierd.doctor.check_camera import EXCLUSIVE, look_through
 from edge_classifierd.doctor.check_machine import (
     check_board,
@@ -15,15 +15,15 @@ from edge_classifierd.doctor.check_machine import (
     check_groups,
     check_outbox,
     check_watchdog,
-    daemon_on,
     nearest_existing,
 )
-from edge_classifierd.doctor.check_models import check_model, check_runtime, check_tpus
+from edge_classifierd.doctor.check_models import check_model, check_tpus
 from edge_classifierd.doctor.check_result import CheckResult, from_sentence
+from edge_classifierd.doctor.check_runtime import check_runtime
+from edge_classifierd.doctor.running_daemon import check_daemon, find_daemon
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.health.board import Board
 from edge_classifierd.inference.edgetpu.devices import list_tpus, root_directory
-from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.validation import prepare
 
 if TYPE_CHECKING:
@@ -60,11 +60,12 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
             for problem in document.warnings:
                 yield CheckResult("configuration", "warning", str(problem))
     root = root_directory()
-    yield check_runtime()
+    runtime = check_runtime()
+    yield runtime
     yield from check_tpus(root, wanted=any(plan.bundle.edgetpu_compiled for plan in plans))
     yield check_groups(_groups(plans, root))
     if document is not None:
-        yield from _configured(document, plans, clock, root)
+        yield from _configured(document, plans, clock, root, runtime)
     state = state_directory()
     there = nearest_existing(state)
     yield from check_board(Board(clock, root=root, state=there).read(), there)
@@ -72,18 +73,22 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
     yield check_watchdog()
 
 
-def _configured(document: Document, plans: tuple[Plan, ...], clock: Clock, root: Path) -> Iterator[CheckResult]:
-    """What the configuration names: outbox, broker, models and cameras."""
+def _configured(
+    document: Document, plans: tuple[Plan, ...], clock: Clock, root: Path, runtime: CheckResult
+) -> Iterator[CheckResult]:
+    """What the configuration names: broker, outbox, models and cameras."""
     configuration = document.configuration
-    daemon = daemon_on(configuration.outbox.path)
-    yield check_outbox(configuration.outbox.path, daemon)
     visit = visit_broker(configuration, clock)
     yield from visit.findings
-    topics = Topics(configuration.mqtt.base_topic, configuration.device.id)
+    daemon = find_daemon(configuration.outbox.path, state_directory())
+    yield from [check_absent_daemon(visit.status)] if daemon is None else check_daemon(daemon)
+    yield check_outbox(configuration.outbox.path, daemon)
     for plan in plans:
-        yield from check_model(plan, root, daemon_runs=daemon is not None)
-        reported = visit.retained.get(topics.pipeline_status(plan.section.name))
-        yield look_through(plan, clock, daemon_has_it=daemon is not None, reported=reported)
+        if runtime.verdict == "failed":  # it would end this process, too
+            yield CheckResult(f"model {plan.section.name}", "failed", "not tested, as the runtime does not work")
+        else:
+            yield from check_model(plan, root, daemon=daemon)
+        yield look_through(plan, clock, daemon=daemon)
 
 
 def _groups(plans: tuple[Plan, ...], root: Path) -> list[str]:

@@ -15,6 +15,7 @@ from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.doctor.check_broker import visit_broker
+from edge_classifierd.doctor.running_daemon import daemon_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
 
     from broker_process import Broker, Subscriber
 
+NOBODY_LISTENS = 9  # discard
 
-def doctor(config: Path, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
+
+def doctor(config: Path, *arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
     done = subprocess.run(
         [sys.executable, "-m", "edge_classifierd", "doctor", "--config", str(config), "--json", *arguments],
         capture_output=True,
         timeout=110,
         check=False,
-        env={**os.environ, "EDGE_CLASSIFIERD_STATE": str(config.parent / "state")},
+        env={**os.environ, "EDGE_CLASSIFIERD_STATE": str(config.parent / "state"), **environment},
     )
     assert done.stdout, done.stderr.decode()
     return done.returncode, {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
@@ -42,7 +45,7 @@ def test_everything_is_fine_on_a_machine_with_a_broker(tmp_path: Path, broker: B
     assert "came back in" in findings["round trip"]["sentence"]
     assert findings["camera driveway"]["verdict"] == "ok"
     assert findings["model driveway"]["verdict"] == "ok"
-    assert "it never ran" in findings["daemon"]["sentence"]
+    assert (findings["daemon"]["verdict"], findings["edge tpu"]["verdict"]) == ("unused", "unused")
 
 
 def test_a_running_daemon_is_seen_and_goes_on_undisturbed(
@@ -56,7 +59,8 @@ def test_a_running_daemon_is_seen_and_goes_on_undisturbed(
         code, findings = doctor(config)
         assert code == 0, findings
         assert str(daemon.process.pid) in findings["outbox"]["sentence"]
-        assert "online" in findings["daemon"]["sentence"]
+        assert "is connected to the broker" in findings["daemon"]["sentence"]
+        assert "which can write it" in findings["outbox"]["sentence"]
         before = len(counter.first)
         wait_until(lambda: len(counter.first) >= before + 2, what="events go on")
         said = daemon.said
@@ -90,7 +94,7 @@ def test_a_refused_login_is_one_failed_line_with_the_remedy_and_no_secret(
     assert "s3cret" not in json.dumps(findings)
 
 
-def test_what_the_broker_keeps_of_each_pipeline_is_heard_and_a_large_house_does_not_drown_it(
+def test_what_the_broker_keeps_of_the_device_is_heard_and_a_large_house_does_not_drown_it(
     tmp_path: Path, broker: Broker, subscribe: Callable[..., Subscriber]
 ) -> None:
     client = subscribe(broker.port, "none")._client
@@ -104,8 +108,8 @@ def test_what_the_broker_keeps_of_each_pipeline_is_heard_and_a_large_house_does_
     config.write_text(config.read_text().replace("mqtt:", "mqtt:\n  username: edge\n  password: s3cret"))
     visit = visit_broker(load(config).configuration, SystemClock())
     assert "logged in as edge (MQTT 5)" in visit.findings[0].sentence
-    assert visit.retained == {f"edge-classifierd/{topic}": payload for topic, payload in kept.items()}
-    assert [finding.verdict for finding in visit.findings] == ["ok"] * 4
+    assert visit.status == b"online"
+    assert [finding.verdict for finding in visit.findings] == ["ok"] * 3
     assert "other devices (" in visit.findings[-1].sentence
 
 
@@ -135,3 +139,50 @@ def test_a_wrong_configuration_fails_and_the_machine_is_looked_at_all_the_same(t
     assert "source" in findings["configuration"]["sentence"]
     assert findings["runtime"]["verdict"] == "ok"
     assert "clock" in findings
+
+
+def test_beside_a_running_daemon_a_missing_camera_fails_also_when_the_broker_is_down(tmp_path: Path) -> None:
+    gone = {"type": "v4l2", "device": str(tmp_path / "no-camera")}
+    pipelines = [
+        a_pipeline(tmp_path, CAT, name="door", source=gone),
+        a_pipeline(photographs(tmp_path / "p", "cat"), CAT, name="yard"),
+    ]
+    config = write_config(tmp_path / "config.yaml", NOBODY_LISTENS, *pipelines)
+    (tmp_path / "run").mkdir()
+    with Daemon(config, RUNTIME_DIRECTORY=str(tmp_path / "run")):
+        wait_until((tmp_path / "run" / "health.json").exists, what="health")
+        code, findings = doctor(config, RUNTIME_DIRECTORY=str(tmp_path / "run"))
+    assert code == 3, "a camera is missing"
+    assert "no such device" in findings["camera door"]["sentence"]
+    verdicts = {name: finding["verdict"] for name, finding in findings.items()}
+    assert [verdicts[name] for name in ("camera door", "broker", "daemon")] == ["failed"] * 3
+    assert [verdicts[name] for name in ("camera yard", "outbox", "model door")] == ["ok"] * 3
+
+
+def test_a_daemon_that_reports_nothing_is_not_called_ok(tmp_path: Path, broker: Broker) -> None:
+    gone = {"type": "v4l2", "device": str(tmp_path / "no-camera")}
+    config = write_config(tmp_path / "config.yaml", broker.port, a_pipeline(tmp_path, CAT, source=gone))
+    with Daemon(config, RUNTIME_DIRECTORY=str(tmp_path / "not-there")):
+        wait_until(lambda: daemon_on(tmp_path / "state" / "outbox.sqlite3"), what="a daemon")
+        _, findings = doctor(config)
+    verdicts = {findings[name]["verdict"] for name in ("camera driveway", "daemon", "outbox")}
+    assert verdicts == {"warning"}
+
+
+def test_the_summary_says_what_works_what_does_not_and_what_to_run_next(tmp_path: Path) -> None:
+    pipeline = a_pipeline(photographs(tmp_path / "p", "cat"), CAT)
+    config = write_config(tmp_path / "config.yaml", NOBODY_LISTENS, pipeline)
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_classifierd", "doctor", "--summary", "--config", str(config)],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        text=True,
+        env={**os.environ, "EDGE_CLASSIFIERD_STATE": str(tmp_path / "state"), "COLUMNS": "80"},
+    )
+    assert done.returncode == 1, done.stderr
+    works, others = done.stdout.split("Not used:")
+    assert works.startswith("Works:\n  model driveway: ")
+    assert "  camera driveway: " in works
+    assert "Does not work:\n  broker: 127.0.0.1:9: " in others
+    assert done.stdout.endswith(f"\nNext: sudoedit {config} && sudo systemctl restart edge-classifierd\n")

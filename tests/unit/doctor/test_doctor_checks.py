@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -17,14 +17,16 @@ from stand_in import Machine, build_delegate, model_pair
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.doctor.check_camera import look_through
-from edge_classifierd.doctor.check_machine import check_board, check_groups, check_outbox, check_watchdog, daemon_on
+from edge_classifierd.doctor.check_machine import check_board, check_groups, check_outbox, check_watchdog
 from edge_classifierd.doctor.check_models import check_model, check_tpus
 from edge_classifierd.doctor.check_result import CheckResult, exit_code, from_sentence
 from edge_classifierd.doctor.find_cameras import FoundCamera
+from edge_classifierd.doctor.running_daemon import RunningDaemon, daemon_on, find_daemon
 from edge_classifierd.doctor.suggested_configuration import suggest
 from edge_classifierd.errors import ExitCode
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import BoardState, Throttling
+from edge_classifierd.health.health_file import ReportedHealth, ReportedPipeline
 from edge_classifierd.inference.edgetpu.devices import ROOT, Tpu
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.pipeline.validation import preflight
@@ -61,7 +63,7 @@ def test_the_remedy_is_taken_out_of_a_sentence() -> None:
 @pytest.mark.parametrize(("level", "verdict", "words"), [(0, "warning", "black"), (255, "warning", "white")])
 def test_a_picture_that_shows_nothing_is_a_warning(tmp_path: Path, level: int, verdict: str, words: str) -> None:
     write_video(tmp_path / "v.avi", [level] * 5)
-    finding = look_through(plan_for(tmp_path, {"type": "stream", "url": "v.avi"}), SystemClock(), daemon_has_it=False)
+    finding = look_through(plan_for(tmp_path, {"type": "stream", "url": "v.avi"}), SystemClock())
     assert finding.verdict == verdict
     assert words in finding.sentence
     assert finding.remedy
@@ -73,31 +75,65 @@ def test_a_blurred_picture_is_a_warning_and_a_detailed_one_is_fine(tmp_path: Pat
     ramp = np.repeat(np.broadcast_to(np.linspace(0, 250, 160), (120, 160))[:, :, None], 3, axis=2).astype(np.uint8)
     (folder / "0.jpg").write_bytes(encoded(av.VideoFrame.from_ndarray(np.ascontiguousarray(ramp), format="rgb24")))
     plan = plan_for(tmp_path, {"type": "folder", "path": "pictures"})
-    blurred = look_through(plan, SystemClock(), daemon_has_it=False)
+    blurred = look_through(plan, SystemClock())
     assert blurred.verdict == "warning"
     assert "blurred" in blurred.sentence
     (folder / "0.jpg").write_bytes(encoded(picture(100, noise=True)))
-    fine = look_through(plan, SystemClock(), daemon_has_it=False)
+    fine = look_through(plan, SystemClock())
     assert (fine.verdict, "fps" in fine.sentence) == ("ok", False), "a folder has no rate of its own"
 
 
 def test_a_camera_that_is_not_there_is_missing_hardware(tmp_path: Path) -> None:
     plan = plan_for(tmp_path, {"type": "v4l2", "device": "/dev/video99"})
-    finding = look_through(plan, SystemClock(), daemon_has_it=False)
+    finding = look_through(plan, SystemClock())
     assert (finding.verdict, finding.missing) == ("failed", True)
     assert "/dev/video99" in finding.sentence
 
 
-def test_a_running_daemons_camera_is_left_alone_and_its_word_passed_on(tmp_path: Path) -> None:
+def a_health(*, connected: bool = True, durable: bool = True, **pipelines: ReportedPipeline) -> ReportedHealth:
+    return ReportedHealth(60.0, connected, durable, (), pipelines)
+
+
+@pytest.mark.parametrize(
+    ("reported", "verdict", "words"),
+    [
+        (ReportedPipeline(online=True, reasons=(), accelerator="cpu", fps=9.84), "ok", "gets 9.8 frames a second"),
+        (ReportedPipeline(online=True, reasons=(), accelerator=None, fps=None), "ok", "gets frames"),
+        (ReportedPipeline(False, ("/dev/video0: no such device; connect it",), None, None), "failed", "no such device"),
+        (ReportedPipeline(False, (), None, 0.0), "warning", "takes no frames"),
+    ],
+)
+def test_a_running_daemons_camera_is_left_alone_and_its_report_counts(
+    tmp_path: Path, reported: ReportedPipeline, verdict: str, words: str
+) -> None:
     plan = plan_for(tmp_path, {"type": "v4l2"})
+    finding = look_through(plan, SystemClock(), daemon=RunningDaemon(7, a_health(porch=reported)), make=untouchable)
+    assert (finding.verdict, finding.missing) == (verdict, "no such device" in words)
+    assert words in finding.sentence
 
-    def untouchable(*_: object) -> object:
-        raise AssertionError("the camera was opened")
 
-    for reported, verdict in ((b"online", "ok"), (b"offline", "failed"), (None, "ok")):
-        finding = look_through(plan, SystemClock(), daemon_has_it=True, reported=reported, make=untouchable)  # type: ignore[arg-type]
-        assert finding.verdict == verdict
-        assert "running daemon" in finding.sentence
+def test_a_camera_of_which_the_daemon_reports_nothing_is_not_ok(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, {"type": "v4l2"})
+    silent = look_through(plan, SystemClock(), daemon=RunningDaemon(7, None), make=untouchable)
+    assert silent.verdict == "warning"
+    assert "not tested" in silent.sentence
+    added = look_through(plan, SystemClock(), daemon=RunningDaemon(7, a_health()), make=untouchable)
+    assert (added.verdict, "reload" in added.remedy) == ("warning", True)
+
+
+def test_a_folder_that_only_the_daemon_cannot_read_fails(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[3] / "edge_classifierd/demo_photos/cat.jpg", tmp_path)
+    plan = plan_for(tmp_path, {"type": "folder", "path": "."})
+    works = ReportedPipeline(online=True, reasons=(), accelerator="cpu", fps=5.0)
+    looked = look_through(plan, SystemClock(), daemon=RunningDaemon(7, a_health(porch=works)))
+    assert "brightness" in looked.sentence, "any process may read a folder"
+    hidden = ReportedPipeline(False, (f"{tmp_path}: permission denied; open it",), "cpu", 0.0)
+    finding = look_through(plan, SystemClock(), daemon=RunningDaemon(7, a_health(porch=hidden)))
+    assert (finding.verdict, finding.remedy) == ("failed", "open it")
+
+
+def untouchable(*_: object) -> Any:
+    raise AssertionError("the camera was opened")
 
 
 def test_the_outbox_says_who_has_it_open_and_is_not_locked_by_looking(tmp_path: Path) -> None:
@@ -105,7 +141,12 @@ def test_the_outbox_says_who_has_it_open_and_is_not_locked_by_looking(tmp_path: 
     assert daemon_on(path) is None
     outbox = Outbox(path, topic=lambda _: "t", clock=SystemClock())
     assert daemon_on(path) == os.getpid()
-    assert "in use by the running daemon" in check_outbox(path, daemon_on(path)).sentence
+    daemon = find_daemon(path, tmp_path)
+    assert daemon is not None
+    untested = check_outbox(path, daemon)
+    assert (untested.verdict, "in use by the running daemon" in untested.sentence) == ("warning", True)
+    assert check_outbox(path, RunningDaemon(7, a_health())).verdict == "ok"
+    assert check_outbox(path, RunningDaemon(7, a_health(durable=False))).verdict == "failed"
     outbox.close()
     assert daemon_on(path) is None
     finding = check_outbox(path, None)
@@ -146,8 +187,11 @@ def test_groups_name_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LoadState=loaded\nActiveState=active\nWatchdogUSec=30s\nNRestarts=0", "ok", "watchdog 30s"),
         ("LoadState=loaded\nActiveState=active\nWatchdogUSec=0\nNRestarts=0", "warning", "watchdog 0"),
         ("LoadState=loaded\nActiveState=active\nWatchdogUSec=30s\nNRestarts=7", "warning", "restarted 7 times"),
-        ("LoadState=not-found\nActiveState=inactive", "ok", "not installed"),
-        ("", "ok", "not installed"),
+        ("LoadState=loaded\nActiveState=inactive\nWatchdogUSec=30s\nNRestarts=0", "warning", "is inactive"),
+        ("LoadState=loaded\nActiveState=failed\nWatchdogUSec=30s\nNRestarts=0", "failed", "is failed"),
+        ("LoadState=loaded\nActiveState=activating\nWatchdogUSec=30s\nNRestarts=9", "failed", "is activating"),
+        ("LoadState=not-found\nActiveState=inactive", "unused", "not installed"),
+        ("", "unused", "not installed"),
     ],
 )
 def test_the_watchdog_is_asked_of_systemd(
@@ -166,7 +210,7 @@ def test_the_watchdog_is_asked_of_systemd(
 
 def test_the_bundled_model_runs_and_is_timed(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parents[3] / "edge_classifierd/demo_photos/cat.jpg", tmp_path)
-    (finding,) = check_model(plan_for(tmp_path, {"type": "folder", "path": "."}), Path("/"), daemon_runs=False)
+    (finding,) = check_model(plan_for(tmp_path, {"type": "folder", "path": "."}), Path("/"), daemon=None)
     assert finding.verdict == "ok"
     assert "ms an inference" in finding.sentence
 
@@ -177,11 +221,11 @@ def test_a_compiled_model_without_an_edge_tpu_is_missing_hardware_or_a_warning_w
     models = shared / "data/coral"
     compiled = str(models / "mobilenet_v1_0.25_128_quant_edgetpu.tflite")
     source = {"type": "v4l2"}
-    (alone,) = check_model(plan_for(tmp_path, source, path=compiled), tmp_path, daemon_runs=False)
+    (alone,) = check_model(plan_for(tmp_path, source, path=compiled), tmp_path, daemon=None)
     assert (alone.verdict, alone.missing) == ("failed", True)
     twin = str(models / "mobilenet_v1_0.25_128_quant.tflite")
     plan = plan_for(tmp_path, source, path=compiled, cpu_model=twin)
-    verdicts = [finding.verdict for finding in check_model(plan, tmp_path, daemon_runs=False)]
+    verdicts = [finding.verdict for finding in check_model(plan, tmp_path, daemon=None)]
     assert verdicts == ["ok", "warning"]
 
 
@@ -194,7 +238,7 @@ def test_a_model_on_an_edge_tpu_is_timed_there_and_its_runtime_told(
     compiled, _ = model_pair(tmp_path)
     edgetpu = {"library": str(build_delegate(tmp_path))}
     plan = plan_for(tmp_path, {"type": "v4l2"}, path=str(compiled.path), edgetpu=edgetpu)
-    (finding,) = check_model(plan, machine.root, daemon_runs=False)
+    (finding,) = check_model(plan, machine.root, daemon=None)
     assert finding.verdict == "ok"
     assert finding.sentence.endswith(f"ms an inference (usb:0, {find_runtime()})")
 
@@ -208,7 +252,9 @@ def test_edge_tpus_are_listed_from_the_kernel(tmp_path: Path) -> None:
     assert (finding.verdict, finding.name) == ("ok", "edge tpu usb:0")
     assert "1-1.2" in finding.sentence
     (none,) = check_tpus(tmp_path / "empty", wanted=False)
-    assert "no model wants one" in none.sentence
+    assert (none.verdict, "no model wants one" in none.sentence) == ("unused", True)
+    (absent,) = check_tpus(tmp_path / "empty", wanted=True)
+    assert (absent.verdict, "docs/edge-tpu.md" in absent.remedy) == ("warning", True)
 
 
 @pytest.mark.parametrize(

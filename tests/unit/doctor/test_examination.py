@@ -29,11 +29,13 @@ from edge_classifierd.doctor.check_result import CheckResult
 from edge_classifierd.doctor.examination import examine
 from edge_classifierd.doctor.find_cameras import FoundCamera
 from edge_classifierd.doctor.picture_quality import PictureQuality
+from edge_classifierd.doctor.running_daemon import RunningDaemon
 from edge_classifierd.doctor.suggested_configuration import find_broker, suggest
 from edge_classifierd.errors import MissingError, Problem
 from edge_classifierd.frames.capture import Capture
 from edge_classifierd.frames.factory import make_source
 from edge_classifierd.health.board import BoardState, Throttling
+from edge_classifierd.health.health_file import ReportedHealth, ReportedPipeline
 from edge_classifierd.inference.edgetpu.device_lock import BusyError
 from edge_classifierd.inference.edgetpu.devices import Tpu
 from edge_classifierd.mqtt.message import Incoming, Message, PublishOutcome
@@ -126,30 +128,47 @@ def test_what_the_configuration_names_is_looked_at_one_by_one(
     state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met = CheckResult("broker", "ok", "logged in")
-    visit = check_broker.BrokerVisit([met], retained={"edge-classifierd/porch/porch/status": b"offline"})
     asked = []
 
-    def check(plan: Plan, root: Path, **how: bool) -> list[CheckResult]:
+    def check(plan: Plan, root: Path, **how: RunningDaemon | None) -> list[CheckResult]:
         asked.append(how)
-        return check_models.check_model(plan, root, **how)
+        return check_models.check_model(plan, root, **how)  # type: ignore[arg-type]
 
+    gone = ReportedPipeline(online=False, reasons=("it is gone; connect it",), accelerator=None, fps=None)
+    daemon = RunningDaemon(4711, ReportedHealth(9.0, True, True, ("porch: it is gone", "hot"), {"porch": gone}))
     monkeypatch.setattr(examination, "check_model", check)
-    monkeypatch.setattr(examination, "visit_broker", lambda *_: visit)
-    monkeypatch.setattr(examination, "daemon_on", lambda outbox: 4711 if outbox.parent == state else None)
-    findings = {finding.name: finding for finding in examine(write_config(tmp_path), SystemClock())}
+    monkeypatch.setattr(examination, "visit_broker", lambda *_: check_broker.BrokerVisit([met], b"offline"))
+    monkeypatch.setattr(examination, "find_daemon", lambda outbox, at: daemon if outbox.parent == at == state else None)
+    results = list(examine(write_config(tmp_path), SystemClock()))
+    findings = {finding.name: finding for finding in results}
     assert findings["configuration"].sentence.endswith("config.yaml: 1 pipeline")
     assert "process 4711" in findings["outbox"].sentence
-    assert "the running daemon gets no frames" in findings["camera porch"].sentence
+    assert (findings["camera porch"].verdict, findings["camera porch"].sentence) == ("failed", "it is gone")
     assert findings["model porch"].verdict == "ok"
     assert findings["broker"] is met
     assert "and no model wants one" in findings["edge tpu"].sentence
-    assert asked == [{"daemon_runs": True}]
-    monkeypatch.setattr(examination, "daemon_on", lambda _: None)
+    connected, hot = [finding for finding in results if finding.name == "daemon"]
+    assert (connected.verdict, hot.verdict, hot.sentence) == ("ok", "warning", "hot")
+    assert asked == [{"daemon": daemon}]
+    monkeypatch.setattr(examination, "find_daemon", lambda *_: None)
     asked.clear()
-    (camera,) = [one for one in examine(write_config(tmp_path), SystemClock()) if one.name == "camera porch"]
-    assert "/dev/video97" in camera.sentence
-    assert camera.missing
-    assert asked == [{"daemon_runs": False}]
+    findings = {finding.name: finding for finding in examine(write_config(tmp_path), SystemClock())}
+    assert "/dev/video97" in findings["camera porch"].sentence
+    assert findings["camera porch"].missing
+    assert findings["daemon"].verdict == "unused"
+    assert asked == [{"daemon": None}]
+
+
+def test_without_a_runtime_no_model_is_tried_in_this_process(
+    state: Path,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = CheckResult("runtime", "failed", "illegal instruction", missing=True)
+    monkeypatch.setattr(examination, "check_runtime", lambda: broken)
+    monkeypatch.setattr(examination, "check_model", None)
+    findings = {finding.name: finding for finding in examine(write_config(tmp_path), SystemClock())}
+    assert (findings["model porch"].verdict, findings["runtime"]) == ("failed", broken)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +237,7 @@ def test_the_disk_is_waited_for_a_few_times(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_daemon_that_cannot_be_told_is_another_process(tmp_path: Path) -> None:
-    assert "(another process)" in check_outbox(tmp_path / "o", 0).sentence
+    assert "(another process)" in check_outbox(tmp_path / "o", RunningDaemon(0, None)).sentence
 
 
 @pytest.mark.parametrize(("times_ms", "verdict"), [([1.0, 500.0, 501.0], "ok"), ([1.0, 501.0, 502.0], "warning")])
@@ -294,6 +313,7 @@ def test_root_may_do_everything_and_asks_for_the_services_account(monkeypatch: p
     assert check_groups([video]).sentence == f"edge-classifierd is in {video}"
     assert asked == ["edge-classifierd"]
     assert check_groups([]).sentence == "no device needs a group"
+    monkeypatch.setattr(check_machine, "_exists", lambda _name: True)
     finding = check_groups([video, "plugdev", "render"])
     assert finding.verdict == "warning"
     assert finding.sentence == "edge-classifierd is not in plugdev and render"
@@ -317,7 +337,7 @@ def test_root_may_do_everything_and_asks_for_the_services_account(monkeypatch: p
     ("script", "verdict", "words"),
     [
         ("exec sleep 5", "warning", "does not answer"),
-        ("printf 'LoadState=loaded\nActiveState=failed\nWatchdogUSec=30s\n'", "warning", "is failed"),
+        ("printf 'LoadState=loaded\nActiveState=failed\nWatchdogUSec=30s\n'", "failed", "is failed"),
         ("printf 'LoadState=loaded\nActiveState=active\nWatchdogUSec=infinity\n'", "warning", "watchdog infinity"),
         ("printf 'LoadState=loaded\nActiveState=active\nWatchdogUSec=30s\nNRestarts=x\n'", "ok", "restarted 0 times"),
     ],
@@ -333,7 +353,7 @@ def test_a_systemd_that_is_odd_does_not_stop_the_doctor(
     finding = check_watchdog(tmp_path)
     assert finding.verdict == verdict
     assert words in finding.sentence
-    assert bool(finding.remedy) is (verdict == "warning")
+    assert bool(finding.remedy) is (verdict != "ok")
 
 
 # The cameras
@@ -364,10 +384,10 @@ def test_the_worst_of_a_picture_is_complained_of(changes: dict[str, float], word
 def test_a_camera_is_watched_for_a_while_and_its_rate_told(tmp_path: Path) -> None:
     write_video(tmp_path / "v.avi", [100] * 60, noise=True)
     plan = plan_for(tmp_path, {"type": "stream", "url": str(tmp_path / "v.avi")})
-    finding = look_through(plan, SystemClock(), daemon_has_it=True)
+    finding = look_through(plan, SystemClock())
     assert "160x120 at " in finding.sentence
     half = plan_for(tmp_path, {"type": "stream", "url": str(tmp_path / "v.avi")}, region={"width": 0.5})
-    assert "80x120 at " in look_through(half, SystemClock(), daemon_has_it=False).sentence
+    assert "80x120 at " in look_through(half, SystemClock()).sentence
     assert finding.name == "camera porch"
 
 
@@ -389,7 +409,7 @@ def test_a_look_takes_no_longer_than_it_must(
     monkeypatch.setattr(check_camera, "_WATCHED_S", watched_s)
     make: Any = (lambda *_: Camera("porch", live=True)) if source["type"] == "v4l2" else make_source
     start_s = time.monotonic()
-    finding = look_through(plan_for(tmp_path, source), SystemClock(), daemon_has_it=False, make=make)
+    finding = look_through(plan_for(tmp_path, source), SystemClock(), make=make)
     assert time.monotonic() - start_s < 15
     assert finding.verdict == "ok"
 
@@ -415,7 +435,7 @@ def test_a_camera_that_says_nothing_fails_with_a_remedy_and_one_that_does_not_cl
     monkeypatch.setattr(check_camera, "_FIRST_FRAME_S", 0.1)
     with monkeypatch.context() as patch:
         patch.setattr(check_camera, "Capture", Mute)
-        finding = look_through(plan, SystemClock(), daemon_has_it=False)
+        finding = look_through(plan, SystemClock())
         assert (finding.verdict, finding.missing, finding.remedy) == ("failed", False, "check the camera")
     write_video(tmp_path / "v.avi", [100] * 30, noise=True)
     plan = plan_for(tmp_path, {"type": "stream", "url": str(tmp_path / "v.avi")})
@@ -426,28 +446,29 @@ def test_a_camera_that_says_nothing_fails_with_a_remedy_and_one_that_does_not_cl
         return False
 
     monkeypatch.setattr(Capture, "stop", stuck)
-    finding = look_through(plan, SystemClock(), daemon_has_it=False)
+    finding = look_through(plan, SystemClock())
     assert (finding.verdict, finding.remedy) == ("warning", "unplug it and plug it in again")
 
 
 # What computes
 
 
-def test_a_runtime_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "numpy" in check_models.check_runtime().sentence
-
-    def absent() -> Any:
-        raise MissingError("no TensorFlow Lite runtime is installed; pip install ai-edge-litert")
-
-    monkeypatch.setattr(check_models, "find_runtime", absent)
-    finding = check_models.check_runtime()
-    assert (finding.verdict, finding.missing, finding.remedy) == ("failed", True, "pip install ai-edge-litert")
-
-
-@pytest.mark.parametrize(("daemon_runs", "verdict"), [(True, "ok"), (False, "failed")])
-def test_an_edge_tpu_in_use_is_fine_when_it_is_the_daemons(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, daemon_runs: bool, verdict: str
+@pytest.mark.parametrize(
+    ("accelerator", "verdict", "words"),
+    [
+        ("usb:0", "ok", "the running daemon computes on usb:0"),
+        ("cpu", "warning", "computes on the processor (it is hot; cool it)"),
+        (None, "warning", "not tested"),
+        ("none runs", "failed", "in use by process 7"),
+    ],
+)
+def test_an_edge_tpu_in_use_is_fine_when_the_daemon_computes_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str | None, verdict: str, words: str
 ) -> None:
+    reasons = ("it is hot; cool it",) if accelerator == "cpu" else ()
+    pipeline = ReportedPipeline(online=True, reasons=reasons, accelerator=accelerator, fps=5.0)
+    running = RunningDaemon(7, ReportedHealth(9.0, True, True, (), {"porch": pipeline}))
+    daemon = None if accelerator == "none runs" else running
     plan = plan_for(tmp_path, {"type": "v4l2"})
     compiled = cast("Plan", SimpleNamespace(section=plan.section, bundle=SimpleNamespace(edgetpu_compiled=True),
                                             cpu_bundle=None))  # fmt: skip
@@ -457,9 +478,9 @@ def test_an_edge_tpu_in_use_is_fine_when_it_is_the_daemons(
 
     monkeypatch.setattr(check_models, "list_tpus", lambda _root: [Tpu("usb", 0, "1-1"), Tpu("usb", 1, "1-2")])
     monkeypatch.setattr(check_models, "claim", busy)
-    (finding,) = check_models.check_model(compiled, tmp_path, daemon_runs=daemon_runs)
+    (finding,) = check_models.check_model(compiled, tmp_path, daemon=daemon)
     assert finding.verdict == verdict
-    assert ("running daemon" in finding.sentence) is daemon_runs
+    assert words in finding.sentence
 
 
 def test_a_compiled_model_is_tried_on_the_device_that_is_configured(
@@ -488,7 +509,7 @@ def test_a_compiled_model_is_tried_on_the_device_that_is_configured(
 
     def check(**model: str) -> list[CheckResult]:
         model = {"path": str(tmp_path / "colours_edgetpu.tflite"), **model}
-        return check_models.check_model(plan_for(tmp_path, {"type": "v4l2"}, model=model), HERE, daemon_runs=False)
+        return check_models.check_model(plan_for(tmp_path, {"type": "v4l2"}, model=model), HERE, daemon=None)
 
     twin = {"cpu_model": str(tmp_path / "colours.tflite")}
     assert [(one.name, one.verdict) for one in check(device="cpu", **twin)] == [("model porch (cpu_model)", "ok")]
@@ -610,16 +631,14 @@ def test_home_assistant_is_told_by_what_the_broker_keeps(
     assert bool(finding.remedy) is (verdict == "warning")
 
 
-def test_the_daemon_is_told_by_its_last_word() -> None:
-    def sentence(status: bytes | None) -> str:
-        finding: CheckResult = check_broker._daemon_seen(status)
-        assert finding.verdict == "ok"
-        return finding.sentence
-
-    assert "has the device as online" in sentence(b"online")
-    assert "it never ran" in sentence(None)
-    assert "which has it as offline" in sentence(b"offline")
-    assert sentence(b"\xff" * 100).count("�") == 20, "whoever may write there may write anything"
+def test_what_the_broker_keeps_of_a_daemon_that_does_not_run_here() -> None:
+    assert check_broker.check_absent_daemon(None).verdict == "unused"
+    offline = check_broker.check_absent_daemon(b"offline")
+    assert (offline.verdict, "the broker has it as offline" in offline.sentence) == ("unused", True)
+    elsewhere = check_broker.check_absent_daemon(b"online")
+    assert (elsewhere.verdict, "device.id" in elsewhere.remedy) == ("warning", True)
+    anything = check_broker.check_absent_daemon(b"\xff" * 100)
+    assert anything.sentence.count("�") == 20, "whoever may write there may write anything"
 
 
 def test_discovery_may_be_off_or_elsewhere(tmp_path: Path) -> None:
@@ -640,7 +659,7 @@ def test_a_broker_that_is_not_there_is_one_failed_line(tmp_path: Path) -> None:
     assert (finding.name, finding.verdict) == ("broker", "failed")
     assert "127.0.0.1:9" in finding.sentence
     assert finding.remedy
-    assert visit.retained == {}
+    assert visit.status is None
     assert not [thread.name for thread in threading.enumerate() if "mqtt" in thread.name]
 
 
