@@ -1,6 +1,6 @@
-"""The tree of expected failures: each is one sentence that names what failed, the value seen and the next step.
+"""The expected failures. Each is one sentence: what failed, the value, and the next step.
 
-Anything outside this tree is a bug and keeps its traceback.
+Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process tells its caller (a shell, systemd)."""
+    """Exit codes of the process."""
 
     OK = 0
     FAILED = 1
@@ -20,16 +20,16 @@ class ExitCode(IntEnum):
 
 
 class EdgeClassifierError(Exception):
-    """An expected failure; `str()` is the whole sentence for people, remedy included."""
+    """An expected failure. `str()` is a complete sentence for people, with the remedy."""
 
     exit_code: ExitCode = ExitCode.FAILED
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem with a configuration file; `line` and `column` count from 1, 0 when the whole file is meant.
+    """A problem with a configuration file. `line` and `column` count from 1; 0 means the whole file.
 
-    As text the whole file's place is its beginning, so that every editor can jump to it.
+    In text the whole file is shown as line 1, column 1, so that editors can jump to it.
     """
 
     file: str
@@ -38,7 +38,7 @@ class Problem:
     key: str
     message: str
     temporary: bool = False
-    """The file is right, but a pipeline cannot start now: something that the file names is missing or damaged."""
+    """The file is valid, but a pipeline cannot start now, because a file that it names is missing or damaged."""
 
     def __str__(self) -> str:
         key = f"{self.key}: " if self.key else ""
@@ -46,7 +46,7 @@ class Problem:
 
 
 class ConfigurationError(EdgeClassifierError):
-    """The configuration cannot be used; carries every problem found, in the file's order."""
+    """The configuration cannot be used. Carries every problem, in the file's order."""
 
     exit_code = ExitCode.USAGE
 
@@ -58,7 +58,7 @@ class ConfigurationError(EdgeClassifierError):
 
 
 class UsageError(EdgeClassifierError):
-    """A command was called with arguments that do not fit."""
+    """The arguments of a command are wrong."""
 
     exit_code = ExitCode.USAGE
 
@@ -72,32 +72,32 @@ class InferenceError(EdgeClassifierError):
 
 
 class MissingError(EdgeClassifierError):
-    """Hardware, a runtime or a library that the work needs is not there."""
+    """Required hardware, a runtime or a library is missing."""
 
     exit_code = ExitCode.MISSING
 
 
 class SourceError(EdgeClassifierError):
-    """A frame source cannot be opened or stopped delivering; reopening may help."""
+    """A frame source cannot be opened, or it stopped delivering. Opening it again may help."""
 
 
 class BrokerError(EdgeClassifierError):
-    """The MQTT broker refused or cannot be reached."""
+    """The MQTT broker refused the connection or cannot be reached."""
 
 
 class OutboxError(EdgeClassifierError):
-    """The outbox's file cannot be used."""
+    """The outbox database cannot be used."""
 
 
 class PayloadError(EdgeClassifierError):
-    """A message does not hold what its topic promises."""
+    """The payload of a message is not valid for its topic."""
 
 
 class FetchError(EdgeClassifierError):
-    """A file cannot be fetched from the network, or is not the one that was meant."""
+    """A file cannot be downloaded, or its checksum is wrong."""
 
 
 def shortened(text: str, length: int = 60) -> str:
-    """`text` on one line and short enough for a message."""
+    """Return `text` as one printable line of at most `length` characters."""
     line = "".join(character if character.isprintable() else "?" for character in text[: length + 1])
     return line if len(line) <= length else line[: length - 1] + "…"

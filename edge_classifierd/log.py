@@ -1,4 +1,4 @@
-"""Logging for a daemon: plain lines on stderr, with the priority prefix that journald reads when it is the reader."""
+"""Logging to stderr: plain lines, with the priority prefix of sd-daemon(3) when stderr is the journal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def configure(level: str = "info") -> None:
     """Send every record at or above `level` to stderr; one of `LEVELS`."""
     handler = logging.StreamHandler(sys.stderr)
     terminal = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
-    handler.setFormatter(_JournalFormatter("%(message)s") if _journald_reads() else terminal)
+    handler.setFormatter(_JournalFormatter("%(message)s") if _stderr_is_journal() else terminal)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -24,17 +24,17 @@ def configure(level: str = "info") -> None:
     root.setLevel(level.upper())
 
 
-def _journald_reads() -> bool:
-    """Whether stderr goes to the journal. The variable alone does not say: a desktop's terminals inherit it."""
+def _stderr_is_journal() -> bool:
+    """Return whether stderr is the journal. Terminals of a desktop inherit $JOURNAL_STREAM, so the file decides."""
     try:
         status = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError, AttributeError):  # closed, replaced by something that is no file, or none at all
+    except (OSError, ValueError, AttributeError):  # closed, or not a file
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class _JournalFormatter(logging.Formatter):
-    """journald adds the time itself; every line of a traceback carries the priority."""
+    """Formats without a time, which journald adds. Each line of a traceback gets the priority."""
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.clock import process_age_s
 from edge_classifierd.doctor.check_result import CheckResult
-from edge_classifierd.health.health_file import places, read_health
+from edge_classifierd.health.health_file import possible_paths, read_health
 from edge_classifierd.health.report import PERIOD_S
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def check_daemon(daemon: RunningDaemon) -> list[CheckResult]:
 def _ask(process: int, state: Path) -> RunningDaemon:
     """Read what this process reported; a file that an earlier process left behind does not count."""
     age_s = process_age_s(process) if process else None
-    for file in places(state):
+    for file in possible_paths(state):
         try:
             health = read_health(file)
         except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The ambiguity hour: the share of frames over the last hour whose best two labels were too close to tell apart."""
+"""Share of ambiguous frames in the last hour: frames whose two best labels were too close to each other."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
 HINT = "most frames of the last hour were ambiguous; a more accurate model may help"
 
 _MINUTES = 60
-_FEWEST_FRAMES = 100  # a handful of frames that passed the motion gate says nothing about a model
+_FEWEST_FRAMES = 100  # fewer frames (behind a motion gate) give no information about the model
 
 
 class AmbiguityHour:
-    """Counts by minute, so memory stays the same at any frame rate; any thread may call.
+    """Counts frames per minute, so that memory does not depend on the frame rate. Any thread may call.
 
-    The oldest minute leaves as a whole: the window is between 59 and 60 minutes long.
+    The window is between 59 and 60 minutes long, because the oldest minute is removed as a whole.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._first_minute: int | None = None
-        self._minutes = [-1] * _MINUTES  # which minute each slot counts; -1: none yet, its counts are 0
+        self._minutes = [-1] * _MINUTES  # minute of each slot; -1: unused, its counts are 0
         self._frames = [0] * _MINUTES
         self._ambiguous = [0] * _MINUTES
 
     def record(self, *, ambiguous: bool) -> None:
-        """Count one judged frame."""
+        """Count one frame."""
         minute = int(self._clock.monotonic() // 60)
         slot = minute % _MINUTES
         with self._lock:
@@ -43,12 +43,12 @@ class AmbiguityHour:
                 self._ambiguous[slot] += 1
 
     def share(self) -> float | None:
-        """Ambiguous frames over all frames of the last hour, 0 to 1; None when there were none."""
+        """Return ambiguous frames / all frames of the last hour, 0 to 1; None without frames."""
         frames, ambiguous = self._totals()
         return ambiguous / frames if frames else None
 
     def hint(self) -> str | None:
-        """One sentence with advice once a whole hour was seen and more than half of it was ambiguous, else None."""
+        """Return advice when a whole hour was counted and more than half of it was ambiguous, else None."""
         now_minute = int(self._clock.monotonic() // 60)
         with self._lock:
             whole_hour = self._first_minute is not None and now_minute - self._first_minute >= _MINUTES - 1

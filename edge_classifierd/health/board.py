@@ -1,4 +1,4 @@
-"""The board: temperature, throttling, memory, load and free disk, as far as the machine tells them."""
+"""Reads the board's temperature, throttling, memory, load and free disk space."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
 
-# The processor's own zone: Raspberry Pi (older kernels: cpu_thermal, bcm2835_thermal), other ARM boards, PCs.
+# Thermal zones of the CPU: Raspberry Pi (older kernels: cpu_thermal, bcm2835_thermal), other ARM boards, PCs.
 _PROCESSOR_ZONES = ("cpu-thermal", "cpu_thermal", "bcm2835_thermal", "soc-thermal", "soc_thermal", "x86_pkg_temp")
 _VCGENCMD = ("usr/bin/vcgencmd", "opt/vc/bin/vcgencmd")
 _VCGENCMD_EVERY_S = 30.0
-_VCGENCMD_AGAIN_S = 600.0  # after a failure: a missing permission does not come by itself
+_VCGENCMD_AGAIN_S = 600.0  # after a failure, such as a missing permission
 _VCGENCMD_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ThrottleFlags:
-    """What the firmware of a Raspberry Pi complains of; None where the board does not tell."""
+    """Throttling flags of the Raspberry Pi firmware; None where the board does not report one."""
 
     under_voltage: bool | None
     frequency_capped: bool | None
@@ -32,25 +32,25 @@ class ThrottleFlags:
     soft_temperature_limit: bool | None
 
 
-_UNTOLD = ThrottleFlags(None, None, None, None)
+_UNKNOWN = ThrottleFlags(None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """The flags at this moment and the same since boot."""
+    """The flags at this moment and since boot."""
 
     now: ThrottleFlags
     since_boot: ThrottleFlags
 
     @classmethod
     def from_bits(cls, bits: int) -> Throttling:
-        """From the firmware's word: bits 0 to 3 now, 16 to 19 since boot (Raspberry Pi's page on `get_throttled`)."""
+        """Return the flags of the firmware's bits: 0 to 3 now, 16 to 19 since boot (see `get_throttled`)."""
         return cls(now=_flags(bits), since_boot=_flags(bits >> 16))
 
 
 @dataclass(frozen=True, slots=True)
 class BoardState:
-    """One reading; every value is None where the machine does not tell it."""
+    """One reading. A value is None where the machine does not report it."""
 
     model: str | None
     """`Raspberry Pi 4 Model B Rev 1.4`."""
@@ -59,18 +59,18 @@ class BoardState:
     rss_mb: float | None
     """Resident memory of this process, in MB of 10⁶ bytes, as all sizes here."""
     available_mb: float | None
-    """Memory that programs can still get without swapping."""
+    """Memory available to programs without swapping."""
     load: float | None
     """Mean number of runnable processes over the last minute."""
     disk_free_mb: float | None
-    """Free for this process on the disk that holds its state."""
+    """Disk space available to this process for the state directory."""
 
 
 class Board:
-    """Reads the board; used by one thread. `root` lets tests stand in for /; `state` is a path on the disk to watch.
+    """Reads the board. Used by one thread; raises nothing and logs nothing: a value that cannot be read is None.
 
-    Raises nothing and logs nothing: what cannot be read is None. A reading takes well under a millisecond, except at
-    most every 30 s where only `vcgencmd` knows about throttling (kernels since 6.12): then up to 2 s.
+    A reading takes less than a millisecond. Where only `vcgencmd` reports throttling (kernels since 6.12), it takes
+    up to 2 s at most every 30 s. `root` replaces / in tests; `state` is a path on the disk to measure.
     """
 
     def __init__(self, clock: Clock, *, root: Path = Path("/"), state: Path | None = None) -> None:
@@ -82,7 +82,7 @@ class Board:
         self._vcgencmd_bits: int | None = None
 
     def read(self) -> BoardState:
-        """The board now."""
+        """Return a reading."""
         return BoardState(
             model=self._model,
             temperature_c=self._temperature_c(),
@@ -103,10 +103,10 @@ class Board:
 
     def _throttling(self) -> Throttling | None:
         word = _text(self._root / "sys/devices/platform/soc/soc:firmware/get_throttled")
-        bits = _hexadecimal(word) if word is not None else self._ask_vcgencmd()
+        bits = _hexadecimal(word) if word is not None else self._vcgencmd_cached()
         return Throttling.from_bits(bits) if bits is not None else self._voltage_alarm()
 
-    def _ask_vcgencmd(self) -> int | None:
+    def _vcgencmd_cached(self) -> int | None:
         now_s = self._clock.monotonic()
         if self._vcgencmd_due_s is None or now_s >= self._vcgencmd_due_s:
             command = next((self._root / path for path in _VCGENCMD if (self._root / path).exists()), None)
@@ -115,13 +115,13 @@ class Board:
         return self._vcgencmd_bits
 
     def _voltage_alarm(self) -> Throttling | None:
-        """The kernel's own driver (raspberrypi-hwmon) knows under-voltage alone, and only that of its last 2 s."""
+        """Return the kernel driver's alarm (raspberrypi-hwmon): under-voltage in the last 2 s, nothing else."""
         for path in _matching(self._root / "sys/class/hwmon", "hwmon*"):
             if _text(path / "name") == "rpi_volt":
                 alarm = _text(path / "in0_lcrit_alarm")
                 if alarm in {"0", "1"}:
                     now = ThrottleFlags(alarm == "1", None, None, None)
-                    return Throttling(now=now, since_boot=_UNTOLD)
+                    return Throttling(now=now, since_boot=_UNKNOWN)
         return None
 
     def _rss_mb(self) -> float | None:
@@ -157,7 +157,7 @@ def _flags(bits: int) -> ThrottleFlags:
 
 def _vcgencmd_bits(command: Path) -> int | None:
     try:
-        answer = subprocess.run(  # noqa: S603 - a fixed path of the operating system's, no input
+        answer = subprocess.run(  # noqa: S603 - a fixed path of the operating system, no input
             [command, "get_throttled"], capture_output=True, timeout=_VCGENCMD_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -167,12 +167,12 @@ def _vcgencmd_bits(command: Path) -> int | None:
 
 
 def _matching(folder: Path, pattern: str) -> Iterable[Path]:
-    """Entries in a fixed order; none when the folder is not there."""
+    """Return the matching entries, sorted; none when the folder does not exist."""
     return sorted(folder.glob(pattern)) if folder.is_dir() else ()
 
 
 def _text(path: Path) -> str | None:
-    """A small file's text without the space and the NUL that end it; None when it cannot be read."""
+    """Return the text of a small file without trailing white space and NUL; None when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n\t")
     except OSError:
@@ -189,6 +189,6 @@ def _number(text: str | None) -> float | None:
 
 def _hexadecimal(text: str) -> int | None:
     try:
-        return int(text, 16)  # with `0x` before it or not
+        return int(text, 16)  # with or without `0x`
     except ValueError:
         return None

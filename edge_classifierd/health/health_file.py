@@ -1,4 +1,4 @@
-"""The health file: the daemon's newest health document on this machine, for whoever cannot ask the broker."""
+"""The health file: the newest health document of the daemon, readable without a broker."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _NAME: Final = "health.json"
-# The installed service's directories; a doctor outside it has no $RUNTIME_DIRECTORY.
+# Directories of the installed service. A doctor outside the service has no $RUNTIME_DIRECTORY.
 _SERVICE_RUN, _SERVICE_STATE = Path("/run/edge-classifierd"), Path("/var/lib/edge-classifierd")
-_MODE: Final = 0o640  # it may name cameras' addresses: for the service's group, as the configuration
+_MODE: Final = 0o640  # readable for the service's group, because it may contain addresses of cameras
 
 
 class HealthFile:
-    """Written by the service's thread."""
+    """Writes the health file. Used by the service's thread."""
 
     def __init__(self, state: Path) -> None:
         """`health.json` in systemd's `$RUNTIME_DIRECTORY`, without one in the directory `state`."""
@@ -31,7 +31,7 @@ class HealthFile:
         self._failing = False
 
     def write(self, document: bytes) -> None:
-        """Replace the file atomically; one warning when that begins to fail."""
+        """Replace the file atomically. Log one warning when that starts to fail."""
         try:
             replace_file(self._path, document, durably=False, mode=_MODE)
         except OSError as error:
@@ -44,7 +44,7 @@ class HealthFile:
 
 @dataclass(frozen=True, slots=True)
 class ReportedPipeline:
-    """What the daemon reported of one pipeline."""
+    """The reported state of one pipeline."""
 
     online: bool
     reasons: tuple[str, ...]
@@ -54,24 +54,24 @@ class ReportedPipeline:
 
 @dataclass(frozen=True, slots=True)
 class ReportedHealth:
-    """What a health file holds, as far as others use it."""
+    """The parts of a health file that the doctor and the command line use."""
 
     uptime_s: float
-    """The daemon's age when it wrote the file."""
+    """Uptime of the daemon when it wrote the file."""
     connected: bool
     durable: bool
     reasons: tuple[str, ...]
     pipelines: Mapping[str, ReportedPipeline]
 
 
-def places(state: Path) -> tuple[Path, ...]:
-    """Return where a daemon with this state directory may have written its health, the likeliest place first."""
+def possible_paths(state: Path) -> tuple[Path, ...]:
+    """Return the possible paths of the health file for this state directory, the most likely first."""
     folders = (_runtime_directory(), _SERVICE_RUN if state == _SERVICE_STATE else None, state)
     return tuple(folder / _NAME for folder in folders if folder is not None)
 
 
 def read_health(path: Path) -> ReportedHealth:
-    """Read a health file. Raises OSError, and ValueError for a document that is no health."""
+    """Read a health file. Raises OSError, or ValueError when the content is not a health document."""
     try:
         document = json.loads(path.read_bytes())
         return ReportedHealth(
@@ -82,7 +82,7 @@ def read_health(path: Path) -> ReportedHealth:
             pipelines={str(name): _pipeline(entry) for name, entry in document["pipelines"].items()},
         )
     except (TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no health document ({error})") from error
+        raise ValueError(f"not a health document ({error})") from error
 
 
 def _pipeline(entry: Mapping[str, Any]) -> ReportedPipeline:

@@ -1,4 +1,4 @@
-"""Heartbeats: which stage makes progress, which one knowingly waits, and which one is stuck inside a call."""
+"""Heartbeats of the stages (threads): which one makes progress, waits on purpose, or is stuck in a call."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    """A stage that is silent for longer than it may be; `str()` is a sentence."""
+    """A stage that exceeded its deadline. `str()` gives a sentence."""
 
     name: str
     doing: str
-    """The call it last said it was entering, empty when it named none."""
+    """The call that it entered last; empty when unknown."""
     silent_s: float
     deadline_s: float
 
@@ -29,9 +29,9 @@ class Stuck:
 
 
 class Beat:
-    """One stage's own handle, called by the stage's thread alone.
+    """Heartbeat of one stage. Called by the thread of that stage only.
 
-    Each call is one tuple stored in one attribute: no lock, under 1 µs, and a reader sees all of it or none.
+    Each call stores one tuple in one attribute: no lock, less than 1 µs, and readers always see a complete state.
     """
 
     __slots__ = ("_clock", "_state", "deadline_s", "name")
@@ -43,32 +43,32 @@ class Beat:
         self._state: tuple[float, float, str] = (clock.monotonic(), deadline_s, "")
 
     def progress(self) -> None:
-        """Something was finished; the next thing has `deadline_s` from now."""
+        """Record progress. The next progress is due within `deadline_s`."""
         self._state = (self._clock.monotonic(), self.deadline_s, "")
 
     def enter(self, call: str, deadline_s: float | None = None) -> None:
-        """About to do something that may hang (open a camera, load a model), with a deadline of its own if given.
+        """Record the start of a call that may hang (open a camera, load a model), with its own deadline if given.
 
-        It ends with the next `progress`, `waiting` or `enter`.
+        The call ends with the next `progress`, `waiting` or `enter`.
         """
         self._state = (self._clock.monotonic(), self.deadline_s if deadline_s is None else deadline_s, call)
 
     def waiting(self, reason: str) -> None:
-        """Knowingly wait or retry (broker away, camera gone): no deadline until the next `progress` or `enter`.
+        """Record a wait on purpose (broker away, camera gone). No deadline until the next `progress` or `enter`.
 
-        Only for waits that the stage itself can end. A call that tries again belongs between `enter` and `waiting`.
+        Use it only for waits that the stage can end itself. Put a call that retries between `enter` and `waiting`.
         """
         self._state = (self._clock.monotonic(), inf, reason)
 
     def check(self, now_s: float) -> Stuck | None:
-        """Whether the stage is stuck at `now_s`; any thread."""
+        """Return a `Stuck` if the deadline has passed at `now_s`, else None. Any thread."""
         since_s, deadline_s, doing = self._state
         silent_s = now_s - since_s
         return Stuck(self.name, doing, silent_s, deadline_s) if silent_s > deadline_s else None
 
 
 class Heartbeats:
-    """All stages under watch; any thread may register, release and ask."""
+    """All supervised stages. Any thread may call every method."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -76,16 +76,16 @@ class Heartbeats:
         self._stages: dict[str, Callable[[float], Stuck | None]] = {}
 
     def register(self, name: str, deadline_s: float) -> Beat:
-        """Watch a stage from now on; the name is unique among those registered."""
+        """Supervise a stage and return its heartbeat. Raises ValueError when the name is registered already."""
         beat = Beat(name, deadline_s, self._clock)
         self._add(name, beat.check)
         return beat
 
     def watch(self, name: str, deadline_s: float, last_beat_s: Callable[[], float]) -> None:
-        """Watch a stage that keeps its own last beat: the monotonic time at which it last progressed or chose to wait.
+        """Supervise a stage that stores the monotonic time of its last progress itself.
 
-        For stages that do not know this package. A stage that waits for long must renew its beat while it does.
-        `last_beat_s` must be quick, callable from any thread, and return infinity once the stage has ended.
+        For stages that do not import this package. A stage that waits for long must renew that time while it waits.
+        `last_beat_s` must be quick, callable from any thread, and return infinity after the stage has ended.
         """
 
         def check(now_s: float) -> Stuck | None:
@@ -95,12 +95,12 @@ class Heartbeats:
         self._add(name, check)
 
     def release(self, name: str) -> None:
-        """Watch a stage no longer (it ended as it should); no matter when it is not registered."""
+        """Stop supervising a stage that ended normally. Does nothing when it is not registered."""
         with self._lock:
             self._stages.pop(name, None)
 
     def stuck(self, now_s: float | None = None) -> tuple[Stuck, ...]:
-        """The stages that are stuck now, in the order of their registration; empty when all is well."""
+        """Return the stages that are stuck, in the order of registration."""
         moment_s = self._clock.monotonic() if now_s is None else now_s
         with self._lock:
             checks = tuple(self._stages.values())

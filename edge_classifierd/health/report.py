@@ -1,4 +1,4 @@
-"""The health document: everything the daemon tells about itself, why it is degraded, and its JSON."""
+"""The health document: the state of the daemon, the reasons why it is degraded, and the JSON of both."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 PERIOD_S = 30.0
-"""How often health is published; at once besides when `degradation_changed`."""
+"""Interval of publication. Health is also published at once when `degradation_changed`."""
 
 _BOARD_SENTENCES = {
     "under_voltage": "the board's supply voltage is too low; use a stronger power supply",
-    "frequency_capped": "the board's processor is slowed down (frequency capped); cool it or use a stronger supply",
-    "throttled": "the board's processor is slowed down (throttled); cool it or use a stronger supply",
+    "frequency_capped": "the board's CPU is slowed down (frequency capped); cool it or use a stronger supply",
+    "throttled": "the board's CPU is slowed down (throttled); cool it or use a stronger supply",
     "soft_temperature_limit": "the board reached its soft temperature limit; cool it",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeTpuHealth:
-    """One Edge TPU that tells its temperature (on PCIe), and the clock that it runs at because of it."""
+    """Temperature of an Edge TPU (PCIe only) and the clock rate that follows from it."""
 
     name: str
     temperature_c: float
@@ -38,32 +38,32 @@ class EdgeTpuHealth:
 
 @dataclass(frozen=True, slots=True)
 class PipelineHealth:
-    """One pipeline: whether its camera delivers, and its figures."""
+    """Status and metrics of one pipeline."""
 
     name: str
     status: Literal["online", "offline"]
     status_reason: str | None
-    """Why it is offline against its will, one sentence; None when it is meant (starting, disabled, at its end)."""
+    """Why it is offline, one sentence; None when that is intended (starting, disabled, source at its end)."""
     figures: PipelineSnapshot
     edgetpus: tuple[EdgeTpuHealth, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxHealth:
-    """The events on their way to the broker."""
+    """State of the outbox."""
 
     depth: int
     """Events not yet acknowledged by the broker."""
     lost: int
-    """Events given up since the daemon started: too old, or too many."""
+    """Events dropped since the daemon started: too old, or too many."""
     sent: int
     """Events acknowledged since the daemon started."""
     durable: bool
     """Whether a decided event survives a loss of power."""
     durable_reason: str | None
-    """Why it would not, one sentence."""
+    """Why it does not, one sentence."""
     oldest_age_s: float | None
-    """Age of the oldest waiting event; None when none waits."""
+    """Age of the oldest waiting event; None without any."""
     refused_reason: str | None = None
     """Why the broker does not take events although it is connected, one sentence."""
 
@@ -73,13 +73,13 @@ class MqttHealth:
     """The connection to the broker."""
 
     connected_since_s: float | None
-    """For how many seconds the connection has stood; None while there is none."""
+    """Age of the connection in seconds; None while there is none."""
     reconnects: int
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Everything at one moment; a part that does not exist (yet) is None."""
+    """The state of the daemon at one moment. A part that does not exist yet is None."""
 
     version: str
     time: datetime
@@ -92,7 +92,7 @@ class Health:
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
-        """Why the daemon is degraded: pipelines first, each flag and sentence beginning with the pipeline's name."""
+        """Return why the daemon is degraded: pipelines first, with the pipeline's name before flag and sentence."""
         found = [
             Reason(f"{pipeline.name}.{reason.flag}", f"{pipeline.name}: {reason.sentence}")
             for pipeline in self.pipelines
@@ -113,24 +113,24 @@ class Health:
 
     @property
     def degraded(self) -> bool:
-        """Whether anything works less well than configured."""
+        """Return whether there is any reason."""
         return bool(self.reasons)
 
 
 def degradation_changed(before: Health | None, now: Health) -> bool:
-    """Whether any degraded flag came or went, so that health is due at once; a reason's wording does not count."""
+    """Return whether a reason was added or removed. A change of wording does not count."""
     if before is None:
         return True
     return {reason.flag for reason in before.reasons} != {reason.flag for reason in now.reasons}
 
 
 def encode(health: Health) -> bytes:
-    """The document's JSON, compact UTF-8, as docs/health.schema.json describes it."""
+    """Return the document as compact UTF-8 JSON (docs/health.schema.json)."""
     return json.dumps(document(health), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def document(health: Health) -> dict[str, Any]:
-    """The document as JSON's own types."""
+    """Return the document as JSON types."""
     reasons = health.reasons
     return {
         "schema": SCHEMA_VERSION,
@@ -209,8 +209,8 @@ def _board(board: BoardState) -> dict[str, Any]:
 
 def _throttled(throttling: Throttling | None) -> dict[str, dict[str, bool | None]]:
     if throttling is None:
-        untold = dict.fromkeys(_BOARD_SENTENCES)
-        return {"now": {**untold}, "since_boot": {**untold}}
+        unknown = dict.fromkeys(_BOARD_SENTENCES)
+        return {"now": {**unknown}, "since_boot": {**unknown}}
     return {"now": asdict(throttling.now), "since_boot": asdict(throttling.since_boot)}
 
 

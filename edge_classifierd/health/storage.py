@@ -1,4 +1,4 @@
-"""Whether what is written to a folder survives a reboot: a read-only system keeps its state on a tmpfs."""
+"""Finds out whether a folder survives a reboot. A read-only system keeps its state on a tmpfs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ class _Mount(NamedTuple):
 
 
 def volatile_reason(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str | None:
-    """Why nothing below `path`, which need not exist yet, outlives a reboot, in a sentence; None when it does.
+    """Return why `path`, which need not exist yet, does not survive a reboot, one sentence; None when it does.
 
-    An overlay (raspi-config's read-only mode) counts by the folder that its changes go to. Where the kernel does not
-    tell, the answer is None.
+    For an overlay (the read-only mode of raspi-config) the folder with its changes decides. None also when unknown.
     """
     try:
         mounts = _mounts(mountinfo.read_text(encoding="utf-8", errors="surrogateescape"))
@@ -33,16 +32,16 @@ def volatile_reason(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) 
     upper = re.search(r"(?:^|,)upperdir=([^,]*)", mount.options)
     if kind == "overlay" and upper:
         below = _mount_of(Path(upper[1]), [other for other in mounts if other.kind != "overlay"])
-        # The longest match may be a guess: the folder of a container's overlay is not visible from inside.
+        # The folder of a container's overlay is not visible inside the container; then / matches by chance.
         kind = below.kind if below is not None and below.point != "/" else kind
     if kind not in _IN_MEMORY:
         return None
     where = f"{mount.kind} on {mount.point}"
-    return f"{path} is kept in memory ({where}): what waits there survives a crash, but no power loss"
+    return f"{path} is kept in memory ({where}): waiting events survive a crash, but not a power loss"
 
 
 def _mounts(text: str) -> list[_Mount]:
-    """See proc_pid_mountinfo(5): `36 35 98:0 / /mnt rw,noatime - ext3 /dev/sda1 rw,errors=continue`."""
+    """Parse proc_pid_mountinfo(5): `36 35 98:0 / /mnt rw,noatime - ext3 /dev/sda1 rw,errors=continue`."""
     mounts = []
     for line in text.splitlines():
         before, separator, after = line.partition(" - ")
@@ -55,7 +54,7 @@ def _mounts(text: str) -> list[_Mount]:
 def _mount_of(path: Path, mounts: list[_Mount]) -> _Mount | None:
     whole = os.path.realpath(path)
     found = None
-    for mount in mounts:  # a later one lies over an earlier one on the same point
+    for mount in mounts:  # a later mount covers an earlier one on the same point
         inside = whole == mount.point or whole.startswith(mount.point.rstrip("/") + "/")
         if inside and (found is None or len(mount.point) >= len(found.point)):
             found = mount

@@ -1,4 +1,4 @@
-"""systemd's notification protocol, sd_notify(3), without libsystemd, and the watchdog that speaks it."""
+"""systemd's notification protocol, sd_notify(3), without libsystemd, and the watchdog."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SEND_TIMEOUT_S = 0.5  # a full queue at the service manager must not hold the daemon up
+_SEND_TIMEOUT_S = 0.5  # a full queue of the service manager must not block the daemon
 
 
 class Notifier:
-    """Tells the service manager how the daemon is doing; does nothing when none asked to be told.
+    """Sends the daemon's state to the service manager. Does nothing without `NOTIFY_SOCKET`.
 
-    Every method returns whether the message was handed over and raises nothing. Any thread may call. The environment
-    is read once, when the object is made: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`.
+    Every method returns whether the message was sent and raises nothing. Any thread may call. The constructor reads
+    the environment variables `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
@@ -32,19 +32,19 @@ class Notifier:
         self._failing = False
         self._status = ""
         self.watchdog_interval_s = _watchdog_interval_s(variables)
-        """Within how many seconds each watchdog message must come; None when the unit has no watchdog."""
+        """Maximum time between two watchdog messages, in seconds; None when the unit has no watchdog."""
 
     @property
     def active(self) -> bool:
-        """Whether a service manager listens."""
+        """Return whether there is a service manager."""
         return self._address is not None
 
     def ready(self, status: str = "") -> bool:
-        """Start-up or a reload is done."""
+        """Report the end of the start-up or of a reload."""
         return self._send("READY=1", *_status_line(status))
 
     def status(self, text: str) -> bool:
-        """Say in plain words how it goes, for `systemctl status`; the same text again is not sent."""
+        """Set the text that `systemctl status` shows. The same text is not sent again."""
         if text == self._status:
             return self.active
         sent = self._send(*_status_line(text))
@@ -53,21 +53,21 @@ class Notifier:
         return sent
 
     def reloading(self) -> bool:
-        """A reload begins (`Type=notify-reload` wants the time with it); `ready` ends it."""
-        # Not the injected clock: the manager compares this figure with its own CLOCK_MONOTONIC.
+        """Report the start of a reload, with the time that `Type=notify-reload` requires. `ready` ends it."""
+        # Not the injected clock: the manager compares this value with its own CLOCK_MONOTONIC.
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         return self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}")
 
     def stopping(self, status: str = "") -> bool:
-        """Shutdown begins."""
+        """Report the start of the shutdown."""
         return self._send("STOPPING=1", *_status_line(status))
 
     def watchdog(self) -> bool:
-        """All is well; due within every `watchdog_interval_s`."""
+        """Feed the watchdog. Due within every `watchdog_interval_s`."""
         return self._send("WATCHDOG=1")
 
     def watchdog_trigger(self) -> bool:
-        """Ask to be treated as if the watchdog had run out."""
+        """Ask systemd to act as if the watchdog had expired."""
         return self._send("WATCHDOG=trigger")
 
     def _send(self, *lines: str) -> bool:
@@ -80,7 +80,7 @@ class Notifier:
         except OSError as error:
             if not self._failing:
                 self._failing = True
-                _log.warning("cannot notify systemd through NOTIFY_SOCKET: %s; going on without", error)
+                _log.warning("cannot notify systemd through NOTIFY_SOCKET: %s; the daemon continues without", error)
             return False
         if self._failing:
             self._failing = False
@@ -89,12 +89,11 @@ class Notifier:
 
 
 class Watchdog:
-    """Feeds systemd's watchdog at a third of its interval, and only while no stage is stuck.
+    """Feeds systemd's watchdog at a third of its interval, only while no stage is stuck.
 
-    The supervisor's loop calls `tick`, at least every `period_s`. A stage that is still stuck a period after it was
-    found so ends the wait: systemd is asked to act at once. So a hung stage is gone at most two periods after its own
-    deadline, which is within the interval for deadlines up to a third of it.
-    Without systemd, `tick` still finds and logs what is stuck.
+    The service's loop calls `tick` at least every `period_s`. When a stage is still stuck one period after it was
+    found stuck, systemd is asked to act at once. So a hung stage ends the daemon at most two periods after its
+    deadline. Without systemd, `tick` still finds and logs stuck stages.
     """
 
     def __init__(self, heartbeats: Heartbeats, notifier: Notifier, clock: Clock) -> None:
@@ -103,13 +102,13 @@ class Watchdog:
         self._clock = clock
         interval_s = notifier.watchdog_interval_s
         self.period_s = None if interval_s is None else interval_s / 3
-        """How often `tick` is due at the latest; None without a watchdog."""
+        """Maximum time between two calls of `tick`, in seconds; None without a watchdog."""
         self._fed_s: float | None = None
         self._stuck_since_s: float | None = None
         self._stuck_names: frozenset[str] = frozenset()
 
     def tick(self) -> tuple[Stuck, ...]:
-        """Feed when due and deserved; returns what is stuck."""
+        """Feed the watchdog if it is due and no stage is stuck; return the stuck stages."""
         now_s = self._clock.monotonic()
         stuck = self._heartbeats.stuck(now_s)
         self._log_transitions(stuck)
@@ -123,7 +122,7 @@ class Watchdog:
         return stuck
 
     def _feed(self, now_s: float) -> None:
-        # A tick that comes a little early counts, or a loop of exactly `period_s` would feed every second time only.
+        # A tick may be a little early. Otherwise a loop of exactly `period_s` would feed only every second time.
         if self.period_s is not None and (self._fed_s is None or now_s - self._fed_s >= 0.9 * self.period_s):
             self._notifier.watchdog()
             self._fed_s = now_s
@@ -134,7 +133,7 @@ class Watchdog:
             if stage.name not in self._stuck_names:
                 _log.error("%s; the watchdog is not fed", stage)
         for name in sorted(self._stuck_names - names):
-            _log.info("%s goes on again", name)
+            _log.info("%s continues", name)
         self._stuck_names = names
 
 
@@ -144,7 +143,7 @@ def _status_line(text: str) -> tuple[str, ...]:
 
 
 def _socket_address(name: str) -> str | None:
-    """The address to send to; `@` stands for the NUL that begins an abstract address. Only AF_UNIX is known here."""
+    """Return the AF_UNIX address; `@` stands for the NUL of an abstract address. None for other families."""
     if name.startswith("@"):
         return "\0" + name[1:]
     return name if name.startswith("/") else None

@@ -143,7 +143,7 @@ class Pipeline:
     def refresh_metrics(self) -> None:
         """Take the capture's counts and the accelerator's state over into the metrics, also while no frames come."""
         self._note_troubles()
-        self.metrics.computes_on(self._classifier.accelerator)
+        self.metrics.set_accelerator(self._classifier.accelerator)
         capture = self._capture
         if capture is not None:
             self.metrics.captured(frames=capture.delivered, dropped=capture.dropped, skipped=capture.skipped)
@@ -231,7 +231,7 @@ class Pipeline:
         if not self._classified:
             self._classified = True
             _log.info("%s: first frame classified, %.2f s after the start of the process", self.name, process_age_s())
-        self.metrics.computes_on(inference.accelerator)
+        self.metrics.set_accelerator(inference.accelerator)
         self._note_troubles()
         self.metrics.ambiguity.record(ambiguous=verdict.ambiguous)
         latency_ms = (self._around.clock.monotonic() - frame.captured_s) * 1000.0

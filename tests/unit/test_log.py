@@ -72,4 +72,4 @@ def test_a_terminal_of_a_desktop_that_systemd_started_is_not_taken_for_the_journ
 def test_a_process_without_stderr_logs_without_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    assert log._journald_reads() is False
+    assert log._stderr_is_journal() is False

@@ -117,7 +117,7 @@ def test_a_trouble_is_said_within_a_second_and_so_is_its_end(daemon: Daemon) -> 
 def test_a_first_figure_is_said_within_a_second_and_its_changes_are_not(daemon: Daemon) -> None:
     (told,) = daemon.after(0)
     assert told["pipelines"]["driveway"]["accelerator"] is None
-    daemon.pipeline.metrics.computes_on("cpu")
+    daemon.pipeline.metrics.set_accelerator("cpu")
     (told,) = daemon.after(1.0)
     assert told["pipelines"]["driveway"]["accelerator"] == "cpu"
     daemon.pipeline.metrics.classified(inference_ms=5.0, latency_ms=9.0)

@@ -12,7 +12,7 @@ import pytest
 
 from edge_classifierd.clock import SystemClock, process_age_s
 from edge_classifierd.health.board import BoardState
-from edge_classifierd.health.health_file import HealthFile, places, read_health
+from edge_classifierd.health.health_file import HealthFile, possible_paths, read_health
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.health.report import Health, MqttHealth, OutboxHealth, PipelineHealth, encode
 
@@ -24,7 +24,7 @@ def _without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_document() -> bytes:
     metrics = PipelineMetrics(SystemClock())
-    metrics.computes_on("usb:0")
+    metrics.set_accelerator("usb:0")
     figures = metrics.snapshot()
     return encode(
         Health(
@@ -72,13 +72,13 @@ def test_it_lies_in_systemds_runtime_directory_else_in_the_state_directory(
         folder.mkdir()
     HealthFile(state).write(b"{}")
     assert (state / "health.json").exists()
-    assert places(state) == (state / "health.json",)
+    assert possible_paths(state) == (state / "health.json",)
     monkeypatch.setenv("RUNTIME_DIRECTORY", f"{run}:/run/other")
     HealthFile(state).write(b"{}")
     assert (run / "health.json").exists()
-    assert places(state) == (run / "health.json", state / "health.json")
+    assert possible_paths(state) == (run / "health.json", state / "health.json")
     monkeypatch.delenv("RUNTIME_DIRECTORY")
-    of_the_service = places(Path("/var/lib/edge-classifierd"))
+    of_the_service = possible_paths(Path("/var/lib/edge-classifierd"))
     assert str(of_the_service[0]) == "/run/edge-classifierd/health.json", "for a doctor outside the service"
 
 

@@ -102,11 +102,11 @@ def test_capture_totals_are_taken_over_across_captures(clock: HandClock) -> None
 
 def test_reasons_come_change_and_go(clock: HandClock) -> None:
     metrics = PipelineMetrics(clock)
-    metrics.computes_on("usb:0")
+    metrics.set_accelerator("usb:0")
     metrics.degrade("accelerator", "usb:0 hung; computing on the CPU")
     metrics.degrade("accelerator", "usb:0 hung twice; computing on the CPU")
     metrics.degrade("threshold", "something else")
-    metrics.computes_on("cpu")
+    metrics.set_accelerator("cpu")
     now = metrics.snapshot()
     assert now.accelerator == "cpu"
     assert now.reasons == (

@@ -26,11 +26,11 @@ def test_a_disk_is_not_volatile(tmp_path: Path) -> None:
     assert reason(tmp_path, DISK) is None
 
 
-def test_a_tmpfs_is_told_with_its_place(tmp_path: Path) -> None:
-    told = reason(tmp_path, DISK + TMPFS)
-    assert told == (
-        "/var/lib/edge-classifierd/outbox.sqlite3 is kept in memory (tmpfs on /var/lib/edge-classifierd): what waits "
-        "there survives a crash, but no power loss"
+def test_a_tmpfs_is_reported_with_its_mount_point(tmp_path: Path) -> None:
+    found = reason(tmp_path, DISK + TMPFS)
+    assert found == (
+        "/var/lib/edge-classifierd/outbox.sqlite3 is kept in memory (tmpfs on /var/lib/edge-classifierd): waiting "
+        "events survive a crash, but not a power loss"
     )
 
 

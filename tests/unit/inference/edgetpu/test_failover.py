@@ -291,7 +291,7 @@ def test_a_port_that_the_library_does_not_see_is_not_opened_by_another_number(
         start(twin=False)
 
 
-def test_auto_without_a_tpu_computes_on_the_twin_and_takes_one_that_appears(
+def test_auto_without_a_tpu_set_accelerator_the_twin_and_takes_one_that_appears(
     start: Callable[..., Any], machine: Machine
 ) -> None:
     machine.remove("1-1")
