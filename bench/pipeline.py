@@ -35,7 +35,7 @@ from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.inference.cpu import CpuClassifier
-from edge_classifierd.inference.cpu_pool import share_out
+from edge_classifierd.inference.cpu_pool import share_threads
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.inference.scores import Scores, top_k
 from edge_classifierd.pipeline.classifiers import Classifiers
@@ -202,7 +202,7 @@ def stages(plan: Plan) -> dict[str, float]:
     rgb, yuv = synthetic_picture("rgb24"), synthetic_picture("yuv420p")
     prepare = Preprocessor(bundle.input, bundle.normalisation)
     model = plan.section.model
-    classifier = CpuClassifier(bundle, find_runtime(), share_out(model.threads, model.instances, bundle.size)[0])
+    classifier = CpuClassifier(bundle, find_runtime(), share_threads(model.threads, model.instances, bundle.size)[0])
     tensor = prepare(rgb)
     inference = classifier.classify(tensor)
     raw = np.zeros(bundle.output.shape, bundle.output.dtype)
@@ -227,7 +227,7 @@ def measure(model: Path | None, instances: int | None, threads: int, options: ar
         result: dict[str, Any] = {
             "model": plan.bundle.name,
             "threads": threads,
-            "instances": share_out(threads, instances, plan.bundle.size),
+            "instances": share_threads(threads, instances, plan.bundle.size),
             "runtime": str(find_runtime()),
         }
         for pixel_format in ("rgb24", "yuv420p"):

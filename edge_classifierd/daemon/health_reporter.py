@@ -163,5 +163,5 @@ def _pipeline(pipeline: Pipeline) -> PipelineHealth:
         status="online" if pipeline.online else "offline",
         status_reason=pipeline.offline_reason,
         figures=pipeline.metrics.snapshot(),
-        edgetpus=tuple(EdgeTpuHealth(name, warmth.temperature_c, warmth.clock_mhz) for name, warmth in pipeline.warmth),
+        edgetpus=tuple(EdgeTpuHealth(name, at.temperature_c, at.clock_mhz) for name, at in pipeline.temperatures),
     )

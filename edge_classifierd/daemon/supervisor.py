@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.backoff import Backoff, RecentFailures
 from edge_classifierd.errors import EdgeClassifierError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 BUDGET: Final = 5
 BUDGET_WINDOW_S: Final = 600.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_RESTART: Final = Backoff(0.5, 30.0)
 
 
 class GaveUpError(EdgeClassifierError):
@@ -34,7 +34,7 @@ class Supervisor:
         self._remake = remake
         self._clock = clock
         self._random = Random()  # noqa: S311 - jitter
-        self._failures: dict[str, deque[float]] = {}
+        self._failures: dict[str, RecentFailures] = {}
         self._due_s: dict[str, float] = {}
 
     def tick(self, pipelines: dict[str, Pipeline]) -> None:
@@ -60,16 +60,12 @@ class Supervisor:
 
     def _note(self, name: str, failure: BaseException) -> float:
         """Log the bug, spend a restart, and say when it is due."""
-        now_s = self._clock.monotonic()
-        recent = self._failures.setdefault(name, deque())
-        while recent and now_s - recent[0] > BUDGET_WINDOW_S:
-            recent.popleft()
-        recent.append(now_s)
+        recent = self._failures.setdefault(name, RecentFailures(self._clock, BUDGET_WINDOW_S))
+        recent.add()
         _log.error("%s: failed unexpectedly; this is a bug", name, exc_info=failure)
         if len(recent) > BUDGET:
             raise GaveUpError(
-                f"{name}: failed {len(recent)} times within {now_s - recent[0]:.0f} s; the last time with "
+                f"{name}: failed {len(recent)} times within {recent.span_s:.0f} s; the last time with "
                 f"{type(failure).__name__}: {failure}; please report this with the log"
             ) from failure
-        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** (len(recent) - 1)) * self._random.uniform(0.5, 1.0)
-        return now_s + pause_s
+        return self._clock.monotonic() + _RESTART.delay_s(len(recent), self._random)

@@ -11,10 +11,10 @@ import numpy as np
 from edge_classifierd.doctor.check_result import CheckResult, from_sentence
 from edge_classifierd.errors import EdgeClassifierError, MissingError
 from edge_classifierd.inference.cpu import CpuClassifier
-from edge_classifierd.inference.cpu_pool import share_out
+from edge_classifierd.inference.cpu_pool import share_threads
 from edge_classifierd.inference.edgetpu.delegate import open_tpu
 from edge_classifierd.inference.edgetpu.device_lock import BusyError, claim
-from edge_classifierd.inference.edgetpu.devices import Selector, list_tpus, read_warmth
+from edge_classifierd.inference.edgetpu.devices import Selector, list_tpus, read_temperature
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.pipeline.classifiers import edgetpu_settings
 
@@ -46,11 +46,11 @@ def check_model(plan: Plan, root: Path, *, daemon: RunningDaemon | None) -> list
     name = f"model {plan.section.name}"
     model = plan.section.model
     if not plan.bundle.edgetpu_compiled:
-        return [_timed_on_cpu(name, plan.bundle, share_out(model.threads, model.instances, plan.bundle.size))]
+        return [_timed_on_cpu(name, plan.bundle, share_threads(model.threads, model.instances, plan.bundle.size))]
     findings = []
     if plan.cpu_bundle is not None:
         alone = model.device == "cpu"  # beside an Edge TPU one inference at a time is enough
-        shares = share_out(model.threads, model.instances, plan.cpu_bundle.size) if alone else (model.threads,)
+        shares = share_threads(model.threads, model.instances, plan.cpu_bundle.size) if alone else (model.threads,)
         findings.append(_timed_on_cpu(f"{name} (cpu_model)", plan.cpu_bundle, shares))
     if model.device == "cpu":
         return findings
@@ -129,8 +129,8 @@ def _tpu(tpu: Tpu, root: Path) -> CheckResult:
     if node is not None and node.exists() and not os.access(node, os.R_OK | os.W_OK):
         remedy = 'add the service user to the group "plugdev" and install the udev rules (docs/edge-tpu.md)'
         return CheckResult(name, "failed", f"{node}: permission denied", remedy)
-    warmth = read_warmth(tpu, root)
-    heat = "" if warmth is None else f", {warmth.temperature_c:.0f} °C, {warmth.clock_mhz:g} MHz"
+    temperature = read_temperature(tpu, root)
+    heat = "" if temperature is None else f", {temperature.temperature_c:.0f} °C, {temperature.clock_mhz:g} MHz"
     return CheckResult(name, "ok", f"plugged in at {tpu.port}{heat}")
 
 

@@ -8,11 +8,10 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
-from random import Random
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from edge_classifierd.backoff import Backoff
 from edge_classifierd.errors import EdgeClassifierError, MissingError, SourceError
-from edge_classifierd.frames.backoff import Backoff
 from edge_classifierd.frames.latest_slot import LatestSlot
 
 if TYPE_CHECKING:
@@ -28,6 +27,9 @@ FRESHNESS_S: Final = 0.010
 """How long a live frame is offered before a newer one may replace it; so no camera takes the cores from inference."""
 _STEADY_S: Final = 10.0
 """A failure after delivering this long begins a new cycle of retries; an earlier one continues the old one."""
+_REOPEN: Final = Backoff(0.5, 30.0)
+_MISSING_LIBRARY: Final = Backoff(30.0, 300.0)
+"""A missing library is not installed within seconds."""
 _STALL_CHECK_S: Final = 1.0
 _QUIET_S: Final = 60.0
 """A frame that cannot be prepared is warned of once in this long."""
@@ -76,8 +78,7 @@ class Capture(Generic[T]):
         self._clock = clock
         self._stall_timeout_s = stall_timeout_s
         self._on_status = on_status
-        self._backoff = backoff or Backoff()
-        self._random = Random()  # noqa: S311 - jitter
+        self._backoff = backoff or _REOPEN
         self._thread = threading.Thread(target=self._run, name=f"capture {name}", daemon=True)  # see `stop`
 
         self._stopping = threading.Event()
@@ -327,7 +328,8 @@ class Capture(Generic[T]):
         if since_s is not None and self._clock.monotonic() - since_s >= _STEADY_S:
             self._attempt = 0
         self._attempt += 1
-        delay_s = self._backoff.delay_s(self._attempt, missing=isinstance(error, MissingError), random=self._random)
+        backoff = _MISSING_LIBRARY if isinstance(error, MissingError) else self._backoff
+        delay_s = backoff.delay_s(self._attempt)
         self._last_error = str(error)
         if self._attempt == 1:
             self._reported_recovery = False

@@ -1,1 +1,1 @@
-"""Running a model: the runtimes, the classifiers on them, and what their scores mean."""
+"""Runs models: the runtimes, the classifiers that use them, and the conversion of scores."""

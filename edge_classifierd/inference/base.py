@@ -1,9 +1,10 @@
-"""What a classifier is."""
+"""The interface of a classifier."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,10 +12,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edge_classifierd.preprocess import Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """The outcome of one classification."""
+    """The result of one classification."""
 
     confidences: NDArray[np.float32]
     """Shape (labels,): probabilities that sum to 1 for a softmax model, independent ones for a multi-label model."""
@@ -24,27 +27,60 @@ class Inference:
     """What computed it: `cpu`, `usb:0`, `pci:0` …"""
 
 
-class Classifier(Protocol):
-    """A loaded model. Used by one thread at a time; sharing goes through a lock of the owner's."""
+@dataclass(frozen=True, slots=True)
+class AcceleratorTemperature:
+    """The temperature of a PCIe Edge TPU and the clock that its driver sets at that temperature."""
+
+    temperature_c: float
+    clock_mhz: float
+
+
+class Classifier(ABC):
+    """A loaded model; used by one thread at a time (see `shared.SharedClassifier`), its properties by any thread.
+
+    A subclass implements `classify`, or `run` and calls it in `classify`.
+    """
+
+    lanes: int = 1
+    """Maximum number of concurrent calls; above 1 the classifier does its own locking."""
 
     @property
+    @abstractmethod
     def runtime(self) -> str:
         """Name and version of the runtime: `ai-edge-litert 2.3.0`."""
 
     @property
+    @abstractmethod
     def accelerator(self) -> str:
         """What computes now, such as `cpu`, `usb:0` or `pci:0`."""
 
-    def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
+    @property
+    def degradation(self) -> str | None:
+        """Why the configured accelerator does not compute, one sentence; None when it does."""
+        return None
+
+    @property
+    def heat_warning(self) -> str | None:
+        """One sentence while the temperature of the accelerator lowers its clock, else None."""
+        return None
+
+    @property
+    def temperatures(self) -> tuple[tuple[str, AcceleratorTemperature], ...]:
+        """The accelerators that have a readable sensor, by name."""
+        return ()
+
+    @abstractmethod
+    def classify(self, tensor: Tensor) -> Inference:
         """Classify one input tensor of exactly the model's shape and dtype. Raises InferenceError."""
 
+    def run(self, tensor: Tensor) -> Callable[[], Inference]:
+        """Run the graph on a tensor; the returned function reads the output and may be called in another thread.
+
+        Both raise InferenceError. By default the whole work is done at once.
+        """
+        inference = self.classify(tensor)
+        return lambda: inference
+
+    @abstractmethod
     def close(self) -> None:
-        """Release the runtime and the device; safe to call twice."""
-
-
-@runtime_checkable
-class TwoStep(Protocol):
-    """A classifier that can leave the reading of its output to another thread, and go on with the next frame."""
-
-    def run(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Callable[[], Inference]:
-        """The first step of `classify`; what is returned does the second, in any thread. Both raise InferenceError."""
+        """Release the runtime and the device; may be called twice."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_classifierd.errors import InferenceError, MissingError
-from edge_classifierd.inference.base import Inference
+from edge_classifierd.inference.base import Classifier, Inference
 from edge_classifierd.inference.runtime import edgetpu_sentence, one_line
 from edge_classifierd.inference.scores import Scores, check_output
 from edge_classifierd.memory_maps import release_file
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
     from edge_classifierd.inference.runtime import Interpreter, Runtime
     from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.preprocess import Tensor
 
 
-class CpuClassifier:
-    """Implements Classifier and TwoStep.
+class CpuClassifier(Classifier):
+    """Loads the model and runs it once, so that a model that cannot run fails here and not with the first frame.
 
-    Loads the model and runs it once, so that what can fail fails here and not hours later.
     Raises ModelError when the runtime cannot load the model, MissingError when it is compiled for the Edge TPU,
     InferenceError when the first inference fails.
     """
 
+    runtime = ""
     accelerator = "cpu"
 
     def __init__(self, bundle: ModelBundle, runtime: Runtime, threads: int) -> None:
@@ -48,12 +49,12 @@ class CpuClassifier:
         self.classify(np.zeros(self._shape, self._dtype))
         release_file(bundle.path)
 
-    def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
+    def classify(self, tensor: Tensor) -> Inference:
         """Classify one input tensor of exactly the model's shape and dtype. Raises InferenceError."""
         return self.run(tensor)()
 
-    def run(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Callable[[], Inference]:
-        """Run the graph on a tensor; what is returned makes confidences of its output. Both raise InferenceError."""
+    def run(self, tensor: Tensor) -> Callable[[], Inference]:
+        """Run the graph on a tensor; the returned function computes the confidences. Both raise InferenceError."""
         interpreter = self._interpreter
         if interpreter is None:
             raise ValueError("the classifier is closed")
@@ -71,13 +72,13 @@ class CpuClassifier:
         return partial(self._read, raw, inference_ms)
 
     def invoke(self) -> None:
-        """Run the graph on the tensor of the last `classify` and do nothing else: what a benchmark compares with."""
+        """Run the graph on the tensor of the last `classify` and do nothing else; for the benchmark."""
         if self._interpreter is None:
             raise ValueError("the classifier is closed")
         self._interpreter.invoke()
 
     def close(self) -> None:
-        """Release the runtime's memory; safe to call twice."""
+        """Release the runtime's memory; may be called twice."""
         self._interpreter = None
 
     def _read(self, raw: NDArray[Any], inference_ms: float) -> Inference:

@@ -1,45 +1,54 @@
-"""Several instances of one model on the CPU: as many frames are classified side by side, each by one of them."""
+"""Several interpreters of one model on the CPU, which classify several frames at the same time."""
 
 from __future__ import annotations
 
 import queue
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.inference.base import Classifier
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edge_classifierd.inference.base import Classifier, Inference
+    from edge_classifierd.inference.base import Inference
+    from edge_classifierd.preprocess import Tensor
 
 
-_USUAL: Final = 2
-_LARGEST_BYTES: Final = 16_000_000
-"""Of a model that usually gets them; a packed copy of the weights in each instance weighs about as much."""
+_DEFAULT_INSTANCES: Final = 2
+_MAX_BYTES: Final = 16_000_000
+"""Size of the largest model that gets several instances by default: each holds a copy of the weights."""
 
 
-def share_out(threads: int, instances: int | None, model_bytes: int) -> tuple[int, ...]:
-    """The number of threads of each instance: all together `threads`, each at least one.
+def share_threads(threads: int, instances: int | None, model_bytes: int) -> tuple[int, ...]:
+    """Divide `threads` among the instances of a model on the CPU.
 
-    As many as asked for; None: two where there are threads for them and the model is not large.
+    Args:
+        threads: For all instances together.
+        instances: None: two where there are two threads and the model has at most 16 MB, else one.
+        model_bytes: Size of the model file.
+
+    Returns:
+        The number of threads of each instance, at least one each.
     """
     if instances is None:
-        instances = min(_USUAL, threads) if model_bytes <= _LARGEST_BYTES else 1
-    each, over = divmod(threads, instances)
-    return tuple(max(1, each + (place < over)) for place in range(instances))
+        instances = min(_DEFAULT_INSTANCES, threads) if model_bytes <= _MAX_BYTES else 1
+    each, rest = divmod(threads, instances)
+    return tuple(max(1, each + (place < rest)) for place in range(instances))
 
 
-class CpuPool:
-    """Implements Classifier and Concurrent.
+class CpuPool(Classifier):
+    """Gives each call to an idle member.
 
-    One core for each of two frames does more than two cores for one frame after the other: none waits for the slower
-    one at the end of every operator, and what Python does between two inferences keeps one core waiting, not both.
-    The price is that a frame takes as long as its part of the cores needs for it, and the memory of each interpreter.
+    Two frames on one core each are done sooner than one after the other on two cores: no core waits for the other at
+    the end of an operator, and Python code between two inferences occupies one core only. The price: one frame takes
+    longer, and each interpreter needs its own memory.
     """
 
+    runtime = ""
+    accelerator = ""
+
     def __init__(self, members: Sequence[Classifier]) -> None:
-        """Takes the members over: it alone uses and closes them."""
+        """Own `members`: nobody else uses or closes them."""
         self._members = tuple(members)
         self._idle: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
         for member in self._members:
@@ -48,8 +57,8 @@ class CpuPool:
         self.runtime = self._members[0].runtime
         self.accelerator = self._members[0].accelerator
 
-    def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
-        """Classify one tensor of the model's shape and dtype on an idle instance, waiting for one if need be."""
+    def classify(self, tensor: Tensor) -> Inference:
+        """Classify one tensor on an idle member; wait for one if all are busy. Raises InferenceError."""
         member = self._idle.get()
         try:
             return member.classify(tensor)
@@ -57,6 +66,6 @@ class CpuPool:
             self._idle.put(member)
 
     def close(self) -> None:
-        """Close all members; safe to call twice."""
+        """Close all members; may be called twice."""
         for member in self._members:
             member.close()

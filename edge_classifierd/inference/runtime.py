@@ -1,6 +1,6 @@
-"""Which TensorFlow Lite runtime is installed, and how to make it load a model: LiteRT, else tflite-runtime.
+"""The installed TensorFlow Lite runtime: LiteRT, else tflite-runtime.
 
-For an Edge TPU also tflite-runtime with Coral's own `pycoral`, which is bound to it.
+With an Edge TPU also tflite-runtime together with Coral's own `pycoral`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHOICE: Final = "EDGE_CLASSIFIERD_RUNTIME"
-"""Environment variable that allows one runtime only, `litert` or `tflite`; for tests and for telling faults apart."""
+"""Environment variable that allows one runtime only, `litert` or `tflite`; for tests and for finding faults."""
 
 _RUNTIMES: Final = {
     "litert": ("ai-edge-litert", "ai_edge_litert.interpreter"),
@@ -34,7 +34,7 @@ _redirection = threading.Lock()
 
 
 class Interpreter(Protocol):
-    """The part of both runtimes' interpreters that is used."""
+    """The part of both runtimes' interpreters that this package uses."""
 
     def get_input_details(self) -> list[dict[str, Any]]:
         """One dictionary per input, with `index`, `shape` and `dtype`."""
@@ -43,13 +43,13 @@ class Interpreter(Protocol):
         """One dictionary per output."""
 
     def set_tensor(self, tensor_index: int, value: NDArray[Any]) -> None:
-        """Copy `value` in."""
+        """Copy `value` into the tensor."""
 
     def invoke(self) -> None:
-        """Run the graph, without the interpreter lock of Python."""
+        """Run the graph; Python's interpreter lock is released."""
 
     def get_tensor(self, tensor_index: int) -> NDArray[Any]:
-        """A copy of a tensor."""
+        """Return a copy of the tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +63,25 @@ class Coral:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """An installed runtime; `str()` is its name and version: `ai-edge-litert 2.3.0`."""
+    """An installed runtime; `str()` gives name and version: `ai-edge-litert 2.3.0`."""
 
     name: str
     version: str
     module: Any
     coral: Coral | None = None
-    """Where an Edge TPU's delegate comes from, instead of this runtime's own `load_delegate`."""
+    """Creates the Edge TPU's delegate instead of this runtime's `load_delegate`."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}" + (f" with pycoral {self.coral.version}" if self.coral else "")
 
     def make_interpreter(self, path: Path, threads: int, delegates: Sequence[object] = ()) -> Interpreter:
-        """Load a model and allocate its tensors. Raises ModelError; MissingError for an Edge TPU's model without one.
+        """Load a model and allocate its tensors.
 
-        Call `model.bundle.load_bundle` first: it refuses damaged files that would take the process down in here.
+        Call `model.bundle.load_bundle` first: a damaged file, which it refuses, would end the process here. Raises
+        ModelError; MissingError for a model compiled for the Edge TPU without a delegate.
         """
         try:
-            with contextlib.nullcontext() if delegates else _native_chatter_dropped():
+            with contextlib.nullcontext() if delegates else _without_info_lines():
                 interpreter = self.module.Interpreter(
                     model_path=str(path), num_threads=threads, experimental_delegates=list(delegates) or None
                 )
@@ -90,7 +91,7 @@ class Runtime:
         return interpreter  # type: ignore[no-any-return]
 
     def load_delegate(self, library: str, options: Mapping[str, str]) -> object:
-        """Load a delegate's shared library (`coral`: the one that it knows). Raises what the runtime raises."""
+        """Load a delegate's shared library (`coral`: its own one). Raises what the runtime raises."""
         if self.coral is not None:
             return self.coral.module.load_edgetpu_delegate(dict(options))
         return self.module.load_delegate(library, dict(options))
@@ -119,7 +120,7 @@ class Runtime:
 
 
 def find_runtime() -> Runtime:
-    """The installed runtime, LiteRT before tflite-runtime. Raises MissingError with what to install."""
+    """Return the installed runtime, LiteRT before tflite-runtime. Raises MissingError with what to install."""
     choice = os.environ.get(CHOICE, "")
     if choice not in {"", *_RUNTIMES}:
         raise UsageError(f"{CHOICE}={choice}: no such runtime; allowed are {' and '.join(_RUNTIMES)}")
@@ -145,7 +146,7 @@ def find_runtime() -> Runtime:
 
 
 def has_coral() -> bool:
-    """Whether Coral's own `pycoral` is installed and `CHOICE` allows it.
+    """Return whether Coral's own `pycoral` is installed and `CHOICE` allows it.
 
     Imports nothing: the `pycoral` on PyPI is an unrelated project.
     """
@@ -160,11 +161,11 @@ def has_coral() -> bool:
 
 
 def find_coral_runtime() -> Runtime:
-    """tflite-runtime with `pycoral`. Raises MissingError when they do not start; native code may also crash in here."""
+    """Return tflite-runtime with `pycoral`. Raises MissingError when they do not start; native code may also crash."""
     try:
         version = str(importlib.import_module("pycoral").__version__)
         coral = importlib.import_module("pycoral.utils.edgetpu")
-        coral.load_edgetpu_delegate  # noqa: B018 - AttributeError now, not later
+        coral.load_edgetpu_delegate  # noqa: B018 - raises AttributeError now
         module = importlib.import_module("tflite_runtime.interpreter")
     except (ImportError, AttributeError, OSError, ValueError, RuntimeError) as error:  # built for another Python
         raise MissingError(
@@ -175,7 +176,7 @@ def find_coral_runtime() -> Runtime:
 
 
 def edgetpu_sentence(path: Path) -> str:
-    """Why a model compiled for the Edge TPU does not run on the CPU, and what to do."""
+    """Return the sentence for a model compiled for the Edge TPU that should run on the CPU."""
     return (
         f"{path}: is compiled for the Edge TPU and cannot run on the CPU; give the CPU version of the model "
         "(the file without `_edgetpu` in its name)"
@@ -183,7 +184,7 @@ def edgetpu_sentence(path: Path) -> str:
 
 
 def one_line(text: str) -> str:
-    """A runtime's message as part of a sentence: its first lines joined, at most 300 characters, no full stop."""
+    """Return a runtime's message as part of a sentence: on one line, at most 300 characters, no full stop."""
     return " ".join(text.split())[:300].rstrip(". ") or "no reason given"
 
 
@@ -195,11 +196,11 @@ def _version(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _native_chatter_dropped() -> Iterator[None]:
-    """Drop the INFO lines that the C++ side writes to stderr while loading ("Created TensorFlow Lite XNNPACK …").
+def _without_info_lines() -> Iterator[None]:
+    """Drop the INFO lines that native code writes to stderr while loading ("Created TensorFlow Lite XNNPACK …").
 
-    No environment variable silences them. Whatever else arrives in those milliseconds, also from other threads, is
-    written out afterwards. Not used with delegates: their last words before an abort must not be lost.
+    No environment variable silences them. All other output of that time, also of other threads, is written afterwards.
+    Not used with delegates: their output before an abort must not be lost.
     """
     with _redirection:
         try:

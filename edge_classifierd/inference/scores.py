@@ -1,4 +1,4 @@
-"""What a model's raw output means: confidences between 0 and 1, and the best of them."""
+"""Converts a model's raw output to confidences between 0 and 1, and ranks them."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
 
 
 class Scores:
-    """Turns one raw output tensor into confidences; any thread."""
+    """Converts raw output tensors of one model to confidences; for any thread."""
 
     def __init__(self, output: TensorSpec, kind: OutputKind) -> None:
         self._softmax = kind == "logits"
         self._exclusive = kind != "multi_label"
-        self._reals = None if output.dtype == "float32" else _real_of_byte(output)
+        self._values = None if output.dtype == "float32" else _value_of_byte(output)
 
     def confidences(self, raw: NDArray[Any]) -> NDArray[np.float32]:
-        """A new array of shape (classes,) from a tensor of the output's dtype with as many elements; it is left alone.
+        """Return a new array of shape (classes,) from a tensor of the output's dtype and size.
 
-        A quantised softmax rounds each probability to its step (1/256), so that their sum is only near 1; they are not
-        scaled up to it, since hundreds rounded to zero would inflate the rest. Raises InferenceError when a float model
-        gives no numbers.
+        A quantised softmax rounds each probability to a multiple of 1/256, so their sum is only near 1. They are not
+        scaled to a sum of 1: hundreds of labels rounded to zero would raise the rest. Raises InferenceError when a
+        float model returns NaN or infinity.
         """
-        if self._reals is not None:
-            # By position, and from the end for a negative one: so a signed element finds its place too.
-            scores = self._reals.take(raw.reshape(-1))
+        if self._values is not None:
+            # A negative index counts from the end, so this works for int8 as well.
+            scores = self._values.take(raw.reshape(-1))
             return _softmax(scores) if self._softmax else scores
         scores = raw.flatten()
         if self._softmax:
             with np.errstate(over="ignore", invalid="ignore"):
                 scores = _softmax(scores)
-        # In a softmax one score that is no number makes all of them so: the first stands for all. This is on the way of
-        # every frame, where a sum over all costs 50 µs, cold as the caches are after an inference.
+        # In a softmax one NaN makes all scores NaN, so the first one is enough. Checking 1,000 costs 50 µs a frame with
+        # cold caches.
         if not (math.isfinite(scores.item(0)) if self._exclusive else np.isfinite(scores).all()):
             raise InferenceError("the model's scores are not numbers; check its normalisation, or give another model")
         return scores
 
 
 def check_output(raw: NDArray[Any], output: TensorSpec, model: str) -> None:
-    """Raise InferenceError when the runtime's output is not what the model's file describes.
+    """Raise InferenceError when the runtime's output has another type or size than the file describes.
 
-    The runtime computes the shape and the type of some outputs itself, whatever the file says.
+    For some operators the runtime computes shape and type itself.
     """
     if raw.dtype != output.dtype or raw.size != math.prod(output.shape):
         raise InferenceError(
@@ -58,23 +58,23 @@ def check_output(raw: NDArray[Any], output: TensorSpec, model: str) -> None:
 
 
 def top_k(confidences: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """The indices of the `count` greatest confidences, best first; the lower index first among equals.
+    """Return the indices of the `count` highest confidences, best first; the lower index first among equals.
 
-    A whole stable sort: 4 to 23 µs for 1,000 classes, less than partitioning first where many scores are zero.
+    A complete stable sort takes 4 to 23 µs for 1,000 classes, less than partitioning where many scores are zero.
     """
     return np.argsort(-confidences, kind="stable")[:count]
 
 
 def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """In place; subtracting the greatest first keeps every power at most 1."""
+    """Compute in place; the maximum is subtracted first so that no power exceeds 1."""
     scores -= scores.max()
     np.exp(scores, out=scores)
     scores /= scores.sum()
     return scores
 
 
-def _real_of_byte(output: TensorSpec) -> NDArray[np.float32]:
-    """Real value for each of the 256 bit patterns of a quantised element, looked up by its unsigned byte."""
+def _value_of_byte(output: TensorSpec) -> NDArray[np.float32]:
+    """Return the real value of each of the 256 bit patterns of a quantised element, by its unsigned byte."""
     values = np.arange(256, dtype=np.uint8)
     signed = values.view(np.int8) if output.dtype == "int8" else values
     return ((signed.astype(np.int32) - output.zero_point) * np.float64(output.scale)).astype(np.float32)

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.base import Frame, FrameSource, Needs
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
-    from edge_classifierd.inference.base import Inference
-    from edge_classifierd.inference.edgetpu.devices import Warmth
-    from edge_classifierd.pipeline.classifiers import SharedClassifier
+    from edge_classifierd.inference.base import AcceleratorTemperature, Inference
+    from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.pipeline.reporter import ResultSink
     from edge_classifierd.pipeline.saved_state import SavedState
@@ -102,9 +101,9 @@ class Pipeline:
         return self._online
 
     @property
-    def warmth(self) -> tuple[tuple[str, Warmth], ...]:
-        """Temperature and clock of the pipeline's accelerators that tell them, by name."""
-        return self._classifier.warmth
+    def temperatures(self) -> tuple[tuple[str, AcceleratorTemperature], ...]:
+        """The accelerators of this pipeline that have a readable sensor, by name."""
+        return self._classifier.temperatures
 
     @property
     def offline_reason(self) -> str | None:
@@ -238,7 +237,7 @@ class Pipeline:
         self.metrics.classified(inference_ms=inference.inference_ms, latency_ms=latency_ms)
 
     def _note_troubles(self) -> None:
-        for flag, sentence in self._classifier.troubles.items():
+        for flag, sentence in self._classifier.degradations.items():
             if sentence is None:
                 self.metrics.recover(flag)
             else:

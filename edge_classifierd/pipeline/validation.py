@@ -13,7 +13,7 @@ from edge_classifierd.config.sections.sources import FolderSection
 from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
 from edge_classifierd.frames.folder import images_in
-from edge_classifierd.inference.edgetpu.cpu_fallback import check_twin
+from edge_classifierd.inference.edgetpu.cpu_fallback import check_cpu_model
 from edge_classifierd.inference.runtime import edgetpu_sentence
 from edge_classifierd.inference.trial import try_model
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
@@ -245,7 +245,7 @@ class _Models:
             self._complain("device", error)
         try:
             if twin is not None:
-                check_twin(bundle, twin)
+                check_cpu_model(bundle, twin)
         except ModelError as error:
             self._complain("cpu_model", error)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.capture import Capture
     from edge_classifierd.health.heartbeat import Beat, Heartbeats
     from edge_classifierd.inference.base import Inference
-    from edge_classifierd.pipeline.classifiers import SharedClassifier
+    from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.preprocess import Tensor
 
     Prepare = Callable[[Frame], Tensor]

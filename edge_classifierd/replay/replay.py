@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.inference.base import Inference
-    from edge_classifierd.pipeline.classifiers import SharedClassifier
+    from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.replay.recording import Moment
 

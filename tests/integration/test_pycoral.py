@@ -201,7 +201,7 @@ def test_a_pycoral_that_does_not_start_leaves_the_runtime_as_without_it(coral: C
 
 def test_why_pycoral_was_not_used_is_among_the_last_words(coral: Coral, here: Any) -> None:
     coral.package("pycoral/utils/edgetpu.py", "from pycoral.pybind import _pywrap_coral")
-    with pytest.raises(EdgeTpuError, match=r"last words: pycoral is installed but does not start \(No module named"):
+    with pytest.raises(EdgeTpuError, match=r"last output: pycoral is installed but does not start \(No module named"):
         here(options={"mode": "abort"})
 
 

@@ -23,9 +23,9 @@ from stream_servers import (
     until,
 )
 
+from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.backoff import Backoff
 from edge_classifierd.frames.capture import Capture, CaptureStatus
 from edge_classifierd.frames.network import NetworkSource
 

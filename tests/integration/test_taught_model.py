@@ -14,7 +14,7 @@ from stand_in import build_delegate, compiled
 from test_tflite_runtime import tflite_python  # noqa: F401 - a fixture
 
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.inference.edgetpu.cpu_fallback import check_twin
+from edge_classifierd.inference.edgetpu.cpu_fallback import check_cpu_model
 from edge_classifierd.inference.edgetpu.subprocess_classifier import Delegate, SubprocessClassifier
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.learning.embed import Embedder, computable, load_extractor
@@ -106,7 +106,7 @@ def test_a_head_on_a_compiled_extractor_runs_on_the_stand_in_and_its_cpu_twin_ag
     assert training.twin == tmp_path / "shapes_cpu.tflite"
     bundle, cpu = load_bundle(output), load_bundle(training.twin)
     assert (bundle.edgetpu_compiled, cpu.edgetpu_compiled) == (True, False)
-    check_twin(bundle, cpu)
+    check_cpu_model(bundle, cpu)
 
     paths = sorted(source.glob("*/*.jpg"))
     prepare = Preprocessor(bundle.input, bundle.normalisation)

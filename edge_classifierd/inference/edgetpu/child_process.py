@@ -1,9 +1,8 @@
-"""The child process of `subprocess_classifier`: loads one model, then turns one input in shared memory into one output.
+"""The child process of `subprocess_classifier`: loads one model and runs it on the input in shared memory.
 
 Started as `python -m edge_classifierd.inference.edgetpu.child_process CONTROL MEMORY LIFELINE` (three inherited
-descriptors). CONTROL is a SOCK_SEQPACKET socket:
-an order in JSON comes in, a JSON message per stage of loading goes out, then one `REQUEST`
-is answered by one `REPLY` until the parent closes it. stderr is a pipe that the parent keeps the end of.
+descriptors). CONTROL is a SOCK_SEQPACKET socket: it receives an order in JSON, sends a JSON message for each stage of
+loading, then answers each `REQUEST` by a `REPLY` until the parent closes it. stderr is a pipe to the parent.
 """
 
 from __future__ import annotations
@@ -35,31 +34,31 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.runtime import Interpreter, Runtime
 
 REQUEST: Final = struct.Struct("<I")
-"""The number of the inference asked for; its input lies in the shared memory."""
+"""The number of the inference; its input is in the shared memory."""
 REPLY: Final = struct.Struct("<IBd")
-"""The request's number, 1 for done or 0 for failed (the reason follows in UTF-8), and the milliseconds of invoke."""
+"""The request's number, 1 for success or 0 for failure (the reason follows in UTF-8), milliseconds of invoke."""
 LONGEST_MESSAGE: Final = 65_536
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until the parent closes the control socket; returns the exit code."""
+    """Serve until the parent closes the control socket; return the exit code."""
     control_fd, memory_fd, lifeline_fd = (int(argument) for argument in arguments)
-    _live_only_with(lifeline_fd)
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):  # the parent alone ends us
+    _end_with_parent(lifeline_fd)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):  # only the parent ends this process
         signal.signal(ignored, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a stick that aborts daily must not fill the SD card
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # core files of frequent aborts would fill the SD card
     with socket.socket(fileno=control_fd) as control:
         message = control.recv(LONGEST_MESSAGE)
         if not message:
             return 0
         order = json.loads(message)
         try:
-            worker = _Worker(order, memory_fd, lambda stage, **facts: _say(control, stage=stage, **facts))
+            worker = _Worker(order, memory_fd, lambda stage, **facts: _send(control, stage=stage, **facts))
         except (EdgeClassifierError, _DelegateError) as error:
             kind = "missing" if isinstance(error, MissingError) else "model"
-            _say(control, error="delegate" if isinstance(error, _DelegateError) else kind, reason=str(error))
+            _send(control, error="delegate" if isinstance(error, _DelegateError) else kind, reason=str(error))
             return 1
-        _say(control, stage="ready")
+        _send(control, stage="ready")
         while request := control.recv(REQUEST.size + 1):
             (number,) = REQUEST.unpack(request)
             control.send(worker.answer(number))
@@ -67,23 +66,23 @@ def main(arguments: list[str]) -> int:
 
 
 class _DelegateError(Exception):
-    """The delegate's library did not load or made no delegate; the message is the loader's reason, maybe empty."""
+    """The delegate could not be created; the message is the library's reason and may be empty."""
 
 
 class _Worker:
-    def __init__(self, order: dict[str, Any], memory_fd: int, say: Any) -> None:  # noqa: ANN401 - keywords of JSON
-        runtime = _find_runtime(order, say)
-        say("started", runtime=str(runtime))
+    def __init__(self, order: dict[str, Any], memory_fd: int, report: Any) -> None:  # noqa: ANN401 - keywords of JSON
+        runtime = _find_runtime(order, report)
+        report("started", runtime=str(runtime))
         delegates = []
         if order["library"] is not None:
-            delegates.append(_load_delegate(runtime, order, say))
-            say("delegate")
+            delegates.append(_load_delegate(runtime, order, report))
+            report("delegate")
         self._interpreter: Interpreter = runtime.make_interpreter(order["path"], order["threads"], delegates)
         self._delegates = delegates
         image = self._interpreter.get_input_details()[0]
         scores = self._interpreter.get_output_details()[order["output_position"]]
-        _same("input", order["input"], image)
-        _same("output", order["output"], scores)
+        _check_tensor("input", order["input"], image)
+        _check_tensor("output", order["output"], scores)
         self._input_index, self._output_index = int(image["index"]), int(scores["index"])
         memory = mmap.mmap(memory_fd, order["memory"])
         self._input = _tensor_at(memory, 0, order["input"])
@@ -99,29 +98,29 @@ class _Worker:
             raw = interpreter.get_tensor(self._output_index)
         except (RuntimeError, ValueError) as error:
             return REPLY.pack(number, 0, 0.0) + one_line(str(error)).encode()
-        wanted = self._output
-        if raw.size != wanted.size or raw.dtype != wanted.dtype:  # numpy would convert it
-            reason = f"the output is {raw.shape} {raw.dtype}, not {wanted.shape} {wanted.dtype}; convert it again"
+        output = self._output
+        if raw.size != output.size or raw.dtype != output.dtype:  # numpy would convert it
+            reason = f"the output is {raw.shape} {raw.dtype}, not {output.shape} {output.dtype}; convert it again"
             return REPLY.pack(number, 0, 0.0) + reason.encode()
-        wanted[...] = raw.reshape(wanted.shape)
+        output[...] = raw.reshape(output.shape)
         return REPLY.pack(number, 1, milliseconds)
 
 
-def _find_runtime(order: dict[str, Any], say: Any) -> Runtime:  # noqa: ANN401 - see _Worker
+def _find_runtime(order: dict[str, Any], report: Any) -> Runtime:  # noqa: ANN401 - see _Worker
     if order["coral"] and has_coral():
-        say("pycoral")
+        report("pycoral")
         try:
             return find_coral_runtime()
         except MissingError as error:
-            sys.stderr.write(f"{error}\n")  # among the last words, should it not work without either
+            sys.stderr.write(f"{error}\n")  # part of the error message if the next attempt fails too
     return find_runtime()
 
 
-def _load_delegate(runtime: Runtime, order: dict[str, Any], say: Any) -> object:  # noqa: ANN401 - see _Worker
+def _load_delegate(runtime: Runtime, order: dict[str, Any], report: Any) -> object:  # noqa: ANN401 - see _Worker
     options = dict(order["options"])
     try:
         library = ctypes.CDLL(order["library"])
-        say("library", version=_library_version(library))
+        report("library", version=_library_version(library))
         if order["device_path"]:
             options["device"] = _device_string(library, options["device"], order["device_path"])
         return runtime.load_delegate(order["library"], options)
@@ -130,7 +129,7 @@ def _load_delegate(runtime: Runtime, order: dict[str, Any], say: Any) -> object:
 
 
 def _library_version(library: ctypes.CDLL) -> str | None:
-    """What libedgetpu says of itself: `BuildLabel(…), RuntimeVersion(14)`."""
+    """Return the version of libedgetpu: `BuildLabel(…), RuntimeVersion(14)`."""
     try:
         version = library.edgetpu_version
     except AttributeError:
@@ -147,9 +146,10 @@ class _Device(ctypes.Structure):
 
 
 def _device_string(library: ctypes.CDLL, wanted: str, path: str) -> str:
-    """`usb:N` as the library counts now: it lists sticks without firmware first, so numbers shift when one restarts.
+    """Return `usb:N` as the library counts now.
 
-    Without that, a restart of one stick could open another one that is in use, and take its process down.
+    It lists sticks without firmware first, so numbers change when a stick restarts: a wrong number would open a stick
+    that another process uses, and end that process.
     """
     try:
         list_devices, free_devices = library.edgetpu_list_devices, library.edgetpu_free_devices
@@ -166,18 +166,18 @@ def _device_string(library: ctypes.CDLL, wanted: str, path: str) -> str:
         free_devices(listed)
     if not paths:
         return wanted
-    names = [os.path.basename(one) for one in paths]  # noqa: PTH119 - the library's text, not a file of ours
+    names = [os.path.basename(one) for one in paths]  # noqa: PTH119 - text of the library, not a file
     if os.path.basename(path) not in names:  # noqa: PTH119
         raise ValueError(f"the library sees {', '.join(paths)} but not {path}")
     return f"{kind}:{names.index(os.path.basename(path))}"  # noqa: PTH119
 
 
-def _same(role: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _check_tensor(role: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     shape, dtype = [int(side) for side in found["shape"]], np.dtype(found["dtype"]).name
     if (shape, dtype) != (list(expected["shape"]), expected["dtype"]):
         raise EdgeClassifierError(
-            f"the model's {role} is {shape} {dtype} to the runtime, but {expected['shape']} {expected['dtype']} in the "
-            "file; convert the model again"
+            f"the model's {role} is {shape} {dtype} for the runtime, but {expected['shape']} {expected['dtype']} in "
+            "the file; convert the model again"
         )
 
 
@@ -187,25 +187,25 @@ def _tensor_at(memory: mmap.mmap, offset: int, spec: Mapping[str, Any]) -> NDArr
     return np.frombuffer(memory, dtype, count, offset).reshape(spec["shape"])
 
 
-def _say(control: socket.socket, **facts: object) -> None:
+def _send(control: socket.socket, **facts: object) -> None:
     control.send(json.dumps(facts).encode()[:LONGEST_MESSAGE])
 
 
-def _live_only_with(lifeline_fd: int) -> None:
-    """Have the kernel kill us when the parent's end of the pipe closes, that is: however the parent ends.
+def _end_with_parent(lifeline_fd: int) -> None:
+    """Make the kernel kill this process when the parent's end of the pipe closes, however the parent ends.
 
-    Not PR_SET_PDEATHSIG: that is bound to the parent's *thread* that started us. And a signal of the kernel's needs no
-    cooperation of ours while native code hangs with Python's lock held.
+    PR_SET_PDEATHSIG would be bound to the *thread* that started this process. A signal of the kernel also works while
+    native code hangs and holds Python's lock.
     """
     fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, fcntl.fcntl(lifeline_fd, fcntl.F_GETFL) | os.O_ASYNC)
     poll = select.poll()
     poll.register(lifeline_fd, select.POLLHUP)
-    if poll.poll(0):  # it ended before we listened
+    if poll.poll(0):  # the parent has ended already
         os._exit(1)
 
 
 if __name__ == "__main__":
-    # Past the interpreter's own end: libedgetpu's destructors may hang or abort, and nothing is left to save.
+    # Skips the interpreter's shutdown: destructors of libedgetpu may hang or abort, and nothing is left to save.
     os._exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What the child process is told to load, and where the tensors lie in the memory that it shares with its parent."""
+"""The first message to the child process, and the layout of the memory that it shares with its parent."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Delegate:
     library: str
     options: Mapping[str, str] = field(default_factory=dict)
     device_path: str = ""
-    """The device's path as libedgetpu lists it; the child works out its number from that."""
+    """The device's path in libedgetpu's list, from which the child finds its number."""
     coral: bool = False
-    """Coral's `pycoral` makes it where that is installed; `library` is then the one that it loads."""
+    """Create it with Coral's `pycoral`, where that is installed; `library` is then what `pycoral` loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,16 @@ class TensorLayout:
     bundle: ModelBundle | Inspection
     output_offset: int
     size: int
-    """Bytes in all."""
+    """Total size in bytes."""
 
     @classmethod
     def of(cls, bundle: ModelBundle | Inspection) -> TensorLayout:
-        """The layout for a model."""
+        """Return the layout for a model."""
         output_offset = -(-_size(bundle.input) // 64) * 64
         return cls(bundle, output_offset, output_offset + _size(bundle.output))
 
     def views(self, memory: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The input and the flat output in the memory of this descriptor; the mapping lives as long as they do."""
+        """Return the input and the flat output in the memory of this descriptor; they keep the mapping open."""
         shared = mmap.mmap(memory, self.size)
         shape, output = self.bundle.input.shape, self.bundle.output
         return (
@@ -57,7 +57,7 @@ class TensorLayout:
         )
 
     def order(self, threads: int, delegate: Delegate | None) -> bytes:
-        """The first message to the child, in JSON."""
+        """Return the first message to the child, in JSON."""
         bundle = self.bundle
         return json.dumps(
             {

@@ -1,8 +1,7 @@
-"""The CPU twin: the CPU version of a model compiled for the Edge TPU, that answers while the TPU cannot."""
+"""The CPU version of a model compiled for the Edge TPU, which classifies while the Edge TPU cannot."""
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,57 +11,37 @@ from edge_classifierd.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.inference.base import Classifier, Inference
     from edge_classifierd.model.bundle import ModelBundle
 
-_NEARLY_TOP: Final = 0.1
+_TOLERANCE: Final = 0.1
 
 
-class CpuFallback:
-    """A classifier on the CPU for any number of threads, one at a time. Raises what it raises."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self._classifier = classifier
-        self._lock = threading.Lock()
-        self.runtime = classifier.runtime
-
-    def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
-        """Classify one tensor of the model's shape and dtype."""
-        with self._lock:
-            return self._classifier.classify(tensor)
-
-    def close(self) -> None:
-        """Release the model; safe to call twice."""
-        with self._lock:
-            self._classifier.close()
+def agrees(confidences: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
+    """Return whether the Edge TPU's top label is the CPU's, or its confidence there at most 0.1 below the best."""
+    return bool(expected[int(np.argmax(confidences))] >= expected.max() - _TOLERANCE)
 
 
-def agrees(confidences: NDArray[np.float32], twins: NDArray[np.float32]) -> bool:
-    """Whether an accelerator's top label is the twin's, or within 0.1 of the twin's best: near ties may fall apart."""
-    return bool(twins[int(np.argmax(confidences))] >= twins.max() - _NEARLY_TOP)
-
-
-def check_twin(compiled: ModelBundle, twin: ModelBundle) -> None:
-    """Raises ModelError when `twin` (`cpu_model`) cannot stand in for `compiled`: other input, other labels."""
-    if twin.edgetpu_compiled:
+def check_cpu_model(compiled: ModelBundle, cpu_model: ModelBundle) -> None:
+    """Raise ModelError when `cpu_model` cannot replace `compiled`: another input, preparation or other labels."""
+    if cpu_model.edgetpu_compiled:
         raise ModelError(
-            f"{twin.path}: is compiled for the Edge TPU too; `cpu_model` is the file without `_edgetpu` in its name"
+            f"{cpu_model.path}: is compiled for the Edge TPU too; `cpu_model` is the file without `_edgetpu` in its "
+            "name"
         )
     for what, one, other in (
-        ("takes", _shape(compiled), _shape(twin)),
-        ("has", f"{len(compiled.labels):,} labels", f"{len(twin.labels):,} labels"),
-        ("prepares pictures with", _preparation(compiled), _preparation(twin)),
+        ("takes", _shape(compiled), _shape(cpu_model)),
+        ("has", f"{len(compiled.labels):,} labels", f"{len(cpu_model.labels):,} labels"),
+        ("prepares pictures with", _preparation(compiled), _preparation(cpu_model)),
     ):
         if one != other:
             raise ModelError(
-                f"{twin.path}: {what} {other}, but {compiled.path} {one}; give the same model's CPU version"
+                f"{cpu_model.path}: {what} {other}, but {compiled.path} {one}; give the same model's CPU version"
             )
-    differing = next(
-        (pair for pair in zip(compiled.labels.names, twin.labels.names, strict=True) if pair[0] != pair[1]), None
-    )
-    if differing:
+    pairs = zip(compiled.labels.names, cpu_model.labels.names, strict=True)
+    different = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    if different:
         raise ModelError(
-            f"{twin.path}: has the label `{differing[1]}` where {compiled.path} has `{differing[0]}`; "
+            f"{cpu_model.path}: has the label `{different[1]}` where {compiled.path} has `{different[0]}`; "
             "give the same model's CPU version"
         )
 

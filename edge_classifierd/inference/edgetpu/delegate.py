@@ -1,9 +1,8 @@
-"""A model on one Edge TPU: libedgetpu's delegate in a child process, and one sentence for each way it does not start.
+"""Starts a model on one Edge TPU in a child process; one sentence for each way in which that fails.
 
-Coral's `pycoral`, where it is installed and no library is configured, makes the delegate: it was built together with
-its tflite-runtime and libedgetpu. Its `load_edgetpu_delegate` is the `load_delegate` of tflite-runtime, whose delegates
-do not fit LiteRT's interpreter: the model then runs in tflite-runtime too. Its list of devices is libedgetpu's
-`edgetpu_list_devices`, which the child asks itself.
+Coral's `pycoral`, where it is installed and no library is configured, creates the delegate: it was built together with
+its tflite-runtime and libedgetpu. Its `load_edgetpu_delegate` is the `load_delegate` of tflite-runtime, and a delegate
+of tflite-runtime does not work in LiteRT's interpreter: the model then runs in tflite-runtime too.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
 
 _DOCS: Final = "docs/edge-tpu.md"
 LIBRARY: Final = "libedgetpu.so.1"
-"""What is loaded when no library is configured, also by `pycoral`."""
+"""The library when none is configured, also that of `pycoral`."""
 
-# The loader's own words; what follows is the library's reason, which real libedgetpu leaves empty.
+# The runtime's words; the library's reason follows, which libedgetpu leaves empty.
 _LOADER: Final = "Failed to load delegate from"
 
 
@@ -45,11 +44,11 @@ class EdgeTpuSettings:
     load_deadline_s: float = 10.0
     reset_on_hang: bool = False
     count: int = 1
-    """How many Edge TPUs run this model."""
+    """Number of Edge TPUs that run this model."""
 
 
 class EdgeTpuError(MissingError):
-    """The Edge TPU cannot be used; `lasting` when only a person can change that (no library)."""
+    """The Edge TPU cannot be used; `lasting` when only a person can change that (the library is missing)."""
 
     def __init__(self, sentence: str, *, lasting: bool = False, hung: bool = False) -> None:
         super().__init__(sentence)
@@ -59,22 +58,22 @@ class EdgeTpuError(MissingError):
 
 def open_tpu(
     bundle: ModelBundle,
-    lease: DeviceLock,
+    lock: DeviceLock,
     settings: EdgeTpuSettings,
     *,
     spawned: Callable[[SubprocessClassifier], None] | None = None,
 ) -> SubprocessClassifier:
-    """The model on the leased Edge TPU, after its first inference. Raises EdgeTpuError, or ModelError for the model."""
+    """Start the model on the locked Edge TPU and run it once. Raises EdgeTpuError; ModelError for the model."""
     check_compiled(bundle)
-    tpu = lease.tpu
-    # With an index libedgetpu takes the options, and then ignores the speed it was built for (-std or -max): without
-    # `Performance` every stick would run at its maximum, which needs cooling. `High` is what libedgetpu1-std chooses.
+    tpu = lock.tpu
+    # libedgetpu reads options only with a device index, and then ignores the clock it was built for (-std or -max):
+    # without `Performance` every stick would run at the maximum, which needs cooling. libedgetpu1-std uses `High`.
     options = {"Performance": "High"} if tpu.kind == "usb" else {}
     options |= {name: str(value) for name, value in settings.options.items()}
-    options["device"] = str(tpu)  # always with an index: without one all other options are ignored
+    options["device"] = str(tpu)
     versions = _Versions()
 
-    def note(child: SubprocessClassifier) -> None:
+    def on_start(child: SubprocessClassifier) -> None:
         versions.child = child
         if spawned is not None:
             spawned(child)
@@ -85,15 +84,15 @@ def open_tpu(
             delegate=Delegate(settings.library or LIBRARY, options, tpu.path, coral=settings.library is None),
             accelerator=str(tpu),
             deadlines=Deadlines(settings.deadline_s, settings.load_deadline_s),
-            descriptors=lease.descriptors,
-            spawned=note,
+            descriptors=lock.descriptors,
+            spawned=on_start,
         )
     except ChildFailedError as error:
         raise _explained(error, bundle, str(tpu), settings, versions) from error
 
 
 def check_compiled(bundle: ModelBundle) -> None:
-    """Raises ModelError for a model that an Edge TPU cannot run."""
+    """Raise ModelError for a model that is not compiled for the Edge TPU."""
     if not bundle.edgetpu_compiled:
         raise ModelError(
             f"{bundle.path}: is not compiled for the Edge TPU; give the file with `_edgetpu` in its name "
@@ -102,7 +101,7 @@ def check_compiled(bundle: ModelBundle) -> None:
 
 
 class _Versions:
-    """What the child told before it ended."""
+    """The versions that the child reported before it ended."""
 
     child: SubprocessClassifier | None = None
 
@@ -112,7 +111,7 @@ class _Versions:
 
     def library(self, name: str) -> str:
         version = self.child.library_version if self.child else None
-        return f"{name} ({version})" if version else f"{name} (which does not tell its version)"
+        return f"{name} ({version})" if version else f"{name} (of unknown version)"
 
 
 def _explained(
@@ -123,8 +122,8 @@ def _explained(
         if error.kind == "refused":
             return EdgeTpuError(f"{tpu}: {error.reason}")
         without = "; remove pycoral, or set `model.edgetpu.library` to go without it"
-        said = f"{tpu}: {error}{without if error.stage == 'loading pycoral' else ''}"
-        return EdgeTpuError(said, hung=error.kind == "hung")
+        sentence = f"{tpu}: {error}{without if error.stage == 'loading pycoral' else ''}"
+        return EdgeTpuError(sentence, hung=error.kind == "hung")
     if error.kind == "refused" and error.stage == "loading the delegate":
         return _refused(error.reason, tpu, library)
     if error.kind == "died":

@@ -1,9 +1,9 @@
-"""The exclusive right to an Edge TPU: a second process that opens the same one makes the first one crash.
+"""The lock on an Edge TPU: a second process that opens the same one makes the first one crash.
 
-The lock is an flock on a file named after the port. It is taken in every one of `/run/edge-classifierd` (the service's
-own, others may read it) and `/run/lock` (anybody's) that can be used, so that processes of different users and
-sandboxes meet in at least one; in the temporary directory where neither can. The child inherits the open files: the
-lock lasts until it is gone too.
+It is an flock on a file named after the port, in `/run/edge-classifierd` (the service's directory) and in `/run/lock`
+(everybody's), as far as they can be used: so processes of different users and sandboxes share at least one of them.
+Where neither can be used it is in the temporary directory. The child process inherits the open files and with them the
+lock.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class BusyError(MissingError):
 
 
 class DeviceLock:
-    """Holds the locks of one Edge TPU until `close`."""
+    """The lock files of one Edge TPU, locked until `close`."""
 
     def __init__(self, tpu: Tpu, descriptors: tuple[int, ...]) -> None:
         self.tpu = tpu
         self.descriptors = descriptors
 
     def close(self) -> None:
-        """Give the device free (for this process); safe to call twice."""
+        """Unlock the device for this process; may be called twice."""
         held, self.descriptors = self.descriptors, ()
         for descriptor in held:
             os.close(descriptor)
 
 
 def claim(tpu: Tpu, root: Path | None = None) -> DeviceLock:
-    """The right to use `tpu`. Raises BusyError naming the holder, MissingError when no lock file can be made."""
+    """Lock `tpu`. Raises BusyError that names the holder, MissingError when no lock file can be created."""
     base = root or root_directory()
     name = f"edge-classifierd-{tpu.kind}-{tpu.port or tpu.index}.lock"
     taken: list[int] = []
@@ -63,14 +63,14 @@ def claim(tpu: Tpu, root: Path | None = None) -> DeviceLock:
 
 
 def _lock(path: Path, tpu: Tpu, taken: list[int]) -> str | None:
-    """Lock one file and add it to `taken`; why it cannot be opened, if so. Raises BusyError when it is locked."""
+    """Lock one file and add it to `taken`, or return why it cannot be opened. Raises BusyError when it is locked."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         try:
-            descriptor = os.open(path, flags)  # without O_CREAT: the kernel refuses that for others' files in /run/lock
+            descriptor = os.open(path, flags)  # the kernel refuses O_CREAT for others' files in /run/lock
         except FileNotFoundError:
             descriptor = os.open(path, flags | os.O_CREAT, 0o644)
-            os.fchmod(descriptor, 0o644)  # others must be able to lock it too, whatever our umask is
+            os.fchmod(descriptor, 0o644)  # other users lock it too, whatever the umask is
     except OSError as error:
         return f"{path}: {error.strerror}"
     try:
@@ -87,7 +87,7 @@ def _lock(path: Path, tpu: Tpu, taken: list[int]) -> str | None:
 
 
 def _holder(status: os.stat_result) -> str:
-    """Who holds the flock on a file, from /proc/locks."""
+    """Return who holds the flock on a file, from /proc/locks."""
     wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with contextlib.suppress(OSError):
         lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()

@@ -1,4 +1,4 @@
-"""The Edge TPUs of this machine, as the kernel lists them: which there are, how hot, and a reset of their USB port.
+"""The Edge TPUs that the kernel lists, their temperature, and the reset of a USB port.
 
 USB ids: `1a6e:089a` until the firmware is loaded by the first use, `18d1:9302` afterwards (the stick re-enumerates at
 the same port). PCIe: the gasket driver's class `apex`.
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from edge_classifierd.errors import InferenceError, UsageError
+from edge_classifierd.inference.base import AcceleratorTemperature
 
 ROOT: Final = "EDGE_CLASSIFIERD_ROOT"
 """Environment variable that names a folder to read instead of `/` (its `sys`, `dev` and `run`); for tests."""
 
 FRESH: Final = "1a6e/"
-"""Begins the `incarnation` of a stick whose firmware is not loaded."""
+"""Start of the `incarnation` of a stick whose firmware is not loaded."""
 
 _USB_IDS: Final = {("1a6e", "089a"), ("18d1", "9302")}
 _USBDEVFS_RESET: Final = 0x5514  # _IO('U', 20) of linux/usbdevice_fs.h
@@ -38,7 +39,7 @@ class Tpu:
     port: str
     """Where it is plugged in: `1-1.2` (bus and ports) or `apex_0`; empty when the kernel does not list it."""
     incarnation: str = ""
-    """Changes whenever the device enumerates anew."""
+    """Changes whenever the device is enumerated again."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.index}"
@@ -50,7 +51,7 @@ class Tpu:
 
     @property
     def path(self) -> str:
-        """Its name in libedgetpu's own list; empty when the kernel does not list it."""
+        """Its name in libedgetpu's list; empty when the kernel does not list it."""
         if not self.port:
             return ""
         return f"/sys/bus/usb/devices/{self.port}" if self.kind == "usb" else f"/dev/{self.port}"
@@ -58,14 +59,14 @@ class Tpu:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which Edge TPUs a configuration means: `edgetpu` (any), `usb`, `pci`, `usb:N`, `pci:N`."""
+    """The Edge TPUs that a configuration allows: `edgetpu` (any), `usb`, `pci`, `usb:N`, `pci:N`."""
 
     kind: Literal["usb", "pci"] | None
     index: int | None
 
     @classmethod
     def parse(cls, text: str) -> Selector:
-        """Raises UsageError."""
+        """Parse the value of `model.device`. Raises UsageError."""
         if text == "edgetpu":
             return cls(None, None)
         match = re.fullmatch(r"(usb|pci)(?::(\d{1,2}))?", text)
@@ -81,21 +82,21 @@ class Selector:
         return kind if self.index is None else f"{kind}:{self.index}"
 
     def matches(self, tpu: Tpu) -> bool:
-        """Whether `tpu` is meant."""
+        """Return whether `tpu` is allowed."""
         return self.kind in {None, tpu.kind} and self.index in {None, tpu.index}
 
     def unlisted(self) -> Tpu:
-        """What to ask the library for where the kernel lists nothing that matches: sysfs may be hidden from us."""
+        """Return the Edge TPU to try where the kernel lists none: sysfs may be hidden from this process."""
         return Tpu(self.kind or "usb", self.index or 0, "")
 
 
 def root_directory() -> Path:
-    """`/`, or what a test put in its place."""
+    """Return `/`, or the directory that replaces it in a test."""
     return Path(os.environ.get(ROOT) or "/")
 
 
 def list_tpus(root: Path | None = None) -> tuple[Tpu, ...]:
-    """All Edge TPUs: PCIe first, as the faster ones, each kind in the order of its ports. Well under a millisecond."""
+    """Return all Edge TPUs: PCIe first (they are faster), each kind in the order of its ports; takes under 1 ms."""
     base = root or root_directory()
     sticks = [
         (_natural(device.name), device.name, f"{_text(device / 'idVendor')}/{_text(device / 'devnum')}")
@@ -109,16 +110,8 @@ def list_tpus(root: Path | None = None) -> tuple[Tpu, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Warmth:
-    """A PCIe Edge TPU's temperature and the clock that its driver runs at that temperature."""
-
-    temperature_c: float
-    clock_mhz: float
-
-
-def read_warmth(tpu: Tpu, root: Path | None = None) -> Warmth | None:
-    """None for USB sticks, which have no sensor that can be read, and where the driver does not tell."""
+def read_temperature(tpu: Tpu, root: Path | None = None) -> AcceleratorTemperature | None:
+    """Return temperature and clock; None for USB sticks, which have no readable sensor, and for unknown drivers."""
     if tpu.kind != "pci" or not tpu.port:
         return None
     folder = (root or root_directory()) / "sys/class/apex" / tpu.port
@@ -126,13 +119,13 @@ def read_warmth(tpu: Tpu, root: Path | None = None) -> Warmth | None:
     if millidegrees is None:
         return None
     slowed = sum(millidegrees >= trip for trip in _trip_points(folder))
-    if _integer(folder / "temp_poll_interval") == 0:  # the driver was told not to look
+    if _integer(folder / "temp_poll_interval") == 0:  # the driver ignores the temperature
         slowed = 0
-    return Warmth(millidegrees / 1000.0, _CLOCKS_MHZ[slowed])
+    return AcceleratorTemperature(millidegrees / 1000.0, _CLOCKS_MHZ[slowed])
 
 
 class HeatWarning:
-    """Says when a PCIe Edge TPU is slowed down by its temperature, without flapping; used by one thread."""
+    """Whether the temperature of a PCIe Edge TPU lowers its clock, with hysteresis; for one thread."""
 
     def __init__(self, tpu: Tpu, root: Path | None = None) -> None:
         self._tpu = tpu
@@ -140,24 +133,24 @@ class HeatWarning:
         self._hot = False
 
     def sentence(self) -> str | None:
-        """The warning while it holds: from the first trip point on until 5 °C below it."""
-        warmth = read_warmth(self._tpu, self._root)
-        if warmth is None:
+        """Return the warning from the first trip point on until 5 °C below it, else None."""
+        temperature = read_temperature(self._tpu, self._root)
+        if temperature is None:
             self._hot = False
             return None
         folder = (self._root or root_directory()) / "sys/class/apex" / self._tpu.port
         limit_c = _trip_points(folder)[0] / 1000.0
-        self._hot = warmth.temperature_c >= (limit_c - _COOLED_BY_C if self._hot else limit_c)
+        self._hot = temperature.temperature_c >= (limit_c - _COOLED_BY_C if self._hot else limit_c)
         if not self._hot:
             return None
         return (
-            f"the Edge TPU {self._tpu} is {warmth.temperature_c:.0f} °C hot and its clock is {warmth.clock_mhz:g} MHz "
-            f"(it is lowered from {limit_c:.0f} °C on); cool it"
+            f"the Edge TPU {self._tpu} is {temperature.temperature_c:.0f} °C hot and its clock is "
+            f"{temperature.clock_mhz:g} MHz (it is lowered from {limit_c:.0f} °C on); cool it"
         )
 
 
 def reset_usb_port(tpu: Tpu, root: Path | None = None) -> None:
-    """Have the kernel reset the stick's port, as if it were plugged in again. Raises InferenceError with the remedy."""
+    """Reset the stick's USB port, as if it were plugged in again. Raises InferenceError with the remedy."""
     base = root or root_directory()
     folder = base / "sys/bus/usb/devices" / tpu.port
     bus, number = _integer(folder / "busnum"), _integer(folder / "devnum")
@@ -179,12 +172,12 @@ def reset_usb_port(tpu: Tpu, root: Path | None = None) -> None:
 
 
 def _trip_points(folder: Path) -> tuple[int, ...]:
-    told = [_integer(folder / f"trip_point{number}_temp") for number in range(3)]
-    return tuple(known if known is not None else _TRIP_POINTS[number] for number, known in enumerate(told))
+    read = [_integer(folder / f"trip_point{number}_temp") for number in range(3)]
+    return tuple(known if known is not None else _TRIP_POINTS[number] for number, known in enumerate(read))
 
 
 def _natural(name: str) -> tuple[int, ...]:
-    """`1-1.10` after `1-1.2`."""
+    """Return a sort key that puts `1-1.10` after `1-1.2`."""
     return tuple(int(number) for number in re.findall(r"\d+", name))
 
 

@@ -1,4 +1,4 @@
-"""Several Edge TPUs with one model: whichever is free answers, and one that dies leaves the rest working."""
+"""Several Edge TPUs with one model: an idle one takes the next frame, and the others go on when one fails."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import InferenceError
+from edge_classifierd.inference.base import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from edge_classifierd.inference.base import Inference
-    from edge_classifierd.inference.edgetpu.devices import Warmth
+    from edge_classifierd.inference.base import AcceleratorTemperature, Inference
     from edge_classifierd.inference.edgetpu.failover import FailoverClassifier
+    from edge_classifierd.preprocess import Tensor
 
-_LOOK_AGAIN_S: Final = 0.05
+_CHECK_EVERY_S: Final = 0.05
 
 
-class EdgeTpuPool:
-    """Implements Classifier, Accelerated and Concurrent; takes one FailoverClassifier per TPU."""
+class EdgeTpuPool(Classifier):
+    """Gives each call to an idle member; each member is one Edge TPU."""
 
     def __init__(self, members: Sequence[FailoverClassifier]) -> None:
         self._members = tuple(members)
@@ -31,7 +29,7 @@ class EdgeTpuPool:
 
     @property
     def runtime(self) -> str:
-        """What runs the model now, on a TPU if any is in use."""
+        """The runtime of an Edge TPU in use, if any is, else that of the CPU."""
         return next((member for member in self._members if member.on_tpu), self._members[0]).runtime
 
     @property
@@ -42,7 +40,7 @@ class EdgeTpuPool:
 
     @property
     def degradation(self) -> str | None:
-        """Which of the TPUs are not in use, and why."""
+        """Which Edge TPUs are not in use, and why."""
         reasons = [reason for member in self._members if (reason := member.degradation)]
         if not reasons:
             return None
@@ -50,16 +48,19 @@ class EdgeTpuPool:
 
     @property
     def heat_warning(self) -> str | None:
-        """Which of the TPUs are slowed down by their temperature."""
+        """Which Edge TPUs run at a lower clock because of their temperature."""
         return "; ".join(warning for member in self._members if (warning := member.heat_warning)) or None
 
     @property
-    def warmth(self) -> tuple[tuple[str, Warmth], ...]:
-        """Temperature and clock of those that tell them."""
-        return tuple(pair for member in self._members for pair in member.warmth)
+    def temperatures(self) -> tuple[tuple[str, AcceleratorTemperature], ...]:
+        """Of the members that have a sensor."""
+        return tuple(pair for member in self._members for pair in member.temperatures)
 
-    def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
-        """Classify on a free TPU, waiting for one if need be; on the twin when none works. Raises InferenceError."""
+    def classify(self, tensor: Tensor) -> Inference:
+        """Classify on an idle Edge TPU, waiting for one if all are busy; on the CPU when none works.
+
+        Raises InferenceError.
+        """
         for _ in self._members:
             member = self._take()
             try:
@@ -74,12 +75,12 @@ class EdgeTpuPool:
         raise InferenceError(self.degradation or "no Edge TPU is free")
 
     def close(self) -> None:
-        """Close all members; safe to call twice."""
+        """Close all members; may be called twice."""
         for member in self._members:
             member.close()
 
     def _take(self) -> FailoverClassifier:
-        """The one idle for longest that is on its TPU; one that is not only while none is."""
+        """Return the member that has been idle longest, of those whose Edge TPU works while there are any."""
         with self._changed:
             while True:
                 working = any(member.on_tpu for member in self._members)
@@ -87,4 +88,4 @@ class EdgeTpuPool:
                 if chosen is not None:
                     self._idle.remove(chosen)
                     return chosen
-                self._changed.wait(_LOOK_AGAIN_S)
+                self._changed.wait(_CHECK_EVERY_S)

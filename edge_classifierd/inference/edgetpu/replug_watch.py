@@ -1,4 +1,4 @@
-"""A stick that is plugged in again while a process still loads on it: what hangs there is ended, and not waited for."""
+"""Notices that a stick was plugged in again while a process loads the model on it, and ends that process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from edge_classifierd.inference.edgetpu.devices import Tpu
 
-_LOOK_EVERY_S: Final = 0.5
+_CHECK_EVERY_S: Final = 0.5
 
 
 class ReplugWatch:
-    """While it is entered, calls `end` once when `tpu` shows up anew without firmware; from a thread of its own.
+    """While entered, calls `end` once in its own thread when `tpu` is enumerated again without firmware.
 
-    Loading the firmware makes a stick enumerate anew too, but with it. PCIe cards and what the kernel does not list are
-    not watched.
+    Loading the firmware also makes the kernel enumerate the stick again, but then the firmware is there. PCIe cards and
+    devices that the kernel does not list are not watched.
     """
 
     def __init__(self, tpu: Tpu, root: Path | None, end: Callable[[], None]) -> None:
@@ -41,7 +41,7 @@ class ReplugWatch:
             self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(_LOOK_EVERY_S):
+        while not self._over.wait(_CHECK_EVERY_S):
             now = next((tpu for tpu in list_tpus(self._root) if tpu.port == self._tpu.port), None)
             if now is not None and now.incarnation != self._tpu.incarnation and now.incarnation.startswith(FRESH):
                 self.noticed = True

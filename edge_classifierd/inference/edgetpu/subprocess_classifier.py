@@ -1,6 +1,6 @@
-"""A classifier in a child process: whatever the native code below it does, this process gets an answer or one error.
+"""A classifier in a child process: a crash or hang of native code becomes an exception here.
 
-The tensors lie in shared memory without a name; a small message goes over a socket each way.
+The tensors are in unnamed shared memory; a socket carries a small message each way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from edge_classifierd.errors import InferenceError
-from edge_classifierd.inference.base import Inference
+from edge_classifierd.inference.base import Classifier, Inference
 from edge_classifierd.inference.edgetpu.child_process import LONGEST_MESSAGE, REPLY, REQUEST
 from edge_classifierd.inference.edgetpu.child_protocol import Delegate, TensorLayout
 from edge_classifierd.inference.edgetpu.spawn import leave_to_reap, reap_leftovers, shared_memory, spawn
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.model.inspection import Inspection
+    from edge_classifierd.preprocess import Tensor
 
 __all__ = ["ChildFailedError", "Deadlines", "Delegate", "Kind", "Stage", "SubprocessClassifier"]
 
@@ -40,19 +41,19 @@ Stage = Literal[
     "starting", "loading pycoral", "loading the delegate", "loading the model", "the first inference", "an inference"
 ]
 
-_START_S: Final = 30.0  # Python and the runtime from a cold SD card, before any deadline of the device's begins
-_END_S: Final = 0.2  # how long a killed child may take to be gone before it is left to `reap_leftovers`
+_START_S: Final = 30.0  # Python and the runtime from an SD card; the device's deadlines begin after that
+_END_S: Final = 0.2  # a killed child that has not ended by then is left to `reap_leftovers`
 _GRACE_S: Final = 0.3
-_LAST_WORDS: Final = 4096
+_MAX_STDERR: Final = 4096
 _LONGEST_REPLY: Final = 1024
 
 
 class ChildFailedError(InferenceError):
-    """The child process is of no more use (except after `failed`), and why.
+    """A call in the child process failed; after any `kind` but `failed` the child has ended.
 
-    `kind`: `died` (by `signal` or an exit code), `hung` (beyond its deadline; killed), `garbled` (broke the protocol;
-    killed), `failed` (the runtime reported an error from invoke, or the scores are no numbers), `refused` (the delegate
-    or the model did not load).
+    `kind`: `died` (by a signal or an exit code), `hung` (exceeded its deadline and was killed), `garbled` (broke the
+    protocol and was killed), `failed` (the runtime reported an error, or the scores are not numbers), `refused` (the
+    delegate or the model did not load).
     """
 
     def __init__(
@@ -63,34 +64,37 @@ class ChildFailedError(InferenceError):
         reason: str,
         *,
         signal_name: str | None = None,
-        last_words: str = "",
+        last_output: str = "",
     ) -> None:
         self.kind = kind
         self.stage = stage
         self.reason = reason
         self.signal_name = signal_name
-        self.last_words = last_words
+        self.last_output = last_output
         """The end of the child's stderr, at most 4 kB, without the runtime's INFO lines."""
-        said = f"; its last words: {one_line(last_words)}" if last_words else ""
-        super().__init__(f"{subject}: {reason}{said}")
+        output = f"; its last output: {one_line(last_output)}" if last_output else ""
+        super().__init__(f"{subject}: {reason}{output}")
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long each call in the child may take, in seconds."""
+    """Time limits of the calls in the child, in seconds."""
 
     invoke_s: float = 0.5
     load_s: float = 10.0
-    """Loading the delegate and the model, and again the first inference: it uploads the model to the device."""
+    """For loading the delegate and the model, and again for the first inference, which uploads the model."""
 
 
-class SubprocessClassifier:
-    """Implements Classifier in a process of its own; the constructor returns after the first inference.
+class SubprocessClassifier(Classifier):
+    """Runs a model in a child process; the constructor returns after the first inference.
 
-    Used by one thread at a time, except `kill` and `alive`. `descriptors` stay open in the child (a device's lock);
-    `spawned` is called once the child exists, so that another thread can `kill` it while it still loads.
-    Raises ChildFailedError from the constructor and `classify`; after any but the kind `failed` only `close` is left.
+    For one thread at a time, except `kill` and `alive`. `descriptors` stay open in the child (the device's lock).
+    `spawned` is called as soon as the child exists, so that another thread can `kill` it while it loads.
+    The constructor and `classify` raise ChildFailedError; after any kind but `failed` only `close` may be called.
     """
+
+    runtime = "unknown"
+    accelerator = ""
 
     def __init__(
         self,
@@ -104,7 +108,6 @@ class SubprocessClassifier:
         spawned: Callable[[SubprocessClassifier], None] | None = None,
     ) -> None:
         self.accelerator = accelerator
-        self.runtime = "unknown"
         self.library_version: str | None = None
         self._subject = f"{bundle.path.name} on {accelerator}"
         self._deadlines = deadlines or Deadlines()
@@ -113,7 +116,7 @@ class SubprocessClassifier:
         self._number = 0
         self._usual_ms = self._limit_s = 0.0
         self._stage: Stage = "starting"
-        self._words = bytearray()
+        self._output_text = bytearray()
         layout = TensorLayout.of(bundle)
         reap_leftovers()
         try:
@@ -130,7 +133,7 @@ class SubprocessClassifier:
         self._poll = select.poll()
         self._poll.register(self._control, select.POLLIN)
         self._poll.register(self._stderr, select.POLLIN)
-        self._answered = [(self._control.fileno(), select.POLLIN)]
+        self._answer_events = [(self._control.fileno(), select.POLLIN)]
         try:
             if spawned is not None:
                 spawned(self)
@@ -149,19 +152,19 @@ class SubprocessClassifier:
         """The child's process id."""
         return self._process.pid
 
-    def classify(self, tensor: NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]) -> Inference:
+    def classify(self, tensor: Tensor) -> Inference:
         """Classify one input tensor of exactly the model's shape and dtype. Raises ChildFailedError."""
         if tensor.shape != self._shape or tensor.dtype != self._dtype:
             raise ValueError(f"a tensor {tensor.shape} {tensor.dtype} for a model of {self._shape} {self._dtype}")
         return self._invoke(tensor, self._deadlines.invoke_s)
 
     def kill(self) -> None:
-        """End the child at once, from any thread; whoever waits for it gets an ChildFailedError."""
+        """Kill the child, from any thread; a waiting `classify` raises ChildFailedError."""
         with contextlib.suppress(OSError):
             self._process.kill()
 
     def close(self) -> None:
-        """End the child and release everything; a child that does not go by itself within 0.3 s is killed."""
+        """End the child and release everything; a child that does not end within 0.3 s is killed."""
         self._end(_GRACE_S)
 
     def _load(self, order: bytes) -> None:
@@ -197,7 +200,7 @@ class SubprocessClassifier:
         self._send(REQUEST.pack(self._number))
         self._limit_s = limit_s
         end = time.monotonic() + limit_s
-        self._await_usual_end(limit_s)
+        self._await_answer(limit_s)
         reply = self._receive(max(0.0, end - time.monotonic()), _LONGEST_REPLY)
         if len(reply) < REPLY.size:
             raise self._garbled(f"sent {reply!r}")
@@ -213,10 +216,10 @@ class SubprocessClassifier:
             raise self._error("failed", str(error)) from error
         return Inference(confidences, milliseconds, self.accelerator)
 
-    def _await_usual_end(self, limit_s: float) -> None:
-        """Sleep until shortly before the answer is due, then look for it without sleeping, for 2 ms at most.
+    def _await_answer(self, limit_s: float) -> None:
+        """Sleep until shortly before the expected answer, then poll for at most 2 ms.
 
-        A core that sleeps to the end needs up to 0.2 ms to wake up (on virtual machines; less on bare ones).
+        Waking up takes a sleeping core up to 0.2 ms on virtual machines, less on real ones.
         """
         early_ms = int(min(self._usual_ms - 0.2, limit_s * 1000.0))  # poll counts whole milliseconds
         if early_ms > 0 and self._poll.poll(early_ms):
@@ -232,10 +235,10 @@ class SubprocessClassifier:
             raise self._dead() from error
 
     def _receive(self, limit_s: float, longest: int = LONGEST_MESSAGE) -> bytes:
-        """The child's next message, draining its stderr meanwhile so that it never blocks on a full pipe."""
+        """Return the child's next message; meanwhile read its stderr, so that it never blocks on a full pipe."""
         end = time.monotonic() + limit_s
         ready = self._poll.poll(limit_s * 1000.0)
-        while ready != self._answered:  # else: the one thing that happens on every frame
+        while ready != self._answer_events:  # equal in the usual case
             if any(descriptor == self._stderr for descriptor, _ in ready):
                 self._drain()
             if any(descriptor != self._stderr for descriptor, _ in ready):
@@ -263,7 +266,7 @@ class SubprocessClassifier:
         return message
 
     def _drain(self) -> bool:
-        """Keep the end of what stands in the pipe; False at its end."""
+        """Read stderr and store its last 4 kB; return False at its end."""
         try:
             piece = os.read(self._stderr, 65_536)
         except BlockingIOError:
@@ -271,7 +274,7 @@ class SubprocessClassifier:
         if not piece:
             with contextlib.suppress(KeyError):
                 self._poll.unregister(self._stderr)
-        self._words = (self._words + piece)[-_LAST_WORDS:]
+        self._output_text = (self._output_text + piece)[-_MAX_STDERR:]
         return bool(piece)
 
     def _dead(self) -> ChildFailedError:
@@ -291,9 +294,9 @@ class SubprocessClassifier:
         deadline = time.monotonic() + _END_S
         while select.select([self._stderr], [], [], 0)[0] and self._drain() and time.monotonic() < deadline:
             pass
-        lines = self._words.decode("utf-8", "replace").splitlines()
-        words = "\n".join(line for line in lines if line.strip() and not line.startswith("INFO: "))
-        return ChildFailedError(self._subject, kind, self._stage, reason, signal_name=signal_name, last_words=words)
+        lines = self._output_text.decode("utf-8", "replace").splitlines()
+        output = "\n".join(line for line in lines if line.strip() and not line.startswith("INFO: "))
+        return ChildFailedError(self._subject, kind, self._stage, reason, signal_name=signal_name, last_output=output)
 
     def _kill_and_wait(self) -> int | None:
         self.kill()
@@ -311,7 +314,7 @@ class SubprocessClassifier:
             leave_to_reap(self._process)
         for descriptor in (self._stderr, self._lifeline, self._memory):
             os.close(descriptor)
-        self._input = self._output = np.empty(0, self._dtype)  # the mapping goes with its last view
+        self._input = self._output = np.empty(0, self._dtype)  # the last view keeps the mapping open
 
 
 def _signal_name(number: int) -> str:

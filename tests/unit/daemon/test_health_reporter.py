@@ -32,7 +32,7 @@ class OnePipeline:
     offline_reason: str | None = None
     enabled = True
     finished = False
-    warmth = (("pci:0", SimpleNamespace(temperature_c=61.25, clock_mhz=500.0)),)
+    temperatures = (("pci:0", SimpleNamespace(temperature_c=61.25, clock_mhz=500.0)),)
 
     def __init__(self, clock: Clock) -> None:
         self.metrics = PipelineMetrics(clock)

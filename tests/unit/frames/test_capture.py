@@ -6,17 +6,14 @@ import threading
 import time
 from itertools import pairwise
 from math import inf
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from frame_fakes import ManualClock, ScriptedCamera
-from hypothesis import given
-from hypothesis import strategies as st
 
+from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import InferenceError, MissingError, SourceError
-from edge_classifierd.frames.backoff import Backoff
 from edge_classifierd.frames.capture import FRESHNESS_S, Capture, CaptureStatus
 
 if TYPE_CHECKING:
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.frames.base import Frame
 
-QUICK = Backoff(first_s=0.001, longest_s=0.002, missing_s=0.01)
+QUICK = Backoff(first_s=0.001, longest_s=0.002)
 GONE = SourceError("camera: gone; plug it in")
 
 
@@ -195,7 +192,7 @@ def test_waiting_to_retry_ends_at_once_when_stopped(bench: Bench) -> None:
 
 def test_a_missing_library_is_retried_rarely(bench: Bench) -> None:
     camera = ScriptedCamera([MissingError("picamera2: not installed; apt install it")] * 9)
-    capture = bench.capture(camera, backoff=Backoff(0.001, 0.001, missing_s=60))
+    capture = bench.capture(camera, backoff=Backoff(0.001, 0.001))
     until(lambda: capture.status is CaptureStatus.RETRYING)
     time.sleep(0.1)
     assert camera.opened == 1
@@ -273,7 +270,7 @@ def test_a_source_that_is_not_live_may_take_its_time(bench: Bench) -> None:
 
 def test_a_thread_that_does_not_come_back_from_a_retry_is_noticed(bench: Bench) -> None:
     clock = ManualClock()
-    slow = Backoff(first_s=60.0, longest_s=60.0, missing_s=60.0)
+    slow = Backoff(first_s=60.0, longest_s=60.0)
     capture = bench.capture(ScriptedCamera([GONE]), stall_timeout_s=10.0, backoff=slow, clock=clock)
     deadline_s = time.monotonic() + 5
     while capture.status is not CaptureStatus.RETRYING:
@@ -375,11 +372,3 @@ def test_a_thousand_captures_leave_no_thread_behind() -> None:
 
 def test_stopping_without_starting_is_fine() -> None:
     assert Capture(ScriptedCamera(), id, name="n", clock=SystemClock(), stall_timeout_s=10).stop(1.0)
-
-
-@given(st.integers(1, 10_000), st.integers())
-def test_backoff_doubles_with_jitter_up_to_its_limit(attempt: int, seed: int) -> None:
-    delay_s = Backoff().delay_s(attempt, missing=False, random=Random(seed))
-    whole_s = min(30.0, 0.5 * 2 ** min(attempt - 1, 10))
-    assert whole_s / 2 <= delay_s <= whole_s
-    assert 15 <= Backoff().delay_s(attempt, missing=True, random=Random(seed)) <= 300

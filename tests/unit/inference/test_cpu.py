@@ -151,7 +151,7 @@ def test_model_whose_output_is_not_what_its_file_describes_is_refused(tmp_path: 
     bundle = bundle_of(tmp_path, tflite.mistyped())
     with pytest.raises(InferenceError, match=r"is \(3, 2\) int64, but the file describes \(1, 3\) uint8; convert"):
         make_classifier(bundle)
-    with pytest.raises(InferenceError, match=r"output is .* int64 to the runtime, but .* uint8 in the file; convert"):
+    with pytest.raises(InferenceError, match=r"output is .* int64 for the runtime, but .* uint8 in the file; convert"):
         SubprocessClassifier(bundle)
 
 
@@ -244,7 +244,7 @@ from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.edgetpu.subprocess_classifier import SubprocessClassifier
 from edge_classifierd.model.bundle import load_bundle
 make_classifier(load_bundle(Path(sys.argv[1])))
-with runtime._native_chatter_dropped():
+with runtime._without_info_lines():
     os.write(2, b"INFO: chatter\\nERROR: kept\\n")
 os.write(2, b"after\\n")
 os.close(2)

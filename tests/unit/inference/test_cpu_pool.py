@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_classifierd.inference.base import Inference
-from edge_classifierd.inference.cpu_pool import CpuPool, share_out
+from edge_classifierd.inference.cpu_pool import CpuPool, share_threads
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 
@@ -81,7 +81,7 @@ def test_a_member_that_fails_is_used_again() -> None:
 def test_the_threads_are_shared_out(
     threads: int, instances: int | None, model_bytes: int, shares: tuple[int, ...]
 ) -> None:
-    assert share_out(threads, instances, model_bytes) == shares
+    assert share_threads(threads, instances, model_bytes) == shares
 
 
 def test_instances_score_as_one_does() -> None:

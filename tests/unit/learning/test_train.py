@@ -15,7 +15,7 @@ from edge_classifierd.cli import evaluate as eval_command
 from edge_classifierd.cli import train as train_command
 from edge_classifierd.errors import MissingError, ModelError, UsageError
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.inference.edgetpu.cpu_fallback import check_twin
+from edge_classifierd.inference.edgetpu.cpu_fallback import check_cpu_model
 from edge_classifierd.inference.edgetpu.delegate import check_compiled
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.runtime import find_runtime
@@ -187,7 +187,7 @@ def test_a_compiled_extractor_is_taught_with_its_cpu_version_beside_it(
     assert bundle.labels.names == training.labels
     assert "edgetpu-custom-op" in read_graph(training.output.read_bytes()).operator_counts()
     assert training.twin == tmp_path / "shapes_cpu.tflite"
-    check_twin(bundle, load_bundle(training.twin))
+    check_cpu_model(bundle, load_bundle(training.twin))
     check_compiled(bundle)
     assert training.agreement < 1e-5
     same = train(

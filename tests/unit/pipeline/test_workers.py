@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,11 +18,11 @@ from edge_classifierd.errors import InferenceError, SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.capture import Capture
 from edge_classifierd.health.heartbeat import Heartbeats
-from edge_classifierd.inference.base import Inference
+from edge_classifierd.inference.base import Classifier, Inference
 from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
 from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold
-from edge_classifierd.pipeline.classifiers import SharedClassifier
 from edge_classifierd.pipeline.reporter import Reporter
 from edge_classifierd.pipeline.workers import STUCK_AFTER_S, Classified, make_line
 
@@ -61,7 +61,7 @@ class Pictures:
         self._left = iter(())
 
 
-class Lanes:
+class Lanes(Classifier):
     """A concurrent classifier that does with each picture's number what it is told."""
 
     runtime = "r 1"
@@ -158,7 +158,7 @@ class Bench:
         return self.line_over(Lanes(lanes, work), pictures, **how)
 
     def line_over(self, classifier: Lanes, pictures: int, **how: Callable[[Any], Any]) -> Watched:
-        shared = SharedClassifier(cast("Any", classifier))
+        shared = SharedClassifier(classifier)
         prepare = how.pop("prepare", lambda frame: frame.sequence)
         made = Watched(Pictures(pictures), prepare, shared, self.heartbeats, **how)
         self._made.append(made)

@@ -37,7 +37,7 @@ def waited_s(place: DeviceChoice, action: Callable[[], object], *, patient: bool
     timer = threading.Timer(0.3, action)
     timer.start()
     began = time.monotonic()
-    assert place.await_turn(1.6, threading.Event(), patient=patient)
+    assert place.wait(1.6, threading.Event(), patient=patient)
     timer.join()
     return time.monotonic() - began
 
@@ -123,7 +123,7 @@ def test_a_stick_that_enumerates_anew_does_not_end_a_patient_pause(machine: Mach
 
 
 def test_a_long_absence_ends_a_patient_pause(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_choice, "_BY_HAND_S", 0.4)
+    monkeypatch.setattr(device_choice, "_REPLACED_S", 0.4)
     place = occupy(machine, "usb:0")
     place.take()
     machine.remove("1-1")
@@ -140,7 +140,7 @@ def test_a_long_absence_ends_a_patient_pause(machine: Machine, monkeypatch: pyte
 def test_stopping_ends_the_wait(machine: Machine) -> None:
     stopping = threading.Event()
     stopping.set()
-    assert occupy(machine, "usb:0").await_turn(60.0, stopping, patient=False) is False
+    assert occupy(machine, "usb:0").wait(60.0, stopping, patient=False) is False
 
 
 def test_the_lock_lasts_until_the_child_is_gone(machine: Machine, tmp_path: Path) -> None:

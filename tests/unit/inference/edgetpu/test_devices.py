@@ -11,15 +11,15 @@ import pytest
 from stand_in import FRESH, LOADED, Machine
 
 from edge_classifierd.errors import InferenceError, MissingError, UsageError
+from edge_classifierd.inference.base import AcceleratorTemperature
 from edge_classifierd.inference.edgetpu.device_lock import BusyError, claim
 from edge_classifierd.inference.edgetpu.devices import (
     ROOT,
     HeatWarning,
     Selector,
     Tpu,
-    Warmth,
     list_tpus,
-    read_warmth,
+    read_temperature,
     reset_usb_port,
 )
 
@@ -103,23 +103,23 @@ def test_an_unknown_device_is_refused(text: str) -> None:
 def test_the_clock_follows_from_the_temperature(machine: Machine, millidegrees: int, clock: float) -> None:
     machine.add_card("apex_0", millidegrees)
     (card,) = list_tpus(machine.root)
-    assert read_warmth(card, machine.root) == Warmth(millidegrees / 1000, clock)
+    assert read_temperature(card, machine.root) == AcceleratorTemperature(millidegrees / 1000, clock)
 
 
 def test_the_drivers_own_trip_points_count(machine: Machine) -> None:
     machine.add_card("apex_0", 70_000)
     (machine.root / "sys/class/apex/apex_0/trip_point0_temp").write_text("65000\n")
     (card,) = list_tpus(machine.root)
-    assert read_warmth(card, machine.root) == Warmth(70.0, 250.0)
+    assert read_temperature(card, machine.root) == AcceleratorTemperature(70.0, 250.0)
     (machine.root / "sys/class/apex/apex_0/temp_poll_interval").write_text("0\n")
-    assert read_warmth(card, machine.root) == Warmth(70.0, 500.0)
+    assert read_temperature(card, machine.root) == AcceleratorTemperature(70.0, 500.0)
 
 
 def test_a_stick_or_an_unreadable_sensor_tells_no_temperature(machine: Machine) -> None:
     machine.add("1-1")
     machine.add_card("apex_0")
     (machine.root / "sys/class/apex/apex_0/temp").write_text("N/A\n")
-    assert [read_warmth(tpu, machine.root) for tpu in list_tpus(machine.root)] == [None, None]
+    assert [read_temperature(tpu, machine.root) for tpu in list_tpus(machine.root)] == [None, None]
 
 
 def test_the_heat_warning_does_not_flap(machine: Machine) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr(replug_watch, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(replug_watch, "_CHECK_EVERY_S", 0.01)
     return Machine(tmp_path / "root")
 
 

@@ -96,7 +96,7 @@ def test_a_model_compiled_for_the_stand_in_gives_its_twins_scores(
 @pytest.mark.parametrize(
     ("mode", "kind", "signal_name", "words"),
     [
-        ("abort", "died", "SIGABRT", "killed by SIGABRT during an inference; its last words: F stand-in/usb.cc:7]"),
+        ("abort", "died", "SIGABRT", "killed by SIGABRT during an inference; its last output: F stand-in/usb.cc:7]"),
         ("segv", "died", "SIGSEGV", "killed by SIGSEGV during an inference"),
         ("exit", "died", None, "ended with exit code 7 during an inference"),
         ("hang", "hung", None, "an inference took more than 0.3 s; the process was killed"),
@@ -175,8 +175,8 @@ def test_chatter_on_stderr_neither_blocks_the_child_nor_grows(pair: tuple[ModelB
     os.kill(classifier.pid, signal.SIGABRT)
     with pytest.raises(ChildFailedError) as caught:
         classifier.classify(pixel(1, 2, 3))
-    assert caught.value.last_words.endswith("the end")
-    assert len(caught.value.last_words) <= 4096
+    assert caught.value.last_output.endswith("the end")
+    assert len(caught.value.last_output) <= 4096
     assert len(str(caught.value)) < 600
     classifier.close()
 

@@ -1,22 +1,22 @@
-"""A classifier that pipelines share: one of them at a time, unless it can do several."""
+"""A classifier that threads share: one of them at a time, unless it has several lanes."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edge_classifierd.inference.base import Inference
-from edge_classifierd.pipeline.classifiers import SharedClassifier
+from edge_classifierd.inference.base import Classifier, Inference
+from edge_classifierd.inference.shared import SharedClassifier
 
 SCORES = np.ones(1, np.float32)
 TENSOR = np.zeros((1, 1, 1, 3), np.uint8)
 
 
-class Meeting:
-    """A classifier in which two threads wait for each other, and which notes whether they met."""
+class Meeting(Classifier):
+    """Records whether two calls run at the same time."""
 
     runtime = "r 1"
     accelerator = "cpu"
@@ -42,8 +42,8 @@ class Wide(Meeting):
 
 
 @pytest.mark.parametrize(("classifier", "meet"), [(Meeting(), False), (Wide(), True)])
-def test_threads_meet_in_a_classifier_only_when_it_has_lanes_for_them(classifier: Meeting, meet: bool) -> None:
-    shared = SharedClassifier(cast("Any", classifier))
+def test_calls_run_at_the_same_time_only_where_there_are_lanes(classifier: Meeting, meet: bool) -> None:
+    shared = SharedClassifier(classifier)
     threads = [threading.Thread(target=shared.classify, args=(TENSOR,)) for _ in range(2)]
     for thread in threads:
         thread.start()
