@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -79,6 +80,8 @@ def _print(
         if count > 1 or right:
             complain(f"{file}: {count} problem{'s' if count > 1 else ''}{right}")
         return
+    from edge_classifierd.model.bundle import model_title
+
     for pipeline in summary:
         watches = pipeline["watches"]
         assert isinstance(watches, dict)
@@ -86,7 +89,8 @@ def _print(
             f"{name} ({f'{count} label' + 's' * (count > 1) if count else 'the top label'})"
             for name, count in watches.items()
         )
-        typer.echo(f"{pipeline['name']}: {pipeline['model']}; watches {told}")
+        title = model_title(Path(str(pipeline["model"])))
+        typer.echo(f"{pipeline['name']}: {title}; watches {told}")
     typer.echo(f"{file}: ok")
 
 

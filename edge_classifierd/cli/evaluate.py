@@ -113,6 +113,7 @@ def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str]) -
 
 def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
     from edge_classifierd.learning.thresholds import WatchedClasses
+    from edge_classifierd.model.bundle import model_title
     from edge_classifierd.model.labels import match, nearest
 
     name, equals, patterns = text.partition("=")
@@ -124,7 +125,7 @@ def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
         if not found:
             near = nearest(bundle.labels, pattern)
             hint = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
-            raise UsageError(f"--watch {text}: `{pattern}` matches no label of {bundle.path}{hint}")
+            raise UsageError(f"--watch {text}: `{pattern}` matches no label of {model_title(bundle.path)}{hint}")
         indices.update(found)
     return WatchedClasses(name, tuple(sorted(indices)), "max" if bundle.output_kind == "multi_label" else "sum")
 

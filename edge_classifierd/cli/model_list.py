@@ -12,15 +12,14 @@ from edge_classifierd.config.loading.load import load
 from edge_classifierd.config.loading.read_file import is_absent
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path
-from edge_classifierd.model.catalogue import IMAGENET, LICENCE, catalogue
+from edge_classifierd.model.catalogue import EMBEDDING, IMAGENET, LICENCE, catalogue
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _NOTES = """\
-The 1,000 things are ImageNet's; the birds, insects and plants iNaturalist's.
-An embedding is for `train --extractor`. Each of these models also exists for
-the Edge TPU: fetch NAME_edgetpu. Licence: Apache-2.0."""
+The 1,000 things are ImageNet's, the birds, insects and plants iNaturalist's.
+A name that ends in _edgetpu is compiled for the Edge TPU. Licence: Apache-2.0."""
 
 
 def model_rows(config: Path, folder: Path, *, optional: bool) -> list[dict[str, Any]]:
@@ -46,16 +45,19 @@ def model_rows(config: Path, folder: Path, *, optional: bool) -> list[dict[str, 
         )
         row["bytes"] = row["bytes"] or entry.size
         rows.append(row)
-    rows += [_row(path.stem, path, pipelines, licence=None, description="your own") for path, pipelines in used.items()]
+    rows += [_row(path.stem, path, pipelines, licence=None, description="your own", edgetpu=path.stem.endswith("_edgetpu")) for path, pipelines in used.items()]
     return sorted(rows, key=lambda row: 0 if row["used_by"] else 1 if row["installed"] else 2)
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    """Print one table of what is here and one of what can be fetched, within 80 columns."""
+    """Print a table of what is here and tables of what can be fetched, within 80 columns."""
     here = [row for row in rows if row["used_by"] or row["installed"]]
+    others = [row for row in rows if row not in here]
     _print_table("in use, installed", here)
     typer.echo()
-    _print_table("to be fetched", [row for row in rows if row not in here and not row["edgetpu"]])
+    _print_table("to be fetched", [row for row in others if row["description"] != EMBEDDING])
+    typer.echo()
+    _print_table("for `train --extractor`", [row for row in others if row["description"] == EMBEDDING])
     typer.echo(f"\n{_NOTES}", err=True)
 
 
@@ -97,15 +99,17 @@ def _print_table(heading: str, rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(heading, no_wrap=True)
-    for column in ("MB", "px", "Top-1"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("recognises", no_wrap=True)
-    if any(row["used_by"] for row in rows):
-        table.add_column("used by", no_wrap=True)
-    for row in rows:
-        size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f}"
-        top1 = "" if row["top1"] is None else f"{row['top1']:.1f}"
-        used_by = [", ".join(row["used_by"])] if row["used_by"] else []
-        table.add_row(row["name"], size, str(row["input"] or ""), top1, row["description"], *used_by)
+    columns = {
+        heading: [row["name"] for row in rows],
+        "MB": ["" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f}" for row in rows],
+        "px": [str(row["input"] or "") for row in rows],
+        "Top-1": ["" if row["top1"] is None else f"{row['top1']:.1f}" for row in rows],
+        "recognises": [row["description"] for row in rows],
+        "used by": [", ".join(row["used_by"]) for row in rows],
+    }
+    shown = {title: cells for title, cells in columns.items() if any(cells)}
+    for title in shown:
+        table.add_column(title, justify="right" if title in {"MB", "px", "Top-1"} else "left", no_wrap=True)
+    for cells in zip(*shown.values(), strict=True):
+        table.add_row(*cells)
     print_table(table)

@@ -115,6 +115,8 @@ def command(
 
 
 def _facts(training: Training, extractor: Path) -> list[str]:
+    from edge_classifierd.model.bundle import model_title
+
     fitted = training.fitted
     tuned = "" if fitted.validation_accuracy is None else f"; {fitted.validation_accuracy:.1%} in cross-validation"
     looks = {"own": "its embedding", "mean": "its embedding", "detail": "its embedding and the parts of a finer map"}
@@ -124,6 +126,6 @@ def _facts(training: Training, extractor: Path) -> list[str]:
     twin = "" if training.twin is None else f"; {training.twin.name}: the same for the CPU, for `model.cpu_model`"
     return [
         f"{count} classes from {training.learnt_from:,} pictures{copies[fitted.copies]} in {seconds}; {measured}",
-        f"on {extractor.name}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
+        f"on {model_title(extractor)}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
         f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels{twin}",
     ]

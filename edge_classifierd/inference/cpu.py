@@ -13,6 +13,7 @@ from edge_classifierd.inference.base import Classifier, Inference
 from edge_classifierd.inference.runtime import edgetpu_sentence, one_line
 from edge_classifierd.inference.scores import Scores, check_output
 from edge_classifierd.memory_maps import release_file
+from edge_classifierd.model.bundle import model_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class CpuClassifier(Classifier):
         if bundle.edgetpu_compiled:
             raise MissingError(edgetpu_sentence(bundle.path))
         self.runtime = str(runtime)
-        self._path = bundle.path
+        self._title = model_title(bundle.path)
         self._shape = bundle.input.shape
         self._dtype = np.dtype(bundle.input.dtype)
         self._output = bundle.output
@@ -67,8 +68,8 @@ class CpuClassifier(Classifier):
             inference_ms = (time.perf_counter() - start) * 1000.0
             raw = interpreter.get_tensor(self._output_index)
         except (RuntimeError, ValueError) as error:
-            raise InferenceError(f"{self._path}: {self.runtime} failed to run it: {one_line(str(error))}") from error
-        check_output(raw, self._output, str(self._path))
+            raise InferenceError(f"{self._title}: {self.runtime} failed to run it: {one_line(str(error))}") from error
+        check_output(raw, self._output, self._title)
         return partial(self._read, raw, inference_ms)
 
     def invoke(self) -> None:

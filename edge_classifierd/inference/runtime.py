@@ -97,26 +97,29 @@ class Runtime:
         return self.module.load_delegate(library, dict(options))
 
     def _load_error(self, path: Path, reason: str) -> ModelError | MissingError:
+        from edge_classifierd.model.bundle import model_title  # noqa: PLC0415 - the Edge TPU's process stays small
+
+        title = model_title(path)
         if "edgetpu-custom-op" in reason:
             return MissingError(edgetpu_sentence(path))
         custom = re.search(r"unresolved custom op: ([\w:.-]+?)\.?(?:\s|$)", reason, re.IGNORECASE)
         if custom:
             return ModelError(
-                f"{path}: needs the custom operator {custom[1]}, which {self} does not have; "
+                f"{title}: needs the custom operator {custom[1]}, which {self} does not have; "
                 "use a model made of TensorFlow Lite's own operators"
             )
         newer = re.search(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'", reason)
         if newer:
             return ModelError(
-                f"{path}: needs the operator {newer[1]} in version {newer[2]}, which {self} does not have; "
+                f"{title}: needs the operator {newer[1]} in version {newer[2]}, which {self} does not have; "
                 f"install a newer {self.name} or a model converted for an older one"
             )
         if "Select TensorFlow op" in reason:
             return ModelError(
-                f"{path}: needs operators of the full TensorFlow, which {self} does not have; "
+                f"{title}: needs operators of the full TensorFlow, which {self} does not have; "
                 "convert it with TensorFlow Lite's own operators only"
             )
-        return ModelError(f"{path}: {self} cannot load it: {one_line(reason)}; give another model")
+        return ModelError(f"{title}: {self} cannot load it: {one_line(reason)}; give another model")
 
 
 def find_runtime() -> Runtime:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import ModelError
 from edge_classifierd.inference.runtime import CHOICE
+from edge_classifierd.model.bundle import model_title
 from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ def try_model(bundle: ModelBundle | Inspection) -> None:
     try:
         SubprocessClassifier(bundle, deadlines=Deadlines(_DEADLINE_S, _DEADLINE_S)).close()
     except ChildFailedError as error:
-        reason = error.reason.removeprefix(f"{bundle.path}: ")
+        reason = error.reason.removeprefix(f"{model_title(bundle.path)}: ")
         if error.kind in {"died", "hung"}:
             reason += "; the runtime cannot use this model, give another one"
-        raise ModelError(f"{bundle.path}: {reason}") from error
+        raise ModelError(f"{model_title(bundle.path)}: {reason}") from error
 
 
 class ModelTrials:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_classifierd.errors import InferenceError, MissingError, ModelError
 from edge_classifierd.inference.runtime import find_runtime, one_line
-from edge_classifierd.model.bundle import load_bundle
+from edge_classifierd.model.bundle import load_bundle, model_title
 from edge_classifierd.model.normalisation import choose_normalisation
 from edge_classifierd.model.tflite.graph import find_embedding, read_graph
 from edge_classifierd.model.tflite.head import PARTS, cut, part
@@ -58,9 +58,9 @@ def load_extractor(path: Path) -> Extractor:
     try:
         data = path.read_bytes() if path.is_file() else None
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ModelError(f"{model_title(path)}: cannot be read: {error.strerror}") from error
     if data is None:
-        raise ModelError(f"{path}: no such file; give a .tflite classifier or embedding extractor")
+        raise ModelError(f"{model_title(path)}: no such file; give a .tflite classifier or embedding extractor")
     try:
         structure = read_structure(data)
         graph = read_graph(data)
@@ -78,7 +78,7 @@ def load_extractor(path: Path) -> Extractor:
             edgetpu_compiled=structure.edgetpu_compiled,
         )
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{model_title(path)}: {error}") from error
 
 
 def computable(extractor: Extractor) -> Extractor:
@@ -137,7 +137,7 @@ class Embedder:
             self._interpreter.set_tensor(self._input, tensor)
             self._interpreter.invoke()
         except (RuntimeError, ValueError) as error:
-            sentence = f"{self._extractor.path}: {self.runtime} failed to run it: {one_line(str(error))}"
+            sentence = f"{model_title(self._extractor.path)}: {self.runtime} failed to run it: {one_line(str(error))}"
             raise InferenceError(sentence) from error
         made = [np.asarray(self._interpreter.get_tensor(output), np.float32) for output in self._outputs]
         if not self._pooled:

@@ -54,6 +54,11 @@ def bundled_model_path() -> Path:
     return installed if installed.exists() else package.parent / "models" / BUNDLED_MODEL
 
 
+def model_title(path: Path) -> str:
+    """Return how messages name a model: by its path, or as `the bundled model`, whose path means nothing to a user."""
+    return "the bundled model" if path == bundled_model_path() else str(path)
+
+
 def load_bundle(path: Path, labels: Path | None = None, locale: str | None = None) -> ModelBundle:
     """Read a `.tflite` and find its labels; loads no runtime.
 
@@ -69,7 +74,7 @@ def load_bundle(path: Path, labels: Path | None = None, locale: str | None = Non
         metadata = read_metadata(structure.metadata, structure.output_position)
         embedded = None if labels is not None else _embedded_labels(Archive(data), metadata, structure, locale)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{model_title(path)}: {error}") from error
     return ModelBundle(
         path=path,
         name=path.stem,
@@ -121,13 +126,13 @@ def _archived(archive: Archive, name: str, classes: int) -> tuple[str, ...]:
 def _sidecar_labels(path: Path, labels: Path | None, classes: int) -> Labels:
     file = labels or next((path.with_suffix(end) for end in (".txt", ".csv") if path.with_suffix(end).is_file()), None)
     if file is None:
-        raise ModelError(f"{path}: carries no labels for its {classes:,} outputs; {SET_LABELS}")
+        raise ModelError(f"{model_title(path)}: carries no labels for its {classes:,} outputs; {SET_LABELS}")
     content = read_regular_file(file, "a label file")
     try:
         return make_labels(_counted(content, str(file), str(file), classes))
     except ModelError as error:
         sentence = str(error)
-        raise ModelError(sentence if sentence.startswith(str(file)) else f"{path}: {sentence}") from error
+        raise ModelError(sentence if sentence.startswith(str(file)) else f"{model_title(path)}: {sentence}") from error
 
 
 def _counted(content: bytes, said: str, file: str, classes: int) -> tuple[str, ...]:
@@ -158,19 +163,20 @@ def _normal_locale(locale: str) -> str:
 
 def read_regular_file(path: Path, what: str) -> bytes:
     """The content of a regular file; never blocks on a pipe or a device, never reads beyond `_MAX_BYTES`."""
+    title = model_title(path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{path}: is not a file; give {what}")
+            raise ModelError(f"{title}: is not a file; give {what}")
         if status.st_size > _MAX_BYTES:
             megabytes = status.st_size // 1_000_000
-            raise ModelError(f"{path}: is {megabytes:,} MB; at most {_MAX_BYTES // 1_000_000} MB are read")
+            raise ModelError(f"{title}: is {megabytes:,} MB; at most {_MAX_BYTES // 1_000_000} MB are read")
         with path.open("rb") as file:
             return file.read(status.st_size)
     except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file; give {what}") from error
+        raise ModelError(f"{title}: no such file; give {what}") from error
     except (OSError, ValueError) as error:
         if isinstance(error, PermissionError):
-            raise ModelError(f"{path}: permission denied; let the account that runs this read it") from error
+            raise ModelError(f"{title}: permission denied; let the account that runs this read it") from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ModelError(f"{path}: cannot be read: {reason}") from error
+        raise ModelError(f"{title}: cannot be read: {reason}") from error

@@ -27,13 +27,14 @@ _ENDING: Final = ".tflite"
 _EDGETPU: Final = "_edgetpu"
 
 IMAGENET: Final = "1,000 things"
+EMBEDDING: Final = "embedding"
 _KINDS: Final = {
     "imagenet": IMAGENET,
     "inat_bird": "birds",
     "inat_insect": "insects",
     "inat_plant": "plants",
     "products": "US products",
-    "extractor": "embedding",
+    "extractor": EMBEDDING,
 }
 
 # Name, what it recognises, input side in pixels, Top-1, Top-5; then for each of its two files the blob id and the size.

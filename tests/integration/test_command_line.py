@@ -311,3 +311,16 @@ def test_a_narrow_terminal_cuts_no_name_and_colours_can_be_refused(tmp_path: Pat
     doctor = f"script -qec '{COMMAND} doctor --config c.yaml' /dev/null"
     assert b"\x1b[3" in shell(doctor, tmp_path).stdout
     assert b"\x1b[3" not in shell(doctor, tmp_path, NO_COLOR="1").stdout
+
+
+def test_messages_name_the_bundled_model_and_no_path_of_the_installation(photo: Path) -> None:
+    (photo.parent / "c.yaml").write_text("pipelines: [{name: yard, source: {type: folder, path: .}}]\n")
+    checked = shell("edge check -c c.yaml", photo.parent).stdout
+    assert b"yard: the bundled model; watches any (the top label)\n" in checked
+    (photo.parent / "few.txt").write_text("cat\ndog\n")
+    for line in ("edge classify --labels few.txt cat.jpg", "edge eval pictures --watch cat=nocat"):
+        (photo.parent / "pictures/Egyptian cat").mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, photo.parent / "pictures/Egyptian cat")
+        said = shell(line, photo.parent).stderr
+        assert b"the bundled model" in said, said
+        assert b"efficientnet" not in said
