@@ -45,7 +45,9 @@ def model_rows(config: Path, folder: Path, *, optional: bool) -> list[dict[str, 
         )
         row["bytes"] = row["bytes"] or entry.size
         rows.append(row)
-    rows += [_row(path.stem, path, pipelines, licence=None, description="your own", edgetpu=path.stem.endswith("_edgetpu")) for path, pipelines in used.items()]
+    for path, pipelines in used.items():
+        compiled = path.stem.endswith("_edgetpu")
+        rows.append(_row(path.stem, path, pipelines, licence=None, description="your own", edgetpu=compiled))
     return sorted(rows, key=lambda row: 0 if row["used_by"] else 1 if row["installed"] else 2)
 
 
