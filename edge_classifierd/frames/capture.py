@@ -90,7 +90,6 @@ class Capture(Generic[T]):
         self._delivered = 0
         self._dropped = 0
         self._unprepared = 0
-        self._reopened = 0
         self._times_s: deque[float] = deque(maxlen=33)
 
         self._beat_s = clock.monotonic()
@@ -128,11 +127,6 @@ class Capture(Generic[T]):
     def skipped(self) -> int:
         """Pictures that could not be decoded or prepared."""
         return self._source.skipped + self._unprepared
-
-    @property
-    def reopened(self) -> int:
-        """How often the source was opened with success after a failure."""
-        return self._reopened
 
     @property
     def fps(self) -> float:
@@ -269,8 +263,6 @@ class Capture(Generic[T]):
         """Offer the source's frames until it ends or it is time to stop. Raises SourceError, MissingError."""
         self._beat_s = self._clock.monotonic()
         self._source.open()
-        if self._attempt:
-            self._reopened += 1
         while not self._stopping.is_set():
             frame = self._read()
             if frame is None:

@@ -1,95 +1,202 @@
-"""Decoding of one still picture from a file."""
+"""Reads still pictures from files: JPEG with FFmpeg, every other format with Pillow."""
 
 from __future__ import annotations
 
+import importlib
+import io
 import stat
-from typing import TYPE_CHECKING
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import av
-import av.error
+import numpy as np
+from PIL import Image
 
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.exif import COMPRESSION, ORIENTATION, picture_tags
-from edge_classifierd.frames.gif import first_image_is_whole
-from edge_classifierd.frames.mirroring import turn_over
+from edge_classifierd.frames.jpeg import decode_jpeg, read_header
+from edge_classifierd.frames.video import flip_vertically
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import BinaryIO
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+    from numpy.typing import NDArray
 
-_MOST_BYTES = 256 * 1024 * 1024
-_MOST_PIXELS = 100_000_000
-_MIRRORED = frozenset({2, 4, 5, 7})
-_JPEG_IN_TIFF = frozenset({6, 7})
+    Pixels = NDArray[np.uint8]
 
-# FFmpeg's decoders by the first bytes of a file: its name may lie.
-_DECODERS = (
-    (b"\xff\xd8", "mjpeg"),
-    (b"\x89PNG", "png"),
-    (b"RIFF", "webp"),
-    (b"BM", "bmp"),
-    (b"GIF8", "gif"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
+IMAGE_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
+"""File name endings of pictures. HEIC files are listed so that a user learns that they cannot be read."""
+
+MOST_MEMORY: Final = 145_000_000
+"""Bytes that reading one picture may take, the file's data included."""
+_MOST_PIXELS: Final = MOST_MEMORY // 6
+_HEAD_BYTES: Final = 32
+_BAND_ROWS: Final = 64
+_ORIENTATION: Final = 0x112
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """A picture format, and the most memory per pixel that Pillow takes to decode it (measured)."""
+
+    name: str
+    bytes_per_pixel: int = 7  # 4 in Pillow, 3 in the frame
+
+
+# By the first bytes of a file, because its name may be wrong. Offset 4 for the formats in an ISO container.
+_FORMATS: Final = (
+    (0, b"\xff\xd8", _Format("JPEG")),
+    (0, b"\x89PNG", _Format("PNG")),
+    (0, b"RIFF", _Format("WebP", 16)),  # two canvases, the lossless decoder's and Pillow's own pixels
+    (0, b"BM", _Format("BMP")),
+    (0, b"GIF8", _Format("GIF", 9)),  # the screen, its background and the first picture
+    (0, b"II*\0", _Format("TIFF", 12)),  # the whole picture may be one strip of 16-bit samples
+    (0, b"MM\0*", _Format("TIFF", 12)),
+    (4, b"ftypavi", _Format("AVIF", 16)),
+    (4, b"ftyp", _Format("HEIC")),
+)
+
+# How stored rows and columns become the upright picture (EXIF 2.3, CIPA DC-008, tag Orientation).
+_UPRIGHT: Final[dict[int, Callable[[Pixels], Pixels]]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).transpose(1, 0, 2),
+    8: lambda stored: np.rot90(stored, 1),
+}
+
+# Pillow checks this before it allocates the pixels; above it, its warning becomes an error.
+Image.MAX_IMAGE_PIXELS = _MOST_PIXELS
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path) -> av.VideoFrame:
-    """Decode the (first) picture in a file, in the pixel format it is stored in.
+    """Decode the first picture in a file.
 
-    The frame's `rotation` carries the EXIF orientation; the pixels are not turned, but mirrored where it says so.
-    Raises SourceError for a file that is missing, unreadable, empty, cut short, damaged or no picture.
+    The size that the file announces is checked before memory is taken: at most `MOST_MEMORY`.
+
+    Returns:
+        The picture as its EXIF orientation says. A JPEG keeps its pixel format (yuvj420p …) and its rotation, which
+        `View.quarter_turns` applies; every other format becomes rgb24 and is upright.
+
+    Raises:
+        SourceError: The file is missing, unreadable, empty, incomplete, damaged, too large or not a picture.
     """
-    data = _read(path)
-    decoder = next((name for magic, name in _DECODERS if data.startswith(magic)), None)
-    if decoder is None:
-        raise SourceError(f"{path}: not a JPEG, PNG, WebP, BMP, GIF or TIFF picture; remove or convert it")
-    tags = picture_tags(data)
-    if decoder == "webp" and data[12:16] == b"VP8X" and data[20:21] and data[20] & 0x02:
-        raise SourceError(f"{path}: an animated WebP cannot be read; convert it to a still picture or a video")
-    if decoder == "tiff" and tags.get(COMPRESSION) in _JPEG_IN_TIFF:  # FFmpeg would make it black without a word
-        raise SourceError(f"{path}: a TIFF with a JPEG inside cannot be read; convert it to a plain JPEG")
-    if decoder == "gif" and not first_image_is_whole(data):
-        raise _damaged(path, decoder)
-    context = av.CodecContext.create(decoder, "r")
-    assert isinstance(context, av.VideoCodecContext)
-    context.thread_count = 1
-    # `explode` refuses what is damaged; it would also make the TIFF decoder refuse tags that it merely does not know.
-    strictness = {} if decoder == "tiff" else {"err_detect": "explode"}
-    context.options = {"max_pixels": str(_MOST_PIXELS), **strictness}
+    with _open(path) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        found = next((kind for at, magic, kind in _FORMATS if head.startswith(magic, at)), None)
+        if not head:
+            raise SourceError(f"{path}: the file is empty; replace or remove it")
+        if found is None:
+            raise SourceError(f"{path}: not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF picture; remove it or convert it")
+        if size > MOST_MEMORY:
+            raise SourceError(f"{path}: {size / 1e6:.0f} MB is too large for a picture; remove it")
+        try:
+            if found.name == "JPEG":
+                return _read_jpeg(file.read(), path)
+            return av.VideoFrame.from_numpy_buffer(_decode(file, found, path, size), "rgb24")
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise SourceError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+
+
+def _open(path: Path) -> BinaryIO:
     try:
-        frames = context.decode(av.Packet(data)) or context.decode(None)
-    except av.error.FFmpegError as error:
-        raise _damaged(path, decoder) from error
-    if not frames or frames[0].is_corrupt:
-        raise _damaged(path, decoder)
-    if tags.get(ORIENTATION) in _MIRRORED:
-        turn_over(frames[0])
-    return frames[0]
-
-
-def _damaged(path: Path, decoder: str) -> SourceError:
-    kind = {"mjpeg": "JPEG"}.get(decoder, decoder.upper())
-    return SourceError(
-        f"{path}: the {kind} data is damaged, cut short or larger than 100 megapixels; replace or remove it"
-    )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # opening a pipe would block
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
             raise SourceError(f"{path}: not a regular file; remove it")
-        if found.st_size > _MOST_BYTES:
-            raise SourceError(f"{path}: {found.st_size / 1e6:.0f} MB is too large for a picture; remove it")
-        data = path.read_bytes()
+        return path.open("rb")
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file; check the path") from error
     except PermissionError as error:
         raise SourceError(f"{path}: permission denied; make it readable for the service user") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
-    if not data:
-        raise SourceError(f"{path}: the file is empty; replace or remove it")
-    return data
+
+
+def _read_jpeg(data: bytes, path: Path) -> av.VideoFrame:
+    header = read_header(data)
+    picture = decode_jpeg(data, str(path), most_memory=MOST_MEMORY, header=header)
+    if header is not None and header.exif and _orientation_in(header.exif) in {2, 4, 5, 7}:
+        flip_vertically(picture)
+    return picture
+
+
+def _orientation_in(exif: bytes) -> object:
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        return tags.get(_ORIENTATION)
+    except Exception:  # noqa: BLE001 - Pillow raises nearly every kind of exception on damaged data
+        return None
+
+
+def _decode(file: BinaryIO, kind: _Format, path: Path, size: int) -> Pixels:
+    """Return the upright pixels, shape (height, width, 3), RGB."""
+    name = kind.name
+    damaged = SourceError(f"{path}: the {name} data is damaged or incomplete; replace or remove the file")
+    try:
+        importlib.import_module(f"PIL.{name if name == 'WebP' else name.title()}ImagePlugin")
+        with Image.open(file, formats=(name.upper(),)) as image:
+            _check_size(image, kind, path, size)
+            image.load()
+            pixels = _rgb(image)
+            orientation = image.getexif().get(_ORIENTATION)
+    except ImportError:
+        raise SourceError(f"{path}: {name} pictures cannot be read here; convert it to JPEG") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(path, f"more than {_MOST_PIXELS / 1e6:.0f} megapixels") from None
+    except SourceError:
+        raise
+    except _ModeError as error:
+        raise SourceError(f"{path}: a {name} of colour mode {error} cannot be read; convert it to JPEG") from None
+    except OSError as error:
+        if error.errno is not None:  # of the disk, not of the data
+            raise
+        raise damaged from error
+    except Exception as error:
+        raise damaged from error
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def _check_size(image: Image.Image, kind: _Format, path: Path, size: int) -> None:
+    width, height = image.size
+    needed = width * height * kind.bytes_per_pixel + size
+    if needed > MOST_MEMORY:
+        raise _too_large(path, f"{width}x{height} pixels as {kind.name} need {needed / 1e6:.0f} MB of memory")
+
+
+def _too_large(path: Path, what: str) -> SourceError:
+    return SourceError(f"{path}: too large: {what}; scale it down")
+
+
+class _ModeError(Exception):
+    """Pillow cannot make RGB of this colour mode."""
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    """Convert a loaded image in bands of rows, so that no second whole copy is in memory."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _BAND_ROWS):
+        bottom = min(top + _BAND_ROWS, height)
+        band = image.crop((0, top, width, bottom))
+        if image.mode.startswith("I"):  # 16-bit grey; Pillow would clip it
+            grey = np.asarray(band).astype(np.uint32) >> 8
+            pixels[top:bottom] = np.minimum(grey, 255).astype(np.uint8)[..., None]
+            continue
+        try:
+            pixels[top:bottom] = np.asarray(band.convert("RGB"))
+        except ValueError:
+            raise _ModeError(image.mode) from None
+    return pixels

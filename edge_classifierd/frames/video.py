@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import logging
+import struct
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import av
 import av.error
+import numpy as np
 
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.mirroring import is_mirrored, turn_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -158,9 +159,9 @@ class Video:
 
     def _unmirror(self, picture: av.VideoFrame) -> None:
         if self._mirrored is None:
-            self._mirrored = is_mirrored(picture)
+            self._mirrored = _is_mirrored(picture)
         if self._mirrored:
-            turn_over(picture)
+            flip_vertically(picture)
 
     def _next_packet(self) -> Packet[Any] | None:
         """The next packet of the video; None at the end, or when it is wanted no more."""
@@ -214,6 +215,29 @@ class Video:
     def _failure(self, error: av.error.FFmpegError, *, opening: bool) -> SourceError:
         words = self._words.get(error.errno or 0) or _in_words(error, self._timeout_s, opening=opening)
         return SourceError(f"{self._shown}: {words}")
+
+
+def flip_vertically(picture: av.VideoFrame) -> None:
+    """Swap top and bottom in place; a mirrored picture is upright then, once its `rotation` is applied."""
+    picture.make_writable()
+    for plane in picture.planes:
+        rows = np.ndarray((plane.height, plane.line_size), np.uint8, memoryview(plane))
+        rows[:] = rows[::-1].copy()
+
+
+def _is_mirrored(picture: av.VideoFrame) -> bool:
+    """Return whether the display matrix mirrors the picture; FFmpeg's `rotation` has only the angle.
+
+    The matrix is `{a, b, u, c, d, v, x, y, w}` (libavutil/display.h). Reading it makes a reference cycle in PyAV, which
+    only the garbage collector frees, so it is read once per input.
+    """
+    side_data = cast("Mapping[str, Any]", picture.side_data)
+    try:
+        matrix = side_data["DISPLAYMATRIX"]
+    except (KeyError, ValueError):  # ValueError: a kind of side data that PyAV does not support
+        return False
+    a, b, _, c, d = struct.unpack_from("5i", bytes(matrix))
+    return bool(a * d - b * c < 0)
 
 
 _WORDS: tuple[tuple[type[Exception], str], ...] = (

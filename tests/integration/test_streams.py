@@ -280,7 +280,7 @@ def test_a_camera_that_goes_and_comes_back_is_captured_again(
         backoff=Backoff(0.05, 0.1),
     )
     capture.start()
-    while capture.reopened < 2 or capture.status is not CaptureStatus.DELIVERING:
+    while statuses.count(CaptureStatus.DELIVERING) < 3 or capture.status is not CaptureStatus.DELIVERING:
         capture.take(1.0)
     assert capture.stop(2.0)
     assert statuses[:5] == [

@@ -161,7 +161,6 @@ def test_failures_are_retried_with_one_warning_a_cycle_and_an_info_at_its_end(
         (CaptureStatus.RETRYING, "camera: lost"),
         (CaptureStatus.DELIVERING, ""),
     ]
-    assert capture.reopened == 2
     assert capture.last_error == "camera: gone; plug it in"
 
 
@@ -210,7 +209,7 @@ def test_a_camera_that_hangs_is_reopened_after_the_stall_timeout(
     assert captured is not None
     assert captured.prepared == 1
     assert 0.2 <= time.monotonic() - began < 3
-    assert (camera.opened, capture.reopened) == (2, 1)
+    assert camera.opened == 2
     assert "porch: the source delivered no frame for 0.2 s" in caplog.text
 
 

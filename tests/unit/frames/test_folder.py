@@ -1,22 +1,17 @@
 from __future__ import annotations
 
 import logging
-import os
-import struct
 import threading
 import time
-import zlib
 from typing import TYPE_CHECKING
 
-import av
 import pytest
 from frame_fakes import ManualClock
-from moving_pictures import encoded, level, picture, with_orientation
+from moving_pictures import encoded, level, picture
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.folder import FolderSource, images_in
-from edge_classifierd.frames.image import read_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,94 +60,6 @@ def test_a_finite_folder_ends_after_its_last_picture(tmp_path: Path) -> None:
     assert [(frame.name, frame.sequence, level(frame.picture)) for frame in frames[:3] if frame] == [
         ("1.jpg", 0, 20), ("2.jpg", 1, 40), ("10.jpg", 2, 200)
     ]  # fmt: skip
-
-
-def test_jpeg_frames_stay_in_the_format_they_are_stored_in(tmp_path: Path) -> None:
-    assert read_image(put(tmp_path, "a.jpg")).format.name == "yuvj420p"
-
-
-@pytest.mark.parametrize(
-    ("name", "codec", "pixel_format"),
-    [("a.png", "png", "rgb24"), ("a.bmp", "bmp", "bgr24"), ("a.webp", "libwebp", "yuv420p"),
-     ("a.tif", "tiff", "rgb24"), ("a.gif", "gif", "rgb8"), ("lies.jpg", "png", "gray")],
-)  # fmt: skip
-def test_every_format_is_read_by_its_content(tmp_path: Path, name: str, codec: str, pixel_format: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(encoded(picture(120), codec, pixel_format))
-    if codec == "gif":  # the codec alone writes no file header
-        _write_gif(path)
-    frame = read_image(path)
-    assert (frame.width, frame.height) == (160, 120)
-    assert abs(level(frame) - 120) < 20
-
-
-def _write_gif(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("gif", rate=5)
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = 160, 120, "gray"
-        for grey in (120, 30):
-            container.mux(stream.encode(picture(grey).reformat(format="gray")))
-        container.mux(stream.encode(None))
-
-
-def test_the_exif_orientation_is_on_the_frame(tmp_path: Path) -> None:
-    path = put(tmp_path, "a.jpg")
-    path.write_bytes(with_orientation(path.read_bytes(), 6))
-    assert read_image(path).rotation == -90
-
-
-@pytest.mark.parametrize(("codec", "pixel_format"), [("mjpeg", "yuvj420p"), ("png", "rgb24"), ("libwebp", "yuv420p"),
-                                                    ("bmp", "bgr24"), ("tiff", "rgb24")])  # fmt: skip
-@pytest.mark.parametrize("kept", [0, 3, 0.2, 0.5, 0.95])
-def test_a_picture_cut_short_is_refused_in_one_sentence(
-    tmp_path: Path, codec: str, pixel_format: str, kept: float
-) -> None:
-    data = encoded(picture(7, noise=True), codec, pixel_format)
-    path = tmp_path / "cut.jpg"
-    path.write_bytes(data[: int(kept * len(data)) if kept < 1 else int(kept)])
-    with pytest.raises(SourceError, match=r"^\S*cut\.jpg: [^\n]*; [^\n]*$"):
-        read_image(path)
-
-
-def test_a_gif_cut_short_is_refused_wherever_it_is_cut(tmp_path: Path) -> None:
-    path = tmp_path / "cut.gif"
-    _write_gif(path)
-    data = path.read_bytes()
-    second = data.rindex(b"\x21\xf9\x04")  # the graphic control extension of its second picture
-    for kept in range(4, second):
-        path.write_bytes(data[:kept])
-        with pytest.raises(SourceError, match=r"^\S*cut\.gif: the GIF data is damaged, [^\n]*; [^\n]*$"):
-            read_image(path)
-    path.write_bytes(data[:second])
-    assert level(read_image(path)) == 120
-
-
-def test_a_gif_with_a_table_of_its_own_for_the_image_and_a_comment_is_read(tmp_path: Path) -> None:
-    """One white pixel, laid out by hand after the GIF89a specification."""
-    screen, table = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0), b"\0\0\0\xff\xff\xff"
-    comment, image = b"\x21\xfe\x02, \x00", b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0x80)
-    path = tmp_path / "dot.gif"
-    path.write_bytes(screen + table + comment + image + table + b"\x02\x02\x4c\x01\x00" + b"\x3b")
-    assert level(read_image(path)) == 255
-
-
-def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.jpg")
-    with pytest.raises(SourceError, match="not a regular file"):
-        read_image(tmp_path / "a.jpg")
-
-
-def test_a_huge_announced_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    side = 11_000  # a sound picture of 121 megapixels, one bit each
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(bytes((1 + side // 8) * side)))
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b""))
-    with pytest.raises(SourceError, match="damaged, cut short or larger"):
-        read_image(tmp_path / "bomb.png")
 
 
 def test_damaged_pictures_are_skipped_with_one_warning_each_and_counted_every_time(
