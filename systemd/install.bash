@@ -25,6 +25,7 @@ upgrade=
 purge=
 workplace=
 previous=
+old_version=
 
 # Runs a command, or shows it with --dry-run.
 act() {
@@ -93,6 +94,7 @@ build_venv() {
   local target stamp source
   stamp=$(fingerprint)
   previous=$(readlink "$HOME_DIR/venv" 2>/dev/null || true)
+  [ -z "$previous" ] || old_version=$(version_of "$previous")
   if [ -n "$previous" ] && [ "$(cat "$HOME_DIR/$previous/.fingerprint" 2>/dev/null)" = "$stamp" ]; then
     say "  The program is already installed as it is here."
     return
@@ -119,6 +121,9 @@ build_venv() {
     fail "pip could not install the program; what was installed before is as it was" "Without a network, make a wheelhouse elsewhere and use --wheels DIR: docs/operations.md."
   }
   printf '%s\n' "$stamp" >"$HOME_DIR/$target/.fingerprint"
+  if [ -z "$wheels" ] && command -v git >/dev/null; then # root may read a checkout that is another account's
+    git -c safe.directory="$PWD" describe --always --dirty >"$HOME_DIR/$target/.commit" 2>/dev/null || true
+  fi
   use_venv "$target"
 }
 
@@ -130,6 +135,13 @@ pip_install() { # VENV ARGUMENT...
 use_venv() { # NAME
   ln -s "$1" "$HOME_DIR/venv.new"
   mv -T "$HOME_DIR/venv.new" "$HOME_DIR/venv"
+}
+
+version_of() { # VENV: 0.1.0 (commit d1b1f29)
+  local version commit
+  version=$("$HOME_DIR/$1/bin/edge-classifierd" --version 2>/dev/null) || version=unknown
+  commit=$(cat "$HOME_DIR/$1/.commit" 2>/dev/null || true)
+  printf '%s\n' "${version#edge-classifierd }${commit:+ (commit $commit)}"
 }
 
 # What the virtual environment is made of: changes when anything of it does.
@@ -159,8 +171,8 @@ install_files() { # keeps what it replaces in $workplace/before
   act ln -sfn "$HOME_DIR/venv/bin/edge-classifierd" "$COMMAND"
   act systemd-sysusers /etc/sysusers.d/edge-classifierd.conf
   act systemd-tmpfiles --create /etc/tmpfiles.d/edge-classifierd.conf
-  if command -v udevadm >/dev/null; then
-    act udevadm control --reload || true # there is no udev in a container
+  if [ -S /run/udev/control ]; then # there is no udev in a container
+    act udevadm control --reload || true
     act udevadm trigger --action=change --subsystem-match=usb --subsystem-match=apex --subsystem-match=dma_heap || true
   fi
   act systemctl daemon-reload
@@ -184,7 +196,8 @@ join_group() {
   if [ "$account" = root ] || ! getent passwd "$account" >/dev/null; then return; fi
   if ! id -nG "$account" | grep -qw edge-classifierd; then
     act usermod --append --groups edge-classifierd "$account"
-    [ -n "$dry_run" ] || say "  $account is now in the group edge-classifierd and may read $CONFIG_DIR and the pictures below $STATE_DIR after the next login."
+    [ -n "$dry_run" ] || say "  $account joined the group edge-classifierd: after the next login it may read" \
+      $'\n'"    $CONFIG_DIR and the pictures below $STATE_DIR."
   fi
 }
 
@@ -192,19 +205,20 @@ first_configuration() {
   local config=$CONFIG_DIR/config.yaml
   [ ! -e "$config" ] || return 0
   if [ -n "$dry_run" ]; then
-    say "  would write $config from what is found here (doctor --suggest)"
+    say "  would write $config with the cameras and the broker that are found here (doctor --suggest)"
     return
   fi
-  "$HOME_DIR/venv/bin/edge-classifierd" doctor --suggest >"$workplace/config.yaml" || fail "no first configuration could be made" "copy config/example.yaml to $config and run this again"
+  "$HOME_DIR/venv/bin/edge-classifierd" doctor --suggest >"$workplace/config.yaml" 2>"$workplace/found" || fail "no first configuration could be made" "copy config/example.yaml to $config and run this again"
   install -m 0640 -g edge-classifierd "$workplace/config.yaml" "$config"
-  say "  Wrote $config from what was found here."
+  say "  Wrote $config:"
+  sed 's/^/    /' "$workplace/found" >&2
 }
 
 # ---------------------------------------------------------------- starting
 start_service() {
   act systemctl enable --quiet "$UNIT"
   if [ -n "$dry_run" ]; then
-    say "  would start $UNIT and wait until it is ready"
+    say "  would start $UNIT, wait until it is ready, and check what works (doctor --summary)"
     return
   fi
   systemctl reset-failed "$UNIT" 2>/dev/null || true
@@ -224,7 +238,9 @@ roll_back() {
   current=$(readlink "$HOME_DIR/venv")
   if [ -z "$previous" ] || [ "$previous" = "$current" ]; then
     systemctl stop "$UNIT" || true
-    fail "the service does not start" "mend what it says above (edge-classifierd check), then: sudo ./install.sh"
+    say "  What the doctor finds:"
+    "$COMMAND" doctor --summary 2>&1 | sed 's/^/    /' >&2 || true
+    fail "the service does not start" "correct what is reported above, then: sudo ./install.sh"
   fi
   systemctl stop "$UNIT" || true
   use_venv "$previous"
@@ -243,6 +259,31 @@ remove_old_venvs() {
   for other in "$HOME_DIR"/venv-*; do
     [ "${other##*/}" = "$current" ] || rm -rf "$other"
   done
+}
+
+# ---------------------------------------------------------------- what works
+# The doctor's exit code does not end the installation: a broker or a camera may come later.
+run_doctor() {
+  if "$COMMAND" doctor --summary >"$workplace/summary" 2>&1; then touch "$workplace/works"; fi
+}
+
+report() {
+  local version
+  version=$(version_of "$(readlink "$HOME_DIR/venv")")
+  step "Checking camera, broker, model and Edge TPU" run_doctor
+  say ""
+  if [ -n "$old_version" ] && [ "$old_version" != "$version" ]; then say "Upgraded from $old_version to $version."; fi
+  if [ -e "$workplace/works" ]; then
+    say "edge-classifierd $version is running; no check failed."
+  else
+    say "edge-classifierd $version is running, but not everything works:"
+  fi
+  say ""
+  cat "$workplace/summary" >&2
+  say ""
+  say "Logs: journalctl -fu edge-classifierd"
+  say "Pictures kept with \`collect\`: $STATE_DIR/collected"
+  say "Everyday commands: docs/operations.md"
 }
 
 # ---------------------------------------------------------------- the commands
@@ -271,13 +312,7 @@ install_system() {
     return
   fi
   remove_old_venvs
-  say "  $("$COMMAND" --version) runs; it was installed in $((SECONDS - ${started:-0})) s."
-  say ""
-  say "Next:"
-  say "  sudo edge-classifierd doctor              what works, what does not, and what to do about it"
-  say "  sudoedit $CONFIG_DIR/config.yaml   cameras, broker, what to watch for; docs/configuration.md"
-  say "  sudo systemctl reload edge-classifierd    use the changed configuration; a wrong one changes nothing"
-  say "  journalctl -fu edge-classifierd           what it says"
+  report
 }
 
 uninstall_system() {
@@ -298,7 +333,7 @@ uninstall_system() {
   fi
   act systemctl daemon-reload
   act systemctl reset-failed "$UNIT" 2>/dev/null || true
-  if command -v udevadm >/dev/null; then act udevadm control --reload || true; fi
+  if [ -S /run/udev/control ]; then act udevadm control --reload || true; fi
   if [ -n "$dry_run" ]; then
     say "  Nothing was changed."
   elif [ -n "$purge" ]; then

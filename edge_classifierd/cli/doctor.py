@@ -93,8 +93,12 @@ def _print_summary(findings: list[CheckResult], config: Path) -> None:
 
 
 def _suggest() -> None:
+    """Print the configuration, and on stderr what was found and what was not."""
     from edge_classifierd.doctor.find_cameras import find_cameras
-    from edge_classifierd.doctor.suggested_configuration import find_broker, suggest
+    from edge_classifierd.doctor.suggested_configuration import find_broker, found_lines, suggest
     from edge_classifierd.inference.edgetpu.devices import list_tpus
 
-    typer.echo(suggest(find_cameras(), list_tpus(), find_broker()), nl=False)
+    found = find_cameras(), list_tpus(), find_broker()
+    typer.echo(suggest(*found), nl=False)
+    for line in found_lines(*found):
+        typer.echo(line, err=True)

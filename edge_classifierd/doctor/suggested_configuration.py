@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 BROKERS: Final = ("localhost", "homeassistant.local")
 _MODEL: Final = "mobilenet_v2_1.0_224_quant"
 _CONNECT_S: Final = 1.5
+# What the configuration names in place of what was not found.
+_NO_CAMERA: Final = "/dev/video0"
+_NO_BROKER: Final = "localhost"
 
 
 def find_broker(candidates: Sequence[str] = BROKERS, port: int = 1883) -> str | None:
@@ -29,14 +32,26 @@ def find_broker(candidates: Sequence[str] = BROKERS, port: int = 1883) -> str | 
     return None
 
 
+def found_lines(cameras: Sequence[FoundCamera], tpus: Sequence[Tpu], broker: str | None) -> list[str]:
+    """Return what was found, and what the suggested configuration holds in place of what was not."""
+    lines = [f"camera found: {camera.name} ({camera.type} {camera.device})" for camera in cameras]
+    if not cameras:
+        lines.append(f"no camera found: the configuration waits for a USB camera at {_NO_CAMERA}")
+    if broker is None:
+        lines.append(f"no MQTT broker found: the configuration names {_NO_BROKER}; set `mqtt.host` to yours")
+    else:
+        lines.append(f"MQTT broker found: {broker}")
+    return lines + [f"Edge TPU found: {tpu}" for tpu in tpus]
+
+
 def suggest(cameras: Sequence[FoundCamera], tpus: Sequence[Tpu], broker: str | None) -> str:
     """YAML that loads as it is; every guess says that it is one."""
     lines = [
-        "# edge-classifierd: made by `edge-classifierd doctor --suggest` from what was found on this machine.",
+        "# edge-classifierd: made by `edge-classifierd doctor --suggest` on this machine.",
         "# Every key is explained in docs/configuration.md; check changes with `edge-classifierd check`.",
         "",
         "mqtt:",
-        f"  host: {broker or 'localhost'}" + ("" if broker else "   # no broker was found: name yours"),
+        f"  host: {broker or _NO_BROKER}" + ("" if broker else "   # no broker was found: name yours"),
         "  # username: edge",
         "  # password: !credential mqtt_password",
         "",
@@ -56,7 +71,7 @@ def suggest(cameras: Sequence[FoundCamera], tpus: Sequence[Tpu], broker: str | N
     lines.append("pipelines:")
     if not cameras:
         lines.append("  # No camera was found; this one waits for a USB camera to be plugged in.")
-        lines += _pipeline("camera", "{type: v4l2, device: /dev/video0}")
+        lines += _pipeline("camera", f"{{type: v4l2, device: {_NO_CAMERA}}}")
     names: set[str] = set()
     for camera in cameras:
         name = _unused(slug(camera.name)[:40] or "camera", names)

@@ -21,14 +21,21 @@ collect_events watcher
 cd "$checkout" || exit 1
 check "a dry run names what it would do" ./install.sh --dry-run
 check "and does none of it" diff <(snapshot) /root/before
+install_first() { ./install.sh "$@" >/root/install.log 2>&1 || { cat /root/install.log && false; }; }
 way=()
 if [ "$suite" = bookworm ]; then # the way without a network: wheels made elsewhere
   check "a wheelhouse is made" bash -c 'cp -r /root/edge-classifierd /root/elsewhere && /opt/build/venv/bin/pip wheel -q --no-deps --wheel-dir /opt/wheels /root/elsewhere && rm -r /root/elsewhere'
   way=(--wheels /opt/wheels)
-  check "install.sh --wheels brings the service from a clean checkout to ready" ./install.sh "${way[@]}"
+  check "install.sh --wheels brings the service from a clean checkout to ready" install_first "${way[@]}"
 else
-  check "install.sh brings the service from a clean checkout to ready" ./install.sh
+  check "install.sh brings the service from a clean checkout to ready" install_first
 fi
+reported() { grep -q -- "$1" /root/install.log; }
+check "it names what it did not find" reported 'no camera found: the configuration waits for a USB camera'
+check "it says that not everything works" reported 'is running, but not everything works'
+check "it lists the model as working" grep -Eqz 'Works:.*model camera: .*Does not work:' /root/install.log
+check "it lists camera and broker as not working" grep -Eqz 'Does not work:.*broker: .*camera camera: /dev/video0: no such device' /root/install.log
+check "it ends with the next command" reported "^Next: sudoedit $config && sudo systemctl restart edge-classifierd"
 check "it left the checkout as it was" bash -c '! find . -newer /root/before -not -name __pycache__ -type f | grep -q .'
 check "it is running" active
 check "it is enabled" systemctl is-enabled "$unit"
@@ -39,8 +46,9 @@ check "systemd-analyze verify is silent" bash -c 'test -z "$(systemd-analyze ver
 exposure=$(SYSTEMD_COLORS=0 systemd-analyze security "$unit" --no-pager 2>/dev/null | grep -o 'Overall exposure.*' | grep -oE '[0-9]+\.[0-9]+')
 check "systemd-analyze security: $exposure is at most 1.5" awk -v seen="$exposure" 'BEGIN { exit !(seen != "" && seen <= 1.5) }'
 venv=$(readlink /opt/edge-classifierd/venv)
-run_again() { ./install.sh "${way[@]}" >/root/again.log 2>&1 && grep 'already installed' /root/again.log; }
+run_again() { SUDO_USER=games ./install.sh "${way[@]}" >/root/again.log 2>&1 && grep 'already installed' /root/again.log; }
 check "install.sh can be run again, and finds everything there" run_again
+check "the account that called sudo joins the service's group" grep -qw edge-classifierd <(id -nG games)
 check "in the same virtual environment" test "$(readlink /opt/edge-classifierd/venv)" = "$venv"
 
 # ---------------------------------------------------------------- a configuration that makes events
@@ -95,6 +103,7 @@ pipelines:
   - name: garden
     source: $source
     watches: [{name: any, labels: ["*"], threshold: 0.3, release: 0.2}, {name: cat, labels: ["*cat*"], threshold: 0.4}]
+    collect: {enabled: true, when: [detected], interval: 1s}
 C
 systemctl daemon-reload
 check "it starts with this configuration" systemctl restart "$unit"
@@ -131,6 +140,21 @@ check "others cannot read its configuration, its events or the password" bash -c
   ! setpriv --reuid nobody --clear-groups cat $config && ! setpriv --reuid nobody --clear-groups ls /var/lib/edge-classifierd &&
   ! setpriv --reuid edge-classifierd --clear-groups cat /etc/credstore/edge-classifierd.mqtt_password"
 
+# ---------------------------------------------------------------- what it leaves for others to read
+collected=/var/lib/edge-classifierd/collected/garden
+a_picture() { find "$collected" -name '*.jpg' | grep -q .; }
+as_member() { setpriv --reuid games --regid games --groups "games,$(getent group edge-classifierd | cut -d: -f3)" "$@"; }
+check "pictures are collected" within 20 a_picture
+# shellcheck disable=SC2016
+check "files have the mode 0640 and folders 0750, under the unit's own umask" bash -c '
+  ! find '"${collected%/*}"' ! -path "*/.*" -printf "%y %m\n" | grep -vx -e "f 640" -e "d 750"'
+# shellcheck disable=SC2016
+check "a member of its group can read them" as_member bash -c 'find '"$collected"' -name "*.jpg" -exec cat {} + | grep -q .'
+health=/run/edge-classifierd/health.json
+check "its health is there for root and its group" test "$(stat -c '%a %U %G' "$health")" = '640 edge-classifierd edge-classifierd'
+doctor_finds() { edge-classifierd doctor >/root/doctor.log 2>&1; cat /root/doctor.log; grep -q -- "$1" /root/doctor.log; }
+check "the doctor reads from it that the camera works" doctor_finds '^ok *camera garden: '
+
 # ---------------------------------------------------------------- dying and hanging
 seen=$(event_count)
 kill -9 "$pid"
@@ -150,6 +174,9 @@ systemctl stop mosquitto
 sleep 8
 check "without a broker it lives: longer than the watchdog waits" test "$(property MainPID)" = "$pid"
 check "and its status says so: $(property StatusText)" status_is '.* fps, reconnecting: .*'
+check "and so does its health" grep -q '"connected_since_s":null' $health
+check "and the doctor, which knows of the camera all the same" doctor_finds '^ok *camera garden: '
+check "in these words" grep -q '^failed *daemon: process .* is not connected to the broker' /root/doctor.log
 systemctl start mosquitto
 sleep 1
 collect_events watcher2
@@ -160,6 +187,7 @@ pid=$(property MainPID)
 sleep 12
 check "without its camera it lives: longer than the watchdog waits" test "$(property MainPID)" = "$pid"
 check "and its status says so: $(property StatusText)" status_is '1 pipeline, .*, no frames from garden, connected to .*'
+check "and so does the doctor" doctor_finds '^failed *camera garden: '
 find_camera
 seen=$(event_count)
 check "and goes on when the camera is back" within 40 more_events $((seen + 3))
@@ -222,8 +250,9 @@ check "with its own unit" cmp "$checkout/systemd/edge-classifierd.service" "/etc
 seen=$(event_count)
 check "and publishes" within 20 more_events "$seen"
 cp -r "$checkout" /root/newer
-printf '__version__ = "9.9.9"\n' >/root/newer/edge_classifierd/version_of_the_test.py
-check "an upgrade that starts is kept" /root/newer/install.sh --upgrade
+sed -i 's/^__version__ = .*/__version__ = "9.9.9"/' /root/newer/edge_classifierd/__init__.py
+# shellcheck disable=SC2016
+check "an upgrade that starts is kept, and names the old and the new version" bash -c '/root/newer/install.sh --upgrade 2>&1 | tee /root/upgrade.log; grep -Eq "^Upgraded from [0-9]+\.[0-9.]+.* to 9\.9\.9" /root/upgrade.log'
 check "with the configuration" cmp $config /root/config.kept
 check "and one virtual environment" test "$(find /opt/edge-classifierd -maxdepth 1 -name 'venv-*' | wc -l)" -eq 1
 check "which is another" test "$(readlink /opt/edge-classifierd/venv)" != "$venv"

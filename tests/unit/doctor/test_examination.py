@@ -30,7 +30,7 @@ from edge_classifierd.doctor.examination import examine
 from edge_classifierd.doctor.find_cameras import FoundCamera
 from edge_classifierd.doctor.picture_quality import PictureQuality
 from edge_classifierd.doctor.running_daemon import RunningDaemon
-from edge_classifierd.doctor.suggested_configuration import find_broker, suggest
+from edge_classifierd.doctor.suggested_configuration import find_broker, found_lines, suggest
 from edge_classifierd.errors import MissingError, Problem
 from edge_classifierd.frames.capture import Capture
 from edge_classifierd.frames.factory import make_source
@@ -686,6 +686,19 @@ def test_the_first_broker_that_listens_is_suggested() -> None:
         port = server.getsockname()[1]
         assert find_broker(("no-such-host.invalid", "127.0.0.1", "127.0.0.2"), port) == "127.0.0.1"
     assert find_broker(("127.0.0.1",), port) is None
+
+
+def test_what_was_found_and_what_stands_in_for_what_was_not() -> None:
+    none = found_lines((), (), None)
+    assert [line.partition(":")[0] for line in none] == ["no camera found", "no MQTT broker found"]
+    assert "/dev/video0" in none[0]
+    assert "mqtt.host" in none[1]
+    found = found_lines([FoundCamera("picamera2", "0", "imx708")], [Tpu("usb", 0, "1-1")], "homeassistant.local")
+    assert found == [
+        "camera found: imx708 (picamera2 0)",
+        "MQTT broker found: homeassistant.local",
+        "Edge TPU found: usb:0",
+    ]
 
 
 def test_a_suggestion_without_a_broker_says_that_it_guesses() -> None:
