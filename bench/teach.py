@@ -42,7 +42,7 @@ def main() -> None:
                 seconds.append(done.seconds)
                 agreement = max(agreement, done.agreement)
             print(
-                f"{extractor.stem}: {done.learnt_from / len(dataset.classes):.0f} pictures a class, "
+                f"{extractor.stem}: {len(done.learnt) / len(dataset.classes):.0f} pictures a class, "
                 f"mean {statistics.mean(accuracies):.1%}, least {min(accuracies):.1%} of {arguments.seeds} seeds; "
                 f"{statistics.median(seconds):.0f} s; file and numpy differ by at most {agreement:.1e}",
                 flush=True,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json as json_module
 import os
 import queue
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_classifierd.cli.options import Json, LogLevel, reporting
+from edge_classifierd.cli.outputs import program
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def command(
     events = f"{shown} event{'s' if shown > 1 else ''}"
     _say(f"\n{events}. Next: a configuration of your own, to be completed with what matters to you:", json=json)
     for step in ("doctor --suggest > config.yaml", "check --config config.yaml", "run --config config.yaml"):
-        _say(f"  {_program()} {step}", json=json)
+        _say(f"  {program()} {step}", json=json)
     return ExitCode.OK
 
 
@@ -104,15 +103,6 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _program() -> str:
-    """What to type for this program; `python -m` leaves a file as `sys.argv[0]` that cannot be run."""
-    if shutil.which("edge-classifierd"):
-        return "edge-classifierd"
-    if Path(sys.argv[0]).name == "__main__.py":
-        return f"{shlex.quote(sys.executable)} -m edge_classifierd"
-    return shlex.quote(sys.argv[0])
 
 
 def _say(text: str, *, json: bool) -> None:

@@ -17,6 +17,7 @@ from edge_classifierd.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from edge_classifierd.learning.evaluate import Evaluation
     from edge_classifierd.learning.predict import Trial
     from edge_classifierd.learning.thresholds import WatchedClasses
     from edge_classifierd.model.bundle import ModelBundle
@@ -79,16 +80,14 @@ def command(
     with progress_bar() as told:
         for trial in trials:
             evaluations.append(try_out(trial, dataset, lambda done, of, name=trial.bundle.name: told(name, done, of)))  # type: ignore[misc] # noqa: PERF401
-    for one in evaluations:
-        for sentence in one.unreadable:
-            typer.echo(f"left out: {sentence}", err=True)
-        if one.left_out:
-            shown = ", ".join(f"`{name}`" for name in one.left_out[:5])
-            typer.echo(f"{one.model}: {len(one.left_out):,} classes it does not know were left out: {shown}", err=True)
+    _report_left_out(evaluations)
+    flattered = [_flattered(one) for one in evaluations if one.learnt]
+    for sentence in flattered:
+        typer.echo(f"warning: {sentence}", err=True)
     code = ExitCode.OK
     if report is not None:
         title = "How good is it?" if len(evaluations) > 1 else f"How good is {evaluations[0].model}?"
-        page = Page(title, str(source))
+        page = Page(title, str(source), warnings=flattered)
         code = written("report", report, lambda: write_report(report, page, evaluations))
     if json:
         documents = [evaluation_document(one) for one in evaluations]
@@ -97,6 +96,22 @@ def command(
     else:
         print_evaluations(evaluations)
     return code
+
+
+def _report_left_out(evaluations: Sequence[Evaluation]) -> None:
+    for one in evaluations:
+        for sentence in one.unreadable:
+            typer.echo(f"left out: {sentence}", err=True)
+        if one.left_out:
+            shown = ", ".join(f"`{name}`" for name in one.left_out[:5])
+            classes = "1 class" if len(one.left_out) == 1 else f"{len(one.left_out):,} classes"
+            typer.echo(f"{one.model}: left out {classes} that it does not know: {shown}", err=True)
+
+
+def _flattered(one: Evaluation) -> str:
+    which = f"all {one.images:,}" if one.learnt == one.images else f"{one.learnt:,} of the {one.images:,}"
+    others = "measure with others, such as those that `train --held-out` lists"
+    return f"{one.model} was trained on {which} pictures and is less accurate on new ones; {others}"
 
 
 def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str]) -> list[Trial]:

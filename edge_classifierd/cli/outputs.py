@@ -1,8 +1,12 @@
-"""Files that a command is asked to write: what makes them impossible is said before the work, not after it."""
+"""What commands write, and what they say to do next; an impossible output file is refused before the work."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +16,6 @@ from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def written(what: str, path: Path, write: Callable[[], None]) -> ExitCode:
@@ -46,3 +49,12 @@ def refuse_unwritable(option: str, path: Path | None, *, replaced: bool = False)
     except OSError as error:
         wrong = f"cannot be reached ({error.strerror}); name another place"
     raise UsageError(f"{option} {path}: {wrong}")
+
+
+def program() -> str:
+    """Return what to type for this program; `python -m` leaves a file as `sys.argv[0]` that cannot be run."""
+    if shutil.which("edge-classifierd"):
+        return "edge-classifierd"
+    if Path(sys.argv[0]).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m edge_classifierd"
+    return shlex.quote(sys.argv[0])

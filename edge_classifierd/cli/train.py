@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,12 +11,12 @@ import typer
 
 from edge_classifierd.cli.classify import FitOption
 from edge_classifierd.cli.options import Json, LogLevel, file_argument, file_option, reporting
-from edge_classifierd.cli.outputs import refuse_unwritable, written
+from edge_classifierd.cli.outputs import program, refuse_unwritable, written
 from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
-    from edge_classifierd.learning.train import Training
+    from edge_classifierd.learning.train import Training, TrainingPlan
 
 
 @reporting
@@ -89,7 +90,7 @@ def command(
         threads=threads,
     )
     with progress_bar() as told:
-        training = train(plan, told)
+        training = train(plan, told, lambda sentence: typer.echo(sentence, err=True))
     for sentence in (*(f"left out: {one}" for one in training.unreadable), *training.warnings):
         typer.echo(sentence, err=True)
     codes = {ExitCode.OK}
@@ -111,7 +112,17 @@ def command(
         typer.echo(f"{output}: {len(training.labels):,} labels; nothing was held out to measure with")
     else:
         print_evaluations([training.evaluation])
+    typer.echo(f"\nNext, see what it makes of a picture:\n  {_next_command(plan, training)}", err=True)
     return max(codes)
+
+
+def _next_command(plan: TrainingPlan, training: Training) -> str:
+    """What to run next: the model on a picture, one that it was not trained on where there is one."""
+    picture = (training.held_out or training.learnt)[0].path
+    options = [] if plan.fit == "crop" else ["--fit", plan.fit]
+    options += [] if plan.crop_fraction == 1 else ["--crop-fraction", f"{plan.crop_fraction:g}"]
+    words = ["classify", "--model", str(training.twin or training.output), *options, str(picture)]
+    return f"{program()} {shlex.join(words)}"
 
 
 def _facts(training: Training, extractor: Path) -> list[str]:
@@ -125,7 +136,7 @@ def _facts(training: Training, extractor: Path) -> list[str]:
     count, seconds = len(fitted.head.weights), f"{training.seconds:.0f} s"
     twin = "" if training.twin is None else f"; {training.twin.name}: the same for the CPU, for `model.cpu_model`"
     return [
-        f"{count} classes from {training.learnt_from:,} pictures{copies[fitted.copies]} in {seconds}; {measured}",
+        f"{count} classes from {len(training.learnt):,} pictures{copies[fitted.copies]} in {seconds}; {measured}",
         f"on {model_title(extractor)}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
         f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels{twin}",
     ]

@@ -86,6 +86,8 @@ class Evaluation:
     """A sentence for each picture that could not be decoded; they count nowhere else."""
     left_out: tuple[str, ...] = ()
     """Classes of the data set that the model does not know; their pictures count nowhere else."""
+    learnt: int = 0
+    """How many of the pictures the model was trained on, which makes it look better than it is."""
     inference_ms: float | None = None
     """Median time of one inference."""
 

@@ -54,6 +54,7 @@ def evaluation_document(one: Evaluation) -> dict[str, object]:
         ],
         "unreadable": list(one.unreadable),
         "left_out": list(one.left_out),
+        "images_learnt": one.learnt,
         "inference_ms": None if one.inference_ms is None else round(one.inference_ms, 3),
     }
 
@@ -68,7 +69,7 @@ def training_document(one: Training) -> dict[str, object]:
         "bytes": one.size,
         "labels": len(one.labels),
         "classes": list(one.labels[-one.fitted.head.weights.shape[0] :]),
-        "images_learnt": one.learnt_from,
+        "images_learnt": len(one.learnt),
         "images_held_out": len(one.held_out),
         "evaluation": None if one.evaluation is None else evaluation_document(one.evaluation),
         "embedding": one.fitted.head.pooling,

@@ -13,11 +13,13 @@ from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.learning.class_matching import match_classes
 from edge_classifierd.learning.evaluate import Scored, evaluate
+from edge_classifierd.learning.learnt_pictures import learnt_by, picture_hash
 from edge_classifierd.learning.thresholds import LEAST_POSITIVES, WatchedClasses, sweep
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from edge_classifierd.learning.dataset import Dataset
     from edge_classifierd.learning.evaluate import Evaluation
@@ -78,8 +80,15 @@ def try_out(trial: Trial, dataset: Dataset, progress: Callable[[int, int], None]
         evaluate(bundle.name, scored, margin=trial.margin, sweeps=sweeps_of(scored, trial.watches)),
         unreadable=tuple(unreadable),
         left_out=matching.unmatched,
+        learnt=_learnt(bundle, paths),
         inference_ms=float(np.median(times)),
     )
+
+
+def _learnt(bundle: ModelBundle, paths: Sequence[Path]) -> int:
+    """How many of the pictures the model was trained on."""
+    learnt = learnt_by(bundle.path)
+    return sum(picture_hash(path) in learnt for path in paths) if learnt else 0
 
 
 def sweeps_of(scored: Scored, watches: Sequence[WatchedClasses] = ()) -> tuple[Sweep, ...]:

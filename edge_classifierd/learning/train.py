@@ -20,6 +20,7 @@ from edge_classifierd.learning.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.evaluate import Scored, evaluate
 from edge_classifierd.learning.head_fitting import Examples, apply, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
+from edge_classifierd.learning.learnt_pictures import ARCHIVED_AS, learnt_by, packed, picture_hash
 from edge_classifierd.learning.predict import sweeps_of
 from edge_classifierd.learning.training_set import doubts, duplicates, look, named_pictures, refuse_too_few
 from edge_classifierd.model.bundle import load_bundle
@@ -28,7 +29,7 @@ from edge_classifierd.model.tflite.writer import About, write_model
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -77,7 +78,7 @@ class Training:
     sha256: str
     size: int
     labels: tuple[str, ...]
-    learnt_from: int
+    learnt: tuple[Picture, ...]
     held_out: tuple[Picture, ...]
     evaluation: Evaluation | None
     """On the pictures held out; None without any."""
@@ -92,11 +93,15 @@ class Training:
     """The same for the CPU, written beside what was taught to a compiled extractor."""
 
 
-def train(plan: TrainingPlan, progress: Progress = lambda _what, _done, _of: None) -> Training:
+def train(
+    plan: TrainingPlan,
+    progress: Progress = lambda _what, _done, _of: None,
+    announce: Callable[[str], None] = lambda _sentence: None,
+) -> Training:
     """Learn and write `plan.output`; the same files and seed give the same bytes.
 
-    Raises UsageError for data that cannot be learnt from, ModelError for an unsuitable extractor, MissingError without
-    a runtime.
+    `announce` gets what a user should know before the pictures are learnt from. Raises UsageError for data that cannot
+    be learnt from, ModelError for an unsuitable extractor, MissingError without a runtime.
     """
     start = time.monotonic()
     target = load_extractor(plan.extractor)
@@ -111,7 +116,10 @@ def train(plan: TrainingPlan, progress: Progress = lambda _what, _done, _of: Non
     groups, warnings = duplicates(seen)
     warnings += doubts(seen, want_many=plan.method == "regression")
     learning, held = split(classes, groups, plan.holdout, plan.seed)
-    copies, mirrored = _copies([seen.pictures[at] for at in learning.tolist()], embedder, plan, progress)
+    learnt = tuple(seen.pictures[at] for at in learning.tolist())
+    if not len(held):
+        announce(_nothing_held_out(plan))
+    copies, mirrored = _copies(learnt, embedder, plan, progress)
     originals = seen.embeddings[learning]
     examples = Examples(originals, copies, mirrored, classes[learning], groups[learning], len(names), embedder.channels)
     progress("learning", 0, 1)
@@ -120,9 +128,10 @@ def train(plan: TrainingPlan, progress: Progress = lambda _what, _done, _of: Non
     labels = (*(target.labels or ()), *names) if plan.keep_classes else names
     twin = _twin_path(plan.output) if target.edgetpu_compiled else None
     written = {}
+    hashes = _learnt_hashes(plan, learnt)
     for path, whose in {plan.output: target, twin or plan.output: extractor}.items():
         graph = with_head(whose.graph, whose.embedding, fitted.head)
-        written[path] = write_model(graph, _about(plan, path, target, labels))
+        written[path] = write_model(graph, _about(plan, path, target, labels, hashes))
         _write(path, written[path])
     content = written[plan.output]
     held_pictures = tuple(seen.pictures[at] for at in held.tolist())
@@ -140,7 +149,7 @@ def train(plan: TrainingPlan, progress: Progress = lambda _what, _done, _of: Non
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         labels=labels,
-        learnt_from=len(learning),
+        learnt=learnt,
         held_out=held_pictures,
         evaluation=evaluation,
         fitted=fitted,
@@ -196,11 +205,25 @@ def _fit(plan: TrainingPlan, examples: Examples, target: Extractor) -> Fitted:
     return imprint(examples) if plan.method == "imprinting" else fit_head(examples, plan.seed)
 
 
-def _about(plan: TrainingPlan, path: Path, target: Extractor, labels: tuple[str, ...]) -> About:
+def _nothing_held_out(plan: TrainingPlan) -> str:
+    why = "as --holdout 0 wants it"
+    if plan.holdout > 0:
+        why = f"no class has enough different pictures to give {plan.holdout:.0%} of them; add pictures"
+    return f"nothing will be held out, so how good the model is will not be measured: {why}"
+
+
+def _learnt_hashes(plan: TrainingPlan, learnt: Iterable[Picture]) -> bytes:
+    """What the file says about its pictures, those of the classes that are kept included."""
+    kept = learnt_by(plan.extractor) if plan.keep_classes else frozenset()
+    return packed([*kept, *(picture_hash(one.path) for one in learnt)])
+
+
+def _about(plan: TrainingPlan, path: Path, target: Extractor, labels: tuple[str, ...], hashes: bytes) -> About:
     kept = f"the {len(target.labels or ()):,} classes of it and {len(labels) - len(target.labels or ()):,} new ones"
     what = kept if plan.keep_classes else f"{len(labels):,} classes"
     description = f"Classifies pictures into {what}: a head learnt by {plan.method} on {target.path.name}."
-    return About(path.stem, description, labels, target.normalisation, target.metadata.licence)
+    files = ((ARCHIVED_AS, hashes),)
+    return About(path.stem, description, labels, target.normalisation, target.metadata.licence, files)
 
 
 def _write(path: Path, content: bytes) -> None:

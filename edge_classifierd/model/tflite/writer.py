@@ -33,6 +33,8 @@ class About:
     """One per output; no line breaks inside."""
     normalisation: Normalisation
     licence: str | None = None
+    files: tuple[tuple[str, bytes], ...] = ()
+    """Further files for the archive, by name."""
 
 
 def write_model(graph: Graph, about: About | None = None) -> bytes:
@@ -99,6 +101,8 @@ def _archive(about: About) -> bytes:
     with zipfile.ZipFile(archive, "w") as made:
         # Stored, with a fixed date: the same labels give the same bytes whatever zlib is installed.
         made.writestr(zipfile.ZipInfo(LABEL_FILE), "".join(f"{label}\n" for label in about.labels))
+        for name, content in about.files:
+            made.writestr(zipfile.ZipInfo(name), content)
     return archive.getvalue()
 
 

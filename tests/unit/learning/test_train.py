@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from drawn_pictures import SHAPES, drawn, folders, write
 from typer import Typer
 from typer.testing import CliRunner
 
+from edge_classifierd.cli import classify as classify_command
 from edge_classifierd.cli import evaluate as eval_command
 from edge_classifierd.cli import train as train_command
 from edge_classifierd.errors import MissingError, ModelError, UsageError
@@ -21,6 +23,7 @@ from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.learning.dataset import read_dataset, write_table
 from edge_classifierd.learning.embed import computable, load_extractor
+from edge_classifierd.learning.learnt_pictures import learnt_by
 from edge_classifierd.learning.predict import Trial, try_out
 from edge_classifierd.learning.train import Training, TrainingPlan, train
 from edge_classifierd.learning.training_set import UNKNOWN
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 app = Typer()
+app.command("classify")(classify_command.command)
 app.command("eval")(eval_command.command)
 app.command("train")(train_command.command)
 
@@ -59,7 +63,7 @@ def taught(plan: TrainingPlan) -> Training:
 def test_shapes_are_learnt_and_measured_on_pictures_that_were_not_learnt_from(taught: Training) -> None:
     assert taught.evaluation is not None
     assert taught.evaluation.top1 >= 0.9
-    assert (taught.learnt_from, len(taught.held_out)) == (21, 21)
+    assert (len(taught.learnt), len(taught.held_out)) == (21, 21)
     assert taught.labels == tuple(sorted(SHAPES))
     assert taught.agreement < 1e-5
 
@@ -280,7 +284,7 @@ def test_ten_hand_signs_are_learnt_from_fifteen_pictures_each(
             (tmp_path / str(sign) / path.name).symlink_to(path)
     model = bundled_model_path() if extractor is None else shared / f"data/coral/{extractor}.tflite"
     training = train(TrainingPlan(tmp_path, model, tmp_path / "signs.tflite", holdout=0.4, augment=0))
-    assert (training.learnt_from, len(training.held_out)) == (150, 100)
+    assert (len(training.learnt), len(training.held_out)) == (150, 100)
     assert training.evaluation is not None
     assert training.evaluation.top1 >= 0.75
     assert training.fitted.head.pooling == "detail"
@@ -302,3 +306,69 @@ def test_eval_agrees_with_the_runtime_used_directly(shared: Path) -> None:
     result = try_out(Trial(bundle), dataset, lambda _done, _of: None)
     assert result.images == 300
     assert result.top1 == pytest.approx(hits / 300, abs=0.003)
+
+
+def test_eval_warns_of_pictures_that_the_model_was_trained_on_whatever_they_are_called(
+    plan: TrainingPlan, taught: Training, tmp_path: Path
+) -> None:
+    held, learnt = tmp_path / "held.csv", tmp_path / "learnt"
+    write_table(held, taught.held_out)
+    for number, picture in enumerate(taught.learnt[:5]):
+        (learnt / picture.class_name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture.path, learnt / picture.class_name / f"renamed {number}.jpg")
+    assert "was trained on" not in command("eval", held, "--model", taught.output).output
+    page = tmp_path / "r.html"
+    warned = command("eval", plan.source, "--model", taught.output, "--report", page)
+    assert "warning: shapes was trained on 21 of the 42 pictures and is less accurate on new ones" in warned.output
+    assert "was trained on 21 of the 42 pictures" in page.read_text()
+    assert "was trained on all 5 pictures" in command("eval", learnt, "--model", taught.output).output
+    result = command("eval", plan.source, "--model", taught.output, "--json")
+    assert json.loads(result.stdout)["images_learnt"] == 21
+    assert taught.output.stat().st_size < 4_300_000
+
+
+def test_classes_that_are_kept_bring_the_pictures_they_were_learnt_from(
+    pictures: Path, taught: Training, tmp_path: Path
+) -> None:
+    shutil.copytree(pictures / "disc", tmp_path / "new" / "coin")
+    output = tmp_path / "more.tflite"
+    more = train(TrainingPlan(tmp_path / "new", bundled_model_path(), output, method="imprinting", keep_classes=True))
+    assert len(learnt_by(output)) == len(more.learnt)
+    assert learnt_by(bundled_model_path()) == frozenset()
+    assert len(learnt_by(taught.output)) == 21
+
+
+@pytest.mark.parametrize(
+    ("holdout", "why"), [(0, "as --holdout 0 wants it"), (0.1, "to give 10% of them; add pictures")]
+)
+def test_that_nothing_will_be_held_out_is_said_before_the_training(
+    pictures: Path, tmp_path: Path, holdout: float, why: str
+) -> None:
+    for shape in ("disc", "cross"):
+        (tmp_path / "few" / shape).mkdir(parents=True)
+        for number in range(3):
+            shutil.copy(pictures / shape / f"{number}.jpg", tmp_path / "few" / shape)
+    output, said, done = tmp_path / "few.tflite", list[str](), list[str]()
+    plan = TrainingPlan(tmp_path / "few", bundled_model_path(), output, holdout=holdout)
+    train(plan, lambda what, _done, _of: done.append(what), lambda sentence: said.append(f"{done[-1]}: {sentence}"))
+    assert len(said) == 1
+    assert said[0].startswith("looking at pictures: nothing will be held out")
+    assert said[0].endswith(why)
+    lines = command("train", tmp_path / "few", "-o", output, "--holdout", holdout).output.splitlines()
+    assert lines[0].startswith("nothing will be held out")
+    assert lines[-2] == "Next, see what it makes of a picture:"
+
+
+def test_train_ends_with_a_command_that_can_be_run_as_it_is(taught: Training, tmp_path: Path) -> None:
+    source = tmp_path / "my pictures"
+    shutil.copytree(taught.learnt[0].path.parent.parent, source)
+    output = tmp_path / "m o.tflite"
+    done = command("train", source, "-o", output, "--fit", "letterbox", "--crop-fraction", 0.9)
+    words = shlex.split(done.output.splitlines()[-1])
+    assert words[words.index("classify") :][:7] == [
+        "classify", "--model", str(output), "--fit", "letterbox", "--crop-fraction", "0.9"
+    ]  # fmt: skip
+    assert f"{source}/" in words[-1]
+    shown = command(*words[words.index("classify") :])
+    assert shown.exit_code == 0
+    assert words[-1] in shown.output
