@@ -17,7 +17,7 @@ Usage: sudo ./install.sh [OPTION…]             install the service, start it a
 
 The service is for Raspberry Pi OS and Debian 12 and 13: docs/operations.md. --try and --test install into .venv inside this
 checkout and leave the rest of the system alone, except that a Debian package which is missing (python3-venv; for --test
-also mosquitto) is installed with apt-get, through `sudo -n` when not root.
+also a broker, OpenSSL, a C compiler and small tools) is installed with apt-get, through `sudo -n` when not root.
 
 PYTHON=/path/to/python chooses the interpreter (Python 3.11 to 3.13). pip's own settings are respected.
 TEXT
@@ -93,8 +93,21 @@ apt_install() { # WHY PACKAGE...
 
 apt_get_install() {
   # The lists of a fresh system are empty or old. One dead source among several is no reason to give up.
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update || true
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "$@"
+  apt_get update || true
+  apt_get -y install --no-install-recommends "$@"
+}
+
+# Waits up to 10 minutes for another apt. Of its locks, DPkg::Lock::Timeout covers only that of dpkg.
+apt_get() { # ARGUMENT...
+  local output status _
+  for _ in $(seq 120); do
+    status=0
+    output=$(as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -o DPkg::Lock::Timeout=600 "$@" 2>&1) || status=$?
+    printf '%s\n' "$output"
+    [[ $status -ne 0 && $output == *"Could not get lock"* ]] || return $status
+    sleep 5
+  done
+  return $status
 }
 
 # ---------------------------------------------------------------- Python
@@ -163,19 +176,40 @@ try() {
 test_() { # PYTEST ARGUMENT...
   prepare dev
   export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps mosquitto, which an ordinary user's PATH leaves out
-  install_mosquitto
+  install_test_tools
   cleanup
   # Two files of tests at a time: much of what they take is waiting.
   exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
 }
 
-# The tests start brokers of their own on free ports: a service that only came with the package is not left running.
-install_mosquitto() {
-  command -v mosquitto >/dev/null && return
-  apt_install "the tests need the MQTT broker mosquitto" mosquitto
-  if [ -d /run/systemd/system ]; then
+install_test_tools() {
+  local needed=() useful=() broker=
+  broker=$(command -v mosquitto || true)
+  [ -n "$broker" ] || needed+=(mosquitto)
+  command -v mosquitto_sub >/dev/null || needed+=(mosquitto-clients)
+  command -v openssl >/dev/null || needed+=(openssl)
+  command -v chattr >/dev/null || useful+=(e2fsprogs)
+  command -v ip >/dev/null || useful+=(iproute2)
+  command -v jq >/dev/null || useful+=(jq)
+  compiles || useful+=(gcc libc6-dev)
+  [ ${#needed[@]} -gt 0 ] || [ ${#useful[@]} -gt 0 ] || return 0
+  if [ ${#needed[@]} -eq 0 ] && ! can_apt_install; then
+    say "  Some tests are skipped for want of Debian's ${useful[*]}."
+    return 0
+  fi
+  apt_install "the tests need Debian packages" "${needed[@]}" "${useful[@]}"
+  # The tests start brokers of their own on free ports: a service that only came with the package is not left running.
+  if [ -z "$broker" ] && [ -d /run/systemd/system ]; then
     as_root systemctl disable --quiet --now mosquitto.service || say "  Could not stop the service mosquitto, which came with the package."
   fi
+}
+
+can_apt_install() {
+  command -v apt-get >/dev/null && as_root true 2>/dev/null
+}
+
+compiles() {
+  printf '#include <stdlib.h>\n' | cc -E - >/dev/null 2>&1
 }
 
 usage_error() { # SENTENCE

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from edge_classifierd.health.storage import volatile_reason
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,6 +17,15 @@ _ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# What a service manager or a user has set for a daemon is not meant for the daemons of the tests.
+for _name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY", "RUNTIME_DIRECTORY",
+              "CREDENTIALS_DIRECTORY", "EDGE_CLASSIFIERD_STATE", "EDGE_CLASSIFIERD_ROOT"):  # fmt: skip
+    os.environ.pop(_name, None)
+
+# Debian 13 has /tmp in memory, where a daemon reports that its events would not survive a loss of power.
+if volatile_reason(Path(tempfile.gettempdir())):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
 
 
 @pytest.fixture(scope="session")

@@ -339,14 +339,21 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     for name in ("ca", "other"):
         openssl(folder, "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}")
+    # Only its command `ca` lets OpenSSL 3.0 and 3.5 alike issue a certificate that has expired.
+    (folder / "ca.conf").write_text(
+        "[ca]\ndefault_ca=ca\ndatabase=index\nrand_serial=yes\nnew_certs_dir=.\ndefault_md=sha256\npolicy=policy\n"
+        "[policy]\ncommonName=supplied\n"
+    )
+    (folder / "index").touch()
     hosts = {"good": "IP:127.0.0.1", "expired": "IP:127.0.0.1", "elsewhere": "DNS:elsewhere", "client": "DNS:x"}
     for name, host in hosts.items():
         (folder / f"{name}.ext").write_text(f"subjectAltName={host}\n")
         openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        days = "-1" if name == "expired" else "2"
+        end = "20200102000000Z" if name == "expired" else "20991231000000Z"
         openssl(
-            folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.crt", "-days", days, "-extfile", f"{name}.ext",
+            folder, "ca", "-batch", "-notext", "-config", "ca.conf", "-cert", "ca.crt", "-keyfile", "ca.key",
+            "-in", f"{name}.csr", "-out", f"{name}.crt", "-extfile", f"{name}.ext",
+            "-startdate", "20200101000000Z", "-enddate", end,
         )  # fmt: skip
     (folder / "garbage.crt").write_text("not a certificate")
     return folder

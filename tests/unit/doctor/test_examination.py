@@ -299,22 +299,19 @@ def test_a_clock_that_nobody_sets_is_a_warning() -> None:
 
 
 def test_root_may_do_everything_and_asks_for_the_services_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts: dict[str, Any] = {}
+    groups = {"video": 44, "plugdev": 46, "render": 105}
+    names = {number: SimpleNamespace(gr_name=name) for name, number in groups.items()}
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert "no account edge-classifierd on this machine" in check_groups(["video"]).sentence
-    asked = []
-
-    def service(name: str) -> Any:
-        asked.append(name)
-        return SimpleNamespace(pw_name=name, pw_gid=44, pw_uid=999)
-
-    monkeypatch.setattr(check_machine.pwd, "getpwnam", service)  # type: ignore[attr-defined]
+    monkeypatch.setattr(check_machine.pwd, "getpwnam", accounts.__getitem__)  # type: ignore[attr-defined]
+    monkeypatch.setattr(check_machine.grp, "getgrgid", names.__getitem__)  # type: ignore[attr-defined]
+    monkeypatch.setattr(check_machine.grp, "getgrnam", groups.__getitem__)  # type: ignore[attr-defined]
     monkeypatch.setattr(os, "getgrouplist", lambda _name, gid: [gid, 4_000_000])
-    video = check_machine._group_names([44]).pop()
-    assert check_groups([video]).sentence == f"edge-classifierd is in {video}"
-    assert asked == ["edge-classifierd"]
+    assert "no account edge-classifierd on this machine" in check_groups(["video"]).sentence
+    accounts["edge-classifierd"] = SimpleNamespace(pw_name="edge-classifierd", pw_gid=44, pw_uid=999)
+    assert check_groups(["video", "a-group-that-is-not-here"]).sentence == "edge-classifierd is in video"
     assert check_groups([]).sentence == "no device needs a group"
-    monkeypatch.setattr(check_machine, "_exists", lambda _name: True)
-    finding = check_groups([video, "plugdev", "render"])
+    finding = check_groups(["video", "plugdev", "render"])
     assert finding.verdict == "warning"
     assert finding.sentence == "edge-classifierd is not in plugdev and render"
     assert "usermod -aG plugdev,render edge-classifierd" in finding.remedy
