@@ -52,7 +52,7 @@ def command(
     *,
     seconds: Annotated[float, typer.Option("--for", min=1, max=3600, help="How long to show events.")] = 15.0,
     json: Json = False,
-    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+    log_level: LogLevel = "error",
 ) -> ExitCode:
     """Show the whole chain with bundled photos and a broker.
 
@@ -74,7 +74,7 @@ def command(
         _say("The configuration:", json=json)
         _say("  " + config.read_text(encoding="utf-8").replace("\n", "\n  ").rstrip(), json=json)
         _say("\nThe events, as an MQTT subscriber receives them:", json=json)
-        shown = _show(config, port, Path(folder), seconds, json=json)
+        shown = _show(config, port, Path(folder), seconds, log_level, json=json)
     if shown is None:
         return ExitCode.INTERRUPTED
     if not shown:
@@ -109,7 +109,7 @@ def _say(text: str, *, json: bool) -> None:
     typer.echo(text, err=json)
 
 
-def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) -> int | None:
+def _show(config: Path, port: int, folder: Path, seconds: float, log_level: str, *, json: bool) -> int | None:
     """Run the daemon beside a subscriber; returns how many events came, None after Ctrl-C."""
     from edge_classifierd.clock import SystemClock
     from edge_classifierd.config.sections.mqtt import MqttSection
@@ -124,7 +124,7 @@ def _show(config: Path, port: int, folder: Path, seconds: float, *, json: bool) 
     shown = 0
     interrupted = False
     try:
-        with _daemon(config, folder) as daemon:
+        with _daemon(config, folder, log_level) as daemon:
             # The time runs from the first event on: a small board may need a while to start.
             end_s = time.monotonic() + _START_TIMEOUT_S
             while time.monotonic() < end_s and daemon.poll() is None:
@@ -162,14 +162,15 @@ def _brief(text: str) -> str:
 
 
 @contextmanager
-def _daemon(config: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _daemon(config: Path, folder: Path, log_level: str) -> Iterator[subprocess.Popen[bytes]]:
     """The real daemon, in a process and with a state directory of its own; Ctrl-C reaches it through us.
 
     It ends with us however we end.
     """
     environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(folder / "state")}
+    environment.pop("NOTIFY_SOCKET", None)  # a service manager that started us expects nothing of our daemon
     daemon = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-c", _RUN, "run", "--config", str(config), "--log-level", "warning"],
+        [sys.executable, "-c", _RUN, "run", "--config", str(config), "--log-level", log_level],
         env=environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
