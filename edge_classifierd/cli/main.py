@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
+import os
 import signal
-from typing import Annotated
+import sys
+import threading
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -97,7 +102,22 @@ def main() -> None:
         code = code or ExitCode.FAILED
         if lost.errno != errno.EPIPE:  # else the reader (`head`) has left and knows it
             streams.complain(f"standard output: {lost.strerror}; the result could not be written, run it again")
-    raise SystemExit(code)
+    leave(code)
+
+
+def leave(code: int | str | None) -> NoReturn:
+    """End the process with that code, at once if a thread is still inside a library.
+
+    FFmpeg may hold a camera's thread until its deadline. If the exit handlers of C libraries run meanwhile, the process
+    sometimes ends with SIGSEGV.
+    """
+    if isinstance(code, str) or not any(thread.daemon for thread in threading.enumerate()):
+        raise SystemExit(code)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code or 0)
 
 
 def _untold(error: BaseException) -> int | None:

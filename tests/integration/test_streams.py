@@ -306,7 +306,8 @@ def test_a_process_ends_cleanly_while_ffmpeg_still_waits_for_a_silent_camera(
     serve: Callable[[Server], Server],
 ) -> None:
     code = (
-        "import sys, threading\n"
+        "import ctypes, sys, threading\n"
+        "from edge_classifierd.cli.main import leave\n"
         "from edge_classifierd.clock import SystemClock\n"
         "from edge_classifierd.frames.network import NetworkSource\n"
         "source = NetworkSource(sys.argv[1], stall_timeout_s=30, clock=SystemClock())\n"
@@ -314,6 +315,8 @@ def test_a_process_ends_cleanly_while_ffmpeg_still_waits_for_a_silent_camera(
         "try:\n    source.open()\n"
         "except Exception as error:\n    print(error)\n"
         "source.close()\n"
+        "ctypes.CDLL(None).on_exit(ctypes.CDLL(None).abort, None)\n"  # at worst, an exit handler crashes
+        "leave(0)\n"
     )
     began_s = time.monotonic()
     done = subprocess.run(
