@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# root.sh SUITE: makes (once) and prints a Debian root that boots: systemd, a broker, the wheels that the service needs
-# and, on trixie, the real picamera2 with libcamera's virtual camera. Kept in $EDGE_CLASSIFIERD_ROOTS for later runs.
-# The suite `operations` is trixie with what fleets are rolled out with: git, cloud-init and Ansible.
+# root.sh SUITE: builds (once) and prints the path of a Debian tree. Kept in $EDGE_CLASSIFIERD_ROOTS for later runs.
+#   fresh-trixie, fresh-bookworm  what a new user starts from: a minimal Debian with git, Python, sudo and ca-certificates
+#   trixie, bookworm              a Debian that boots: systemd, a broker, the wheels that the service needs and, on trixie,
+#                                 the real picamera2 with libcamera's virtual camera
+#   operations                    trixie with what fleets are rolled out with: git, cloud-init and Ansible
+# Debian comes from the mirror that this machine's apt uses ($DEBIAN_MIRROR takes precedence).
 set -euo pipefail
 suite=$1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
 root=$roots/$suite
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+log=$roots/$suite.log
 
 in_root() { # COMMAND...: with /proc and /dev, and without touching this system's mounts
   # shellcheck disable=SC2016
@@ -18,54 +21,58 @@ in_root() { # COMMAND...: with /proc and /dev, and without touching this system'
     in_root "$root" "$@"
 }
 
-stamp=$(cat "$here/root.sh" "$here/camera/"* "$here/../../pyproject.toml" | sha256sum | cut -c1-16)
-if [ "$(cat "$root/.stamp" 2>/dev/null)" = "$stamp" ]; then
-  echo "$root"
-  exit
-fi
-exec 3>&1 >&2
-mkdir -p "$roots"
-if [ "$suite" = operations ]; then
-  base=$("$here/root.sh" trixie)
+install_packages() { # PACKAGE...
+  in_root apt-get -q update >>"$log"
+  in_root apt-get -q -y install --no-install-recommends "$@" >>"$log" || { tail "$log"; exit 1; }
+}
+
+copy_of() { # SUITE: starts from another tree
+  local base
+  base=$("$here/root.sh" "$1")
   rm -rf --one-file-system "$root"
   cp -a --reflink=auto "$base" "$root"
   rm "$root/.stamp"
-  in_root apt-get -q -y install --no-install-recommends git iproute2 cloud-init ansible-core >"$roots/$suite.log"
-  echo "$stamp" >"$root/.stamp"
-  echo "$root" >&3
-  exit
-fi
-if [ ! -e "$root/.debootstrapped" ]; then
+}
+
+debian_mirror() {
+  local format="\$(REPO_URI) \$(CODENAME)" codename
+  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  apt-get indextargets --format "$format" 'Created-By: Packages' 'Origin: Debian' | awk -v codename="$codename" '$2 == codename { print $1; exit }'
+}
+
+build_fresh() { # SUITE
+  local mirror=${DEBIAN_MIRROR:-$(debian_mirror)}
+  [ -n "$mirror" ] || { echo "root.sh: apt on this machine names no Debian mirror; set DEBIAN_MIRROR"; exit 1; }
   rm -rf --one-file-system "$root"
-  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,udev,procps,ca-certificates,python3-venv,python3-numpy \
-    "$suite" "$root" "$mirror" >"$roots/$suite.log" || { tail "$roots/$suite.log"; exit 1; }
-  touch "$root/.debootstrapped"
-fi
-# The machine's own way to the network.
-cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
-[ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/pip.conf"
-grep -lsE 'Check-Valid-Until|Check-Date|Proxy|CaInfo' /etc/apt/apt.conf.d/* | while read -r file; do cp "$file" "$root/etc/apt/apt.conf.d/"; done || true
+  debootstrap --variant=minbase --include=ca-certificates,git,python3,sudo "$1" "$root" "$mirror" >"$log" || { tail "$log"; exit 1; }
+  # This machine's own way to the network.
+  cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+  cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+  [ ! -f /etc/pip.conf ] || cp /etc/pip.conf "$root/etc/pip.conf"
+  grep -lsE 'Check-Valid-Until|Check-Date|Proxy|CaInfo' /etc/apt/apt.conf.d/* | while read -r file; do cp "$file" "$root/etc/apt/apt.conf.d/"; done || true
+}
 
-packages=(mosquitto mosquitto-clients)
-[ "$suite" != trixie ] || packages+=(python3-libcamera libcamera-tools python3-pip python3-prctl python3-dev gcc libc6-dev)
-in_root apt-get -q update >>"$roots/$suite.log"
-in_root apt-get -q -y install --no-install-recommends "${packages[@]}" >>"$roots/$suite.log"
-in_root systemctl disable --quiet mosquitto.service || true
+build_bootable() { # SUITE
+  local packages=(systemd systemd-sysv dbus udev procps python3-venv python3-numpy mosquitto mosquitto-clients)
+  copy_of "fresh-$1"
+  [ "$1" != trixie ] || packages+=(python3-libcamera libcamera-tools python3-pip python3-prctl python3-dev gcc libc6-dev)
+  install_packages "${packages[@]}"
+  in_root systemctl disable --quiet mosquitto.service || true
 
-# What pip needs to install the service without a network.
-mkdir -p "$root/opt/build/models"
-cp "$here/../../pyproject.toml" "$root/opt/build/"
-# shellcheck disable=SC2016
-in_root bash -c '
-  set -e
-  python3 -m venv /opt/build/venv
-  cd /opt/build
-  python3 -c "import tomllib; print(*(tomllib.load(open(\"pyproject.toml\", \"rb\"))[\"project\"][\"dependencies\"]), sep=\"\n\")" >requirements
-  python3 -c "import numpy; print(f\"numpy=={numpy.__version__}\")" >constraints
-  venv/bin/pip wheel -q --wheel-dir /opt/wheels -c constraints -r requirements "setuptools>=77"'
+  # What pip needs to install the service without a network.
+  mkdir -p "$root/opt/build/models"
+  cp "$here/../../pyproject.toml" "$root/opt/build/"
+  # shellcheck disable=SC2016
+  in_root bash -c '
+    set -e
+    python3 -m venv /opt/build/venv
+    cd /opt/build
+    python3 -c "import tomllib; print(*(tomllib.load(open(\"pyproject.toml\", \"rb\"))[\"project\"][\"dependencies\"]), sep=\"\n\")" >requirements
+    python3 -c "import numpy; print(f\"numpy=={numpy.__version__}\")" >constraints
+    venv/bin/pip wheel -q --wheel-dir /opt/wheels -c constraints -r requirements "setuptools>=77"'
+}
 
-if [ "$suite" = trixie ]; then
+add_camera() {
   mkdir -p "$root/opt/camera/frames" "$root/usr/share/libcamera/pipeline/virtual"
   cp "$here"/camera/* "$root/opt/camera/"
   cp "$here/camera/virtual.yaml" "$root/usr/share/libcamera/pipeline/virtual/"
@@ -74,6 +81,30 @@ if [ "$suite" = trixie ]; then
     set -e
     pip install -q --break-system-packages --root-user-action ignore -c /opt/build/constraints picamera2
     cc -Wall -shared -fPIC -O2 -o /opt/camera/dmabuf.so /opt/camera/dmabuf.c -ldl'
+}
+
+stamp=$(
+  {
+    cat "$here/root.sh"
+    [[ $suite == fresh-* ]] || cat "$here/camera/"* "$here/../../pyproject.toml"
+  } | sha256sum | cut -c1-16
+)
+if [ "$(cat "$root/.stamp" 2>/dev/null)" = "$stamp" ]; then
+  echo "$root"
+  exit
 fi
+exec 3>&1 >&2
+mkdir -p "$roots"
+case $suite in
+  fresh-*) build_fresh "${suite#fresh-}" ;;
+  operations)
+    copy_of trixie
+    install_packages iproute2 cloud-init ansible-core
+    ;;
+  *)
+    build_bootable "$suite"
+    [ "$suite" != trixie ] || add_camera
+    ;;
+esac
 echo "$stamp" >"$root/.stamp"
 echo "$root" >&3
