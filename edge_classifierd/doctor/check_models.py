@@ -16,6 +16,7 @@ from edge_classifierd.inference.edgetpu.delegate import open_tpu
 from edge_classifierd.inference.edgetpu.device_lock import BusyError, claim
 from edge_classifierd.inference.edgetpu.devices import Selector, list_tpus, read_temperature
 from edge_classifierd.inference.runtime import find_runtime
+from edge_classifierd.inference.trial import try_model
 from edge_classifierd.pipeline.classifiers import edgetpu_settings
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def check_model(plan: Plan, root: Path, *, daemon: RunningDaemon | None) -> list
 def _timed_on_cpu(name: str, bundle: ModelBundle, shares: tuple[int, ...]) -> CheckResult:
     threads = shares[0]
     try:
+        try_model(bundle)  # in a child process: what it ends must not be the doctor
         classifier = CpuClassifier(bundle, find_runtime(), threads)
     except EdgeClassifierError as error:
         return from_sentence(name, str(error), missing=isinstance(error, MissingError))

@@ -24,7 +24,8 @@ from edge_classifierd.doctor.running_daemon import check_daemon, find_daemon
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.health.board import Board
 from edge_classifierd.inference.edgetpu.devices import list_tpus, root_directory
-from edge_classifierd.pipeline.validation import prepare
+from edge_classifierd.pipeline.plan import Plan
+from edge_classifierd.pipeline.validation import plan_pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.loading.load import Document
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan
 
 
 def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[CheckResult]:
@@ -41,7 +42,7 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
     `optional`: a configuration that is not there is no failure (a machine that has none yet).
     """
     document: Document | None = None
-    plans: tuple[Plan, ...] = ()
+    plans: tuple[AnyPlan, ...] = ()
     if optional and is_absent(config):
         remedy = f"`edge-classifierd doctor --suggest` prints one for {config}"
         yield CheckResult(
@@ -49,7 +50,7 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
         )
     else:
         try:
-            document, plans = prepare(config)
+            document, plans = plan_pipelines(config)
         except ConfigurationError as error:
             for problem in error.problems:
                 found = from_sentence("configuration", str(problem))
@@ -60,10 +61,11 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
             for problem in document.warnings:
                 yield CheckResult("configuration", "warning", str(problem))
     root = root_directory()
+    complete = tuple(plan for plan in plans if isinstance(plan, Plan))
     runtime = check_runtime()
     yield runtime
-    yield from check_tpus(root, wanted=any(plan.bundle.edgetpu_compiled for plan in plans))
-    yield check_groups(_groups(plans, root))
+    yield from check_tpus(root, wanted=any(plan.bundle.edgetpu_compiled for plan in complete))
+    yield check_groups(_groups(complete, root))
     if document is not None:
         yield from _configured(document, plans, clock, root, runtime)
     state = state_directory()
@@ -74,7 +76,7 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
 
 
 def _configured(
-    document: Document, plans: tuple[Plan, ...], clock: Clock, root: Path, runtime: CheckResult
+    document: Document, plans: tuple[AnyPlan, ...], clock: Clock, root: Path, runtime: CheckResult
 ) -> Iterator[CheckResult]:
     """What the configuration names: broker, outbox, models and cameras."""
     configuration = document.configuration
@@ -84,6 +86,9 @@ def _configured(
     yield from [check_absent_daemon(visit.status)] if daemon is None else check_daemon(daemon)
     yield check_outbox(configuration.outbox.path, daemon)
     for plan in plans:
+        if not isinstance(plan, Plan):
+            yield from_sentence(f"model {plan.section.name}", plan.reason)
+            continue
         if runtime.verdict == "failed":  # it would end this process, too
             yield CheckResult(f"model {plan.section.name}", "failed", "not tested, as the runtime does not work")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -94,7 +95,7 @@ def test_every_mistake_and_every_doubt_about_a_configuration_is_a_line(
     monkeypatch.setattr(examination, "visit_broker", lambda *_: check_broker.BrokerVisit())
     document, plans = prepare(config)
     doubt = Problem(str(config), 3, 5, "mqtt.password", "stands in the file")
-    monkeypatch.setattr(examination, "prepare", lambda _: (replace(document, warnings=(doubt,)), plans))
+    monkeypatch.setattr(examination, "plan_pipelines", lambda _: (replace(document, warnings=(doubt,)), plans))
     ok, doubted = [one for one in examine(config, SystemClock()) if one.name == "configuration"]
     assert (ok.verdict, doubted.verdict) == ("ok", "warning")
     assert "stands in the file" in doubted.sentence
@@ -157,6 +158,31 @@ def test_what_the_configuration_names_is_looked_at_one_by_one(
     assert findings["camera porch"].missing
     assert findings["daemon"].verdict == "unused"
     assert asked == [{"daemon": None}]
+
+
+def test_a_damaged_model_and_an_absent_folder_fail_by_themselves_and_the_rest_is_tested(
+    state: Path,  # noqa: ARG001
+    tmp_path: Path,
+) -> None:
+    config = write_config(tmp_path)
+    document = yaml.safe_load(config.read_text())
+    (tmp_path / "damaged.tflite").write_bytes(b"\0\0\0\0TFL3" + bytes(100))
+    shutil.copy(Path(__file__).parents[3] / "edge_classifierd/demo_photos/cat.jpg", tmp_path)
+    folder = {"type": "folder", "path": str(tmp_path)}
+    document["pipelines"] = [
+        {"name": "damaged", "source": folder, "model": {"path": "damaged.tflite"}},
+        {"name": "absent", "source": {**folder, "path": "not-there"}},
+        {"name": "works", "source": folder},
+    ]
+    config.write_text(yaml.safe_dump(document))
+    findings = {finding.name: finding for finding in examine(config, SystemClock())}
+    assert findings["configuration"].verdict == "ok", "the file is right"
+    assert (findings["model damaged"].verdict, "damaged.tflite" in findings["model damaged"].sentence) == (
+        "failed",
+        True,
+    )
+    assert (findings["camera absent"].verdict, "not-there" in findings["camera absent"].sentence) == ("failed", True)
+    assert [findings[name].verdict for name in ("model absent", "model works", "camera works")] == ["ok"] * 3
 
 
 def test_without_a_runtime_no_model_is_tried_in_this_process(
