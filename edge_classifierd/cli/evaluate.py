@@ -10,7 +10,7 @@ import typer
 
 from edge_classifierd.cli.classify import FitOption
 from edge_classifierd.cli.options import Json, Labels, LogLevel, file_argument, file_option, reporting
-from edge_classifierd.cli.outputs import refuse_unwritable, written
+from edge_classifierd.cli.outputs import refuse_unwritable, write_output
 from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, UsageError
 
@@ -88,7 +88,7 @@ def command(
     if report is not None:
         title = "How good is it?" if len(evaluations) > 1 else f"How good is {evaluations[0].model}?"
         page = Page(title, str(source), warnings=flattered)
-        code = written("report", report, lambda: write_report(report, page, evaluations))
+        code = write_output("report", report, lambda: write_report(report, page, evaluations))
     if json:
         documents = [evaluation_document(one) for one in evaluations]
         result = documents[0] if len(documents) == 1 else {"models": documents}

@@ -1,4 +1,4 @@
-"""The command line: registers the commands; each keeps its heavy imports inside its own function."""
+"""The command line: registers the commands. Each command imports heavy modules inside its function."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """What holds for all commands; options follow the command."""
+    """Options of all commands. Options of a command follow the command."""
 
 
 app.command("run")(run.command)
@@ -73,9 +73,9 @@ app.add_typer(discovery.app, name="discovery")
 
 
 def main() -> None:
-    """Run the command line and exit with its code; what cannot be written to stdout is one sentence and code 1.
+    """Run the command line and exit with its code.
 
-    What cannot be written to stderr changes no code.
+    A stdout that cannot be written gives one sentence and exit code 1; such a stderr does not change the exit code.
     """
     streams.prepare()
     interruptible = signal.getsignal(signal.SIGINT) is signal.SIG_DFL
@@ -87,7 +87,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except (SystemExit, OSError) as error:
-        refused = _untold(error)
+        refused = _usage_error_code(error)
         if refused is not None:
             code = refused
             streams.silence()
@@ -96,11 +96,11 @@ def main() -> None:
         elif streams.failure() is None:
             raise
     if interruptible:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end is not worth a traceback either
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback while the interpreter ends
     lost = streams.failure()
     if lost is not None:
         code = code or ExitCode.FAILED
-        if lost.errno != errno.EPIPE:  # else the reader (`head`) has left and knows it
+        if lost.errno != errno.EPIPE:  # EPIPE: the reader (`head`) has ended on purpose
             streams.complain(f"standard output: {lost.strerror}; the result could not be written, run it again")
     leave(code)
 
@@ -120,10 +120,11 @@ def leave(code: int | str | None) -> NoReturn:
     os._exit(code or 0)
 
 
-def _untold(error: BaseException) -> int | None:
-    """The code of click's refusal that could not be written to stderr; rich makes a SystemExit(1) of a closed pipe.
+def _usage_error_code(error: BaseException) -> int | None:
+    """Return the exit code of a usage error of click that could not be written to stderr, else None.
 
-    None when that is not what happened. The refusal is told by its `exit_code`: typer may carry a click of its own.
+    rich turns a closed pipe into SystemExit(1). The usage error is recognised by its `exit_code`, because typer may
+    contain its own copy of click.
     """
     unwritable = False
     context: BaseException | None = error

@@ -1,4 +1,4 @@
-"""The options that several commands share, and how an expected failure leaves the process."""
+"""The options that several commands share, and the conversion of expected failures to exit codes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ P = ParamSpec("P")
 
 DEFAULT_CONFIG = Path("/etc/edge-classifierd/config.yaml")
 
-# Typer's own look at a file says neither why it cannot be read nor what to do, and ends the command for one of many.
+# Typer's own check of a file gives neither the reason nor a remedy, and one bad file of many would end the command.
 file_option: Final = functools.partial(typer.Option, readable=False)
 file_argument: Final = functools.partial(typer.Argument, readable=False)
 
 Config = Annotated[Path, file_option("--config", "-c", help="The configuration file.")]
-Labels = Annotated[Path | None, file_option(help="A labels file, when the model carries none.")]
+Labels = Annotated[Path | None, file_option(help="A label file, if the model contains no labels.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 
 
@@ -43,13 +43,13 @@ LogLevel = Annotated[
 
 
 def refuse_impossible_device(device: str | None) -> None:
-    """Raises UsageError for what cannot be a device's id; `+` is all devices."""
+    """Raise UsageError when `device` is not a valid id; `+` means all devices."""
     if device not in {None, "+"} and not re.fullmatch(r"[a-z0-9_-]{1,64}", str(device)):
         raise UsageError(f"--device {device}: give an id: 1 to 64 of the characters a-z, 0-9, _ and -")
 
 
 def reporting(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
-    """A command whose expected failures become one sentence on stderr and an exit code; bugs keep their traceback."""
+    """Decorate a command: an expected failure becomes one sentence on stderr and an exit code; a bug its traceback."""
 
     @functools.wraps(command)
     def reported(*args: P.args, **kwargs: P.kwargs) -> None:

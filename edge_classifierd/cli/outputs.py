@@ -1,4 +1,4 @@
-"""What commands write, and what they say to do next; an impossible output file is refused before the work."""
+"""Output files of a command, checked before the work starts, and the name of the program in messages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def written(what: str, path: Path, write: Callable[[], None]) -> ExitCode:
-    """Write it and say so; what cannot be written after all costs no other result, only the exit code."""
+def write_output(what: str, path: Path, write: Callable[[], None]) -> ExitCode:
+    """Write a file and print its path. A failure is printed and returned as exit code, and other results are kept."""
     try:
         write()
     except UsageError as error:
@@ -30,29 +30,29 @@ def written(what: str, path: Path, write: Callable[[], None]) -> ExitCode:
 
 
 def refuse_unwritable(option: str, path: Path | None, *, replaced: bool = False) -> None:
-    """Raises UsageError for a folder, a missing folder or a forbidden place; `replaced`: for a device or a pipe too."""
+    """Raise UsageError when `path` cannot be written. With `replaced` a device or a pipe is refused too."""
     if path is None:
         return
     try:
         if any("\ud800" <= character <= "\udfff" for character in str(path)):
-            wrong = "its name is not UTF-8; name it otherwise"
+            wrong = "its name is not UTF-8; choose another name"
         elif path.is_dir():
-            wrong = "is a folder; name a file"
+            wrong = "is a folder; give a file"
         elif not path.parent.is_dir():
-            wrong = f"there is no folder {path.parent}; create it or name another"
+            wrong = f"there is no folder {path.parent}; create it or give another"
         elif replaced and path.exists() and not path.is_file():
-            wrong = "is not a regular file; name another"
+            wrong = "is not a regular file; give another"
         elif not os.access(path if path.exists() and not replaced else path.parent, os.W_OK):
-            wrong = "cannot be written by this account; name another place"
+            wrong = "cannot be written by this account; choose another place"
         else:
             return
     except OSError as error:
-        wrong = f"cannot be reached ({error.strerror}); name another place"
+        wrong = f"cannot be reached ({error.strerror}); choose another place"
     raise UsageError(f"{option} {path}: {wrong}")
 
 
 def program() -> str:
-    """Return what to type for this program; `python -m` leaves a file as `sys.argv[0]` that cannot be run."""
+    """Return the command that starts this program. With `python -m`, `sys.argv[0]` cannot be executed."""
     if shutil.which("edge-classifierd"):
         return "edge-classifierd"
     if Path(sys.argv[0]).name == "__main__.py":

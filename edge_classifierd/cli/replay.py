@@ -1,4 +1,4 @@
-"""`replay`: a recording through a configuration, and the events that it would have made."""
+"""`replay`: prints the events that a recording would have made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from edge_classifierd.replay.replay import Candidate, Summary, Told
+    from edge_classifierd.replay.replay import Candidate, ReplayedEvent, Summary
 
 
 @reporting
@@ -25,21 +25,21 @@ def command(
     *,
     config: Config = DEFAULT_CONFIG,
     other: Annotated[Path | None, file_option("--other", help="A second configuration, side by side.")] = None,
-    pipeline: Annotated[str | None, typer.Option(help="This pipeline only; default: all.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Only this pipeline; default: all.")] = None,
     fps: Annotated[
         float | None,
         typer.Option(min=0.001, max=1000, help="Pictures a second of a folder (default 5), or taken of a video (all)."),
     ] = None,
     upright: Annotated[
-        bool, typer.Option("--upright", help="The recording is turned and cut already, as kept pictures are.")
+        bool, typer.Option("--upright", help="The pictures are already turned and cropped, as kept pictures are.")
     ] = False,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
     """Print the events that a recording would have made.
 
-    Runs many times faster than the recording was made. Nothing is published and nothing is kept. With --json one
-    event a line, with config, at_s and frame beside it.
+    Much faster than the recording took. Nothing is published or stored. With --json one event per line, with the
+    additional fields config, at_s and frame.
 
     Example: edge-classifierd replay recorded/ --config config.yaml --other stricter.yaml
     """
@@ -50,13 +50,13 @@ def command(
     if recording is not None and recording.suffix in {".yaml", ".yml"} and config == DEFAULT_CONFIG:
         chosen, recording = recording, None
     if other is not None and other == chosen:
-        raise UsageError(f"--other {other}: is the same configuration; name a second one to compare with")
+        raise UsageError(f"--other {other}: is the same configuration; give a second one to compare with")
     files = [chosen] if other is None else [chosen, other]
     candidates = [candidate for file in files for candidate in _candidates(file, pipeline)]
     played = None if recording is None else Recording(recording, fps)
     summary = Summary()
     counts = dict.fromkeys(map(str, files), 0)
-    told: list[Told] = []
+    events: list[ReplayedEvent] = []
     for event in replay(candidates, played, fps=fps, upright=upright, summary=summary):
         counts[event.config] += 1
         if json:
@@ -64,10 +64,10 @@ def command(
         elif other is None:
             typer.echo(f"{_when(event.at_s)}  {event.frame}  {_words(event)}")
         else:
-            told.append(event)
+            events.append(event)
         sys.stdout.flush()
-    if told:
-        _print_side_by_side(told, [str(file) for file in files])
+    if events:
+        _print_side_by_side(events, [str(file) for file in files])
     _report(summary, counts)
     return ExitCode.OK if summary.frames else ExitCode.FAILED
 
@@ -90,13 +90,13 @@ def _when(at_s: float) -> str:
     return f"{int(minutes):3d}:{seconds:05.2f}"
 
 
-def _words(event: Told) -> str:
+def _words(event: ReplayedEvent) -> str:
     draft = event.draft
     lasted = "" if draft.active_s is None else f" after {draft.active_s:.1f} s"
     return f"{draft.pipeline}/{draft.watch} {draft.type.value}{lasted}: {draft.label} ({draft.confidence:.0%})"
 
 
-def _print_side_by_side(told: list[Told], configs: list[str]) -> None:
+def _print_side_by_side(events: list[ReplayedEvent], configs: list[str]) -> None:
     from rich.table import Table
 
     from edge_classifierd.cli.tables import print_table
@@ -105,7 +105,7 @@ def _print_side_by_side(told: list[Told], configs: list[str]) -> None:
     for column in ("time", "picture", *configs):
         table.add_column(column)
     rows: dict[tuple[float, str], dict[str, list[str]]] = {}
-    for event in sorted(told, key=lambda event: event.at_s):
+    for event in sorted(events, key=lambda event: event.at_s):
         cells = rows.setdefault((event.at_s, event.frame), {})
         cells.setdefault(event.config, []).append(_words(event))
     for (at_s, frame), cells in rows.items():

@@ -1,4 +1,4 @@
-"""The standard streams: what is closed, full, cut off or cannot show a character never becomes a traceback."""
+"""The standard streams. A closed, full or broken stream, or a missing character, never causes a traceback."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Any, Final
 
 import typer
 
-_READABLE: Final = "edge-classifierd"
+_REPLACE: Final = "edge-classifierd"
 _PLAIN: Final = {"…": "...", "–": "-", "—": "-", "×": "x", "°": " deg", "“": '"', "”": '"', "’": "'"}
 
 
 def prepare() -> None:
-    """Stand /dev/null in for what was closed, and have characters that a stream's encoding lacks replaced.
+    """Open /dev/null for closed streams, and replace characters that the encoding of a stream lacks.
 
-    A closed one must be filled: the next file to be opened, a database say, would get its number and every word of a
-    library that writes to it.
+    Without this the next opened file, such as a database, would get the number of the closed stream, and a library
+    that prints would write into it.
     """
-    codecs.register_error(_READABLE, _readable)
+    codecs.register_error(_REPLACE, _replacement)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+            os.open(os.devnull, os.O_RDWR)  # uses the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = _noticed(sys.stdout)
+        sys.stdout = _recording_failures(sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors=_READABLE)
+        sys.stderr.reconfigure(errors=_REPLACE)
 
 
 def failure() -> OSError | None:
-    """Why what was printed on stdout did not arrive, if it did not. After a failure nothing more is tried."""
+    """Return the error if stdout could not be written, else None. After an error stdout is discarded."""
     raw = getattr(getattr(sys.__stdout__, "buffer", None), "raw", None)
-    if not isinstance(raw, _Noticing):
+    if not isinstance(raw, _FailureRecorder):
         return None
     try:
         sys.stdout.flush()
@@ -50,7 +50,7 @@ def failure() -> OSError | None:
 
 
 def complain(sentence: str) -> None:
-    """Say it on stderr; where that cannot be written either, the exit code alone has to do."""
+    """Print a sentence on stderr. If stderr cannot be written, only the exit code is left."""
     try:
         typer.echo(sentence, err=True)
     except OSError:
@@ -58,12 +58,12 @@ def complain(sentence: str) -> None:
 
 
 def silence() -> None:
-    """Give up stderr: what it still holds would fail once more at the end, and change the exit code to 120."""
+    """Discard stderr. Its buffered text would fail again at the end and change the exit code to 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def can_show(text: str) -> bool:
-    """Whether stdout's encoding has all of it."""
+    """Return whether the encoding of stdout has all characters of `text`."""
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -71,19 +71,19 @@ def can_show(text: str) -> bool:
     return True
 
 
-def print_json(document: Any) -> None:  # noqa: ANN401 - whatever json can write
-    """One line of JSON on stdout, in ASCII where the stream cannot show it as it is (a file name that is no UTF-8)."""
+def print_json(document: Any) -> None:  # noqa: ANN401 - anything that json accepts
+    """Print one line of JSON on stdout, in ASCII where the encoding lacks a character (a file name not in UTF-8)."""
     text = json.dumps(document, ensure_ascii=False)
     typer.echo(text if can_show(text) else json.dumps(document))
 
 
-class _Noticing(io.FileIO):
-    """Remembers that it could not be written: whoever caught the error first may have kept it."""
+class _FailureRecorder(io.FileIO):
+    """Records a failed write, because the caller may have caught the error."""
 
     failure: OSError | None = None
 
     def write(self, data: Any, /) -> int:  # noqa: ANN401 - a buffer of any kind
-        """As FileIO's."""
+        """Write like FileIO."""
         try:
             return super().write(data)
         except OSError as error:
@@ -91,18 +91,18 @@ class _Noticing(io.FileIO):
             raise
 
 
-def _noticed(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """The same stdout, over a file that notices failures; the old one keeps the number open."""
+def _recording_failures(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Return stdout on a file that records failures. The old object keeps the descriptor open."""
     stream.flush()
-    raw = _Noticing(stream.fileno(), "w", closefd=False)
+    raw = _FailureRecorder(stream.fileno(), "w", closefd=False)
     sys.__stdout__ = io.TextIOWrapper(  # type: ignore[misc]
-        io.BufferedWriter(raw), encoding=stream.encoding, errors=_READABLE, line_buffering=stream.line_buffering
+        io.BufferedWriter(raw), encoding=stream.encoding, errors=_REPLACE, line_buffering=stream.line_buffering
     )
     return sys.__stdout__
 
 
-def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
-    """One character: a file name's stray byte as it was, a typographic one in plain letters, others by their number."""
+def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Replace one character: a byte of a file name as it is, typographic marks by ASCII, others by their number."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]

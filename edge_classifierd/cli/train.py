@@ -11,7 +11,7 @@ import typer
 
 from edge_classifierd.cli.classify import FitOption
 from edge_classifierd.cli.options import Json, LogLevel, file_argument, file_option, reporting
-from edge_classifierd.cli.outputs import program, refuse_unwritable, written
+from edge_classifierd.cli.outputs import program, refuse_unwritable, write_output
 from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode
 
@@ -95,14 +95,14 @@ def command(
         typer.echo(sentence, err=True)
     codes = {ExitCode.OK}
     if held_out is not None:
-        codes.add(written("held out", held_out, lambda: write_table(held_out, training.held_out)))
+        codes.add(write_output("held out", held_out, lambda: write_table(held_out, training.held_out)))
     facts = _facts(training, plan.extractor)
     if report is not None and training.evaluation is None:
         typer.echo(f"{report}: not written: nothing was held out to measure with; give more pictures", err=True)
     elif report is not None and training.evaluation is not None:
         page = Page(f"What {output.stem} has learnt", str(source), facts, training.warnings)
         measured = [training.evaluation]
-        codes.add(written("report", report, lambda: write_report(report, page, measured)))
+        codes.add(write_output("report", report, lambda: write_report(report, page, measured)))
     if json:
         print_json(training_document(training))
         return max(codes)

@@ -1,4 +1,4 @@
-"""A recording: the pictures of a folder or a video file with the moments they were taken, prepared side by side."""
+"""Reads a recording (a folder of pictures or a video file) and prepares its pictures in several threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DECODERS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Where the pictures are; `fps` spaces those of a folder, and thins out a video. None: 5, and every frame."""
+    """A folder or a video. `fps` sets the rate of a folder (default 5) and thins out a video (default: every frame)."""
 
     path: Path
     fps: float | None = None
@@ -41,29 +41,35 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """One picture, ready for the model; `tensor` is None for one that cannot be decoded."""
+class RecordedPicture:
+    """One picture, prepared for the model. `tensor` is None when it cannot be decoded."""
 
     name: str
     at_s: float
-    """Seconds from the recording's beginning."""
+    """Seconds since the start of the recording."""
     tensor: Tensor | None
-    trouble: str = ""
+    error: str = ""
+    """Why it cannot be decoded, one sentence."""
 
 
 def recording_of(source: Source, fps: float | None) -> Recording | None:
-    """The recording that a configured source is; None for a live one."""
+    """Return a configured source as a recording; None for a live source."""
     if source.type == "folder":
         return Recording(source.path, fps or source.fps, source.recursive)
     if source.type == "stream" and "://" not in source.url:
-        from pathlib import Path  # noqa: PLC0415 - only here is it more than a type
+        from pathlib import Path  # noqa: PLC0415 - needed at run time only here
 
         return Recording(Path(source.url), fps)
     return None
 
 
-def play(recording: Recording, make_preprocessor: Callable[[], Preprocessor]) -> Iterator[Moment]:
-    """The recording's moments in their order, decoded and prepared ahead in other threads. Raises SourceError."""
+def play(recording: Recording, make_preprocessor: Callable[[], Preprocessor]) -> Iterator[RecordedPicture]:
+    """Yield the pictures in order. Other threads decode and prepare ahead.
+
+    Raises:
+        UsageError: The path does not exist.
+        SourceError: The folder or video cannot be read.
+    """
     local = threading.local()
 
     def prepare(picture: av.VideoFrame) -> Tensor:
@@ -80,24 +86,24 @@ def play(recording: Recording, make_preprocessor: Callable[[], Preprocessor]) ->
         raise UsageError(f"{recording.path}: no such folder or video; check the path")
 
 
-def _play_folder(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]) -> Iterator[Moment]:
+def _play_folder(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]) -> Iterator[RecordedPicture]:
     period_s = 1.0 / (recording.fps or DEFAULT_FPS)
     files = images_in(recording.path, recursive=recording.recursive)
     if not files:
-        raise SourceError(f"{recording.path}: holds no pictures; name another folder")
+        raise SourceError(f"{recording.path}: contains no pictures; give another folder")
 
-    def moment(number: int, file: Path) -> Moment:
+    def prepared(number: int, file: Path) -> RecordedPicture:
         name, at_s = str(file.relative_to(recording.path)), number * period_s
         try:
-            return Moment(name, at_s, prepare(read_image(file)))
+            return RecordedPicture(name, at_s, prepare(read_image(file)))
         except SourceError as error:
-            return Moment(name, at_s, None, str(error))
+            return RecordedPicture(name, at_s, None, str(error))
 
     with ThreadPoolExecutor(_DECODERS, "decode") as pool:
-        ahead: deque[Future[Moment]] = deque()
+        ahead: deque[Future[RecordedPicture]] = deque()
         try:
             for number, file in enumerate(files):
-                ahead.append(pool.submit(moment, number, file))
+                ahead.append(pool.submit(prepared, number, file))
                 if len(ahead) >= _AHEAD:
                     yield ahead.popleft().result()
             while ahead:
@@ -107,16 +113,16 @@ def _play_folder(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor
                 future.cancel()
 
 
-def _play_video(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]) -> Iterator[Moment]:
+def _play_video(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]) -> Iterator[RecordedPicture]:
     with ThreadPoolExecutor(1, "decode") as pool:
-        # All of a video's life is on that one thread: FFmpeg wants it so.
-        film = _Film(recording, prepare)
-        pool.submit(film.open).result()
-        ahead: deque[Future[Moment | None]] = deque()
+        # FFmpeg requires that one thread uses the video from opening to closing.
+        frames = _VideoFrames(recording, prepare)
+        pool.submit(frames.open).result()
+        ahead: deque[Future[RecordedPicture | None]] = deque()
         try:
             while True:
                 while len(ahead) < _AHEAD:
-                    ahead.append(pool.submit(film.next))
+                    ahead.append(pool.submit(frames.next))
                 moment = ahead.popleft().result()
                 if moment is None:
                     return
@@ -124,11 +130,11 @@ def _play_video(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]
         finally:
             for future in ahead:
                 future.cancel()
-            pool.submit(film.close).result()
+            pool.submit(frames.close).result()
 
 
-class _Film:
-    """A video's frames at their own times; used by one thread."""
+class _VideoFrames:
+    """Reads the frames of a video with their times. Used by one thread."""
 
     def __init__(self, recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]) -> None:
         self._recording = recording
@@ -141,7 +147,7 @@ class _Film:
     def open(self) -> None:
         self._video = Video(str(self._recording.path), shown=str(self._recording.path))
 
-    def next(self) -> Moment | None:
+    def next(self) -> RecordedPicture | None:
         assert self._video is not None
         period_s = self._video.period_s or 1 / 25
         while (picture := self._video.read()) is not None:
@@ -150,11 +156,11 @@ class _Film:
                 self._first_s = time_s
             at_s = max(0.0, time_s - self._first_s)
             self._number += 1
-            # Half a frame early is in time, or a video of 25 fps could not be thinned out to 5.
+            # A frame may be half a period early. Otherwise 25 fps could not be thinned out to 5 fps.
             if self._recording.fps is not None and at_s < self._due_s - period_s / 2:
                 continue
             self._due_s += 0.0 if self._recording.fps is None else 1.0 / self._recording.fps
-            return Moment(f"{self._recording.path.name} {at_s:.2f} s", at_s, self._prepare(picture))
+            return RecordedPicture(f"{self._recording.path.name} {at_s:.2f} s", at_s, self._prepare(picture))
         return None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Replay: what a configuration would have reported of a recording, told in seconds by a clock of its own."""
+"""Replays a recording: finds the events that a configuration would have made, as fast as the machine can."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.pipeline.plan import Plan
-    from edge_classifierd.replay.recording import Moment
+    from edge_classifierd.replay.recording import RecordedPicture
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""A recording begins here, so that an event's time reads as the time from its beginning."""
+"""Start time of every recording, so that the time of an event is the time since the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Candidate:
     """One pipeline of one configuration."""
 
     config: str
-    """The configuration's name, as the user gave it."""
+    """The configuration's path, as the user gave it."""
     device: str
     plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An event that would have been made, and where in the recording."""
+class ReplayedEvent:
+    """An event that would have been made, and its place in the recording."""
 
     config: str
     at_s: float
@@ -50,14 +50,14 @@ class Told:
     seq: int
 
     def document(self) -> dict[str, Any]:
-        """As JSON's own types: the event itself, and where it comes from."""
+        """Return the event with its place as JSON types."""
         event = json.loads(encode(number(self.draft, seq=self.seq, event_id=f"replay-{self.seq}")))
         return {"config": self.config, "at_s": round(self.at_s, 3), "frame": self.frame, **event}
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a replay came to; filled while it runs."""
+    """Counts of a replay, updated while it runs."""
 
     frames: int = 0
     damaged: list[str] = field(default_factory=list)
@@ -65,22 +65,32 @@ class Summary:
     failed: int = 0
     """Frames whose inference failed."""
     recorded_s: float = 0.0
-    """The recordings' own length, all of them together."""
+    """Total length of the recordings."""
     took_s: float = 0.0
 
     @property
     def speed(self) -> float:
-        """How many times faster than the recording it went."""
+        """Return the length of the recordings divided by the time of the replay."""
         return self.recorded_s / self.took_s if self.took_s else 0.0
 
 
 def replay(
     candidates: Sequence[Candidate], recording: Recording | None, *, fps: float | None, upright: bool, summary: Summary
-) -> Iterator[Told]:
-    """Run the candidates over the recording, else each over its own source; events come as the recording goes on.
+) -> Iterator[ReplayedEvent]:
+    """Run the candidates over the recording, or each over its own source, and yield the events in order.
 
-    Candidates that see the same pictures through the same model share its work. `upright`: the recording is turned and
-    cut already. Raises UsageError for a live source without a recording, and SourceError, ModelError, MissingError.
+    Candidates with the same pictures and the same model share the inference.
+
+    Args:
+        candidates: The pipelines to replay.
+        recording: The recording for all of them; None: the source of each pipeline.
+        fps: Rate of a folder, or the rate that a video is thinned out to.
+        upright: Whether the pictures are already turned and cropped.
+        summary: Updated while the replay runs.
+
+    Raises:
+        UsageError: A pipeline has a live source and there is no recording.
+        SourceError, ModelError, MissingError: The recording or a model cannot be used.
     """
     groups: dict[tuple[object, ...], list[Candidate]] = {}
     recordings: dict[tuple[object, ...], tuple[Recording, View]] = {}
@@ -88,7 +98,9 @@ def replay(
         section = candidate.plan.section
         played = recording or recording_of(section.source, fps)
         if played is None:
-            raise UsageError(f"{candidate.config}: {section.name} has a live source; name a folder or video to replay")
+            raise UsageError(
+                f"{candidate.config}: {section.name} has a live source; give a folder or a video to replay"
+            )
         view = View() if upright else candidate.plan.view
         key: tuple[object, ...] = (
             played,
@@ -114,9 +126,9 @@ def replay(
 
 def _replay_group(
     group: Sequence[Candidate], recording: Recording, view: View, classifier: SharedClassifier, summary: Summary
-) -> Iterator[Told]:
+) -> Iterator[ReplayedEvent]:
     plan = group[0].plan
-    judges = [
+    builders = [
         (one, EventBuilder(one.plan, device=one.device, runtime=lambda: classifier.runtime), _Numbers())
         for one in group
     ]
@@ -129,33 +141,33 @@ def _replay_group(
 
     previous_s = last_s = 0.0
     frame_name = ""
-    for position, moment in enumerate(play(recording, make_preprocessor)):
-        previous_s, last_s, frame_name = last_s, moment.at_s, moment.name
-        inference = _classified(moment, classifier, summary)
+    for position, picture in enumerate(play(recording, make_preprocessor)):
+        previous_s, last_s, frame_name = last_s, picture.at_s, picture.name
+        inference = _classified(picture, classifier, summary)
         if inference is None:
             continue
-        frame = _frame(position, moment)
-        for candidate, judge, numbers in judges:
-            verdict = judge.judge(frame, inference, clock_synchronised=lambda: False)
-            for draft in verdict.drafts:
-                yield Told(candidate.config, moment.at_s, moment.name, draft, numbers.next())
+        frame = _frame(position, picture)
+        for candidate, builder, numbers in builders:
+            result = builder.judge(frame, inference, clock_synchronised=lambda: False)
+            for draft in result.drafts:
+                yield ReplayedEvent(candidate.config, picture.at_s, picture.name, draft, numbers.next())
     end_s = last_s + max(0.0, last_s - previous_s)
     summary.recorded_s += end_s
-    for candidate, judge, numbers in judges:
-        drafts = judge.end(
+    for candidate, builder, numbers in builders:
+        drafts = builder.end(
             end_s, EPOCH + timedelta(seconds=end_s), accelerator=classifier.accelerator, clock_synchronised=False
         )
         for draft in drafts:
-            yield Told(candidate.config, end_s, frame_name, draft, numbers.next())
+            yield ReplayedEvent(candidate.config, end_s, frame_name, draft, numbers.next())
 
 
-def _classified(moment: Moment, classifier: SharedClassifier, summary: Summary) -> Inference | None:
-    if moment.tensor is None:
+def _classified(picture: RecordedPicture, classifier: SharedClassifier, summary: Summary) -> Inference | None:
+    if picture.tensor is None:
         if len(summary.damaged) < 100:
-            summary.damaged.append(moment.trouble)
+            summary.damaged.append(picture.error)
         return None
     try:
-        inference = classifier.classify(moment.tensor)
+        inference = classifier.classify(picture.tensor)
     except InferenceError:
         summary.failed += 1
         return None
@@ -163,13 +175,13 @@ def _classified(moment: Moment, classifier: SharedClassifier, summary: Summary) 
     return inference
 
 
-def _frame(position: int, moment: Moment) -> Frame:
-    """The judge looks at the times only; the picture itself is long gone."""
-    return Frame(None, position, moment.at_s, EPOCH + timedelta(seconds=moment.at_s), moment.name)  # type: ignore[arg-type]
+def _frame(position: int, picture: RecordedPicture) -> Frame:
+    """Return a frame without its picture: the event builder uses only the times."""
+    return Frame(None, position, picture.at_s, EPOCH + timedelta(seconds=picture.at_s), picture.name)  # type: ignore[arg-type]
 
 
 class _Numbers:
-    """Counts a candidate's events from 1."""
+    """Numbers the events of a candidate from 1."""
 
     def __init__(self) -> None:
         self._last = 0

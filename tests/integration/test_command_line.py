@@ -114,7 +114,7 @@ def test_names_that_are_no_utf_8_are_refused_as_classes_and_shown_in_reports(pho
         (said,) = shell(line, photo.parent).stderr.decode().splitlines()
         assert said.endswith(r"the folder 'K\udce4tzchen' would be a class, but its name is not UTF-8; rename it")
     done = shell("edge train good -o $'m\\xe4.tflite'", photo.parent)
-    assert done.stderr.endswith(b": its name is not UTF-8; name it otherwise\n")
+    assert done.stderr.endswith(b": its name is not UTF-8; choose another name\n")
 
 
 def test_ctrl_c_at_any_moment_is_no_traceback(photo: Path) -> None:

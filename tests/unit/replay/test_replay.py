@@ -19,7 +19,7 @@ from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.pipeline.validation import preflight
 from edge_classifierd.preprocess import Preprocessor
 from edge_classifierd.replay.recording import Recording, play
-from edge_classifierd.replay.replay import Candidate, Summary, Told, replay
+from edge_classifierd.replay.replay import Candidate, ReplayedEvent, Summary, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,13 +42,15 @@ def candidate(file: Path, source: dict[str, Any], *watches: dict[str, Any], **ke
     return Candidate(file.name, "porch", plan)
 
 
-def run(candidates: list[Candidate], recording: Recording | None = None, **options: Any) -> tuple[list[Told], Summary]:
+def run(
+    candidates: list[Candidate], recording: Recording | None = None, **options: Any
+) -> tuple[list[ReplayedEvent], Summary]:
     summary = Summary()
     given = {"fps": None, "upright": False, **options}
     return list(replay(candidates, recording, summary=summary, **given)), summary
 
 
-def brief(told: list[Told]) -> list[tuple[float, str, str]]:
+def brief(told: list[ReplayedEvent]) -> list[tuple[float, str, str]]:
     return [(round(one.at_s, 2), one.draft.watch, one.draft.type.value) for one in told]
 
 
@@ -167,7 +169,7 @@ def test_damaged_pictures_are_told_and_keep_their_place_in_time(tmp_path: Path) 
 
 def test_a_live_source_wants_a_recording_and_takes_one(tmp_path: Path) -> None:
     live = candidate(tmp_path / "a.yaml", {"type": "v4l2", "rotation": 180}, CAT)
-    with pytest.raises(UsageError, match="live source; name a folder or video"):
+    with pytest.raises(UsageError, match="live source; give a folder or a video"):
         run([live])
     folder = photographs(tmp_path / "p", "cat")
     told, _ = run([live], Recording(folder), upright=True)
@@ -177,7 +179,7 @@ def test_a_live_source_wants_a_recording_and_takes_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder or video"):
         run([live], Recording(tmp_path / "absent"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match="holds no pictures"):
+    with pytest.raises(SourceError, match="contains no pictures"):
         run([live], Recording(tmp_path / "empty"))
 
 
