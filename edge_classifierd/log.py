@@ -24,6 +24,11 @@ def configure(level: str = "info") -> None:
     root.setLevel(level.upper())
 
 
+def event_level() -> int:
+    """Return the level of a line for each event: INFO on a terminal, where somebody watches, DEBUG in the journal."""
+    return logging.INFO if sys.stderr.isatty() else logging.DEBUG
+
+
 def _stderr_is_journal() -> bool:
     """Return whether stderr is the journal. Terminals of a desktop inherit $JOURNAL_STREAM, so the file decides."""
     try:

@@ -62,7 +62,7 @@ def command(
         if json:
             print_json(event.document())
         elif other is None:
-            typer.echo(f"{_when(event.at_s)}  {event.frame}  {_words(event)}")
+            typer.echo(f"{_when(event.at_s)}  {event.frame}  {event.draft}")
         else:
             events.append(event)
         sys.stdout.flush()
@@ -90,12 +90,6 @@ def _when(at_s: float) -> str:
     return f"{int(minutes):3d}:{seconds:05.2f}"
 
 
-def _words(event: ReplayedEvent) -> str:
-    draft = event.draft
-    lasted = "" if draft.active_s is None else f" after {draft.active_s:.1f} s"
-    return f"{draft.pipeline}/{draft.watch} {draft.type.value}{lasted}: {draft.label} ({draft.confidence:.0%})"
-
-
 def _print_side_by_side(events: list[ReplayedEvent], configs: list[str]) -> None:
     from rich.table import Table
 
@@ -107,7 +101,7 @@ def _print_side_by_side(events: list[ReplayedEvent], configs: list[str]) -> None
     rows: dict[tuple[float, str], dict[str, list[str]]] = {}
     for event in sorted(events, key=lambda event: event.at_s):
         cells = rows.setdefault((event.at_s, event.frame), {})
-        cells.setdefault(event.config, []).append(_words(event))
+        cells.setdefault(event.config, []).append(str(event.draft))
     for (at_s, frame), cells in rows.items():
         table.add_row(_when(at_s), frame, *("\n".join(cells.get(config, [])) for config in configs))
     print_table(table)

@@ -71,6 +71,11 @@ class EventDraft:
         if self.time.tzinfo is None:
             raise ValueError(f"event of {self.pipeline}/{self.watch} has a time without a zone: {self.time}")
 
+    def __str__(self) -> str:
+        """One line for people: `driveway/dog detected: Labrador retriever (83%)`."""
+        lasted = "" if self.active_s is None else f" after {self.active_s:.1f} s"
+        return f"{self.pipeline}/{self.watch} {self.type.value}{lasted}: {self.label} ({self.confidence:.0%})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event(EventDraft):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edge_classifierd.events.pipeline_state import SCHEMA_VERSION as STATE_SCHEMA
 from edge_classifierd.events.pipeline_state import encode_state
 from edge_classifierd.frames.jpeg import encode_jpeg
+from edge_classifierd.log import event_level
 from edge_classifierd.mqtt.message import JPEG, JSON
 from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
 from edge_classifierd.pipeline.image_store import ImageStore
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.topics import Topics
     from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
+
+_log = logging.getLogger(__name__)
 
 _DELIVERY_S: Final = 0.0008
 """What an event takes from here to a broker nearby and back, by two threads that need Python's lock: what the caller
@@ -49,6 +53,7 @@ class MqttSink:
         self._states = states
         self._tally = tally
         self._snapshots = snapshots
+        self._event_level = event_level()
         self._albums: dict[str, tuple[KeepSection, ImageStore]] = {}
         self._lock = threading.Lock()
         self._withdrawn: set[str] = set()
@@ -58,6 +63,8 @@ class MqttSink:
         """Number the events and keep them; durable when it returns."""
         self._outbox.append(drafts)
         time.sleep(_DELIVERY_S)
+        for draft in drafts:
+            _log.log(self._event_level, "%s", draft)
         self._tally.note(drafts)
 
     def watches(self, plan: Plan, active: frozenset[str]) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import re
 import signal
 import socket
 import subprocess
@@ -338,3 +342,27 @@ def test_a_wrong_configuration_ends_with_code_2_and_its_place(
     assert f"{file}:1:" in done.stderr
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_each_event_is_a_line_on_a_terminal_and_at_debug_elsewhere(broker: Broker, tmp_path: Path) -> None:
+    source = {"type": "folder", "path": str(photographs(tmp_path / "p", "cat", "coffee")), "fps": 5, "loop": False}
+    config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(tmp_path / "p", CAT, source=source))
+    detected, cleared = r" driveway/cat detected: .*cat.* \(\d+%\)", r" driveway/cat cleared after \d\.\d s: .*cat"
+    for level, shown in (("info", False), ("debug", True)):
+        with Daemon(config, "--log-level", level) as daemon:
+            assert daemon.process.wait(60) == 0
+            assert bool(re.search(rf"DEBUG  {detected}", daemon.said)) is shown
+            daemon.log.unlink()
+    terminal, stderr = pty.openpty()
+    command = [sys.executable, "-m", "edge_classifierd", "run", "--config", str(config)]
+    environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(tmp_path / "state")}
+    with subprocess.Popen(command, stderr=stderr, stdout=stderr, env=environment) as process:
+        os.close(stderr)
+        said = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while more := os.read(terminal, 4096):
+                said += more
+    os.close(terminal)
+    assert process.returncode == 0
+    assert re.search(rf"INFO   {detected}", said.decode())
+    assert re.search(rf"INFO   {cleared}", said.decode())
