@@ -97,6 +97,24 @@ class FetchError(EdgeClassifierError):
     """A file cannot be downloaded, or its checksum is wrong."""
 
 
+def is_expected(failure: BaseException) -> bool:
+    """Return whether a failure is explained by its sentence alone, so that no traceback is needed."""
+    return isinstance(failure, EdgeClassifierError) or _no_more_threads(failure)
+
+
+def failure_sentence(failure: BaseException) -> str:
+    """Return one sentence for people about anything that has ended a piece of work."""
+    if isinstance(failure, EdgeClassifierError):
+        return str(failure)
+    if _no_more_threads(failure):
+        return "no more threads can be started; configure fewer pipelines, or raise TasksMax of the service"
+    return f"failed unexpectedly ({type(failure).__name__}: {failure}); this is a bug, please report it with the log"
+
+
+def _no_more_threads(failure: BaseException) -> bool:
+    return isinstance(failure, RuntimeError) and "can't start new thread" in str(failure)
+
+
 def shortened(text: str, length: int = 60) -> str:
     """Return `text` as one printable line of at most `length` characters."""
     line = "".join(character if character.isprintable() else "?" for character in text[: length + 1])

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from edge_classifierd.clock import Clock
+    from edge_classifierd.daemon.starting_pipeline import AnyPipeline
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.health.board import Board
     from edge_classifierd.health.health_file import HealthFile
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.publisher import Publisher
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
-    from edge_classifierd.pipeline.pipeline import Pipeline
 
 _LOOK_EVERY_S = 1.0
 
@@ -65,7 +65,7 @@ class HealthReporter:
         self._published_s = float("-inf")
         self._looked_s = float("-inf")
 
-    def tick(self, topic: str, pipelines: Iterable[Pipeline]) -> None:
+    def tick(self, topic: str, pipelines: Iterable[AnyPipeline]) -> None:
         """Publish health and write its file every 30 s, and within a second of a change that cannot wait.
 
         Such a change is a degraded flag that came or went, a pipeline that went online or offline, a connection to the
@@ -84,7 +84,7 @@ class HealthReporter:
             self._states.set(topic, document, content_type=JSON, schema=SCHEMA_VERSION, qos=0)
             self._file.write(document)
 
-    def health(self, pipelines: Iterable[Pipeline]) -> Health:
+    def health(self, pipelines: Iterable[AnyPipeline]) -> Health:
         """Everything at this moment."""
         now_s = self._clock.monotonic()
         return Health(
@@ -106,7 +106,7 @@ class HealthReporter:
             mqtt=MqttHealth(self._connected_for(now_s), max(0, self._session.connections - 1)),
         )
 
-    def status_line(self, pipelines: Iterable[Pipeline]) -> str:
+    def status_line(self, pipelines: Iterable[AnyPipeline]) -> str:
         """What `systemctl status` shows: `3 pipelines, 9.8 fps, connected to …`; `starting` before there is a rate."""
         all_pipelines = list(pipelines)
         count = len(all_pipelines)
@@ -127,7 +127,7 @@ class HealthReporter:
         return None if connection is None else now_s - self._connected_s
 
 
-def _starts(pipeline: Pipeline, fps: float | None) -> bool:
+def _starts(pipeline: AnyPipeline, fps: float | None) -> bool:
     """Whether its first frames are still awaited, so that it has no rate yet; not when the camera is known to fail."""
     awaited = pipeline.enabled and not pipeline.finished and not pipeline.offline_reason
     return awaited and (fps is None or not (pipeline.online or fps))
@@ -156,7 +156,7 @@ def _known(health: Health) -> set[tuple[str, str]]:
     }
 
 
-def _pipeline(pipeline: Pipeline) -> PipelineHealth:
+def _pipeline(pipeline: AnyPipeline) -> PipelineHealth:
     pipeline.refresh_metrics()
     return PipelineHealth(
         name=pipeline.name,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_classifierd.health.board import BoardState
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.topics import Topics
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan
 
 
 class HomeAssistantDevice:
@@ -48,7 +48,7 @@ class HomeAssistantDevice:
             say_states=say_states,
         )
 
-    def announce(self, plans: Iterable[Plan]) -> None:
+    def announce(self, plans: Iterable[AnyPlan]) -> None:
         """These pipelines run from now on, and no others."""
         throttling = self._board.throttling
         self._discovery.announce(
@@ -67,6 +67,6 @@ class HomeAssistantDevice:
         self._discovery.keep()
 
 
-def _camera(plan: Plan) -> CameraFacts:
+def _camera(plan: AnyPlan) -> CameraFacts:
     classes = {watch.name: watch.device_class for watch in plan.section.watches}
     return CameraFacts(plan.section.name, tuple(WatchFacts(rule.name, classes.get(rule.name)) for rule in plan.rules))

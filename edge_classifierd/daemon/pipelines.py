@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.daemon.reload import Change, compare
+from edge_classifierd.daemon.starting_pipeline import StartingPipeline
 from edge_classifierd.daemon.supervisor import Supervisor
-from edge_classifierd.errors import EdgeClassifierError
+from edge_classifierd.errors import ModelError
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.pipeline import Pipeline
+from edge_classifierd.pipeline.plan import BlockedPlan, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from edge_classifierd.daemon.starting_pipeline import AnyPipeline
+    from edge_classifierd.inference.trial import ModelTrials
+    from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.pipeline.mqtt_sink import MqttSink
     from edge_classifierd.pipeline.pipeline import Surroundings
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan
 
 _log = logging.getLogger(__name__)
 
@@ -28,19 +34,21 @@ _RETIRE_S: Final = 0.6
 class Pipelines:
     """Owns the pipelines, their classifiers and their figures; used by the service's thread."""
 
-    def __init__(self, plans: Iterable[Plan], surroundings: Surroundings, outlet: MqttSink) -> None:
+    def __init__(
+        self, plans: Iterable[AnyPlan], surroundings: Surroundings, outlet: MqttSink, trials: ModelTrials
+    ) -> None:
         self._around = surroundings
         self._outlet = outlet
+        self._trials = trials
         self._classifiers = Classifiers()
         self._metrics: dict[str, PipelineMetrics] = {}
-        self._pipelines: dict[str, Pipeline] = {}
-        self._supervisor = Supervisor(lambda failed: self._make(self._plans[failed.name]), surroundings.clock)
-        """It takes the plan that is wanted by now: what a reload told a pipeline that had failed, it never heard."""
+        self._pipelines: dict[str, AnyPipeline] = {}
+        self._supervisor = Supervisor(self._remake, surroundings.clock)
         self._plans = {plan.section.name: plan for plan in plans}
 
     @property
-    def pipelines(self) -> tuple[Pipeline, ...]:
-        """Those that run, in the order of the configuration."""
+    def pipelines(self) -> tuple[AnyPipeline, ...]:
+        """All of them, in the order of the configuration; those that cannot run yet are `StartingPipeline`."""
         return tuple(self._pipelines.values())
 
     @property
@@ -49,7 +57,7 @@ class Pipelines:
         return {name: frozenset(rule.name for rule in plan.rules) for name, plan in self._plans.items()}
 
     @property
-    def plans(self) -> tuple[Plan, ...]:
+    def plans(self) -> tuple[AnyPlan, ...]:
         """What the pipelines run, or are about to after a reload."""
         return tuple(self._plans.values())
 
@@ -67,15 +75,23 @@ class Pipelines:
         )
 
     def start(self) -> None:
-        """Load the models and start all pipelines. Raises ModelError, MissingError, InferenceError."""
+        """Load the models and start all pipelines; one that cannot start is offline and tried again by `tick`."""
         for name, plan in self._plans.items():
             self._pipelines[name] = self._make(plan)
         for pipeline in self._pipelines.values():
-            self._say_what_holds(pipeline, pipeline.plan, pipeline.thresholds())
+            self._say_what_holds(pipeline, pipeline.plan)
             pipeline.start()
 
     def tick(self) -> None:
-        """A few times a second: start again what a bug has ended. Raises GaveUpError."""
+        """Start what has become ready, and again what has failed; call it a few times a second."""
+        for name, pipeline in self._pipelines.items():
+            if isinstance(pipeline, StartingPipeline) and pipeline.ready is not None:
+                if pipeline.offline_reason is not None:
+                    _log.info("%s: can start now", name)
+                self._supervisor.forget(name)
+                self._pipelines[name] = pipeline.ready
+                self._plans[name] = pipeline.ready.plan
+                pipeline.ready.start()
         self._supervisor.tick(self._pipelines)
 
     def obey(self, command: SetEnabled | SetThreshold | TakePicture) -> None:
@@ -83,40 +99,40 @@ class Pipelines:
         pipeline = self._pipelines.get(command.pipeline)
         if pipeline is None:
             return
+        running = pipeline if isinstance(pipeline, Pipeline) else None
         match command:
             case SetEnabled(name, enabled):
                 self._around.memory.set_enabled(name, enabled)
-                pipeline.set_enabled(pipeline.enabled)
+                if running is not None:
+                    running.set_enabled(pipeline.enabled)
                 _log.info("%s: switched %s%s", name, "on" if pipeline.enabled else "off", _origin(enabled))
                 self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={})
             case SetThreshold(name, watch, threshold) if watch in self.watches[name]:
                 self._around.memory.set_threshold(name, watch, threshold)
-                pipeline.set_threshold(watch, threshold)
+                if running is not None:
+                    running.set_threshold(watch, threshold)
                 holds = self._configured_threshold(name, watch) if threshold is None else threshold
                 _log.info("%s: threshold of %s set to %g%s", name, watch, holds, _origin(threshold))
                 self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={watch: holds})
             case TakePicture():
-                pipeline.want_picture()
+                if running is not None:
+                    running.want_picture()
             case _:
                 _log.debug("%s: a reload came before this command and took its watch away: %s", pipeline.name, command)
 
-    def change_to(self, wanted: Iterable[Plan]) -> int:
-        """Change only what differs; how many pipelines did. Raises EdgeClassifierError with everything as it was."""
-        plans = {plan.section.name: plan for plan in wanted}
-        changes = {name: compare(self._plans.get(name), plan) for name, plan in plans.items()}
-        # Make what may fail before anything is stopped; cameras are opened by `start` only.
-        try:
-            made = {name: self._make(plans[name]) for name, change in changes.items() if change is Change.RESTART}
-        except EdgeClassifierError:
-            self._classifiers.keep_only(self._plans.values())
-            raise
+    def change_to(self, wanted: Iterable[AnyPlan]) -> int:
+        """Change only what differs, and return how many pipelines did. One that cannot start is tried again."""
+        plans = {plan.section.name: self._kept(plan) for plan in wanted}
+        changes = {name: self._change(name, plan) for name, plan in plans.items()}
+        # Models are loaded before anything is stopped; cameras are opened by `start` only.
+        made = {name: self._make(plans[name]) for name, change in changes.items() if change is Change.RESTART}
         for name in [name for name in self._pipelines if name not in plans or name in made]:
             self._retire(name, gone=name not in plans)
+        self._classifiers.keep_only(plans.values())
         self._pipelines = {name: made.get(name) or self._pipelines[name] for name in plans}
         for name, pipeline in self._pipelines.items():
             self._move(pipeline, self._plans.get(name), plans[name], changes[name])
         self._plans = plans
-        self._classifiers.keep_only(plans.values())
         return sum(change is not Change.NONE for change in changes.values())
 
     def stop(self, timeout_s: float) -> None:
@@ -136,27 +152,83 @@ class Pipelines:
     def _configured_threshold(self, name: str, watch: str) -> float:
         return next(rule.threshold for rule in self._plans[name].rules if rule.name == watch)
 
-    def _make(self, plan: Plan) -> Pipeline:
-        metrics = self._metrics.setdefault(plan.section.name, PipelineMetrics(self._around.clock))
-        return Pipeline(plan, self._classifiers.get(plan), metrics, self._around)
+    def _kept(self, plan: AnyPlan) -> AnyPlan:
+        """Return the plan that a pipeline goes on with: its own, when only the files of its model are unusable now."""
+        running = self._pipelines.get(plan.section.name)
+        unchanged = isinstance(running, Pipeline) and running.plan.section == plan.section
+        if unchanged and isinstance(plan, BlockedPlan):
+            _log.warning("%s: goes on with the model that is loaded: %s", plan.section.name, plan.reason)
+            return self._plans[plan.section.name]
+        return plan
 
-    def _move(self, pipeline: Pipeline, before: Plan | None, wanted: Plan, change: Change) -> None:
+    def _change(self, name: str, wanted: AnyPlan) -> Change:
+        before = self._plans.get(name)
+        if isinstance(self._pipelines.get(name), Pipeline) and isinstance(before, Plan) and isinstance(wanted, Plan):
+            return compare(before, wanted)
+        return Change.RESTART
+
+    def _make(self, plan: AnyPlan) -> AnyPipeline:
+        """Make a pipeline, loaded when its model is known to work; otherwise its model is tried in a thread first."""
+        failure = None
+        if isinstance(plan, Plan) and all(map(self._trials.passed, _cpu_models(plan))):
+            try:
+                return self._pipeline(plan)
+            except Exception as error:  # noqa: BLE001 - whatever a classifier raises costs its own pipeline only
+                failure = error
+        return self._starting(plan, failure=failure)
+
+    def _remake(self, failed: AnyPipeline) -> AnyPipeline:
+        """Make a pipeline again, of the plan that is wanted by now: a reload may have changed it meanwhile."""
+        plan = self._plans[failed.name]
+        if isinstance(failed, StartingPipeline):
+            return self._starting(plan, offline_reason=failed.offline_reason)
+        failed.metrics.restarted()
+        return self._make(plan)
+
+    def _starting(
+        self, plan: AnyPlan, *, failure: Exception | None = None, offline_reason: str | None = None
+    ) -> StartingPipeline:
+        return StartingPipeline(
+            plan,
+            partial(self._load, plan),
+            self._figures(plan),
+            self._around,
+            failure=failure,
+            offline_reason=offline_reason,
+        )
+
+    def _load(self, plan: AnyPlan) -> Pipeline:
+        """Read the files of a plan as they are now, try its models and load them; in a thread of its own."""
+        fresh = plan if plan.again is None else plan.again()
+        if isinstance(fresh, BlockedPlan):
+            raise ModelError(fresh.reason)
+        for bundle in _cpu_models(fresh):
+            self._trials.require(bundle)
+        return self._pipeline(fresh)
+
+    def _pipeline(self, plan: Plan) -> Pipeline:
+        return Pipeline(plan, self._classifiers.get(plan), self._figures(plan), self._around)
+
+    def _figures(self, plan: AnyPlan) -> PipelineMetrics:
+        return self._metrics.setdefault(plan.section.name, PipelineMetrics(self._around.clock))
+
+    def _move(self, pipeline: AnyPipeline, before: AnyPlan | None, wanted: AnyPlan, change: Change) -> None:
         """Say what holds from now on, then have the pipeline do it."""
         if before is not None:
             gone = {rule.name for rule in before.rules} - {rule.name for rule in wanted.rules}
             self._outlet.withdraw(before, sorted(gone))
-        commanded = dict(self._around.memory.pipeline(pipeline.name).thresholds)
-        thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in wanted.rules}
-        self._say_what_holds(pipeline, wanted, thresholds)
-        if change is Change.WATCHES:
-            pipeline.adopt(wanted)
-        elif change is Change.RESTART:
+        self._say_what_holds(pipeline, wanted)
+        if change is Change.RESTART:
             if before is not None:
                 pipeline.metrics.restarted()
             pipeline.start()
+        elif change is Change.WATCHES and isinstance(pipeline, Pipeline) and isinstance(wanted, Plan):
+            pipeline.adopt(wanted)
 
-    def _say_what_holds(self, pipeline: Pipeline, plan: Plan, thresholds: dict[str, float]) -> None:
+    def _say_what_holds(self, pipeline: AnyPipeline, plan: AnyPlan) -> None:
         """On the broker, and in the journal what was commanded once and is not as configured."""
+        commanded = dict(self._around.memory.pipeline(pipeline.name).thresholds)
+        thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in plan.rules}
         self._outlet.settings(plan, enabled=pipeline.enabled, thresholds=thresholds)
         if not pipeline.enabled:
             _log.info("%s: switched off, as commanded over MQTT", pipeline.name)
@@ -172,10 +244,15 @@ class Pipelines:
             _log.warning("%s: stuck in a call; left behind", name)
         self._supervisor.forget(name)
         if gone:
-            if stopped:  # else it may hold what telling needs
+            if stopped and isinstance(pipeline, Pipeline):  # else it may hold what telling needs
                 pipeline.clear()
             self._outlet.withdraw(pipeline.plan)
             self._metrics.pop(name, None)
+
+
+def _cpu_models(plan: Plan) -> list[ModelBundle]:
+    """The models of a plan that run on the CPU, in this process."""
+    return [one for one in (plan.bundle, plan.cpu_bundle) if one is not None and not one.edgetpu_compiled]
 
 
 def _origin(commanded: float | None) -> str:

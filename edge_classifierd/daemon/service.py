@@ -25,6 +25,7 @@ from edge_classifierd.health.health_file import HealthFile
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.storage import volatile_reason
 from edge_classifierd.health.systemd import Notifier, Watchdog
+from edge_classifierd.inference.trial import ModelTrials
 from edge_classifierd.mqtt.client import MqttClient
 from edge_classifierd.mqtt.commands import Commands, Reload
 from edge_classifierd.mqtt.publisher import Publisher
@@ -33,7 +34,7 @@ from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.saved_state import SavedState
-from edge_classifierd.pipeline.validation import prepare
+from edge_classifierd.pipeline.validation import plan_pipelines
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.loading.load import Document
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Service:
         """
         self._config = config
         self._clock = clock or SystemClock()
-        self._document, plans = prepare(config)
+        self._document, plans = plan_pipelines(config)
         for warning in self._document.warnings:
             _log.warning("%s", warning)
         self._at_start = configuration = self._document.configuration
@@ -120,7 +121,7 @@ class Service:
             memory=self._memory,
             clock=self._clock,
         )
-        self._fleet = Pipelines(plans, surroundings, outlet)
+        self._fleet = Pipelines(plans, surroundings, outlet, ModelTrials(state_directory() / "models.json"))
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.settimeout(0)
         self._wake_write.settimeout(0)
@@ -160,6 +161,7 @@ class Service:
         deadline_s = self._clock.monotonic() + _READY_AT_LATEST_S
         while self._clock.monotonic() < deadline_s and not (self._fleet.tried or self._stop_asked()):
             time.sleep(0.01)
+            self._fleet.tick()
         self._notifier.ready(self._vitals.status_line(self._fleet.pipelines))
         _log.debug("ready %.2f s after the start of the process", process_age_s())
 
@@ -250,7 +252,7 @@ class Service:
         """Check the new configuration first; a bad one changes nothing."""
         self._notifier.reloading()
         try:
-            document, plans = prepare(self._config)
+            document, plans = plan_pipelines(self._config)
         except ConfigurationError as error:
             for problem in error.problems:
                 _log.error("%s", problem)
@@ -260,18 +262,14 @@ class Service:
         self._settling.begin()
         self._notifier.ready(self._vitals.status_line(self._fleet.pipelines))
 
-    def _apply(self, document: Document, plans: tuple[Plan, ...]) -> None:
+    def _apply(self, document: Document, plans: tuple[AnyPlan, ...]) -> None:
         """Change only what has changed."""
         for warning in document.warnings:
             _log.warning("%s", warning)
         for section in ("device", "mqtt", "outbox"):
             if getattr(document.configuration, section) != getattr(self._at_start, section):
                 _log.warning("%s: changes of `%s` take effect with the next restart", document.file, section)
-        try:
-            changed = self._fleet.change_to(plans)
-        except EdgeClassifierError as error:
-            _log.error("%s: not reloaded; everything goes on as before: %s", document.file, error)
-            return
+        changed = self._fleet.change_to(plans)
         self._document = document
         self._commands.watches = self._fleet.watches
         self._home.announce(plans)

@@ -1,4 +1,4 @@
-"""The supervisor: notices a pipeline that a bug has ended, starts it again calmly, and knows when to give up."""
+"""The supervisor: starts a pipeline again that could not start or that an exception has ended, with growing pauses."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.backoff import Backoff, RecentFailures
-from edge_classifierd.errors import EdgeClassifierError
+from edge_classifierd.errors import failure_sentence, is_expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.pipeline.pipeline import Pipeline
+    from edge_classifierd.daemon.starting_pipeline import AnyPipeline
 
 _log = logging.getLogger(__name__)
 
-BUDGET: Final = 5
-BUDGET_WINDOW_S: Final = 600.0
+WINDOW_S: Final = 600.0
+"""A failure is forgotten after this long."""
 _RESTART: Final = Backoff(0.5, 30.0)
 
 
-class GaveUpError(EdgeClassifierError):
-    """A pipeline failed too often; systemd starts the daemon afresh."""
-
-
 class Supervisor:
-    """Watches the pipelines' threads; used by the service's thread, which calls `tick` a few times a second."""
+    """Watches the pipelines; used by the service's thread, which calls `tick` a few times a second.
 
-    def __init__(self, remake: Callable[[Pipeline], Pipeline], clock: Clock) -> None:
-        """`remake` makes a new, not yet started pipeline of the same plan."""
+    A failure costs its own pipeline only: it is offline with its reason and is tried again for ever.
+    """
+
+    def __init__(self, remake: Callable[[AnyPipeline], AnyPipeline], clock: Clock) -> None:
+        """`remake` makes a new, not yet started pipeline for one that has failed; it raises nothing."""
         self._remake = remake
         self._clock = clock
         self._random = Random()  # noqa: S311 - jitter
         self._failures: dict[str, RecentFailures] = {}
+        self._logged: dict[str, str] = {}
         self._due_s: dict[str, float] = {}
 
-    def tick(self, pipelines: dict[str, Pipeline]) -> None:
-        """Start again what failed, when it is due; replaces it in `pipelines`. Raises GaveUpError."""
+    def tick(self, pipelines: dict[str, AnyPipeline]) -> None:
+        """Start again what failed, when it is due; replaces it in `pipelines`."""
         for name, pipeline in list(pipelines.items()):
             if pipeline.failure is None:
                 continue
@@ -47,25 +47,25 @@ class Supervisor:
             elif self._clock.monotonic() >= self._due_s[name]:
                 del self._due_s[name]
                 pipeline.stop(1.0)
-                replacement = self._remake(pipeline)
-                replacement.metrics.restarted()
-                pipelines[name] = replacement
-                replacement.start()
-                _log.info("%s: started again", name)
+                pipelines[name] = self._remake(pipeline)
+                pipelines[name].start()
+                _log.debug("%s: started again", name)
 
     def forget(self, name: str) -> None:
-        """The pipeline was replaced or removed by a reload."""
-        self._failures.pop(name, None)
-        self._due_s.pop(name, None)
+        """Forget the failures of a pipeline that a reload has replaced or removed, or that can start now."""
+        for kept in (self._failures, self._due_s, self._logged):
+            kept.pop(name, None)
 
     def _note(self, name: str, failure: BaseException) -> float:
-        """Log the bug, spend a restart, and say when it is due."""
-        recent = self._failures.setdefault(name, RecentFailures(self._clock, BUDGET_WINDOW_S))
+        """Log a failure that is not the same as the last one, and return when the next attempt is due."""
+        recent = self._failures.setdefault(name, RecentFailures(self._clock, WINDOW_S))
         recent.add()
-        _log.error("%s: failed unexpectedly; this is a bug", name, exc_info=failure)
-        if len(recent) > BUDGET:
-            raise GaveUpError(
-                f"{name}: failed {len(recent)} times within {recent.span_s:.0f} s; the last time with "
-                f"{type(failure).__name__}: {failure}; please report this with the log"
-            ) from failure
+        sentence = failure_sentence(failure)
+        if len(recent) > 1 and self._logged.get(name) == sentence:
+            _log.debug("%s: %s (failed %d times within %g s)", name, sentence, len(recent), WINDOW_S)
+        elif is_expected(failure):
+            _log.warning("%s: %s (trying again until it works)", name, sentence)
+        else:
+            _log.error("%s: %s (trying again)", name, sentence, exc_info=failure)
+        self._logged[name] = sentence
         return self._clock.monotonic() + _RESTART.delay_s(len(recent), self._random)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.shared import SharedClassifier
+from edge_classifierd.pipeline.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,17 +15,22 @@ if TYPE_CHECKING:
 
     from edge_classifierd.config.sections.edgetpu import EdgeTpuSection
     from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan
 
 
 class Classifiers:
-    """Loads each classifier at its first use; used by the service's thread."""
+    """Loads each classifier at its first use, one at a time; any thread."""
 
     def __init__(self) -> None:
+        self._loading = threading.RLock()
         self._loaded: dict[tuple[Path, str, str | None, str], SharedClassifier] = {}
 
     def get(self, plan: Plan) -> SharedClassifier:
         """Return the loaded classifier of a plan. Raises ModelError, MissingError, InferenceError."""
+        with self._loading:
+            return self._get(plan)
+
+    def _get(self, plan: Plan) -> SharedClassifier:
         model = plan.section.model
         key = _key(plan)
         if key not in self._loaded:
@@ -39,10 +46,11 @@ class Classifiers:
             self._loaded[key] = SharedClassifier(classifier)
         return self._loaded[key]
 
-    def keep_only(self, plans: Iterable[Plan]) -> None:
+    def keep_only(self, plans: Iterable[AnyPlan]) -> None:
         """Close the classifiers that none of `plans` uses: one Edge TPU serves one classifier only."""
-        for key in self._loaded.keys() - {_key(plan) for plan in plans}:
-            self._loaded.pop(key).close()
+        with self._loading:
+            for key in self._loaded.keys() - {_key(plan) for plan in plans if isinstance(plan, Plan)}:
+                self._loaded.pop(key).close()
 
     def close(self) -> None:
         """Close all of them."""

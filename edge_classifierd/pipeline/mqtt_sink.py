@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
     from edge_classifierd.mqtt.topics import Topics
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan, Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 _log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class MqttSink:
         topic = self._topics.state(plan.section.name)
         self._say(topic, encode_state(state), content_type=JSON, schema=STATE_SCHEMA, expiry_s=_EXPIRY_S)
 
-    def status(self, plan: Plan, *, online: bool) -> None:
+    def status(self, plan: AnyPlan, *, online: bool) -> None:
         """Whether the camera delivers frames."""
         topic = self._topics.pipeline_status(plan.section.name)
         self._say(topic, "online" if online else "offline", min_interval_s=0.0)
@@ -91,7 +91,7 @@ class MqttSink:
         moment = frame.captured_at.strftime("%Y-%m-%d/%H-%M-%S-%f")
         self._album(plan.section.name, snapshot.keep).add(moment, jpeg)
 
-    def settings(self, plan: Plan, *, enabled: bool, thresholds: dict[str, float]) -> None:
+    def settings(self, plan: AnyPlan, *, enabled: bool, thresholds: dict[str, float]) -> None:
         """The values that commands can change, as they are now; from now on the plan's topics are in use."""
         name = plan.section.name
         with self._lock:
@@ -102,7 +102,7 @@ class MqttSink:
         for watch, threshold in thresholds.items():
             self._say(self._topics.threshold(name, watch), repr(threshold).removesuffix(".0"), min_interval_s=0.0)
 
-    def withdraw(self, plan: Plan, watches: Sequence[str] | None = None) -> None:
+    def withdraw(self, plan: AnyPlan, watches: Sequence[str] | None = None) -> None:
         """Take the retained topics of watches, or of the whole pipeline, off the broker until `settings` names them."""
         name = plan.section.name
         gone = watches if watches is not None else [rule.name for rule in plan.rules]

@@ -9,7 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_classifierd.clock import process_age_s
-from edge_classifierd.errors import InferenceError
+from edge_classifierd.errors import InferenceError, failure_sentence
 from edge_classifierd.frames.capture import Capture, CaptureStatus
 from edge_classifierd.frames.factory import make_source
 from edge_classifierd.pipeline.reporter import Reporter
@@ -62,7 +62,7 @@ class Pipeline:
         self.finished = False
         """The source has come to its end and everything of it was judged."""
         self.failure: BaseException | None = None
-        """The bug that ended the pipeline's thread, for the supervisor."""
+        """What ended the pipeline's thread, for the supervisor."""
         self._classifier = classifier
         self._around = surroundings
         self._teller = Reporter(
@@ -113,7 +113,11 @@ class Pipeline:
     def start(self) -> None:
         """Start capturing and judging; returns at once. Once only, after an earlier one of the name has stopped."""
         self._beat = self._around.heartbeats.register(f"infer-{self.name}", STUCK_AFTER_S)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no more threads
+            self._fail(error)
+            self._release()
 
     def request_stop(self) -> None:
         """Begin to end; `stop` waits for it. So several pipelines end side by side."""
@@ -187,9 +191,16 @@ class Pipeline:
             while not self._stopping.is_set() and not self.finished:
                 self._step()
         except Exception as error:  # noqa: BLE001 - the supervisor's: it logs the bug and starts the pipeline again
-            self.failure = error
+            self._fail(error)
         finally:
             self._release()
+
+    def _fail(self, error: BaseException) -> None:
+        """Be offline because of an exception, until the supervisor starts the pipeline again."""
+        self.failure = error
+        self.request_stop()
+        self._online, self._offline_reason = False, failure_sentence(error)
+        self._around.outlet.status(self.plan, online=False)
 
     def _step(self) -> None:
         """Carry out the orders that wait, then judge one frame or wait a little for one."""
@@ -327,6 +338,8 @@ class Pipeline:
         self._around.heartbeats.release(f"capture-{self.name}")
 
     def _captured_status(self, status: CaptureStatus, sentence: str) -> None:
+        if self.failure is not None:
+            return
         self._online = status is CaptureStatus.DELIVERING
         self._offline_reason = sentence if status is CaptureStatus.RETRYING else None
         self._around.outlet.status(self.plan, online=self._online)

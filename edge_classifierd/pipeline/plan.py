@@ -9,10 +9,11 @@ from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from edge_classifierd.config.loading.load import Document
     from edge_classifierd.config.sections.pipeline import PipelineSection
     from edge_classifierd.model.bundle import ModelBundle
 
@@ -32,6 +33,8 @@ class Plan:
     rules: tuple[WatchRule, ...]
     allowed: NDArray[np.bool_] | None
     """Shape (classes,): which may be reported; None when all may."""
+    again: Callable[[], AnyPlan] | None = field(default=None, repr=False, compare=False)
+    """Reads the model's files again and makes a new plan of the same section."""
 
     @property
     def region(self) -> Region:
@@ -54,9 +57,8 @@ class BlockedPlan:
     section: PipelineSection
     reason: str
     """Why it cannot start, one sentence."""
-    key: str
-    """Of the pipeline in the configuration, `pipelines[0]`."""
-    document: Document = field(repr=False)
+    again: Callable[[], AnyPlan] = field(repr=False, compare=False)
+    """Reads the model's files again; they may be usable by then."""
 
     @property
     def rules(self) -> tuple[WatchRule, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.event_builder import FrameResult
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan, Plan
     from edge_classifierd.pipeline.saved_state import SavedState
 
 
@@ -35,7 +35,7 @@ class ResultSink(Protocol):
     def state(self, plan: Plan, state: PipelineState) -> None:
         """The pipeline's state has changed."""
 
-    def status(self, plan: Plan, *, online: bool) -> None:
+    def status(self, plan: AnyPlan, *, online: bool) -> None:
         """Whether the camera delivers frames."""
 
     def picture(self, plan: Plan, frame: Frame) -> None:

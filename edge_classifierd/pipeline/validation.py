@@ -60,15 +60,6 @@ def plan_pipelines(config: Path) -> tuple[Document, tuple[AnyPlan, ...]]:
     return document, plans
 
 
-def plan_again(blocked: BlockedPlan) -> AnyPlan:
-    """Look at the files of a blocked pipeline again: they may be usable by now, or for another reason not."""
-    plan, mistakes = _look(blocked.document, blocked.key, blocked.section, {})
-    if mistakes or plan is None:
-        reason = mistakes[0].problem.message + mistakes[0].remedy() if mistakes else blocked.reason
-        return BlockedPlan(blocked.section, reason, blocked.key, blocked.document)
-    return plan
-
-
 def preflight(document: Document) -> tuple[Plan, ...]:
     """The plans of all pipelines. Raises ConfigurationError with the problems of models, labels, globs and folders."""
     plans, mistakes = _look_at_all(document, sources=True)
@@ -142,17 +133,27 @@ def _look(
     document: Document, key: str, section: PipelineSection, bundles: _Loaded
 ) -> tuple[AnyPlan | None, list[_Mistake]]:
     """Return the plan of one pipeline, None when there is a mistake in the file, and what was found."""
+    again = partial(_plan_again, document, key, section)
     models = _Models(document, section.model, bundles, f"{key}.model")
     mistakes = [*map(_Mistake, models.problems)]
     plan: AnyPlan | None = None
     if models.bundle is not None:
         selection = _Selection(document, section, models.bundle, models.twin, key)
-        plan = selection.plan()
+        plan = selection.plan(again)
         mistakes += selection.mistakes
     reason = next((problem.message for problem in models.problems if problem.temporary), None)
     if reason is not None and all(mistake.problem.temporary for mistake in mistakes):
-        plan = BlockedPlan(section, reason, key, document)
+        plan = BlockedPlan(section, reason, again)
     return plan, mistakes
+
+
+def _plan_again(document: Document, key: str, section: PipelineSection) -> AnyPlan:
+    """Make the plan of one pipeline from its files as they are now."""
+    plan, mistakes = _look(document, key, section, {})
+    if plan is not None and not (mistakes and isinstance(plan, Plan)):
+        return plan
+    reason = mistakes[0].problem.message + mistakes[0].remedy()
+    return BlockedPlan(section, reason, partial(_plan_again, document, key, section))
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,7 @@ class _Selection:
         self._key = key
         self._allowed = self._allow_and_deny()
 
-    def plan(self) -> Plan | None:
+    def plan(self, again: Callable[[], AnyPlan]) -> Plan | None:
         """The plan, None when there are problems."""
         rules = [self._rule(number, watch) for number, watch in enumerate(self._section.watches)]
         if self.mistakes:
@@ -275,7 +276,7 @@ class _Selection:
         found = tuple(rule for rule in rules if rule is not None)
         # Background is not a thing to report, but a watch that names it may have it ("the door stands open").
         mask = _mask(self._allowed - {self._bundle.labels.background}, len(self._bundle.labels))
-        return Plan(self._section, self._bundle, self._twin, found or (ANY_RULE,), mask)
+        return Plan(self._section, self._bundle, self._twin, found or (ANY_RULE,), mask, again)
 
     def _allow_and_deny(self) -> set[int]:
         allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))

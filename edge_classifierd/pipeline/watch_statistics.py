@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
     from edge_classifierd.mqtt.topics import Topics
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan
 
 SCHEMA_VERSION: Final = 1
 _VERSION: Final = "tally, version 1"
@@ -70,7 +70,7 @@ class WatchStatistics:
         if self._synchronised:
             self._correct(clock.monotonic())
 
-    def show(self, plan: Plan) -> None:
+    def show(self, plan: AnyPlan) -> None:
         """Publish what is known of a pipeline's watches, from now on at every change."""
         pipeline, names = plan.section.name, {rule.name for rule in plan.rules}
         with self._lock:

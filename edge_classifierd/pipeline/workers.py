@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from edge_classifierd.errors import EdgeClassifierError, InferenceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.frames.capture import Capture
@@ -91,11 +91,8 @@ def make_line(
         return _OneByOne(
             make_capture(make_prepare()), classifier, hand_over, name=name, beat=beat, heartbeats=heartbeats
         )
-    return _SideBySide(make_capture(_as_it_is), make_prepare, classifier, hand_over, name=name, heartbeats=heartbeats)
-
-
-def _as_it_is(frame: Frame) -> Frame:
-    return frame
+    capture = make_capture(lambda frame: frame)
+    return _SideBySide(capture, make_prepare, classifier, hand_over, name=name, heartbeats=heartbeats)
 
 
 class _OneByOne:
@@ -127,10 +124,9 @@ class _OneByOne:
         self._handed_over = 0  # by the one that hands over
         self._moved = threading.Event()
         self._bug: BaseException | None = None
-        self._name = f"judge-{name}"
-        judge_beat = heartbeats.register(self._name, STUCK_AFTER_S)
-        self._thread = threading.Thread(target=self._run, args=(judge_beat,), name=self._name, daemon=True)
-        self._thread.start()
+        judge_beat = heartbeats.register(f"judge-{name}", STUCK_AFTER_S)
+        self._thread = threading.Thread(target=self._run, args=(judge_beat,), name=f"judge-{name}", daemon=True)
+        _start([self._thread], heartbeats, self._stopping)
 
     @property
     def finished(self) -> bool:
@@ -163,7 +159,7 @@ class _OneByOne:
         self._stopping.set()
         self._results.put(None)
         self._thread.join(timeout_s)
-        self._heartbeats.release(self._name)
+        self._heartbeats.release(self._thread.name)
         return not self._thread.is_alive()
 
     def _wait_for_fewer_than(self, most: int, timeout_s: float) -> None:
@@ -201,7 +197,6 @@ class _SideBySide:
     it that waited for it: no thread but theirs interrupts an inference on a machine whose cores are all at work, and no
     frame is prepared that a newer one replaces. On two cores that is worth some percent more frames. The next frame is
     asked for just before an inference: the capture thread, woken earlier, would want Python's lock that this one needs.
-
     At most twice as many frames as there are lanes are on their way, so that a judge that is held up (a slow disk)
     holds up the line instead of filling the memory.
     """
@@ -234,14 +229,13 @@ class _SideBySide:
         self._handing_over = False
         self._bug: BaseException | None = None
         self._running = classifier.lanes
-        self._names = [f"infer-{name}-{lane}" for lane in range(classifier.lanes)]
-        beats = [heartbeats.register(each, STUCK_AFTER_S) for each in self._names]
+        names = [f"infer-{name}-{lane}" for lane in range(classifier.lanes)]
+        beats = [heartbeats.register(each, STUCK_AFTER_S) for each in names]
         self._threads = [
             threading.Thread(target=self._run, args=(beat,), name=each, daemon=True)
-            for each, beat in zip(self._names, beats, strict=True)
+            for each, beat in zip(names, beats, strict=True)
         ]
-        for thread in self._threads:
-            thread.start()
+        _start(self._threads, heartbeats, self._stopping)
 
     @property
     def finished(self) -> bool:
@@ -262,8 +256,7 @@ class _SideBySide:
         end_s = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, end_s - time.monotonic()))
-        for name in self._names:
-            self._heartbeats.release(name)
+            self._heartbeats.release(thread.name)
         return not any(thread.is_alive() for thread in self._threads)
 
     # From here on: the lanes' threads.
@@ -333,6 +326,18 @@ class _SideBySide:
                     self._moved_on.notify()
             if following is not None:
                 self._hand_over(following)
+
+
+def _start(threads: Sequence[threading.Thread], heartbeats: Heartbeats, stopping: threading.Event) -> None:
+    """Start all; when there are no more threads, end those that run and raise RuntimeError."""
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:
+        stopping.set()
+        for thread in threads:
+            heartbeats.release(thread.name)  # a thread and its heartbeat have one name
+        raise
 
 
 def _classified(frame: Frame, read: Read) -> Classified:

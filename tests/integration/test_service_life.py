@@ -113,18 +113,23 @@ def test_after_a_reload_new_watches_can_be_commanded_and_are_announced(
         assert daemon.end()[0] == 0, daemon.said
 
 
-def test_a_reload_to_a_model_that_needs_what_is_not_there_changes_nothing(tmp_path: Path, broker: Broker) -> None:
+def test_a_reload_to_a_model_that_needs_what_is_not_there_costs_its_own_pipeline_only(
+    tmp_path: Path, broker: Broker
+) -> None:
     model_pair(tmp_path)
     folder, file = photographs(tmp_path / "p", "coffee"), tmp_path / "c.yaml"
-    with Daemon(write_config(file, broker.port, a_pipeline(folder)), EDGE_CLASSIFIERD_ROOT=str(tmp_path)) as daemon:
-        wait_until(lambda: "first frame classified" in daemon.said)
-        write_config(file, broker.port, a_pipeline(folder, model={"path": str(tmp_path / "colours_edgetpu.tflite")}))
-        reload(daemon, "not reloaded; everything goes on as before: ")
-        assert "none is plugged in" in daemon.said
-        assert daemon.process.poll() is None
-        write_config(file, broker.port, a_pipeline(folder))
+    other = a_pipeline(folder, name="other")
+    both = write_config(file, broker.port, a_pipeline(folder), other)
+    with Daemon(both, EDGE_CLASSIFIERD_ROOT=str(tmp_path)) as daemon:
+        wait_until(lambda: daemon.said.count("first frame classified") == 2)
+        needs_tpu = a_pipeline(folder, model={"path": str(tmp_path / "colours_edgetpu.tflite")})
+        write_config(file, broker.port, needs_tpu, other)
         reload(daemon)
-        assert "reloaded; 0 of 1 pipelines changed" in daemon.said
+        assert "reloaded; 1 of 2 pipelines changed" in daemon.said
+        wait_until(lambda: "none is plugged in" in daemon.said)
+        write_config(file, broker.port, a_pipeline(folder), other)
+        reload(daemon)
+        wait_until(lambda: daemon.said.count("first frame classified") == 3)
         assert daemon.end()[0] == 0, daemon.said
 
 

@@ -13,17 +13,17 @@ import yaml
 from moving_pictures import picture
 
 from edge_classifierd.clock import SystemClock
-from edge_classifierd.config.loading.load import load
 from edge_classifierd.daemon.pipelines import Pipelines
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.heartbeat import Heartbeats
+from edge_classifierd.inference.trial import ModelTrials
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.saved_state import SavedState
-from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.validation import plan_pipelines
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.mqtt.client import Listener, MqttClient
     from edge_classifierd.mqtt.message import Message
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.plan import AnyPlan
 
 BASE = "edge-classifierd/porch"
 
@@ -116,19 +116,21 @@ class Scene:
         self.outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=self.clock)
         self.memory = SavedState(folder / "state.json")
         self.outlet = MqttSink(topics, self.outbox, self.states, self.tally, folder / "snapshots")
+        self.heartbeats = Heartbeats(self.clock)
         around = Surroundings(
             device="porch",
             outlet=self.outlet,
-            heartbeats=Heartbeats(self.clock),
+            heartbeats=self.heartbeats,
             memory=self.memory,
             clock=self.clock,
             make_source=self._camera,
         )
-        self.fleet = Pipelines(self.plans(*pipelines), around, self.outlet)
+        trials = ModelTrials(folder / "models.json")
+        self.fleet = Pipelines(self.plans(*pipelines), around, self.outlet, trials)
 
     def __enter__(self) -> Self:
         self.fleet.start()
-        until(lambda: self.fleet.tried)
+        until(self.tried)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,10 +138,15 @@ class Scene:
         self.fleet.close()
         self.outbox.close()
 
-    def plans(self, *pipelines: dict[str, Any]) -> tuple[Plan, ...]:
+    def tried(self) -> bool:
+        self.fleet.tick()
+        return self.fleet.tried
+
+    def plans(self, *pipelines: dict[str, Any]) -> tuple[AnyPlan, ...]:
         config = self.folder / "config.yaml"
         config.write_text(yaml.safe_dump({"pipelines": list(pipelines)}, sort_keys=False))
-        return preflight(load(config))
+        _, plans = plan_pipelines(config)
+        return plans
 
     def change_to(self, *pipelines: dict[str, Any]) -> int:
         return self.fleet.change_to(self.plans(*pipelines))
