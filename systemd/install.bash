@@ -234,12 +234,12 @@ still_active() {
 roll_back() {
   say "  The new version did not become ready. Its last words:"
   journalctl -u "$UNIT" -n 10 -o cat --no-pager 2>/dev/null | sed 's/^/    /' >&2
+  say "  What its doctor finds:"
+  timeout 120 "$COMMAND" doctor --summary 2>&1 | sed 's/^/    /' >&2 || true
   local current
   current=$(readlink "$HOME_DIR/venv")
   if [ -z "$previous" ] || [ "$previous" = "$current" ]; then
     systemctl stop "$UNIT" || true
-    say "  What the doctor finds:"
-    "$COMMAND" doctor --summary 2>&1 | sed 's/^/    /' >&2 || true
     fail "the service does not start" "correct what is reported above, then: sudo ./install.sh"
   fi
   systemctl stop "$UNIT" || true
@@ -272,7 +272,11 @@ report() {
   version=$(version_of "$(readlink "$HOME_DIR/venv")")
   step "Checking camera, broker, model and Edge TPU" run_doctor
   say ""
-  if [ -n "$old_version" ] && [ "$old_version" != "$version" ]; then say "Upgraded from $old_version to $version."; fi
+  if [ -n "$old_version" ] && [ "$old_version" != "$version" ]; then
+    say "Upgraded from $old_version to $version."
+  elif [ -n "$old_version" ]; then
+    say "Version $old_version was installed before, and stays."
+  fi
   if [ -e "$workplace/works" ]; then
     say "edge-classifierd $version is running; no check failed."
   else

@@ -127,7 +127,7 @@ def _home_assistant(
     if status == b"online":
         return CheckResult(name, "ok", f"online on this broker ({prefix or DEFAULT_PREFIX}/status)")
     if prefix is None:
-        return CheckResult(name, "ok", "not seen on this broker, and discovery is switched off")
+        return CheckResult(name, "unused", "not seen on this broker, and discovery is switched off")
     if status is not None:
         remedy = "start it, or its MQTT integration"
         return CheckResult(name, "warning", f"says {_text(status)} on {prefix}/status", remedy)

@@ -635,7 +635,7 @@ def test_a_message_there_and_back_says_what_the_account_may(
     [
         ("ha", b"online", [], "ok", "online on this broker (ha/status)"),
         (None, b"online", [], "ok", "online on this broker (homeassistant/status)"),
-        (None, None, [], "ok", "discovery is switched off"),
+        (None, None, [], "unused", "discovery is switched off"),
         ("ha", b"offline", [b"{}"], "warning", "says offline on ha/status"),
         ("ha", None, [b"{}", b"{}", b"edge-classifierd/porch/x"], "ok", "other devices (2)"),
         ("ha", None, [b"edge-classifierd/porch/x"], "warning", "ha/status is silent"),
