@@ -8,6 +8,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
 root=$roots/aarch64
+# shellcheck source=tests/system/mirror.bash
+. "$here/mirror.bash"
 python=${PYTHON:-$repository/.venv/bin/python}
 
 [ "$(id -u)" -eq 0 ] || { echo "skipped: needs root" >&2; exit 77; }
@@ -24,7 +26,7 @@ fi
 mkdir -p "$roots"
 if [ ! -e "$root/.debootstrapped" ]; then
   [ -d "$root/debootstrap" ] || debootstrap --arch=arm64 --foreign --variant=minbase --include=python3,python3-venv,ca-certificates \
-    bookworm "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$roots/aarch64.log" 2>&1
+    bookworm "$root" "$(debian_mirror)" >"$roots/aarch64.log" 2>&1
   chroot "$root" /debootstrap/debootstrap --second-stage >>"$roots/aarch64.log" 2>&1 || { tail "$roots/aarch64.log"; exit 1; }
   touch "$root/.debootstrapped"
 fi

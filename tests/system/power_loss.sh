@@ -8,7 +8,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 rounds=${1:-20}
 roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
 root=$roots/power-loss
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# shellcheck source=tests/system/mirror.bash
+. "$here/mirror.bash"
 
 [ "$(id -u)" -eq 0 ] || { echo "skipped: needs root" >&2; exit 77; }
 for tool in debootstrap qemu-system-x86_64 mkfs.ext4; do
@@ -18,7 +19,7 @@ done
 if [ ! -e "$root/.ready" ]; then
   mkdir -p "$roots"
   rm -rf --one-file-system "$root"
-  debootstrap --variant=minbase --include=python3,initramfs-tools,linux-image-amd64,zstd trixie "$root" "$mirror" >"$roots/power-loss.log" 2>&1 ||
+  debootstrap --variant=minbase --include=python3,initramfs-tools,linux-image-amd64,zstd trixie "$root" "$(debian_mirror)" >"$roots/power-loss.log" 2>&1 ||
     { tail "$roots/power-loss.log"; exit 1; }
   touch "$root/.ready"
 fi

@@ -10,7 +10,7 @@ user=${2:-user}
 command=${3:-./install.sh --try && ./install.sh --test}
 
 skip() {
-  echo "README commands skipped: $1" >&2
+  echo "tests on a fresh Debian skipped: $1" >&2
   exit 77
 }
 [ "$(id -u)" -eq 0 ] || skip "this needs root"

@@ -11,6 +11,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
 root=$roots/$suite
 log=$roots/$suite.log
+# shellcheck source=tests/system/mirror.bash
+. "$here/mirror.bash"
 
 in_root() { # COMMAND...: with /proc and /dev, and without touching this system's mounts
   # shellcheck disable=SC2016
@@ -34,15 +36,9 @@ copy_of() { # SUITE: starts from another tree
   rm "$root/.stamp"
 }
 
-debian_mirror() {
-  local format="\$(REPO_URI) \$(CODENAME)" codename
-  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-  apt-get indextargets --format "$format" 'Created-By: Packages' 'Origin: Debian' | awk -v codename="$codename" '$2 == codename { print $1; exit }'
-}
-
 build_fresh() { # SUITE
-  local mirror=${DEBIAN_MIRROR:-$(debian_mirror)}
-  [ -n "$mirror" ] || { echo "root.sh: apt on this machine names no Debian mirror; set DEBIAN_MIRROR"; exit 1; }
+  local mirror
+  mirror=$(debian_mirror)
   rm -rf --one-file-system "$root"
   debootstrap --variant=minbase --include=ca-certificates,git,python3,sudo "$1" "$root" "$mirror" >"$log" || { tail "$log"; exit 1; }
   # This machine's own way to the network.
@@ -85,7 +81,7 @@ add_camera() {
 
 stamp=$(
   {
-    cat "$here/root.sh"
+    cat "$here/root.sh" "$here/mirror.bash"
     [[ $suite == fresh-* ]] || cat "$here/camera/"* "$here/../../pyproject.toml"
   } | sha256sum | cut -c1-16
 )
