@@ -103,26 +103,22 @@ def check_clock(clock: Clock) -> CheckResult:
 
 
 def check_groups(wanted: Sequence[str]) -> CheckResult:
-    """Whether the account that the daemon runs under is in the groups that its devices belong to."""
-    try:
-        account = pwd.getpwnam(_ACCOUNT) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-    except KeyError:
+    """Whether the service's account, without one this account, is in the groups that the daemon's devices belong to."""
+    account = _account()
+    if account is None:
         who = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
-        return CheckResult("groups", "unused", f"{who} runs this; there is no account {_ACCOUNT} on this machine")
+        sentence = f"{who} runs this; there is no account {_ACCOUNT} on this machine"
+        return CheckResult("groups", "unused", sentence)
     names = _group_names(os.getgrouplist(account.pw_name, account.pw_gid))
-    if account.pw_uid == 0:
-        return CheckResult("groups", "ok", "root may use every device")
     absent = [name for name in wanted if name not in names and _exists(name)]
     if not absent:
         held = ", ".join(sorted(names & set(wanted)))
-        return CheckResult("groups", "ok", f"{account.pw_name} is in {held}" if held else "no device needs a group")
-    listed = ",".join(absent)
-    return CheckResult(
-        "groups",
-        "warning",
-        f"{account.pw_name} is not in {' and '.join(absent)}",
-        f"`sudo usermod -aG {listed} {account.pw_name}` and log in again (the installed service has them by itself)",
-    )
+        if not held:
+            return CheckResult("groups", "unused", "no device needs a group")
+        return CheckResult("groups", "ok", f"{account.pw_name} is in {held}")
+    then = "restart the service" if account.pw_name == _ACCOUNT else "log in again"
+    remedy = f"`sudo usermod -aG {','.join(absent)} {account.pw_name}` and {then}"
+    return CheckResult("groups", "warning", f"{account.pw_name} is not in {' and '.join(absent)}", remedy)
 
 
 def check_watchdog(root: Path = Path("/")) -> CheckResult:
@@ -214,6 +210,15 @@ def _supply(throttling: Throttling) -> CheckResult:
 
 def _below(value: float, little: float, none: float) -> Verdict:
     return "failed" if value < none else "warning" if value < little else "ok"
+
+
+def _account() -> pwd.struct_passwd | None:
+    """Return the account that the daemon runs under; None for root and for a user without an entry."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(_ACCOUNT)
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()) if os.geteuid() != 0 else None
+    return None
 
 
 def _group_names(numbers: Iterable[int]) -> set[str]:

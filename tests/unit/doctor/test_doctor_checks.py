@@ -178,7 +178,7 @@ def test_groups_name_the_account(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = check_groups(["video"])
     assert finding.verdict == "warning"
     assert "usermod -aG video nobody" in finding.remedy
-    assert check_groups(["no-such-group"]).verdict == "ok"
+    assert check_groups(["no-such-group"]).verdict == "unused"
 
 
 @pytest.mark.parametrize(

@@ -342,17 +342,13 @@ def test_root_may_do_everything_and_asks_for_the_services_account(monkeypatch: p
     assert finding.sentence == "edge-classifierd is not in plugdev and render"
     assert "usermod -aG plugdev,render edge-classifierd" in finding.remedy
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    monkeypatch.setattr(
-        check_machine.pwd,  # type: ignore[attr-defined]
-        "getpwuid",
-        lambda _: SimpleNamespace(pw_name="r", pw_gid=0, pw_uid=0),
-    )
-    assert check_groups(["video"]).sentence == "root may use every device"
+    assert check_groups(["plugdev"]).sentence == "edge-classifierd is not in plugdev", "the service's, not ours"
 
-    def unknown(_number: int) -> Any:
+    def unknown(_: object) -> Any:
         raise KeyError
 
-    monkeypatch.setattr(check_machine.pwd, "getpwuid", unknown)  # type: ignore[attr-defined]
+    for name in ("getpwnam", "getpwuid"):
+        monkeypatch.setattr(check_machine.pwd, name, unknown)  # type: ignore[attr-defined]
     assert check_groups(["video"]).sentence.startswith("user 4711 runs this")
 
 
