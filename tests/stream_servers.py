@@ -24,10 +24,10 @@ class Server:
 
     scheme = "http"
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.stopping = threading.Event()
         self.connections = 0
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, name="server")]
         self._threads[0].start()
@@ -75,12 +75,13 @@ class HttpServer(Server):
         frames: int | None = None,
         then: str = "close",
         damaged: frozenset[int] = frozenset(),
+        port: int = 0,
     ) -> None:
         self._status = status
         self._frames = frames
         self._then = then
         self._damaged = damaged
-        super().__init__()
+        super().__init__(port)
 
     def serve(self, connection: socket.socket) -> None:
         while b"\r\n\r\n" not in connection.recv(65536):
