@@ -42,7 +42,7 @@ def next_command(results: Sequence[CheckResult], config: Path, *, default: bool)
     failed = [result.name for result in results if result.verdict == "failed"]
     if "configuration" in failed:
         return f"sudo edge-classifierd check{option}"
-    if any(name.startswith(("camera", "broker", "round trip")) for name in failed):
+    if "runtime" not in failed and any(name.startswith(("camera", "broker", "round trip", "model")) for name in failed):
         return f"sudoedit {file} && sudo systemctl restart edge-classifierd"
     if failed:
         return f"sudo edge-classifierd doctor{option}"

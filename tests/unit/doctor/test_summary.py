@@ -44,6 +44,8 @@ def test_what_works_comes_first_and_what_fails_last_and_no_line_is_too_long() ->
     [
         ([], "sudo edge-classifierd listen"),
         (["disk"], "sudo edge-classifierd doctor"),
+        (["runtime", "model door", "camera door"], "sudo edge-classifierd doctor"),
+        (["model door"], f"sudoedit {CONFIG} && sudo systemctl restart edge-classifierd"),
         (["camera door"], f"sudoedit {CONFIG} && sudo systemctl restart edge-classifierd"),
         (["disk", "broker"], f"sudoedit {CONFIG} && sudo systemctl restart edge-classifierd"),
         (["camera door", "configuration"], "sudo edge-classifierd check"),
