@@ -17,7 +17,7 @@ import numpy as np
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.sections.pipeline import PipelineSection
 from edge_classifierd.decision.types import WatchRule
-from edge_classifierd.errors import InferenceError
+from edge_classifierd.errors import InferenceError, counted
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.board import Board
 from edge_classifierd.health.metrics import Percentiles
@@ -96,7 +96,7 @@ class Measurement:
         """In plain words, whether it keeps up with a frame rate."""
         budget_ms = 1000.0 / fps
         whole = self.stages.whole
-        name = f"{self.model} with {self.threads} thread{'s' if self.threads > 1 else ''}"
+        name = f"{self.model} with {counted(self.threads, 'thread')}"
         if whole.p95 <= budget_ms:
             said = f"keeps up with {fps:g} fps: 95 of 100 frames take at most {whole.p95:.1f} of {budget_ms:.1f} ms"
         elif whole.p50 <= budget_ms:

@@ -115,6 +115,12 @@ def _no_more_threads(failure: BaseException) -> bool:
     return isinstance(failure, RuntimeError) and "can't start new thread" in str(failure)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 picture`, `1,000 pictures`, `2 classes`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def shortened(text: str, length: int = 60) -> str:
     """Return `text` as one printable line of at most `length` characters."""
     line = "".join(character if character.isprintable() else "?" for character in text[: length + 1])

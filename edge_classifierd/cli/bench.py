@@ -10,7 +10,7 @@ import typer
 
 from edge_classifierd.cli.options import Json, LogLevel, file_argument, file_option, reporting
 from edge_classifierd.cli.streams import print_json
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.errors import ExitCode, counted
 
 if TYPE_CHECKING:
     from edge_classifierd.benchmark import Measurement
@@ -69,7 +69,7 @@ def _counts(text: str) -> list[int]:
 
 
 def _named(model: str, threads: int) -> str:
-    return f"{model} with {threads} thread{'s' if threads > 1 else ''}"
+    return f"{model} with {counted(threads, 'thread')}"
 
 
 def _document(one: Measurement, fps: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
 from edge_classifierd.cli.streams import complain, print_json
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.errors import ExitCode, counted
 
 if TYPE_CHECKING:
     from edge_classifierd.errors import Problem
@@ -78,7 +78,7 @@ def _print(
         count, temporary = len(problems), all(one.temporary for one in problems)
         right = "; the file is right, the other pipelines would run" if temporary else ""
         if count > 1 or right:
-            complain(f"{file}: {count} problem{'s' if count > 1 else ''}{right}")
+            complain(f"{file}: {counted(count, 'problem')}{right}")
         return
     from edge_classifierd.model.bundle import model_title
 
@@ -86,7 +86,7 @@ def _print(
         watches = pipeline["watches"]
         assert isinstance(watches, dict)
         told = ", ".join(
-            f"{name} ({f'{count} label' + 's' * (count > 1) if count else 'the top label'})"
+            f"{name} ({counted(count, 'label') if count else 'the top label'})"
             for name, count in watches.items()
         )
         title = model_title(Path(str(pipeline["model"])))

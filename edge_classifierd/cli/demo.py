@@ -18,7 +18,7 @@ import typer
 
 from edge_classifierd.cli.options import Json, LogLevel, reporting
 from edge_classifierd.cli.outputs import program
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.errors import ExitCode, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def command(
     if not shown:
         typer.echo("demo: no event arrived; run it again with --log-level info to see why", err=True)
         return ExitCode.FAILED
-    events = f"{shown} event{'s' if shown > 1 else ''}"
+    events = counted(shown, "event")
     _say(f"\n{events}. Next: a configuration of your own, to be completed with what matters to you:", json=json)
     for step in ("doctor --suggest > config.yaml", "check --config config.yaml", "run --config config.yaml"):
         _say(f"  {program()} {step}", json=json)

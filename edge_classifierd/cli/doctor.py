@@ -12,7 +12,7 @@ import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
 from edge_classifierd.cli.streams import print_json
-from edge_classifierd.errors import ExitCode, UsageError
+from edge_classifierd.errors import ExitCode, UsageError, counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def command(
     else:
         failed = sum(finding.verdict == "failed" for finding in findings)
         warnings = sum(finding.verdict == "warning" for finding in findings)
-        typer.echo(f"{len(findings)} checks: {failed} failed, {warnings} warning{'' if warnings == 1 else 's'}")
+        typer.echo(f"{counted(len(findings), 'check')}: {failed} failed, {counted(warnings, 'warning')}")
     return code
 
 

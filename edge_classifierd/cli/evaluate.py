@@ -12,7 +12,7 @@ from edge_classifierd.cli.classify import FitOption
 from edge_classifierd.cli.options import Json, Labels, LogLevel, file_argument, file_option, reporting
 from edge_classifierd.cli.outputs import refuse_unwritable, write_output
 from edge_classifierd.cli.streams import print_json
-from edge_classifierd.errors import ExitCode, UsageError
+from edge_classifierd.errors import ExitCode, UsageError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def _report_left_out(evaluations: Sequence[Evaluation]) -> None:
             typer.echo(f"left out: {sentence}", err=True)
         if one.left_out:
             shown = ", ".join(f"`{name}`" for name in one.left_out[:5])
-            classes = "1 class" if len(one.left_out) == 1 else f"{len(one.left_out):,} classes"
+            classes = counted(len(one.left_out), "class")
             typer.echo(f"{one.model}: left out {classes} that it does not know: {shown}", err=True)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, file_argument, file_option, reporting
 from edge_classifierd.cli.streams import print_json
-from edge_classifierd.errors import ExitCode, UsageError
+from edge_classifierd.errors import ExitCode, UsageError, counted
 
 if TYPE_CHECKING:
     from edge_classifierd.replay.replay import Candidate, ReplayedEvent, Summary
@@ -107,18 +107,14 @@ def _print_side_by_side(events: list[ReplayedEvent], configs: list[str]) -> None
     print_table(table)
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _report(summary: Summary, counts: dict[str, int]) -> None:
     for sentence in summary.damaged:
         typer.echo(f"skipped: {sentence}", err=True)
     if summary.failed:
-        typer.echo(f"{_counted(summary.failed, 'picture')} could not be classified", err=True)
-    events = ", ".join(f"{config}: {_counted(count, 'event')}" for config, count in counts.items())
+        typer.echo(f"{counted(summary.failed, 'picture')} could not be classified", err=True)
+    events = ", ".join(f"{config}: {counted(count, 'event')}" for config, count in counts.items())
     typer.echo(
-        f"{events}; {_counted(summary.frames, 'picture')}, {summary.recorded_s:.0f} s recorded, "
+        f"{events}; {counted(summary.frames, 'picture')}, {summary.recorded_s:.0f} s recorded, "
         f"replayed in {summary.took_s:.1f} s ({summary.speed:.0f} times faster)",
         err=True,
     )

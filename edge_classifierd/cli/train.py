@@ -13,7 +13,7 @@ from edge_classifierd.cli.classify import FitOption
 from edge_classifierd.cli.options import Json, LogLevel, file_argument, file_option, reporting
 from edge_classifierd.cli.outputs import program, refuse_unwritable, write_output
 from edge_classifierd.cli.streams import print_json
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.errors import ExitCode, counted
 
 if TYPE_CHECKING:
     from edge_classifierd.learning.train import Training, TrainingPlan
@@ -109,7 +109,7 @@ def command(
     for fact in facts:
         typer.echo(fact, err=True)
     if training.evaluation is None:
-        typer.echo(f"{output}: {len(training.labels):,} labels; nothing was held out to measure with")
+        typer.echo(f"{output}: {counted(len(training.labels), 'label')}; nothing was held out to measure with")
     else:
         print_evaluations([training.evaluation])
     typer.echo(f"\nNext, see what it makes of a picture:\n  {_next_command(plan, training)}", err=True)
@@ -131,12 +131,12 @@ def _facts(training: Training, extractor: Path) -> list[str]:
     fitted = training.fitted
     tuned = "" if fitted.validation_accuracy is None else f"; {fitted.validation_accuracy:.1%} in cross-validation"
     looks = {"own": "its embedding", "mean": "its embedding", "detail": "its embedding and the parts of a finer map"}
-    measured = f"measured on {len(training.held_out):,} others" if training.held_out else "nothing held out"
+    measured = f"measured on {counted(len(training.held_out), 'other')}" if training.held_out else "nothing held out"
     copies = {"none": "", "unmirrored": " and varied copies", "all": " and varied copies, mirrored ones too"}
-    count, seconds = len(fitted.head.weights), f"{training.seconds:.0f} s"
+    classes, learnt = counted(len(fitted.head.weights), "class"), counted(len(training.learnt), "picture")
     twin = "" if training.twin is None else f"; {training.twin.name}: the same for the CPU, for `model.cpu_model`"
     return [
-        f"{count} classes from {len(training.learnt):,} pictures{copies[fitted.copies]} in {seconds}; {measured}",
+        f"{classes} from {learnt}{copies[fitted.copies]} in {training.seconds:.0f} s; {measured}",
         f"on {model_title(extractor)}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
-        f"{training.output}: {training.size / 1e6:.1f} MB, {len(training.labels):,} labels{twin}",
+        f"{training.output}: {training.size / 1e6:.1f} MB, {counted(len(training.labels), 'label')}{twin}",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_classifierd import __version__
+from edge_classifierd.errors import counted
 from edge_classifierd.health.report import (
     PERIOD_S,
     SCHEMA_VERSION,
@@ -109,11 +110,10 @@ class HealthReporter:
     def status_line(self, pipelines: Iterable[AnyPipeline]) -> str:
         """What `systemctl status` shows: `3 pipelines, 9.8 fps, connected to …`; `starting` before there is a rate."""
         all_pipelines = list(pipelines)
-        count = len(all_pipelines)
         rates = {pipeline.name: pipeline.metrics.snapshot().fps for pipeline in all_pipelines}
         starting = all(_starts(pipeline, rates[pipeline.name]) for pipeline in all_pipelines)
         words = [
-            f"{count} pipeline{'s' if count > 1 else ''}",
+            counted(len(all_pipelines), "pipeline"),
             "starting" if starting else f"{sum(fps or 0.0 for fps in rates.values()):.1f} fps",
         ]
         if offline := [pipeline.name for pipeline in all_pipelines if pipeline.offline_reason]:

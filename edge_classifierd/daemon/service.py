@@ -18,7 +18,7 @@ from edge_classifierd.daemon.pipelines import Pipelines
 from edge_classifierd.daemon.process import PageRelease
 from edge_classifierd.daemon.state_lock import lock_state
 from edge_classifierd.daemon.thread_names import ThreadNames
-from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode
+from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode, counted
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import Board
 from edge_classifierd.health.health_file import HealthFile
@@ -228,7 +228,7 @@ class Service:
         self._write_down()
         self._outbox.close()
         self._fleet.close()
-        _log.info("stopped; %d events wait in the outbox", self._outbox.depth)
+        _log.info("stopped; %s in the outbox", counted(self._outbox.depth, "event"))
 
     def _await_delivery(self, timeout_s: float) -> None:
         """Give the last events time to be acknowledged; what is not stays in the outbox."""

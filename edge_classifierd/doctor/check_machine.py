@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.doctor.check_result import CheckResult
+from edge_classifierd.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -147,7 +148,7 @@ def _judge_unit(name: str, told: dict[str, str]) -> CheckResult:
     watchdog = told.get("WatchdogUSec", "0")
     state = told.get("ActiveState", "unknown")
     restarts = int(told["NRestarts"]) if re.fullmatch(r"\d{1,9}", told.get("NRestarts", "")) else 0
-    said = f"{SERVICE} is {state}, restarted {restarts} times, watchdog {watchdog}"
+    said = f"{SERVICE} is {state}, restarted {counted(restarts, 'time')}, watchdog {watchdog}"
     if watchdog in {"0", "infinity", ""}:
         return CheckResult(name, "warning", said, "set WatchdogSec= in the unit")
     if state == "failed" or restarts > 0:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from edge_classifierd.doctor.check_result import CheckResult, from_sentence
-from edge_classifierd.errors import EdgeClassifierError, MissingError
+from edge_classifierd.errors import EdgeClassifierError, MissingError, counted
 from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.cpu_pool import share_threads
 from edge_classifierd.inference.edgetpu.delegate import open_tpu
@@ -74,7 +74,7 @@ def _timed_on_cpu(name: str, bundle: ModelBundle, shares: tuple[int, ...]) -> Ch
         classifier = CpuClassifier(bundle, find_runtime(), threads)
     except EdgeClassifierError as error:
         return from_sentence(name, str(error), missing=isinstance(error, MissingError))
-    where = f"{threads} thread{'s' if threads > 1 else ''}"
+    where = counted(threads, "thread")
     return _timed(name, bundle, classifier, f"{where}, {len(shares)} side by side" if len(shares) > 1 else where)
 
 

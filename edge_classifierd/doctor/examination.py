@@ -21,7 +21,7 @@ from edge_classifierd.doctor.check_models import check_model, check_tpus
 from edge_classifierd.doctor.check_result import CheckResult, from_sentence
 from edge_classifierd.doctor.check_runtime import check_runtime
 from edge_classifierd.doctor.running_daemon import check_daemon, find_daemon
-from edge_classifierd.errors import ConfigurationError
+from edge_classifierd.errors import ConfigurationError, counted
 from edge_classifierd.health.board import Board
 from edge_classifierd.inference.edgetpu.devices import list_tpus, root_directory
 from edge_classifierd.pipeline.plan import Plan
@@ -57,7 +57,7 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
                 yield found if found.remedy else replace(found, remedy="correct it")
         else:
             count = len(plans)
-            yield CheckResult("configuration", "ok", f"{config}: {count} pipeline{'s' if count > 1 else ''}")
+            yield CheckResult("configuration", "ok", f"{config}: {counted(count, 'pipeline')}")
             for problem in document.warnings:
                 yield CheckResult("configuration", "warning", str(problem))
     root = root_directory()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from edge_classifierd.errors import OutboxError
+from edge_classifierd.errors import OutboxError, counted
 from edge_classifierd.events.database import (
     EventDatabase,
     Ledger,
@@ -177,7 +177,7 @@ class EventBuffer:
             self._write(())
         lost = len(self._memory)
         if lost:
-            log.error("%s: %d events were only in memory and are lost", self._path, lost)
+            log.error("%s: lost: %s that could not be saved", self._path, counted(lost, "event"))
             self._memory.clear()
         if self._store is not None:
             self._left = self.depth
@@ -319,7 +319,8 @@ class EventBuffer:
         if missing:
             self.lost[Loss.CORRUPT] = self.lost.get(Loss.CORRUPT, 0) + missing
         number = "an unknown number" if expected is None else str(missing)
-        log.error("%s; set aside as %s, %d events saved, %s lost; a new one is started", error, aside, saved, number)
+        kept = counted(saved, "event")
+        log.error("%s; set aside as %s, %s saved, %s lost; a new one is started", error, aside, kept, number)
         return self._store is not None
 
     def _expire(self) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.errors import UsageError
+from edge_classifierd.errors import UsageError, counted
 from edge_classifierd.model.labels import match, nearest
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def match_classes(dataset: Dataset, labels: Labels) -> ClassMatching:
         near = nearest(labels, example)
         hint = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
         raise UsageError(
-            f"{dataset.source}: none of its {len(unmatched):,} classes (`{example}` …) is among the model's "
-            f"{len(labels):,} labels{hint}; name folders after the labels, or evaluate another model with --model"
+            f"{dataset.source}: the model knows none of {counted(len(unmatched), 'class')} (`{example}` …) among "
+            f"its {counted(len(labels), 'label')}{hint}; name folders after the labels, or evaluate "
+            "another model with --model"
         )
     return ClassMatching(targets, unmatched)
 

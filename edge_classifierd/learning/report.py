@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.errors import SourceError, UsageError
+from edge_classifierd.errors import SourceError, UsageError, counted
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.frames.jpeg import encode_jpeg
 from edge_classifierd.learning import plots
@@ -99,7 +99,7 @@ def _tiles(one: Evaluation) -> str:
     tiles = [
         (f"{one.top1:.1%}", "Top-1", "best guess is right"),
         (f"{one.top5:.1%}", "Top-5", "right one among five") if one.top5 > one.top1 else None,
-        (f"{one.images:,}", "Pictures", f"of {len(one.per_class):,} classes"),
+        (f"{one.images:,}", "Pictures", f"of {counted(len(one.per_class), 'class')}"),
         (f"{one.calibration_error:.3f}", "Calibration error", "0 is honest"),
         (f"{one.ambiguous:.1%}", "Ambiguous", f"lead under {one.ambiguity_margin:.0%}"),
         (_milliseconds(one), "Inference", "median, this machine") if one.inference_ms is not None else None,
@@ -126,12 +126,12 @@ def _not_counted(one: Evaluation) -> str:
     sentences = []
     if one.unreadable:
         listed = "".join(f"<li>{escape(sentence)}" for sentence in one.unreadable[:20])
-        said = f"{len(one.unreadable):,} pictures could not be read"
+        said = f"{counted(len(one.unreadable), 'picture')} could not be read"
         sentences.append(f"<details><summary>{said}</summary><ul>{listed}</ul></details>")
     if one.left_out:
         listed = ", ".join(escape(name) for name in one.left_out[:50])
         sentences.append(
-            f"<details><summary>{len(one.left_out):,} classes that the model does not know were left out</summary>"
+            f"<details><summary>Left out: {counted(len(one.left_out), 'class')} that the model does not know</summary>"
             f"<p>{listed}</p></details>"
         )
     return f"<section class=warning>{''.join(sentences)}</section>"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from edge_classifierd.errors import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -74,7 +76,7 @@ def sweep(watch: WatchedClasses, confidences: NDArray[np.float32], targets: Sequ
         for step, p, n, r in zip(_STEPS, precision, reported, recall, strict=True)
     )
     if positives < LEAST_POSITIVES:
-        reason = f"only {positives} pictures of it; a recommendation needs at least {LEAST_POSITIVES}"
+        reason = f"only {counted(positives, 'picture')} of it; a recommendation needs at least {LEAST_POSITIVES}"
         return Sweep(watch.name, positives, points, None, None, None, None, reason)
     good = (precision >= WANTED_PRECISION) & (found > 0)
     if good.any():

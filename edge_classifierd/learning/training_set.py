@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_classifierd.errors import SourceError, UsageError
+from edge_classifierd.errors import SourceError, UsageError, counted
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.learning.dataset import Picture, images_below, read_dataset
 from edge_classifierd.learning.duplicates import difference_hash, grouped, near_duplicates
@@ -94,9 +94,9 @@ def refuse_too_few(material: TrainingSet, least: int) -> None:
     """Raises UsageError for a class with fewer readable pictures than `least`."""
     for name, count in zip(material.names, _sizes(material).tolist(), strict=True):
         if count < least:
-            lost = f" ({len(material.unreadable)} pictures could not be read)" if material.unreadable else ""
+            lost = f" ({counted(len(material.unreadable), 'picture')} could not be read)" if material.unreadable else ""
             raise UsageError(
-                f"{material.source}: the class `{name}` has {count} readable picture{'' if count == 1 else 's'}{lost}; "
+                f"{material.source}: the class `{name}` has {counted(count, 'readable picture')}{lost}; "
                 f"at least {least} are needed, 20 or more give good results"
             )
 
@@ -110,15 +110,15 @@ def duplicates(material: TrainingSet) -> tuple[NDArray[np.intp], list[str]]:
         first, second = (material.pictures[at].path for at in pairs[0].tolist())
         copies = len(groups) - len(np.unique(groups))
         warnings.append(
-            f"{copies} pictures are near-duplicates of others ({first} and {second}); they are kept on one side of the "
+            f"near-duplicates: {counted(copies, 'picture')} ({second} of {first}); they are kept on one side of the "
             "split, where they cannot flatter the result"
         )
     across = pairs[material.classes[pairs[:, 0]] != material.classes[pairs[:, 1]]]
     if len(across):
         first, second = (material.pictures[at].path for at in across[0].tolist())
         warnings.append(
-            f"{len(across)} pairs of near-duplicates lie in different classes ({first} and {second}); put each picture "
-            "in one class"
+            f"near-duplicates in different classes: {counted(len(across), 'pair')} ({first} and {second}); put each "
+            "picture in one class"
         )
     return groups, warnings
 
@@ -129,7 +129,7 @@ def doubts(material: TrainingSet, *, want_many: bool) -> list[str]:
     smallest = int(sizes.argmin())
     warnings = []
     if sizes[smallest] < _FEW and want_many:
-        few = f"the class `{names[smallest]}` has only {sizes[smallest]} pictures"
+        few = f"the class `{names[smallest]}` has only {counted(int(sizes[smallest]), 'picture')}"
         warnings.append(f"{few}; 20 or more give good results")
     if sizes.max() > 20 * sizes[smallest]:
         largest = names[int(sizes.argmax())]

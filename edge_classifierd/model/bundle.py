@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.errors import ModelError
+from edge_classifierd.errors import ModelError, counted
 from edge_classifierd.model.archive import SET_LABELS, Archive
 from edge_classifierd.model.label_files import align, parse_labels
 from edge_classifierd.model.labels import Labels, make_labels
@@ -126,7 +126,7 @@ def _archived(archive: Archive, name: str, classes: int) -> tuple[str, ...]:
 def _sidecar_labels(path: Path, labels: Path | None, classes: int) -> Labels:
     file = labels or next((path.with_suffix(end) for end in (".txt", ".csv") if path.with_suffix(end).is_file()), None)
     if file is None:
-        raise ModelError(f"{model_title(path)}: carries no labels for its {classes:,} outputs; {SET_LABELS}")
+        raise ModelError(f"{model_title(path)}: carries no labels for its {counted(classes, 'output')}; {SET_LABELS}")
     content = read_regular_file(file, "a label file")
     try:
         return make_labels(_counted(content, str(file), str(file), classes))
@@ -140,7 +140,7 @@ def _counted(content: bytes, said: str, file: str, classes: int) -> tuple[str, .
     aligned = align(parsed, classes)
     if aligned is None:
         raise ModelError(
-            f"has {classes:,} outputs but {said} holds {len(parsed):,} labels; "
+            f"has {counted(classes, 'output')} but {said} holds {counted(len(parsed), 'label')}; "
             "set `model.labels` to the list that belongs to this model"
         )
     return aligned

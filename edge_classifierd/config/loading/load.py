@@ -18,7 +18,7 @@ from edge_classifierd.config.sections.key_paths import format_key, locate, parse
 from edge_classifierd.config.sections.paths import FOLDER, STATE, state_directory
 from edge_classifierd.config.sections.pipeline import PipelineSection
 from edge_classifierd.config.sections.sources import mask_userinfo
-from edge_classifierd.errors import ConfigurationError, Problem
+from edge_classifierd.errors import ConfigurationError, Problem, counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ class FaultyFileError(ConfigurationError):
 
 def and_more(file: str, count: int) -> Problem:
     """Return a problem that stands for those that are not listed."""
-    return Problem(file, 0, 0, "", f"and {count:,} more problems")
+    return Problem(file, 0, 0, "", f"and {counted(count, 'more problem')}")
 
 
 def load(path: Path) -> Document:

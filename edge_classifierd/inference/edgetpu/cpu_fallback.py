@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_classifierd.errors import ModelError
+from edge_classifierd.errors import ModelError, counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def check_cpu_model(compiled: ModelBundle, cpu_model: ModelBundle) -> None:
         )
     for what, one, other in (
         ("takes", _shape(compiled), _shape(cpu_model)),
-        ("has", f"{len(compiled.labels):,} labels", f"{len(cpu_model.labels):,} labels"),
+        ("has", counted(len(compiled.labels), "label"), counted(len(cpu_model.labels), "label")),
         ("prepares pictures with", _preparation(compiled), _preparation(cpu_model)),
     ):
         if one != other:

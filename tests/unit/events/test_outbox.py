@@ -479,7 +479,7 @@ def test_what_no_disk_takes_until_the_close_is_said_to_be_lost(blocked: Box, cap
     outbox = blocked()
     fill(outbox, 4)
     outbox.close()
-    assert "4 events were only in memory and are lost" in caplog.text
+    assert "lost: 4 events that could not be saved" in caplog.text
     assert outbox.depth == 0
 
 

@@ -134,7 +134,7 @@ def test_data_that_cannot_be_learnt_from_is_refused_with_the_remedy(pictures: Pa
     (one / "cross").mkdir()
     shutil.copy(pictures / "cross" / "0.jpg", one / "cross")
     (one / "cross" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
-    told = r"`cross` has 1 readable picture \(1 pictures could not be read\); at least 2"
+    told = r"`cross` has 1 readable picture \(1 picture could not be read\); at least 2"
     with pytest.raises(UsageError, match=told):
         train(plan)
     with pytest.raises(UsageError, match="--keep-classes needs --method imprinting"):
@@ -159,8 +159,8 @@ def test_copies_and_broken_files_are_told_and_copies_stay_on_one_side(pictures: 
     training = train(TrainingPlan(source, bundled_model_path(), tmp_path / "m.tflite", holdout=0.5, augment=0, seed=3))
     assert len(training.unreadable) == 1
     assert "empty.jpg" in training.unreadable[0]
-    assert any("9 pictures are near-duplicates" in warning for warning in training.warnings)
-    assert any("1 pairs of near-duplicates lie in different classes" in warning for warning in training.warnings)
+    assert any("near-duplicates: 9 pictures (" in warning for warning in training.warnings)
+    assert any("near-duplicates in different classes: 1 pair (" in warning for warning in training.warnings)
     held = {picture.path for picture in training.held_out}
     for shape in ("disc", "cross"):
         for number in range(4):

@@ -131,7 +131,7 @@ def test_locale_file_with_too_few_labels_is_refused(tmp_path: Path) -> None:
     described = tflite.metadata(label_files=(("names.txt", ""), ("de.txt", "de")))
     files = {"names.txt": COLOURS, "de.txt": b"Rot\n"}
     path = write(tmp_path, tflite.pack(tflite.classifier(tflite.SOFTMAX), described, files))
-    with pytest.raises(ModelError, match=r"has 3 outputs but its own `de.txt` holds 1 labels"):
+    with pytest.raises(ModelError, match=r"has 3 outputs but its own `de.txt` holds 1 label;"):
         load_bundle(path, locale="de")
 
 
