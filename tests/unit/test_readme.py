@@ -43,3 +43,9 @@ def test_every_link_of_the_readme_leads_to_a_file(readme: str, repository: Path)
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", readme) if "://" not in target]
     assert targets
     assert [target for target in targets if not (repository / target).is_file()] == []
+
+
+def test_pictures_of_the_readme_are_small(repository: Path) -> None:
+    sizes = {path.name: path.stat().st_size for path in (repository / "docs/images").iterdir()}
+    assert sizes
+    assert {name: size for name, size in sizes.items() if size > 60_000} == {}
