@@ -1,0 +1,20 @@
+"""The limits of the systemd unit fit the largest configuration that `check` accepts."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_tasks_suffice_for_as_many_pipelines_and_instances_as_a_configuration_may_have() -> None:
+    schema = json.loads((ROOT / "docs/configuration.schema.json").read_text())
+    pipelines = schema["properties"]["pipelines"]["maxItems"]
+    instances = json.dumps(schema["$defs"]["ModelSection"]["properties"]["instances"])
+    (workers,) = map(int, re.findall(r'"maximum": (\d+)', instances))
+    other = 8  # the capture's, the pipeline's own, FFmpeg's reader and decoders
+    unit = (ROOT / "systemd/edge-classifierd.service").read_text()
+    (limit,) = map(int, re.findall(r"^TasksMax=(\d+)$", unit, re.MULTILINE))
+    assert limit >= 2 * pipelines * (workers + other)
