@@ -264,7 +264,7 @@ remove_old_venvs() {
 # ---------------------------------------------------------------- what works
 # The doctor's exit code does not end the installation: a broker or a camera may come later.
 run_doctor() {
-  if "$COMMAND" doctor --summary >"$workplace/summary" 2>&1; then touch "$workplace/works"; fi
+  if timeout 180 "$COMMAND" doctor --summary >"$workplace/summary" 2>&1; then touch "$workplace/works"; fi
 }
 
 report() {
