@@ -37,7 +37,10 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "cat.jpg"
 
 
-@pytest.mark.parametrize("line", ["edge classify cat.jpg", "edge models list", "edge --version", "edge --help"])
+LINES = ["edge classify cat.jpg", "edge classify --json cat.jpg", "edge --version", "edge --help"]
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_a_full_disk_behind_stdout_is_one_sentence_and_a_failure(line: str, photo: Path) -> None:
     done = shell(f"{line} >/dev/full", photo.parent)
     assert done.returncode == 1

@@ -12,8 +12,12 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from edge_classifierd.cli.model_list import model_rows
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 NAME = "mobilenet_v1_0.25_128_quant"
 
@@ -79,11 +83,15 @@ def test_the_list_fits_80_columns_and_begins_with_what_is_in_use(tmp_path: Path,
     assert all(row["description"] for row in rows)
 
 
-def test_a_configuration_that_is_not_there_is_reported_only_when_it_was_named(tmp_path: Path) -> None:
+def test_a_configuration_that_is_not_there_is_reported_only_when_it_was_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = models(tmp_path, "list", "-c", str(tmp_path / "none.yaml"))
     assert done.returncode == 0
     assert "which models are in use is not known: " in done.stderr
-    assert "not known" not in models(tmp_path, "list").stderr
+    # Not the command: the service may be installed on this machine, with a configuration that is closed to the tests.
+    model_rows(tmp_path / "none.yaml", tmp_path, optional=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_unknown_name_is_a_mistake_of_usage_and_nothing_is_fetched(tmp_path: Path) -> None:
