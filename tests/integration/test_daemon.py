@@ -48,7 +48,7 @@ def types(subscriber: Subscriber) -> list[str]:
 
 
 def say(broker: Broker, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
-    publish.single(f"{BASE}/{topic}", payload, qos=1, retain=retain, port=broker.port)
+    publish.single(f"{BASE}/{topic}", payload, qos=1, retain=retain, hostname="127.0.0.1", port=broker.port)
 
 
 def test_a_photograph_becomes_events_on_the_broker(

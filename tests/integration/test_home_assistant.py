@@ -109,7 +109,7 @@ def live(folder: Path, **home_assistant: Any) -> Iterator[Run]:
     try:
         with Daemon(config) as daemon:
             wait_until(lambda: subscriber.last(f"{BASE}/garden/status") == b"online", 60)
-            publish.single(f"{BASE}/garden/snapshot/set", "PRESS", qos=1, port=broker.port)
+            publish.single(f"{BASE}/garden/snapshot/set", "PRESS", qos=1, hostname="127.0.0.1", port=broker.port)
             wait_until(lambda: complete([(topic, payload) for topic, payload, _ in list(subscriber.messages)]), 90)
             heard = [(topic, payload) for topic, payload, _ in list(subscriber.messages)]
             run = Run(broker, heard)
@@ -396,7 +396,7 @@ def test_a_watch_that_a_reload_removes_leaves_home_assistant_before_its_topics_g
         wait_until(lambda: subscriber.last(f"{BASE}/driveway/cup/state") == b"OFF")
         wait_until(lambda: subscriber.last(DEVICE) is not None)
         write_config(file, broker.port, a_pipeline(photos, DOG))
-        publish.single(f"{BASE}/reload/set", "PRESS", qos=1, port=broker.port)
+        publish.single(f"{BASE}/reload/set", "PRESS", qos=1, hostname="127.0.0.1", port=broker.port)
         wait_until(lambda: subscriber.last(f"{BASE}/driveway/cup/state") == b"", 60)
         daemon.end()
     order = [topic for topic, payload, _ in subscriber.messages if payload == b"" or topic == DEVICE]

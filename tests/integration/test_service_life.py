@@ -99,13 +99,13 @@ def test_after_a_reload_new_watches_can_be_commanded_and_are_announced(
         wait_until(lambda: subscriber.last(f"{BASE}/driveway/pet/threshold") == b"0.6")
         announced = "homeassistant/device/edge-classifierd_porch/config"
         wait_until(lambda: b"driveway/pet/state" in (subscriber.last(announced) or b""))
-        publish.single(f"{BASE}/driveway/pet/threshold/set", "0.75", qos=1, port=broker.port)
+        publish.single(f"{BASE}/driveway/pet/threshold/set", "0.75", qos=1, hostname="127.0.0.1", port=broker.port)
         wait_until(lambda: subscriber.last(f"{BASE}/driveway/pet/threshold") == b"0.75")
-        publish.single(f"{BASE}/driveway/cat/threshold/set", "0.75", qos=1, port=broker.port)
+        publish.single(f"{BASE}/driveway/cat/threshold/set", "0.75", qos=1, hostname="127.0.0.1", port=broker.port)
         wait_until(lambda: "no watch 'cat'" in daemon.said)
         # Home Assistant that has just come is told everything again.
         states = sum(topic == f"{BASE}/driveway/enabled" for topic, _, _ in subscriber.messages)
-        publish.single("homeassistant/status", "online", qos=1, port=broker.port)
+        publish.single("homeassistant/status", "online", qos=1, hostname="127.0.0.1", port=broker.port)
         wait_until(
             lambda: sum(topic == f"{BASE}/driveway/enabled" for topic, _, _ in subscriber.messages) > states,
             what="the states again",
@@ -140,7 +140,7 @@ def test_a_flood_of_reloads_is_a_few_and_never_keeps_a_signal_waiting(tmp_path: 
     press = [{"topic": f"{BASE}/reload/set", "payload": "PRESS", "qos": 1}] * 35
     with Daemon(write_config(file, broker.port, *many)) as daemon:
         wait_until(lambda: daemon.said.count("first frame classified") == 6)
-        publish.multiple(press, port=broker.port)
+        publish.multiple(press, hostname="127.0.0.1", port=broker.port)
         wait_until(lambda: ": reloaded;" in daemon.said)
         code, lasted_s = daemon.end()
         assert (code, lasted_s < 2.0) == (0, True), (lasted_s, daemon.said)
@@ -155,7 +155,7 @@ def test_a_second_daemon_on_the_same_state_is_refused_and_changes_nothing(
     folder, state = photographs(tmp_path / "p", "coffee"), tmp_path / "state"
     with Daemon(write_config(tmp_path / "c.yaml", broker.port, a_pipeline(folder, CAT))) as daemon:
         wait_until(lambda: subscriber.last(f"{BASE}/driveway/cat/threshold") == b"0.5")
-        publish.single(f"{BASE}/driveway/cat/threshold/set", "0.75", qos=1, port=broker.port)
+        publish.single(f"{BASE}/driveway/cat/threshold/set", "0.75", qos=1, hostname="127.0.0.1", port=broker.port)
         wait_until(lambda: subscriber.last(f"{BASE}/driveway/cat/threshold") == b"0.75")
         commanded = (state / "state.json").read_bytes()
         other = write_config(
