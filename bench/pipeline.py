@@ -30,7 +30,7 @@ import numpy as np
 from edge_classifierd.benchmark import synthetic_picture
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.loading.load import load
-from edge_classifierd.daemon.allocator import tune
+from edge_classifierd.daemon.process import tune_allocator
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.metrics import PipelineMetrics
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    tune()  # as `run` does
+    tune_allocator()  # as `run` does
     results = []
     for asked in options.threads.split(","):
         instances, _, each = asked.rpartition("x")

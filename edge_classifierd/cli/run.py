@@ -32,9 +32,9 @@ def command(
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)  # until the service has handlers of its own
-    from edge_classifierd.daemon.allocator import tune
+    from edge_classifierd.daemon.process import tune_allocator
 
-    tune()
+    tune_allocator()
     from edge_classifierd.daemon.service import Service
 
     return Service(config, forget_commands=forget_commands).run()

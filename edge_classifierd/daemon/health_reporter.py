@@ -1,4 +1,4 @@
-"""The vitals: gathers the health of all parts into one document, publishes it and writes it to a file."""
+"""Collects the health of all parts in one document, publishes it and writes it to a file."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.publisher import Publisher
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
 
-_LOOK_EVERY_S = 1.0
+_CHECK_EVERY_S = 1.0
 
 
 class HealthReporter:
-    """Used by the service's thread."""
+    """Publishes health. Used by the service's thread."""
 
     def __init__(
         self,
@@ -64,18 +64,18 @@ class HealthReporter:
         self._lost_at_start = sum(outbox.lost.values())
         self._published: Health | None = None
         self._published_s = float("-inf")
-        self._looked_s = float("-inf")
+        self._checked_s = float("-inf")
 
     def tick(self, topic: str, pipelines: Iterable[AnyPipeline]) -> None:
-        """Publish health and write its file every 30 s, and within a second of a change that cannot wait.
+        """Publish health and write its file every 30 s, and within a second of an important change.
 
-        Such a change is a degraded flag that came or went, a pipeline that went online or offline, a connection to the
-        broker that was made or lost, and the first value of a figure.
+        Important changes: a reason is added or removed, a pipeline goes online or offline, the connection to the broker
+        is made or lost, a figure has its first value.
         """
         now_s = self._clock.monotonic()
-        if now_s - self._looked_s < _LOOK_EVERY_S:
+        if now_s - self._checked_s < _CHECK_EVERY_S:
             return
-        self._looked_s = now_s
+        self._checked_s = now_s
         health = self.health(pipelines)
         before = self._published
         due = now_s - self._published_s >= PERIOD_S
@@ -86,7 +86,7 @@ class HealthReporter:
             self._file.write(document)
 
     def health(self, pipelines: Iterable[AnyPipeline]) -> Health:
-        """Everything at this moment."""
+        """Return the state of all parts at this moment."""
         now_s = self._clock.monotonic()
         return Health(
             version=__version__,
@@ -108,7 +108,7 @@ class HealthReporter:
         )
 
     def status_line(self, pipelines: Iterable[AnyPipeline]) -> str:
-        """What `systemctl status` shows: `3 pipelines, 9.8 fps, connected to …`; `starting` before there is a rate."""
+        """Return the line of `systemctl status`: `3 pipelines, 9.8 fps, connected to …`; `starting` without a rate."""
         all_pipelines = list(pipelines)
         rates = {pipeline.name: pipeline.metrics.snapshot().fps for pipeline in all_pipelines}
         starting = all(_starts(pipeline, rates[pipeline.name]) for pipeline in all_pipelines)
@@ -128,21 +128,21 @@ class HealthReporter:
 
 
 def _starts(pipeline: AnyPipeline, fps: float | None) -> bool:
-    """Whether its first frames are still awaited, so that it has no rate yet; not when the camera is known to fail."""
+    """Return whether a pipeline still waits for its first frames. False when its camera is known to fail."""
     awaited = pipeline.enabled and not pipeline.finished and not pipeline.offline_reason
     return awaited and (fps is None or not (pipeline.online or fps))
 
 
 def _changed(before: Health, now: Health) -> bool:
-    """Whether a pipeline's status or the connection changed, or a pipeline has a first figure.
+    """Return whether a pipeline's status or the connection changed, or a figure has its first value.
 
-    Nobody should look at `unknown` for half a minute after a start.
+    Without this, `unknown` would be shown for half a minute after a start.
     """
     return _links(before) != _links(now) or bool(_known(now) - _known(before))
 
 
 def _links(health: Health) -> tuple[bool, dict[str, str]]:
-    """Whether the broker is connected, and each pipeline's status."""
+    """Return whether the broker is connected, and the status of each pipeline."""
     connected = health.mqtt is not None and health.mqtt.connected_since_s is not None
     return connected, {pipeline.name: pipeline.status for pipeline in health.pipelines}
 

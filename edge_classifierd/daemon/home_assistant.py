@@ -1,4 +1,4 @@
-"""The home: what Home Assistant is told of the device, gathered from its configuration, its plans and its board."""
+"""Collects the device facts for Home Assistant from the configuration, the plans and the board."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class HomeAssistantDevice:
-    """Used by the service's thread; made before the session starts, and before the retained states."""
+    """Announces the device to Home Assistant. Used by the service's thread; create it before the client starts."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class HomeAssistantDevice:
         )
 
     def announce(self, plans: Iterable[AnyPlan]) -> None:
-        """These pipelines run from now on, and no others."""
+        """Announce these pipelines and remove all others."""
         throttling = self._board.throttling
         self._discovery.announce(
             DeviceFacts(
@@ -63,7 +63,7 @@ class HomeAssistantDevice:
         )
 
     def tick(self) -> None:
-        """Often: write down what the broker has taken."""
+        """Save which announcements the broker has acknowledged. Call it often."""
         self._discovery.keep()
 
 

@@ -1,4 +1,4 @@
-"""The fleet: all pipelines that run, how commands reach them, and how they change to another configuration."""
+"""All pipelines: starts and stops them, executes commands and applies a changed configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.daemon.starting_pipeline import StartingPipeline
 from edge_classifierd.daemon.supervisor import Supervisor
 from edge_classifierd.errors import ModelError
@@ -14,7 +13,7 @@ from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.pipeline import Pipeline
-from edge_classifierd.pipeline.plan import BlockedPlan, Plan
+from edge_classifierd.pipeline.plan import BlockedPlan, Change, Plan, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,13 +31,13 @@ _RETIRE_S: Final = 0.6
 
 
 class Pipelines:
-    """Owns the pipelines, their classifiers and their figures; used by the service's thread."""
+    """Owns the pipelines, their classifiers and metrics. Used by the service's thread."""
 
     def __init__(
-        self, plans: Iterable[AnyPlan], surroundings: Surroundings, outlet: MqttSink, trials: ModelTrials
+        self, plans: Iterable[AnyPlan], surroundings: Surroundings, sink: MqttSink, trials: ModelTrials
     ) -> None:
         self._around = surroundings
-        self._outlet = outlet
+        self._sink = sink
         self._trials = trials
         self._classifiers = Classifiers()
         self._metrics: dict[str, PipelineMetrics] = {}
@@ -48,42 +47,42 @@ class Pipelines:
 
     @property
     def pipelines(self) -> tuple[AnyPipeline, ...]:
-        """All of them, in the order of the configuration; those that cannot run yet are `StartingPipeline`."""
+        """Return all pipelines in the order of the configuration. One that cannot run yet is a `StartingPipeline`."""
         return tuple(self._pipelines.values())
 
     @property
     def watches(self) -> Mapping[str, frozenset[str]]:
-        """The names of each pipeline's watches."""
+        """Return the names of each pipeline's watches."""
         return {name: frozenset(rule.name for rule in plan.rules) for name, plan in self._plans.items()}
 
     @property
     def plans(self) -> tuple[AnyPlan, ...]:
-        """What the pipelines run, or are about to after a reload."""
+        """Return the plans of all pipelines."""
         return tuple(self._plans.values())
 
     @property
     def finished(self) -> bool:
-        """Every source has come to its end."""
+        """Return whether all sources have ended."""
         return bool(self._pipelines) and all(pipeline.finished for pipeline in self._pipelines.values())
 
     @property
     def tried(self) -> bool:
-        """Every source was tried: it delivers, or says why not and is retried."""
+        """Return whether each source was tried once: it delivers, or its error is known."""
         return all(
             pipeline.online or pipeline.offline_reason or pipeline.finished or pipeline.failure or not pipeline.enabled
             for pipeline in self._pipelines.values()
         )
 
     def start(self) -> None:
-        """Load the models and start all pipelines; one that cannot start is offline and tried again by `tick`."""
+        """Load the models and start all pipelines. One that cannot start is offline; `tick` tries it again."""
         for name, plan in self._plans.items():
             self._pipelines[name] = self._make(plan)
         for pipeline in self._pipelines.values():
-            self._say_what_holds(pipeline, pipeline.plan)
+            self._publish_settings(pipeline, pipeline.plan)
             pipeline.start()
 
     def tick(self) -> None:
-        """Start what has become ready, and again what has failed; call it a few times a second."""
+        """Start pipelines that are ready, and failed ones again. Call it a few times a second."""
         for name, pipeline in self._pipelines.items():
             if isinstance(pipeline, StartingPipeline) and pipeline.ready is not None:
                 if pipeline.offline_reason is not None:
@@ -94,8 +93,8 @@ class Pipelines:
                 pipeline.ready.start()
         self._supervisor.tick(self._pipelines)
 
-    def obey(self, command: SetEnabled | SetThreshold | TakePicture) -> None:
-        """Carry out a command that was checked, remember it, and say the value that holds now."""
+    def execute(self, command: SetEnabled | SetThreshold | TakePicture) -> None:
+        """Execute a validated command, save it and publish the effective value."""
         pipeline = self._pipelines.get(command.pipeline)
         if pipeline is None:
             return
@@ -106,58 +105,58 @@ class Pipelines:
                 if running is not None:
                     running.set_enabled(pipeline.enabled)
                 _log.info("%s: switched %s%s", name, "on" if pipeline.enabled else "off", _origin(enabled))
-                self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={})
+                self._sink.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={})
             case SetThreshold(name, watch, threshold) if watch in self.watches[name]:
                 self._around.memory.set_threshold(name, watch, threshold)
                 if running is not None:
                     running.set_threshold(watch, threshold)
-                holds = self._configured_threshold(name, watch) if threshold is None else threshold
-                _log.info("%s: threshold of %s set to %g%s", name, watch, holds, _origin(threshold))
-                self._outlet.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={watch: holds})
+                effective = self._configured_threshold(name, watch) if threshold is None else threshold
+                _log.info("%s: threshold of %s set to %g%s", name, watch, effective, _origin(threshold))
+                self._sink.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={watch: effective})
             case TakePicture():
                 if running is not None:
                     running.want_picture()
             case _:
-                _log.debug("%s: a reload came before this command and took its watch away: %s", pipeline.name, command)
+                _log.debug("%s: a reload has removed the watch of this command: %s", pipeline.name, command)
 
     def change_to(self, wanted: Iterable[AnyPlan]) -> int:
-        """Change only what differs, and return how many pipelines did. One that cannot start is tried again."""
+        """Apply the differences between the plans; return the number of changed pipelines."""
         plans = {plan.section.name: self._kept(plan) for plan in wanted}
         changes = {name: self._change(name, plan) for name, plan in plans.items()}
-        # Models are loaded before anything is stopped; cameras are opened by `start` only.
+        # Load models before stopping anything. Cameras are opened by `start`.
         made = {name: self._make(plans[name]) for name, change in changes.items() if change is Change.RESTART}
         for name in [name for name in self._pipelines if name not in plans or name in made]:
             self._retire(name, gone=name not in plans)
         self._classifiers.keep_only(plans.values())
         self._pipelines = {name: made.get(name) or self._pipelines[name] for name in plans}
         for name, pipeline in self._pipelines.items():
-            self._move(pipeline, self._plans.get(name), plans[name], changes[name])
+            self._apply(pipeline, self._plans.get(name), plans[name], changes[name])
         self._plans = plans
         return sum(change is not Change.NONE for change in changes.values())
 
     def stop(self, timeout_s: float) -> None:
-        """End all pipelines side by side; one that is stuck in a call is left behind."""
+        """Stop all pipelines in parallel. One that is stuck in a call is abandoned."""
         for pipeline in self._pipelines.values():
             pipeline.request_stop()
         deadline_s = self._around.clock.monotonic() + timeout_s
         for pipeline in self._pipelines.values():
             if not pipeline.stop(max(0.05, deadline_s - self._around.clock.monotonic())):
-                _log.warning("%s: stuck in a call; left behind", pipeline.name)
-            self._outlet.status(pipeline.plan, online=False)
+                _log.warning("%s: stuck in a call; its threads are abandoned", pipeline.name)
+            self._sink.status(pipeline.plan, online=False)
 
     def close(self) -> None:
-        """Release the models and their devices."""
+        """Release models and devices."""
         self._classifiers.close()
 
     def _configured_threshold(self, name: str, watch: str) -> float:
         return next(rule.threshold for rule in self._plans[name].rules if rule.name == watch)
 
     def _kept(self, plan: AnyPlan) -> AnyPlan:
-        """Return the plan that a pipeline goes on with: its own, when only the files of its model are unusable now."""
+        """Return the wanted plan, or the running one when only the model's files cannot be used now."""
         running = self._pipelines.get(plan.section.name)
         unchanged = isinstance(running, Pipeline) and running.plan.section == plan.section
         if unchanged and isinstance(plan, BlockedPlan):
-            _log.warning("%s: goes on with the model that is loaded: %s", plan.section.name, plan.reason)
+            _log.warning("%s: continues with the loaded model: %s", plan.section.name, plan.reason)
             return self._plans[plan.section.name]
         return plan
 
@@ -168,17 +167,17 @@ class Pipelines:
         return Change.RESTART
 
     def _make(self, plan: AnyPlan) -> AnyPipeline:
-        """Make a pipeline, loaded when its model is known to work; otherwise its model is tried in a thread first."""
+        """Make a pipeline. A model that is not known to work is tried in a thread first."""
         failure = None
         if isinstance(plan, Plan) and all(map(self._trials.passed, _cpu_models(plan))):
             try:
                 return self._pipeline(plan)
-            except Exception as error:  # noqa: BLE001 - whatever a classifier raises costs its own pipeline only
+            except Exception as error:  # noqa: BLE001 - an exception of a classifier must affect its own pipeline only
                 failure = error
         return self._starting(plan, failure=failure)
 
     def _remake(self, failed: AnyPipeline) -> AnyPipeline:
-        """Make a pipeline again, of the plan that is wanted by now: a reload may have changed it meanwhile."""
+        """Make a failed pipeline again, with its current plan, which a reload may have changed."""
         plan = self._plans[failed.name]
         if isinstance(failed, StartingPipeline):
             return self._starting(plan, offline_reason=failed.offline_reason)
@@ -191,14 +190,14 @@ class Pipelines:
         return StartingPipeline(
             plan,
             partial(self._load, plan),
-            self._figures(plan),
+            self._metrics_of(plan),
             self._around,
             failure=failure,
             offline_reason=offline_reason,
         )
 
     def _load(self, plan: AnyPlan) -> Pipeline:
-        """Read the files of a plan as they are now, try its models and load them; in a thread of its own."""
+        """Read the files of a plan again, try its models and load them. Called in its own thread."""
         fresh = plan if plan.again is None else plan.again()
         if isinstance(fresh, BlockedPlan):
             raise ModelError(fresh.reason)
@@ -207,17 +206,17 @@ class Pipelines:
         return self._pipeline(fresh)
 
     def _pipeline(self, plan: Plan) -> Pipeline:
-        return Pipeline(plan, self._classifiers.get(plan), self._figures(plan), self._around)
+        return Pipeline(plan, self._classifiers.get(plan), self._metrics_of(plan), self._around)
 
-    def _figures(self, plan: AnyPlan) -> PipelineMetrics:
+    def _metrics_of(self, plan: AnyPlan) -> PipelineMetrics:
         return self._metrics.setdefault(plan.section.name, PipelineMetrics(self._around.clock))
 
-    def _move(self, pipeline: AnyPipeline, before: AnyPlan | None, wanted: AnyPlan, change: Change) -> None:
-        """Say what holds from now on, then have the pipeline do it."""
+    def _apply(self, pipeline: AnyPipeline, before: AnyPlan | None, wanted: AnyPlan, change: Change) -> None:
+        """Publish the new settings, then apply them to the pipeline."""
         if before is not None:
             gone = {rule.name for rule in before.rules} - {rule.name for rule in wanted.rules}
-            self._outlet.withdraw(before, sorted(gone))
-        self._say_what_holds(pipeline, wanted)
+            self._sink.withdraw(before, sorted(gone))
+        self._publish_settings(pipeline, wanted)
         if change is Change.RESTART:
             if before is not None:
                 pipeline.metrics.restarted()
@@ -225,36 +224,36 @@ class Pipelines:
         elif change is Change.WATCHES and isinstance(pipeline, Pipeline) and isinstance(wanted, Plan):
             pipeline.adopt(wanted)
 
-    def _say_what_holds(self, pipeline: AnyPipeline, plan: AnyPlan) -> None:
-        """On the broker, and in the journal what was commanded once and is not as configured."""
+    def _publish_settings(self, pipeline: AnyPipeline, plan: AnyPlan) -> None:
+        """Publish the settings, and log commanded values that differ from the configuration."""
         commanded = dict(self._around.memory.pipeline(pipeline.name).thresholds)
         thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in plan.rules}
-        self._outlet.settings(plan, enabled=pipeline.enabled, thresholds=thresholds)
+        self._sink.settings(plan, enabled=pipeline.enabled, thresholds=thresholds)
         if not pipeline.enabled:
-            _log.info("%s: switched off, as commanded over MQTT", pipeline.name)
+            _log.info("%s: switched off by command over MQTT", pipeline.name)
         for rule in plan.rules:
             if thresholds[rule.name] != rule.threshold:
-                said = "%s: the threshold of %s is %g, as commanded over MQTT, and not %g as configured"
-                _log.info(said, pipeline.name, rule.name, thresholds[rule.name], rule.threshold)
+                message = "%s: the threshold of %s is %g, set by command over MQTT; the configured value is %g"
+                _log.info(message, pipeline.name, rule.name, thresholds[rule.name], rule.threshold)
 
     def _retire(self, name: str, *, gone: bool) -> None:
         pipeline = self._pipelines.pop(name)
         stopped = pipeline.stop(_RETIRE_S)
         if not stopped:
-            _log.warning("%s: stuck in a call; left behind", name)
+            _log.warning("%s: stuck in a call; its threads are abandoned", name)
         self._supervisor.forget(name)
         if gone:
-            if stopped and isinstance(pipeline, Pipeline):  # else it may hold what telling needs
+            if stopped and isinstance(pipeline, Pipeline):  # a stuck thread may still use the reporter
                 pipeline.clear()
-            self._outlet.withdraw(pipeline.plan)
+            self._sink.withdraw(pipeline.plan)
             self._metrics.pop(name, None)
 
 
 def _cpu_models(plan: Plan) -> list[ModelBundle]:
-    """The models of a plan that run on the CPU, in this process."""
+    """Return the models of a plan that run on the CPU in this process."""
     return [one for one in (plan.bundle, plan.cpu_bundle) if one is not None and not one.edgetpu_compiled]
 
 
 def _origin(commanded: float | None) -> str:
-    """Where a value comes from when a command has returned it to the configuration, for the journal."""
+    """Return a remark for the log when a command returned a value to the configured one."""
     return ", as configured" if commanded is None else ""

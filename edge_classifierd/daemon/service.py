@@ -1,4 +1,4 @@
-"""The service: the daemon's composition root; owns every part, the signals, and the order of starting and stopping."""
+"""The service: creates and owns all parts of the daemon, handles signals, and starts and stops the parts in order."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.daemon.health_reporter import HealthReporter
 from edge_classifierd.daemon.home_assistant import HomeAssistantDevice
 from edge_classifierd.daemon.pipelines import Pipelines
-from edge_classifierd.daemon.process import PageRelease
-from edge_classifierd.daemon.state_lock import lock_state
-from edge_classifierd.daemon.thread_names import ThreadNames
+from edge_classifierd.daemon.process import PageRelease, ThreadNames, lock_state
 from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode, counted
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import Board
@@ -49,7 +47,7 @@ _log = logging.getLogger(__name__)
 _TICK_S: Final = 0.25
 _STATUS_EVERY_S: Final = 5.0
 _READY_AT_LATEST_S: Final = 5.0
-# SIGTERM to exit stays under 2 s: the threads side by side, then the last events, then the farewell.
+# SIGTERM to exit takes less than 2 s: stop the threads in parallel, deliver the last events, then disconnect.
 _STOP_PIPELINES_S: Final = 0.6
 _STOP_DELIVERY_S: Final = 0.4
 _STOP_SESSION_S: Final = 0.7
@@ -57,12 +55,14 @@ _LAST_DELIVERY_S: Final = 10.0
 
 
 class Service:
-    """Made from a configuration file; `run` blocks until the daemon has ended. Used by the main thread."""
+    """The daemon. `run` blocks until it ends. Used by the main thread."""
 
     def __init__(self, config: Path, *, forget_commands: bool = False, clock: Clock | None = None) -> None:
-        """Checks the configuration, locks the state and opens the outbox.
+        """Validate the configuration, lock the state directory and open the outbox.
 
-        Raises ConfigurationError, and EdgeClassifierError when another process has either.
+        Raises:
+            ConfigurationError: The configuration has mistakes.
+            EdgeClassifierError: Another process uses the state directory or the outbox.
         """
         self._config = config
         self._clock = clock or SystemClock()
@@ -74,7 +74,7 @@ class Service:
         self._notifier = Notifier()
         self._heartbeats = Heartbeats(self._clock)
         self._watchdog = Watchdog(self._heartbeats, self._notifier, self._clock)
-        self._state_lock = lock_state(state_directory())  # before anything is read there; held until the process ends
+        self._state_lock = lock_state(state_directory())  # before reading from it; held until the process ends
         self._outbox = Outbox(
             configuration.outbox.path,
             topic=lambda event: self._topics.event(event.pipeline),
@@ -82,12 +82,12 @@ class Service:
             max_events=configuration.outbox.max_events,
             max_age_s=configuration.outbox.max_age,
         )
-        self._memory = SavedState(state_directory() / "state.json")
+        self._saved_state = SavedState(state_directory() / "state.json")
         if forget_commands:
-            self._memory.forget_commands()
+            self._saved_state.forget_commands()
         self._session = MqttClient(configuration.mqtt, topics=self._topics, clock=self._clock)
         board = Board(self._clock, state=state_directory())
-        self._home = HomeAssistantDevice(
+        self._home_assistant = HomeAssistantDevice(
             self._session,
             self._topics,
             configuration,
@@ -97,14 +97,14 @@ class Service:
             say_states=self._say_states,
         )
         self._states = RetainedTopics(self._session, self._clock)
-        self._tally = WatchStatistics(state_directory() / "tally.json", self._topics, self._states, self._clock)
+        self._statistics = WatchStatistics(state_directory() / "tally.json", self._topics, self._states, self._clock)
         self._publisher = Publisher(self._outbox, self._session, self._clock)
         snapshots = state_directory() / "snapshots"
-        outlet = MqttSink(self._topics, self._outbox, self._states, self._tally, snapshots)
+        sink = MqttSink(self._topics, self._outbox, self._states, self._statistics, snapshots)
         volatile = volatile_reason(configuration.outbox.path)
         if volatile is not None:
             _log.warning("%s", volatile)
-        self._vitals = HealthReporter(
+        self._health = HealthReporter(
             outbox=self._outbox,
             session=self._session,
             publisher=self._publisher,
@@ -116,24 +116,26 @@ class Service:
         )
         surroundings = Surroundings(
             device=configuration.device.id,
-            outlet=outlet,
+            outlet=sink,
             heartbeats=self._heartbeats,
-            memory=self._memory,
+            memory=self._saved_state,
             clock=self._clock,
         )
-        self._fleet = Pipelines(plans, surroundings, outlet, ModelTrials(state_directory() / "models.json"))
+        self._pipelines = Pipelines(plans, surroundings, sink, ModelTrials(state_directory() / "models.json"))
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.settimeout(0)
         self._wake_write.settimeout(0)
-        self._commands = Commands(self._session, self._topics, self._fleet.watches, self._clock, on_command=self._wake)
+        self._commands = Commands(
+            self._session, self._topics, self._pipelines.watches, self._clock, on_command=self._wake
+        )
         self._stopping = False
-        self._reload_due = False  # reloads that wait for the same turn are one
-        self._settling = PageRelease(self._clock)
+        self._reload_due = False  # several requests before the next turn give one reload
+        self._page_release = PageRelease(self._clock)
         self._thread_names = ThreadNames()
         self._status_s = float("-inf")
 
     def run(self) -> ExitCode:
-        """Start, serve until a signal or the end of every source, stop. Raises EdgeClassifierError when it cannot."""
+        """Start, serve until a signal or the end of all sources, and stop. Raises EdgeClassifierError on failure."""
         signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         wakeup = signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         before = {number: signal.signal(number, lambda _number, _frame: None) for number in signals}
@@ -148,21 +150,21 @@ class Service:
         return ExitCode.OK
 
     def _start(self) -> None:
-        """The broker is met in the background; models and cameras are opened meanwhile."""
-        self._home.announce(self._fleet.plans)
+        """Start all parts. The connection to the broker is made in the background."""
+        self._home_assistant.announce(self._pipelines.plans)
         self._session.start()
         self._publisher.start()
-        self._fleet.start()
-        _log.info("%s: running %s", self._document.file, ", ".join(self._fleet.watches))
+        self._pipelines.start()
+        _log.info("%s: running %s", self._document.file, ", ".join(self._pipelines.watches))
         self._announce_ready()
 
     def _announce_ready(self) -> None:
-        """READY once every source was tried, never waiting for the broker; a signal ends the wait."""
+        """Send READY when each source was tried once. Does not wait for the broker; a signal ends the wait."""
         deadline_s = self._clock.monotonic() + _READY_AT_LATEST_S
-        while self._clock.monotonic() < deadline_s and not (self._fleet.tried or self._stop_asked()):
+        while self._clock.monotonic() < deadline_s and not (self._pipelines.tried or self._stop_requested()):
             time.sleep(0.01)
-            self._fleet.tick()
-        self._notifier.ready(self._vitals.status_line(self._fleet.pipelines))
+            self._pipelines.tick()
+        self._notifier.ready(self._health.status_line(self._pipelines.pipelines))
         _log.debug("ready %.2f s after the start of the process", process_age_s())
 
     def _serve(self) -> None:
@@ -170,39 +172,39 @@ class Service:
             period_s = min(_TICK_S, self._watchdog.period_s or _TICK_S)
             if select.select([self._wake_read], [], [], period_s)[0]:
                 self._on_wake()
-            self._obey()
+            self._execute_commands()
             if self._reload_due and not self._stopping:
                 self._reload_due = False
                 self._reload()
-            self._fleet.tick()
+            self._pipelines.tick()
             self._watchdog.tick()
-            self._vitals.tick(self._topics.health, self._fleet.pipelines)
-            self._tally.tick()
-            self._write_down()
-            self._home.tick()
-            self._settling.tick()
-            self._tell_outside()
+            self._health.tick(self._topics.health, self._pipelines.pipelines)
+            self._statistics.tick()
+            self._save()
+            self._home_assistant.tick()
+            self._page_release.tick()
+            self._report_status()
             if not (self._session.alive and self._publisher.alive):
                 raise EdgeClassifierError("the delivery to the broker failed unexpectedly; see the traceback above")
-            if self._fleet.finished:
-                _log.info("every source has come to its end")
+            if self._pipelines.finished:
+                _log.info("all sources have ended")
                 self._await_delivery(_LAST_DELIVERY_S)
                 return
 
-    def _obey(self) -> None:
-        """What was commanded, for a tick at most, so that neither a signal nor the watchdog waits for a flood's end."""
+    def _execute_commands(self) -> None:
+        """Execute waiting commands for at most one tick, so that many commands delay neither signals nor watchdog."""
         until_s = self._clock.monotonic() + _TICK_S
-        while self._clock.monotonic() < until_s and not self._stop_asked():
+        while self._clock.monotonic() < until_s and not self._stop_requested():
             command = self._commands.take()
             if command is None:
                 return
             if isinstance(command, Reload):
                 self._reload_due = True
             else:
-                self._fleet.obey(command)
+                self._pipelines.execute(command)
 
     def _on_wake(self) -> None:
-        """A signal has come (its number is the byte) or a command (a zero)."""
+        """Handle the bytes of the wake-up socket: the number of a signal, or zero for a command."""
         try:
             numbers = self._wake_read.recv(4096)
         except BlockingIOError:
@@ -220,69 +222,71 @@ class Service:
 
     def _stop(self) -> None:
         self._notifier.stopping("stopping")
-        self._fleet.stop(_STOP_PIPELINES_S)
+        self._pipelines.stop(_STOP_PIPELINES_S)
         self._await_delivery(_STOP_DELIVERY_S)
         self._publisher.stop(0.3)
         if not self._session.stop(_STOP_SESSION_S):
-            _log.warning("%s: no time for a farewell; the broker will say `offline` for us", self._session.endpoint)
-        self._write_down()
+            _log.warning(
+                "%s: not disconnected in time; the broker will publish the last will `offline`", self._session.endpoint
+            )
+        self._save()
         self._outbox.close()
-        self._fleet.close()
+        self._pipelines.close()
         _log.info("stopped; %s in the outbox", counted(self._outbox.depth, "event"))
 
     def _await_delivery(self, timeout_s: float) -> None:
-        """Give the last events time to be acknowledged; what is not stays in the outbox."""
+        """Wait for the acknowledgement of the last events. The others stay in the outbox."""
         deadline_s = self._clock.monotonic() + timeout_s
-        while self._outbox.depth and self._clock.monotonic() < deadline_s and not self._stop_asked():
+        while self._outbox.depth and self._clock.monotonic() < deadline_s and not self._stop_requested():
             time.sleep(0.01)
 
-    def _write_down(self) -> None:
-        """What could not be written when it changed, and what changes with every event: never on a frame's way."""
-        self._memory.keep()
-        self._tally.keep()
+    def _save(self) -> None:
+        """Write state that could not be written before, and counters, outside the path of a frame."""
+        self._saved_state.keep()
+        self._statistics.keep()
 
-    def _stop_asked(self) -> bool:
-        """Whether a signal asks for the end that had not been seen; never again on the way out."""
+    def _stop_requested(self) -> bool:
+        """Return whether a new signal requests the end; False once the service is stopping."""
         if not self._stopping:
             self._on_wake()
             return self._stopping
         return False
 
     def _reload(self) -> None:
-        """Check the new configuration first; a bad one changes nothing."""
+        """Read the configuration again. One with mistakes changes nothing."""
         self._notifier.reloading()
         try:
             document, plans = plan_pipelines(self._config)
         except ConfigurationError as error:
             for problem in error.problems:
                 _log.error("%s", problem)
-            _log.error("%s: not reloaded; everything goes on as before", self._config)
+            _log.error("%s: not reloaded; the previous configuration stays active", self._config)
         else:
             self._apply(document, plans)
-        self._settling.begin()
-        self._notifier.ready(self._vitals.status_line(self._fleet.pipelines))
+        self._page_release.schedule()
+        self._notifier.ready(self._health.status_line(self._pipelines.pipelines))
 
     def _apply(self, document: Document, plans: tuple[AnyPlan, ...]) -> None:
-        """Change only what has changed."""
+        """Apply the differences to the running configuration."""
         for warning in document.warnings:
             _log.warning("%s", warning)
         for section in ("device", "mqtt", "outbox"):
             if getattr(document.configuration, section) != getattr(self._at_start, section):
                 _log.warning("%s: changes of `%s` take effect with the next restart", document.file, section)
-        changed = self._fleet.change_to(plans)
+        changed = self._pipelines.change_to(plans)
         self._document = document
-        self._commands.watches = self._fleet.watches
-        self._home.announce(plans)
+        self._commands.watches = self._pipelines.watches
+        self._home_assistant.announce(plans)
         _log.info("%s: reloaded; %d of %d pipelines changed", document.file, changed, len(plans))
 
     def _say_states(self) -> None:
         self._states.repeat()
 
-    def _tell_outside(self) -> None:
-        """Tell systemd how it goes, and the kernel the threads' names."""
+    def _report_status(self) -> None:
+        """Send the status line to systemd and the thread names to the kernel."""
         now_s = self._clock.monotonic()
         if now_s - self._status_s >= _STATUS_EVERY_S:
             self._status_s = now_s
-            self._thread_names.tell()
+            self._thread_names.update()
             if self._notifier.active:
-                self._notifier.status(self._vitals.status_line(self._fleet.pipelines))
+                self._notifier.status(self._health.status_line(self._pipelines.pipelines))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class StartingPipeline:
-    """Stands in for a pipeline until `ready` or `failure` is set; the supervisor then replaces it.
+    """Takes the place of a pipeline until `ready` or `failure` is set. Then the supervisor replaces it.
 
-    Used by the service's thread. What a command changes meanwhile is saved, and holds once the pipeline runs.
+    Used by the service's thread. Values set by command meanwhile are saved and apply when the pipeline runs.
     """
 
     online = False
@@ -90,7 +90,7 @@ class StartingPipeline:
     def _run(self) -> None:
         try:
             self.ready = self._load()
-        except Exception as error:  # noqa: BLE001 - the supervisor's: it logs what happened and tries again
+        except Exception as error:  # noqa: BLE001 - the supervisor logs the failure and tries again
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor: starts a pipeline again that could not start or that an exception has ended, with growing pauses."""
+"""The supervisor: restarts pipelines that could not start or that an exception ended, with growing pauses."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _RESTART: Final = Backoff(0.5, 30.0)
 
 
 class Supervisor:
-    """Watches the pipelines; used by the service's thread, which calls `tick` a few times a second.
+    """Restarts failed pipelines. Used by the service's thread, which calls `tick` a few times a second.
 
-    A failure costs its own pipeline only: it is offline with its reason and is tried again for ever.
+    A failure affects its own pipeline only: that is offline with its reason and is tried again without end.
     """
 
     def __init__(self, remake: Callable[[AnyPipeline], AnyPipeline], clock: Clock) -> None:
@@ -38,7 +38,7 @@ class Supervisor:
         self._due_s: dict[str, float] = {}
 
     def tick(self, pipelines: dict[str, AnyPipeline]) -> None:
-        """Start again what failed, when it is due; replaces it in `pipelines`."""
+        """Restart failed pipelines that are due, and replace them in `pipelines`."""
         for name, pipeline in list(pipelines.items()):
             if pipeline.failure is None:
                 continue

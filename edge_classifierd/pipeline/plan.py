@@ -1,15 +1,16 @@
-"""The plan of one pipeline: its section of the configuration, resolved to a model, class indices and rules."""
+"""The plan of one pipeline (its section with model, class indices and rules), and how two plans differ."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     import numpy as np
     from numpy.typing import NDArray
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from edge_classifierd.model.bundle import ModelBundle
 
 ANY_WATCH: Final = "any"
-"""The watch of a pipeline that names none: whatever is on top."""
+"""Name of the only watch of a pipeline without configured watches; it reports the best label."""
 ANY_RULE: Final = WatchRule(ANY_WATCH, None, 0.6, 0.4)
+_WITHOUT_RESTART: Final = frozenset({"watches", "allow", "deny", "top_k", "ambiguity_margin", "snapshot", "collect"})
+"""Keys of a pipeline that can change between two frames, without opening the camera or loading the model again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One pipeline, checked and resolved: what to run and what to look for."""
+    """A validated pipeline: what to run and what to look for."""
 
     section: PipelineSection
     bundle: ModelBundle
@@ -32,19 +35,19 @@ class Plan:
     """The CPU version of a model compiled for the Edge TPU."""
     rules: tuple[WatchRule, ...]
     allowed: NDArray[np.bool_] | None
-    """Shape (classes,): which may be reported; None when all may."""
+    """Shape (classes,): the classes that may be reported; None for all."""
     again: Callable[[], AnyPlan] | None = field(default=None, repr=False, compare=False)
     """Reads the model's files again and makes a new plan of the same section."""
 
     @property
     def region(self) -> Region:
-        """The part of the upright picture to look at."""
+        """Return the part of the upright picture to classify."""
         region = self.section.region
         return Region(region.x, region.y, region.width, region.height)
 
     @property
     def view(self) -> View:
-        """What is left to be done to the source's frames before they are seen as wanted."""
+        """Return how to turn and crop a frame, without what the source does itself."""
         source = self.section.source
         region = Region() if source.cuts_itself else self.region
         return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
@@ -68,3 +71,27 @@ class BlockedPlan:
 
 
 AnyPlan = Plan | BlockedPlan
+
+
+class Change(Enum):
+    """How a new plan differs from the one that runs."""
+
+    NONE = auto()
+    WATCHES = auto()
+    RESTART = auto()
+
+
+def compare(running: Plan | None, wanted: Plan) -> Change:
+    """Return what a reload has to do. RESTART when nothing runs yet."""
+    if running is None or _files(running) != _files(wanted):
+        return Change.RESTART
+    before, after = running.section.model_dump(), wanted.section.model_dump()
+    changed = {key for key in after if before[key] != after[key]}
+    if changed - _WITHOUT_RESTART:
+        return Change.RESTART
+    return Change.WATCHES if changed else Change.NONE
+
+
+def _files(plan: Plan) -> Hashable:
+    """Return the contents of the files that the section names, because a file may have been replaced."""
+    return plan.bundle.sha256, plan.bundle.labels, plan.cpu_bundle and plan.cpu_bundle.sha256

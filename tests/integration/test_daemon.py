@@ -225,7 +225,7 @@ def test_a_reset_command_returns_to_the_configured_value_also_after_a_restart(
     with Daemon(config) as daemon:
         wait_until(lambda: payloads(subscriber, threshold)[-1:] == [b"0.625"])
         wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/status")[-1:] == [b"online"])
-        assert "as commanded over MQTT" not in daemon.said
+        assert "by command over MQTT" not in daemon.said
         daemon.end()
 
 

@@ -47,7 +47,7 @@ def test_systemd_hears_of_each_step_and_the_watchdog_is_fed(
         reload(daemon)
         assert [next_of(manager, *steps) for _ in range(2)] == ["RELOADING=1", "READY=1"]
         file.write_text("nonsense")
-        reload(daemon, "not reloaded; everything goes on as before")
+        reload(daemon, "not reloaded; the previous configuration stays active")
         assert [next_of(manager, *steps) for _ in range(2)] == ["RELOADING=1", "READY=1"]
         assert daemon.end()[0] == 0, daemon.said
         assert next_of(manager, *steps) == "STOPPING=1"

@@ -232,7 +232,7 @@ check "and is in use" within 5 says_more_often 'config.yaml: reloaded' "$reloads
 sed -i 's/threshold: 0.35,/threshold: 7,/' $config
 systemctl reload "$unit"
 check "a bad one is refused with its place" within 5 said 'config.yaml:6:.*pipelines\[0\].watches\[0\].threshold'
-check "changes nothing" within 5 said 'not reloaded; everything goes on as before'
+check "changes nothing" within 5 said 'not reloaded; the previous configuration stays active'
 seen=$(event_count)
 check "and the same process goes on" bash -c "[ $(property MainPID) = $pid ]"
 check "publishing" within 20 more_events "$seen"

@@ -47,8 +47,8 @@ def test_what_was_commanded_before_a_restart_is_said_and_holds(
         assert not scene.cameras
         assert scene.fleet.tried, "one that is switched off keeps nobody waiting"
         assert {
-            "driveway: switched off, as commanded over MQTT",
-            "driveway: the threshold of cat is 0.75, as commanded over MQTT, and not 0.99 as configured",
+            "driveway: switched off by command over MQTT",
+            "driveway: the threshold of cat is 0.75, set by command over MQTT; the configured value is 0.99",
         } <= set(caplog.messages)
 
 
@@ -67,21 +67,21 @@ def test_what_was_on_when_its_camera_was_switched_off_is_cleared_after_a_restart
 def test_a_command_is_done_remembered_and_answered(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
         (one,) = scene.fleet.pipelines
-        scene.fleet.obey(SetThreshold("driveway", "cat", 0.625))
+        scene.fleet.execute(SetThreshold("driveway", "cat", 0.625))
         until(lambda: one.thresholds()["cat"] == 0.625)
         assert scene.memory.pipeline("driveway").thresholds == (("cat", 0.625),)
         assert scene.retained("driveway")["cat/threshold"] == b"0.625"
         assert scene.retained("driveway")["dog/threshold"] == b"0.99"
-        scene.fleet.obey(SetEnabled("driveway", False))
+        scene.fleet.execute(SetEnabled("driveway", False))
         assert scene.retained("driveway")["enabled"] == b"OFF"
         assert scene.memory.pipeline("driveway").enabled is False
         until(lambda: scene.cameras[0].closed)
         until(lambda: scene.retained("driveway")["status"] == b"offline")
-        scene.fleet.obey(SetEnabled("driveway", True))
+        scene.fleet.execute(SetEnabled("driveway", True))
         until(lambda: scene.retained("driveway")["status"] == b"online")
         assert scene.retained("driveway")["enabled"] == b"ON"
         assert "image" not in scene.retained("driveway")
-        scene.fleet.obey(TakePicture("driveway"))
+        scene.fleet.execute(TakePicture("driveway"))
         until(lambda: scene.retained("driveway").get("image", b"")[:2] == b"\xff\xd8")
 
 
@@ -96,10 +96,10 @@ def test_a_reset_returns_to_what_is_configured_and_follows_it_from_then_on(
             SetThreshold("driveway", "dog", 0.75),
             SetEnabled("driveway", False),
         ):
-            scene.fleet.obey(command)
+            scene.fleet.execute(command)
         until(lambda: scene.retained("driveway")["status"] == b"offline")
-        scene.fleet.obey(SetThreshold("driveway", "cat", None))
-        scene.fleet.obey(SetEnabled("driveway", None))
+        scene.fleet.execute(SetThreshold("driveway", "cat", None))
+        scene.fleet.execute(SetEnabled("driveway", None))
         until(lambda: scene.retained("driveway")["status"] == b"online")
         until(lambda: one.thresholds() == {"cat": 0.99, "dog": 0.75})
         assert scene.retained("driveway")["enabled"] == b"ON"
@@ -119,7 +119,7 @@ def test_a_command_that_a_reload_has_overtaken_leaves_nothing_behind(tmp_path: P
             SetThreshold("garden", "dog", 0.5),
             TakePicture("garden"),
         ):
-            scene.fleet.obey(command)
+            scene.fleet.execute(command)
         assert scene.memory.pipeline("driveway").thresholds == ()
         assert scene.memory.pipeline("garden").enabled is None
         scene.clear_what_leaves()
@@ -136,8 +136,8 @@ def test_a_reload_that_changes_watches_keeps_the_camera_open(tmp_path: Path, cap
         until(lambda: set(one.thresholds()) == {"cat", "fox"})
         assert scene.fleet.watches == {"driveway": {"cat", "fox"}}
         assert scene.retained("driveway")["fox/threshold"] == b"0.7", "as it was commanded once"
-        told = [message for message in caplog.messages if "as commanded" in message]
-        assert told == ["driveway: the threshold of fox is 0.7, as commanded over MQTT, and not 0.99 as configured"]
+        told = [message for message in caplog.messages if "by command" in message]
+        assert told == ["driveway: the threshold of fox is 0.7, set by command over MQTT; the configured value is 0.99"]
         until(lambda: "fox/state" in scene.retained("driveway") or "fox/threshold" in scene.retained("driveway"))
         scene.clear_what_leaves()
         assert not [topic for topic in scene.retained("driveway") if topic.startswith("dog/")]
@@ -185,7 +185,7 @@ def test_a_restart_takes_up_what_was_on_when_the_old_pipeline_had_ended_and_not_
 
 def test_pipelines_come_and_go_with_all_their_topics(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
-        scene.fleet.obey(TakePicture("driveway"))
+        scene.fleet.execute(TakePicture("driveway"))
         until(lambda: "image" in scene.retained("driveway"))
         until(lambda: "state" in scene.retained("driveway"))
         assert scene.change_to(pipeline("garden", "dog"), pipeline("driveway", "cat")) == 1
@@ -207,7 +207,7 @@ def test_pipelines_come_and_go_with_all_their_topics(tmp_path: Path) -> None:
 def test_what_is_on_when_its_pipeline_goes_is_cleared(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
         for name, watch in (("driveway", "cat"), ("garden", "dog")):
-            scene.fleet.obey(SetThreshold(name, watch, 1e-9))
+            scene.fleet.execute(SetThreshold(name, watch, 1e-9))
             until(lambda name=name: scene.memory.pipeline(name).active)
         scene.change_to(pipeline("garden", "dog", fit="stretch"))
         told = [json.loads(event.payload) for event in scene.outbox.pending(0, 10)]
@@ -276,8 +276,8 @@ def test_a_pipeline_whose_model_cannot_be_used_is_offline_and_starts_when_it_can
             if content is not None:
                 file.write_bytes(content)
             until(lambda reason=reason: ticked(scene) and reason in str(scene.fleet.pipelines[1].offline_reason))
-        scene.fleet.obey(SetThreshold("garden", "red", 0.5))
-        scene.fleet.obey(TakePicture("garden"))
+        scene.fleet.execute(SetThreshold("garden", "red", 0.5))
+        scene.fleet.execute(TakePicture("garden"))
         file.write_bytes(tflite.pack(tflite.classifier(tflite.SOFTMAX)))
         until(lambda: ticked(scene) and scene.fleet.pipelines[1].online, 40)
         started = scene.fleet.pipelines[1]
@@ -359,7 +359,7 @@ def test_a_reload_keeps_a_loaded_model_whose_file_is_damaged_now(
         file.write_bytes(b"damaged")
         assert scene.change_to(looking("garden", model)) == 0
         assert scene.fleet.pipelines == (running,)
-        assert "garden: goes on with the model that is loaded" in caplog.text
+        assert "garden: continues with the loaded model" in caplog.text
         assert scene.change_to(looking("garden", {**model, "threads": 2})) == 1, "another section"
         until(lambda: "not a TensorFlow Lite model" in str(scene.fleet.pipelines[0].offline_reason))
         file.write_bytes(tflite.pack(tflite.classifier(tflite.SOFTMAX)))

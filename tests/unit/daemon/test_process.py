@@ -44,7 +44,7 @@ def test_a_library_leaves_once_it_was_there_for_a_second(tmp_path: Path) -> None
     settling.tick()
     assert is_resident(library)  # it may only just be loading
 
-    settling.begin()
+    settling.schedule()
     settling.tick()
     clock.now_s += 0.9
     settling.tick()

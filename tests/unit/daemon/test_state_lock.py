@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_classifierd.daemon.state_lock import lock_state
+from edge_classifierd.daemon.process import lock_state
 from edge_classifierd.errors import EdgeClassifierError
 
 if TYPE_CHECKING:

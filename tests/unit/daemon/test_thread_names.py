@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_classifierd.daemon.thread_names import ThreadNames
+from edge_classifierd.daemon.process import ThreadNames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,27 +35,27 @@ def kernel_name(thread: threading.Thread) -> str:
 
 def test_the_kernel_knows_each_thread_by_its_name() -> None:
     with sleeping("infer-garden") as inference, sleeping("capture garden") as capture:
-        ThreadNames().tell()
+        ThreadNames().update()
         assert [kernel_name(inference), kernel_name(capture)] == ["infer-garden", "capture garden"]
 
 
 def test_a_thread_that_came_later_is_named_by_the_next_call() -> None:
     names = ThreadNames()
-    names.tell()
+    names.update()
     with sleeping("infer-door") as late:
         assert kernel_name(late) != "infer-door"
-        names.tell()
+        names.update()
         assert kernel_name(late) == "infer-door"
 
 
 @pytest.mark.parametrize(("name", "shortened"), [("a" * 20, "a" * 15), ("infer-haustor-über", "infer-haustor-")])
 def test_a_long_name_is_cut_between_two_characters(name: str, shortened: str) -> None:
     with sleeping(name) as thread:
-        ThreadNames().tell()
+        ThreadNames().update()
         assert kernel_name(thread) == shortened
 
 
 def test_the_process_keeps_its_own_name() -> None:
     before = kernel_name(threading.main_thread())
-    ThreadNames().tell()
+    ThreadNames().update()
     assert kernel_name(threading.main_thread()) == before

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from moving_pictures import encoded, picture
 
 from edge_classifierd.config.loading.load import load
-from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.base import Inference
 from edge_classifierd.pipeline.collector import Collector, folder_name, read_note, with_note
 from edge_classifierd.pipeline.event_builder import EventBuilder
+from edge_classifierd.pipeline.plan import Change, compare
 from edge_classifierd.pipeline.validation import preflight
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ import tflite_builder as tflite
 from stand_in import model_pair
 
 from edge_classifierd.config.loading.load import MAX_PROBLEMS, load
-from edge_classifierd.daemon.reload import Change, compare
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
-from edge_classifierd.pipeline.plan import ANY_WATCH
+from edge_classifierd.pipeline.plan import ANY_WATCH, Change, compare
 from edge_classifierd.pipeline.validation import preflight, prepare
 from edge_classifierd.preprocess import Region, View
 

@@ -405,9 +405,9 @@ def test_a_pipeline_of_several_instances_is_switched_off_and_on_and_taken_pictur
         until(lambda: one.metrics.snapshot().inferences > 5)
         lanes = [thread for thread in threading.enumerate() if thread.name.startswith("infer-driveway-")]
         assert len(lanes) == 2
-        scene.fleet.obey(SetEnabled("driveway", False))
+        scene.fleet.execute(SetEnabled("driveway", False))
         until(lambda: not any(thread.is_alive() for thread in lanes))
-        scene.fleet.obey(SetEnabled("driveway", True))
+        scene.fleet.execute(SetEnabled("driveway", True))
         so_far = one.metrics.snapshot().inferences
         until(lambda: one.metrics.snapshot().inferences > so_far + 5)
         assert one.failure is None
@@ -423,7 +423,7 @@ def test_an_order_to_a_pipeline_of_several_instances_does_not_wait_for_the_next_
     with Scene(tmp_path, section) as scene:
         (one,) = scene.fleet.pipelines
         until(lambda: one.metrics.snapshot().inferences > 5)
-        scene.fleet.obey(SetThreshold("driveway", "cat", 0.75))
+        scene.fleet.execute(SetThreshold("driveway", "cat", 0.75))
         until(lambda: one.thresholds() == {"cat": 0.75}, 10.0)
 
 
@@ -449,6 +449,6 @@ def test_an_order_is_not_carried_out_while_a_frame_is_told_of(tmp_path: Path, mo
         until(lambda: one.metrics.snapshot().inferences > 5)
         for number in range(20):
             threshold = 0.5 + number / 100
-            scene.fleet.obey(SetThreshold("driveway", "cat", threshold))
+            scene.fleet.execute(SetThreshold("driveway", "cat", threshold))
             until(lambda wanted=threshold: one.thresholds() == {"cat": wanted})
     assert together == [False] * 20
