@@ -117,7 +117,7 @@ def _show(config: Path, port: int, folder: Path, seconds: float, log_level: str,
     from edge_classifierd.mqtt.topics import Topics
 
     incoming: queue.Queue[Incoming] = queue.Queue(1000)
-    section = MqttSection(host="127.0.0.1", port=port, protocol="3.1.1", client_id="demo-subscriber")
+    section = MqttSection(host=("127.0.0.1",), port=port, protocol="3.1.1", client_id="demo-subscriber")
     subscriber = MqttClient(section, topics=Topics(section.base_topic, "demo"), clock=SystemClock(), announce=False)
     subscriber.subscribe("edge-classifierd/demo/#", incoming.put_nowait)
     subscriber.start()

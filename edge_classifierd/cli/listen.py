@@ -172,7 +172,8 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
         if not host.strip():
             raise UsageError("--host: must not be empty; give the broker's name or address")
         try:
-            section, own = MqttSection(host=host, port=port, client_id=client_id), DeviceSection().id
+            settings = {"host": host, "port": port, "client_id": client_id}
+            section, own = MqttSection.model_validate(settings), DeviceSection().id
         except ValidationError as error:
             raise UsageError(f"--host {shortened(host)}: cannot be a broker's name or address; correct it") from error
     else:

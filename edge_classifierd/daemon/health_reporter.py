@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edge_classifierd.health.board import Board
     from edge_classifierd.health.health_file import HealthFile
     from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.own_topics import OwnTopicMonitor
     from edge_classifierd.mqtt.publisher import Publisher
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
 
@@ -44,6 +45,7 @@ class HealthReporter:
         session: MqttClient,
         publisher: Publisher,
         states: RetainedTopics,
+        own_topics: OwnTopicMonitor,
         board: Board,
         clock: Clock,
         file: HealthFile,
@@ -54,6 +56,7 @@ class HealthReporter:
         self._session = session
         self._publisher = publisher
         self._states = states
+        self._own_topics = own_topics
         self._board = board
         self._clock = clock
         self._file = file
@@ -101,10 +104,9 @@ class HealthReporter:
                 durable=self._outbox.durable and self._volatile is None,
                 durable_reason=self._outbox.trouble or self._volatile,
                 oldest_age_s=self._outbox.oldest_age_s,
-                refused_reason=self._publisher.trouble,
             ),
             board=self._board.read(),
-            mqtt=MqttHealth(self._connected_for(now_s), max(0, self._session.connections - 1)),
+            mqtt=self._mqtt(now_s),
         )
 
     def status_line(self, pipelines: Iterable[AnyPipeline]) -> str:
@@ -119,6 +121,16 @@ class HealthReporter:
         if offline := [pipeline.name for pipeline in all_pipelines if pipeline.offline_reason]:
             words.append(f"no frames from {', '.join(offline)}")
         return ", ".join([*words, self._session.status_sentence])
+
+    def _mqtt(self, now_s: float) -> MqttHealth:
+        client = self._session
+        return MqttHealth(
+            self._connected_for(now_s),
+            max(0, client.connections - 1),
+            broker=str(client.endpoint),
+            protocol=client.endpoint.protocol,
+            reasons=(*client.reasons, *self._own_topics.reasons),
+        )
 
     def _connected_for(self, now_s: float) -> float | None:
         connection = self._session.connection

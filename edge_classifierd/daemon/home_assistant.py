@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_classifierd.config.sections.configuration import Configuration
     from edge_classifierd.health.board import BoardState
     from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.published_topics import PublishedTopics
     from edge_classifierd.mqtt.topics import Topics
     from edge_classifierd.pipeline.plan import AnyPlan
 
@@ -34,9 +35,10 @@ class HomeAssistantDevice:
         clock: Clock,
         *,
         state: Path,
-        say_states: Callable[[], None],
+        published: PublishedTopics,
+        publish_states: Callable[[], None],
     ) -> None:
-        """`state` is the state directory; `say_states` publishes every retained state again."""
+        """`state` is the state directory; `publish_states` publishes every retained state again."""
         self._name = configuration.device.name
         self._board = board
         self._discovery = Discovery(
@@ -44,8 +46,9 @@ class HomeAssistantDevice:
             topics,
             configuration.mqtt.home_assistant,
             AnnouncedEntities(state / "discovery.json", topics.base),
-            clock,
-            say_states=say_states,
+            published,
+            clock=clock,
+            publish_states=publish_states,
         )
 
     def announce(self, plans: Iterable[AnyPlan]) -> None:
@@ -57,14 +60,14 @@ class HomeAssistantDevice:
                 model=self._board.model or f"{platform.system()} {platform.machine()}",
                 version=__version__,
                 cameras=tuple(_camera(plan) for plan in plans),
-                tells_temperature=self._board.temperature_c is not None,
-                tells_throttling=throttling is not None,
+                has_temperature=self._board.temperature_c is not None,
+                has_throttling=throttling is not None,
             )
         )
 
     def tick(self) -> None:
         """Save which announcements the broker has acknowledged. Call it often."""
-        self._discovery.keep()
+        self._discovery.save()
 
 
 def _camera(plan: AnyPlan) -> CameraFacts:

@@ -26,6 +26,9 @@ from edge_classifierd.health.systemd import Notifier, Watchdog
 from edge_classifierd.inference.trial import ModelTrials
 from edge_classifierd.mqtt.client import MqttClient
 from edge_classifierd.mqtt.commands import Commands, Reload
+from edge_classifierd.mqtt.own_topics import OwnTopicMonitor
+from edge_classifierd.mqtt.published_topics import FILE as PUBLISHED_FILE
+from edge_classifierd.mqtt.published_topics import PublishedTopics
 from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
@@ -85,7 +88,10 @@ class Service:
         self._saved_state = SavedState(state_directory() / "state.json")
         if forget_commands:
             self._saved_state.forget_commands()
-        self._session = MqttClient(configuration.mqtt, topics=self._topics, clock=self._clock)
+        self._published = PublishedTopics(state_directory() / PUBLISHED_FILE, self._topics.base)
+        self._session = MqttClient(
+            configuration.mqtt, topics=self._topics, clock=self._clock, published=self._published
+        )
         board = Board(self._clock, state=state_directory())
         self._home_assistant = HomeAssistantDevice(
             self._session,
@@ -94,11 +100,13 @@ class Service:
             board.read(),
             self._clock,
             state=state_directory(),
-            say_states=self._say_states,
+            published=self._published,
+            publish_states=self._say_states,
         )
         self._states = RetainedTopics(self._session, self._clock)
         self._statistics = WatchStatistics(state_directory() / "tally.json", self._topics, self._states, self._clock)
-        self._publisher = Publisher(self._outbox, self._session, self._clock)
+        own_topics = OwnTopicMonitor(self._session, self._topics, self._clock)
+        self._publisher = Publisher(self._outbox, self._session, self._clock, monitor=own_topics)
         snapshots = state_directory() / "snapshots"
         sink = MqttSink(self._topics, self._outbox, self._states, self._statistics, snapshots)
         volatile = volatile_reason(configuration.outbox.path)
@@ -109,6 +117,7 @@ class Service:
             session=self._session,
             publisher=self._publisher,
             states=self._states,
+            own_topics=own_topics,
             board=board,
             clock=self._clock,
             file=HealthFile(state_directory()),
@@ -244,6 +253,7 @@ class Service:
         """Write state that could not be written before, and counters, outside the path of a frame."""
         self._saved_state.keep()
         self._statistics.keep()
+        self._published.save()
 
     def _stop_requested(self) -> bool:
         """Return whether a new signal requests the end; False once the service is stopping."""

@@ -64,8 +64,6 @@ class OutboxHealth:
     """Why it does not, one sentence."""
     oldest_age_s: float | None
     """Age of the oldest waiting event; None without any."""
-    refused_reason: str | None = None
-    """Why the broker does not take events although it is connected, one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,12 @@ class MqttHealth:
     connected_since_s: float | None
     """Age of the connection in seconds; None while there is none."""
     reconnects: int
+    broker: str | None = None
+    """Host and port of the connection, or of the last attempt."""
+    protocol: str | None = None
+    """Version of MQTT: `5` or `3.1.1`."""
+    reasons: tuple[Reason, ...] = ()
+    """Trouble with the broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,8 @@ class Health:
         if self.outbox is not None and not self.outbox.durable:
             why = self.outbox.durable_reason or "the outbox's file cannot be written"
             found.append(Reason("outbox", f"events would not survive a loss of power: {why}"))
-        if self.outbox is not None and self.outbox.refused_reason is not None:
-            found.append(Reason("delivery", self.outbox.refused_reason))
+        if self.mqtt is not None:
+            found += self.mqtt.reasons
         if self.board.throttling is not None:
             found += [
                 Reason(f"board.{flag}", sentence)
@@ -215,7 +219,13 @@ def _throttled(throttling: Throttling | None) -> dict[str, dict[str, bool | None
 
 
 def _mqtt(mqtt: MqttHealth) -> dict[str, Any]:
-    return {"connected_since_s": _rounded(mqtt.connected_since_s, 1), "reconnects": mqtt.reconnects}
+    return {
+        "connected_since_s": _rounded(mqtt.connected_since_s, 1),
+        "reconnects": mqtt.reconnects,
+        "broker": mqtt.broker,
+        "protocol": mqtt.protocol,
+        "reasons": [reason.sentence for reason in mqtt.reasons],
+    }
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -1,4 +1,4 @@
-"""Commands that come over MQTT: told from garbage, bounded in size and rate, and queued for the daemon's own thread."""
+"""Commands received over MQTT: validated, limited in size and rate, and queued for the daemon's main thread."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LONGEST_BYTES: Final = 64
-_MOST_QUEUED: Final = 64
-_A_SECOND: Final = 20.0
+_MAX_PAYLOAD_BYTES: Final = 64
+_MAX_QUEUED: Final = 64
+_COMMANDS_PER_SECOND: Final = 20.0
 _BURST: Final = 40.0
-_WARN_EVERY_S: Final = 60.0
-_MOST_WARNED: Final = 64
+_WARNING_INTERVAL_S: Final = 60.0
+_MAX_WARNED_TOPICS: Final = 64
 
 _SWITCH: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 _RESET: Final = "reset"
@@ -32,7 +32,7 @@ _PRESS: Final = frozenset({"", "press", "on", "1", "true"})
 
 @dataclass(frozen=True, slots=True)
 class SetEnabled:
-    """Switch a pipeline's camera on or off; None: as configured."""
+    """Switch a pipeline's camera on or off; None restores the configured value."""
 
     pipeline: str
     enabled: bool | None
@@ -40,7 +40,7 @@ class SetEnabled:
 
 @dataclass(frozen=True, slots=True)
 class SetThreshold:
-    """Change a watch's threshold; above 0, at most 1; None: as configured."""
+    """Change a watch's threshold (above 0, at most 1); None restores the configured value."""
 
     pipeline: str
     watch: str
@@ -56,51 +56,59 @@ class TakePicture:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Read the configuration again."""
+    """Reload the configuration."""
 
 
 Command = SetEnabled | SetThreshold | TakePicture | Reload
 
 
 class RefusedError(Exception):
-    """A command that cannot be obeyed; `str()` is the sentence for the log."""
+    """A command that cannot be executed; `str()` is the sentence for the log."""
 
 
 class Commands:
-    """Receives commands on the network thread and hands them to whoever calls `take`.
+    """Queue of commands: filled by the network thread, emptied by the caller of `take`.
 
-    What is refused changes nothing and earns a warning: at most one a minute for each topic, and 64 in all. A message
-    that the broker had retained is never a command: it may be a year old, and would come again with every connection.
+    An invalid command is logged, at most once a minute for each topic and for at most 64 topics. A retained message is
+    not executed: it may be a year old and would be received again with every connection.
     """
 
     def __init__(
         self,
-        session: MqttClient,
+        client: MqttClient,
         topics: Topics,
         watches: Mapping[str, frozenset[str]],
         clock: Clock,
         on_command: Callable[[], None] = lambda: None,
     ) -> None:
-        """`watches` names each pipeline's watches; `on_command` is called on the network thread for each command."""
+        """Subscribe to the command topics.
+
+        Args:
+            client: The connection to the broker.
+            topics: The device's topics.
+            watches: Names of the watches by pipeline.
+            clock: Clock for the rate limit.
+            on_command: Called on the network thread after a command was queued.
+        """
         self._topics = topics
         self._clock = clock
         self._on_command = on_command
-        self._queue: queue.Queue[Command] = queue.Queue(_MOST_QUEUED)
+        self._queue: queue.Queue[Command] = queue.Queue(_MAX_QUEUED)
         self._tokens = _BURST
         self._refilled_s = clock.monotonic()
         self._warned_s: dict[str, float] = {}
         self.watches = watches
-        """May be replaced as a whole, after a reload."""
+        """Replaced as a whole after a reload."""
         for pattern in (
             topics.reload_command,
             f"{topics.base}/+/enabled/set",
             f"{topics.base}/+/snapshot/set",
             f"{topics.base}/+/+/threshold/set",
         ):
-            session.subscribe(pattern, self._receive)
+            client.subscribe(pattern, self._receive)
 
     def take(self) -> Command | None:
-        """The next command, None when there is none; any thread."""
+        """Return the next command, None if there is none. Any thread may call it."""
         try:
             return self._queue.get_nowait()
         except queue.Empty:
@@ -114,25 +122,26 @@ class Commands:
         except RefusedError as refusal:
             self._warn(incoming.topic, str(refusal))
         except queue.Full:
-            self._warn(incoming.topic, "too many commands wait; the rest is dropped")
+            self._warn(incoming.topic, "too many commands are waiting; this one is dropped")
         else:
             self._on_command()
 
     def _admit(self) -> None:
-        """A token bucket: `_A_SECOND` in the long run, `_BURST` at once. Raises RefusedError."""
+        """Apply the rate limit, a token bucket. Raises RefusedError."""
         now = self._clock.monotonic()
-        self._tokens = min(_BURST, self._tokens + (now - self._refilled_s) * _A_SECOND)
+        self._tokens = min(_BURST, self._tokens + (now - self._refilled_s) * _COMMANDS_PER_SECOND)
         self._refilled_s = now
         if self._tokens < 1:
-            raise RefusedError(f"more than {_A_SECOND:g} commands a second; the rest is dropped")
+            raise RefusedError(f"more than {_COMMANDS_PER_SECOND:g} commands a second; this one is dropped")
         self._tokens -= 1
 
     def _warn(self, topic: str, reason: str) -> None:
         now = self._clock.monotonic()
-        if len(self._warned_s) >= _MOST_WARNED:
-            self._warned_s = {one: warned for one, warned in self._warned_s.items() if now - warned < _WARN_EVERY_S}
-        full = len(self._warned_s) >= _MOST_WARNED  # topics are the sender's to invent
-        if full or now - self._warned_s.get(topic, -math.inf) < _WARN_EVERY_S:
+        if len(self._warned_s) >= _MAX_WARNED_TOPICS:
+            recent = {one: at_s for one, at_s in self._warned_s.items() if now - at_s < _WARNING_INTERVAL_S}
+            self._warned_s = recent
+        full = len(self._warned_s) >= _MAX_WARNED_TOPICS  # a sender can invent any number of topics
+        if full or now - self._warned_s.get(topic, -math.inf) < _WARNING_INTERVAL_S:
             log.debug("%.200s: refused: %s", topic, reason)
             return
         self._warned_s[topic] = now
@@ -140,10 +149,14 @@ class Commands:
 
 
 def parse(topics: Topics, incoming: Incoming, watches: Mapping[str, frozenset[str]]) -> Command:
-    """The command in a message. Raises RefusedError with the reason, value seen and values allowed."""
+    """Return the command in a message.
+
+    Raises:
+        RefusedError: The message is not a command; its text gives the value and the allowed values.
+    """
     if incoming.retained:
-        raise RefusedError("retained messages are not obeyed, as they may be old; publish it without retain")
-    if len(incoming.payload) > _LONGEST_BYTES:
+        raise RefusedError("retained messages are not executed, because they may be old; publish it without retain")
+    if len(incoming.payload) > _MAX_PAYLOAD_BYTES:
         raise RefusedError(f"{len(incoming.payload):,} bytes are too many for a command")
     try:
         text = incoming.payload.decode("utf-8").strip()
@@ -152,45 +165,45 @@ def parse(topics: Topics, incoming: Incoming, watches: Mapping[str, frozenset[st
     levels = incoming.topic.removeprefix(f"{topics.base}/").split("/")
     match levels:
         case ["reload", "set"]:
-            _pressed(text)
+            _check_press(text)
             return Reload()
         case [pipeline, "enabled", "set"]:
-            return SetEnabled(_known(pipeline, watches), _switch(text))
+            return SetEnabled(_check_pipeline(pipeline, watches), _parse_switch(text))
         case [pipeline, "snapshot", "set"]:
-            _pressed(text)
-            return TakePicture(_known(pipeline, watches))
+            _check_press(text)
+            return TakePicture(_check_pipeline(pipeline, watches))
         case [pipeline, watch, "threshold", "set"]:
-            if watch not in watches[_known(pipeline, watches)]:
-                raise RefusedError(f"no watch {watch!r:.60}; there are {_listed(watches[pipeline])}")
-            return SetThreshold(pipeline, watch, _threshold(text))
+            if watch not in watches[_check_pipeline(pipeline, watches)]:
+                raise RefusedError(f"no watch {watch!r:.60}; there are {_join(watches[pipeline])}")
+            return SetThreshold(pipeline, watch, _parse_threshold(text))
     raise RefusedError("no such command")
 
 
-def _known(pipeline: str, watches: Mapping[str, frozenset[str]]) -> str:
+def _check_pipeline(pipeline: str, watches: Mapping[str, frozenset[str]]) -> str:
     if pipeline not in watches:
-        raise RefusedError(f"no pipeline {pipeline!r:.60}; there are {_listed(watches)}")
+        raise RefusedError(f"no pipeline {pipeline!r:.60}; there are {_join(watches)}")
     return pipeline
 
 
-def _listed(names: Mapping[str, frozenset[str]] | frozenset[str]) -> str:
+def _join(names: Mapping[str, frozenset[str]] | frozenset[str]) -> str:
     return ", ".join(sorted(names)[:10])
 
 
-def _switch(text: str) -> bool | None:
+def _parse_switch(text: str) -> bool | None:
     if text.lower() == _RESET:
         return None
     enabled = _SWITCH.get(text.lower())
     if enabled is None:
-        raise RefusedError(f"{text!r:.60} is none of ON, OFF and RESET")
+        raise RefusedError(f"{text!r:.60} is not ON, OFF or RESET")
     return enabled
 
 
-def _pressed(text: str) -> None:
+def _check_press(text: str) -> None:
     if text.lower() not in _PRESS:
         raise RefusedError(f"{text!r:.60} is not PRESS")
 
 
-def _threshold(text: str) -> float | None:
+def _parse_threshold(text: str) -> float | None:
     if text.lower() == _RESET:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Why a connection to the broker failed: each cause as one sentence with its remedy, and how long to wait after it."""
+"""Connection failures: each cause as one sentence with its remedy, and how the client continues."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 _HOST_NAME_MISMATCH, _ADDRESS_MISMATCH = 62, 64
 # MQTT 5 reason codes
 _LOGIN_REFUSED = {0x86, 0x87, 0x8A, 0x8C}  # bad user name or password, not authorised, banned, bad method
+_NOT_OVER_A_MESSAGE = {0x89, 0x8B, 0x8D, 0x8E, 0x98, 0x9C, 0x9D}  # busy, shutting down, keep alive, taken over, …
 _UNSUPPORTED_VERSION = 0x84
 _CLIENT_ID_REFUSED = 0x85
 _TAKEN_OVER = 0x8E
@@ -22,17 +23,25 @@ _TAKEN_OVER = 0x8E
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFailure:
-    """One sentence for people; `permanent` when waiting alone will not help and the longest wait is right."""
+    """Why a connection failed or ended."""
 
     sentence: str
+    """Cause and remedy for the log, without secrets."""
     permanent: bool = False
-    wordless: bool = False
-    """The broker gave no reason: several in a row may have one that can be guessed."""
+    """Only a person can fix it; the client waits for the longest time."""
+    unexplained: bool = False
+    """The broker gave no reason; several such failures in a row may have a cause that can be guessed."""
+    by_broker: bool = False
+    """The broker closed the connection after the login, possibly because of a message or subscription."""
+    other_protocol: bool = False
+    """The broker may support another version of MQTT only."""
+    client_id_taken: bool = False
+    """Another client uses the same client id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The broker and the identity used there, as they appear in sentences; holds no secret."""
+    """A broker's address and the identity used there; contains no secret."""
 
     host: str
     port: int
@@ -40,13 +49,16 @@ class Endpoint:
     username: str | None
     client_id: str
     protocol: str
+    """`5` or `3.1.1`."""
+    address: str | None = None
+    """The IP address of `host` to connect to; None before the name was resolved."""
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def of_exception(error: Exception, endpoint: Endpoint) -> ConnectionFailure:
-    """The failure behind an exception from connecting: name, network, TLS."""
+    """Return the failure for an exception from connecting: name resolution, network, TLS."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectionFailure(_of_certificate(error, endpoint))
     if isinstance(error, ssl.SSLError):
@@ -55,7 +67,7 @@ def of_exception(error: Exception, endpoint: Endpoint) -> ConnectionFailure:
 
 
 def of_credentials(error: OSError, file: object) -> ConnectionFailure:
-    """A TLS file that cannot be loaded."""
+    """Return the failure for a TLS file that cannot be loaded."""
     if isinstance(error, ssl.SSLError):
         reason = error.reason or error
         return ConnectionFailure(
@@ -65,85 +77,96 @@ def of_credentials(error: OSError, file: object) -> ConnectionFailure:
 
 
 def of_refusal(reason: ReasonCode, endpoint: Endpoint) -> ConnectionFailure:
-    """The failure behind a CONNACK that says no."""
+    """Return the failure for a CONNACK that refuses the login."""
     if reason.value in _LOGIN_REFUSED:
         account = f"user {endpoint.username!r}" if endpoint.username else "a login without user name"
         return ConnectionFailure(
-            f"{endpoint}: the broker refuses {account} ({_words(reason)}); check mqtt.username and mqtt.password",
+            f"{endpoint}: the broker refuses {account} ({_text(reason)}); check mqtt.username and mqtt.password",
             permanent=True,
         )
     if reason.value == _UNSUPPORTED_VERSION:
         other = "3.1.1" if endpoint.protocol == "5" else "5"
-        sentence = f"{endpoint}: the broker does not speak MQTT {endpoint.protocol}; set mqtt.protocol: {other}"
-        return ConnectionFailure(sentence, permanent=True)
+        sentence = f"{endpoint}: the broker does not support MQTT {endpoint.protocol}; set mqtt.protocol: {other}"
+        return ConnectionFailure(sentence, permanent=True, other_protocol=True)
     if reason.value == _CLIENT_ID_REFUSED:
         sentence = f"{endpoint}: the broker refuses the client id {endpoint.client_id!r}; set mqtt.client_id"
         return ConnectionFailure(sentence, permanent=True)
-    return ConnectionFailure(f"{endpoint}: the broker refuses the connection ({_words(reason)}); see its log")
+    return ConnectionFailure(f"{endpoint}: the broker refuses the connection ({_text(reason)}); see its log")
 
 
 def of_disconnect(reason: ReasonCode, endpoint: Endpoint) -> ConnectionFailure:
-    """The failure behind a DISCONNECT from the broker (MQTT 5)."""
+    """Return the failure for a DISCONNECT from the broker (MQTT 5)."""
     if reason.value == _TAKEN_OVER:
         return ConnectionFailure(
             f"{endpoint}: another client took over the client id {endpoint.client_id!r};"
-            " give each device its own device.id or mqtt.client_id"
+            " give each device its own device.id or mqtt.client_id",
+            client_id_taken=True,
         )
-    sentence = f"{endpoint}: the broker ended the connection ({_words(reason)}); see its log if that repeats"
-    return ConnectionFailure(sentence, permanent=reason.value == 0x87)
+    sentence = f"{endpoint}: the broker ended the connection ({_text(reason)}); see its log if that repeats"
+    return ConnectionFailure(sentence, by_broker=reason.value not in _NOT_OVER_A_MESSAGE)
 
 
 def of_repeated_drops(endpoint: Endpoint) -> ConnectionFailure:
-    """The broker hangs up soon after each login without a word, which is how many tell of a stolen client id."""
+    """Return the failure for several unexplained losses soon after the login, usually a client id used twice."""
     return ConnectionFailure(
-        f"{endpoint}: the broker drops the connection soon after each login; most likely another client uses the"
-        f" client id {endpoint.client_id!r} (give each device its own device.id or mqtt.client_id), else see its log"
+        f"{endpoint}: the broker closes the connection soon after each login; most likely another client uses the"
+        f" client id {endpoint.client_id!r} (give each device its own device.id or mqtt.client_id), else see its log",
+        client_id_taken=True,
     )
 
 
-def of_loss(
-    endpoint: Endpoint, last_error: str | None, *, before_answer: bool, refused: str | None = None
-) -> ConnectionFailure:
-    """The connection ended without a word from the broker; `refused` is the topic it had just refused."""
+def of_loss(endpoint: Endpoint, last_error: str | None, *, before_answer: bool) -> ConnectionFailure:
+    """Return the failure for a connection that ended without an explanation from the broker.
+
+    Args:
+        endpoint: The broker.
+        last_error: The last error in paho's log.
+        before_answer: The login was not answered.
+    """
     if last_error is not None and ("SSL" in last_error or "TLS" in last_error.upper()):
         return ConnectionFailure(of_tls_text(last_error, endpoint))
     if before_answer:
-        hint = "is it an MQTT port, and one without TLS?"
-        if endpoint.tls:  # a reset can overtake the alert that says so
-            hint = "does it want a client certificate (mqtt.tls.cert_file), and is it an MQTT port?"
-        return ConnectionFailure(f"{endpoint}: the connection was closed before the broker answered; {hint}")
-    if refused is not None:  # mosquitto 2.0.11 does that
-        return ConnectionFailure(f"{endpoint}: the broker refused {refused} and hung up; check its ACL")
-    return ConnectionFailure(
-        f"{endpoint}: the connection was lost; check network and broker if that repeats", wordless=True
-    )
+        hint = "is it an MQTT port without TLS?"
+        if endpoint.tls:  # a reset can arrive before the TLS alert that explains it
+            hint = "does it require a client certificate (mqtt.tls.cert_file), and is it an MQTT port?"
+        if endpoint.protocol == "5":
+            hint += " A broker without MQTT 5 needs mqtt.protocol: 3.1.1 or auto"
+        sentence = f"{endpoint}: the connection was closed before the broker answered; {hint}"
+        return ConnectionFailure(sentence, other_protocol=True)
+    closed = last_error is None or any(text in last_error for text in ("reset", "Broken pipe"))
+    sentence = f"{endpoint}: the connection was lost; check network and broker if that repeats"
+    return ConnectionFailure(sentence, unexplained=True, by_broker=closed)
 
 
 def of_silence(endpoint: Endpoint, seconds: float, *, before_answer: bool) -> ConnectionFailure:
-    """The connection stands but nothing comes."""
+    """Return the failure for a connection on which no answer was received for `seconds`."""
     if before_answer:
-        return ConnectionFailure(
-            f"{endpoint}: connected, but no answer to the login within {seconds:.0f} s; is it an MQTT port?"
-        )
+        hint = "is it an MQTT port?"
+        if endpoint.protocol == "5":
+            hint += " A broker without MQTT 5 needs mqtt.protocol: 3.1.1 or auto"
+        sentence = f"{endpoint}: connected, but no answer to the login within {seconds:.0f} s; {hint}"
+        return ConnectionFailure(sentence, other_protocol=True)
     return ConnectionFailure(
         f"{endpoint}: the broker has not answered for {seconds:.0f} s; check the network if that repeats"
     )
 
 
-def of_nonsense(error: Exception, endpoint: Endpoint) -> ConnectionFailure:
-    """Bytes came that are not MQTT."""
+def of_nonsense(error: Exception, endpoint: Endpoint, *, before_answer: bool) -> ConnectionFailure:
+    """Return the failure for received bytes that are not MQTT."""
     return ConnectionFailure(
-        f"{endpoint}: what answers there does not speak MQTT ({error}); check mqtt.host and mqtt.port"
+        f"{endpoint}: the server there does not use MQTT ({error}); check mqtt.host and mqtt.port",
+        other_protocol=before_answer,
     )
 
 
 def of_tls_text(text: str, endpoint: Endpoint) -> str:
-    """The sentence for OpenSSL's reason, which comes as a symbol or inside a message."""
+    """Return the sentence for OpenSSL's reason, given as a symbol or inside a message."""
     upper = text.upper().replace(" ", "_")
     if "WRONG_VERSION_NUMBER" in upper or "RECORD_LAYER_FAILURE" in upper or "UNEXPECTED_EOF" in upper:
-        return f"{endpoint}: the port does not speak TLS; take the broker's TLS port (often 8883) or remove mqtt.tls"
+        remedy = "set mqtt.port to the broker's TLS port (often 8883) or remove mqtt.tls"
+        return f"{endpoint}: the port does not use TLS; {remedy}"
     if "CERTIFICATE_REQUIRED" in upper or "HANDSHAKE_FAILURE" in upper:
-        return f"{endpoint}: the broker wants a client certificate; set mqtt.tls.cert_file and mqtt.tls.key_file"
+        return f"{endpoint}: the broker requires a client certificate; set mqtt.tls.cert_file and mqtt.tls.key_file"
     if "UNKNOWN_CA" in upper or "BAD_CERTIFICATE" in upper or "CERTIFICATE_UNKNOWN" in upper:
         return f"{endpoint}: the broker does not accept this device's certificate; check mqtt.tls.cert_file"
     if "PROTOCOL_VERSION" in upper or "UNSUPPORTED_PROTOCOL" in upper:
@@ -174,12 +197,13 @@ def _of_certificate(error: ssl.SSLCertVerificationError, endpoint: Endpoint) -> 
     if error.verify_code == _NOT_YET_VALID:
         return f"{endpoint}: the broker's certificate is not valid yet; check this machine's clock"
     if error.verify_code in {_HOST_NAME_MISMATCH, _ADDRESS_MISMATCH}:
-        return f"{endpoint}: the broker's certificate is for another host name; set mqtt.host to the name in it"
+        remedy = "set mqtt.tls.server_name or mqtt.host to the name in it"
+        return f"{endpoint}: the broker's certificate is for another host name; {remedy}"
     return (
         f"{endpoint}: the broker's certificate is not signed by a trusted authority ({error.verify_message});"
         " check mqtt.tls.ca_file"
     )
 
 
-def _words(reason: ReasonCode) -> str:
+def _text(reason: ReasonCode) -> str:
     return str(reason.getName()).lower()

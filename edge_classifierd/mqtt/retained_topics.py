@@ -1,8 +1,7 @@
-"""The retained states: the last value of every state topic, published on change and again with every connection."""
+"""The retained topics: the last value of every state, published on change and again with every connection."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,16 +14,11 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.mqtt.client import MqttClient
 
-log = logging.getLogger(__name__)
-
 MIN_INTERVAL_S = 0.3
-"""How far apart two messages on one topic are at least; the latest value is never left out."""
-
-REFUSED_PAUSE_S = 600.0
-"""How long a topic that the broker refuses is left alone, also over reconnections; then it is tried again."""
+"""Minimum time between two messages on one topic; the latest value is always published."""
 
 REMOVAL_DELAY_S = 5.0
-"""How long after its entity a state is cleared: Home Assistant cannot read an empty payload, and would say so."""
+"""Time between the removal of an entity and of its state: Home Assistant logs an error for an empty payload."""
 
 
 @dataclass(slots=True)
@@ -40,20 +34,20 @@ class _Entry:
 
 
 class RetainedTopics:
-    """Safe for several threads. A broker that lost its retained messages hears them again on reconnection.
+    """Any thread may use it. All values are published again on reconnection, because a broker may have lost them.
 
-    With `expiry_s` (MQTT 5) the broker forgets a state of a device that vanished; it is published again well before.
+    With `expiry_s` (MQTT 5) the broker removes the states of a device that is gone; they are published again well
+    before.
     """
 
-    def __init__(self, session: MqttClient, clock: Clock, *, min_interval_s: float = MIN_INTERVAL_S) -> None:
-        self._session = session
+    def __init__(self, client: MqttClient, clock: Clock, *, min_interval_s: float = MIN_INTERVAL_S) -> None:
+        self._client = client
         self._clock = clock
         self._min_interval_s = min_interval_s
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
-        self._leaving: dict[str, float] = {}  # topic: when it is to be cleared
-        self._refused: dict[str, float] = {}  # topic: when; some brokers hang up with each refusal
-        session.add_listener(self)
+        self._removals: dict[str, float] = {}  # topic: time of the removal
+        client.add_listener(self)
 
     def set(
         self,
@@ -66,14 +60,14 @@ class RetainedTopics:
         qos: int = 1,
         min_interval_s: float | None = None,
     ) -> None:
-        """Give a topic its value; never blocks.
+        """Set the value of a topic, without blocking.
 
-        It is published when it differs from the last one, at most every 0.3 s.
+        It is published if it differs from the last value, at most every `min_interval_s`.
         """
         content = payload.encode() if isinstance(payload, str) else payload
         interval_s = self._min_interval_s if min_interval_s is None else min_interval_s
         with self._lock:
-            self._leaving.pop(topic, None)
+            self._removals.pop(topic, None)
             entry = self._entries.get(topic)
             if entry is None:
                 entry = _Entry(content, content_type, expiry_s, schema, qos, interval_s)
@@ -83,40 +77,34 @@ class RetainedTopics:
                 entry.payload, entry.expiry_s = content, expiry_s
             self._publish_if_due(topic, entry)
 
-    def get(self, topic: str) -> bytes | None:
-        """The topic's value."""
-        with self._lock:
-            entry = self._entries.get(topic)
-            return None if entry is None else entry.payload
-
     def remove(self, topic: str, *, after_s: float = 0.0) -> None:
-        """Forget a topic, and have the broker forget it `after_s` from now, or with the next connection.
+        """Remove a topic, and its retained message from the broker `after_s` from now or with the next connection.
 
-        It need not have been set: the broker may hold what an earlier start of the daemon has said.
+        It need not have been set: the message may be from an earlier start of the daemon.
         """
         with self._lock:
             self._entries.pop(topic, None)
-            self._leaving[topic] = self._clock.monotonic() + after_s
-            self._clear_leaving()
+            self._removals[topic] = self._clock.monotonic() + after_s
+            self._publish_removals()
 
     def connected(self) -> None:
-        """The session's: there is a connection."""
+        """Publish all values; called by the client."""
         self.repeat()
 
     def repeat(self) -> None:
-        """Say everything again: to a broker that may have lost it, or to a subscriber that has just come."""
+        """Publish all values again."""
         with self._lock:
             for topic, entry in self._entries.items():
                 entry.due, entry.sent_s = True, float("-inf")
                 self._publish_if_due(topic, entry)
 
     def disconnected(self) -> None:
-        """The session's: nothing to do."""
+        """Do nothing; called by the client."""
 
     def tick(self) -> None:
-        """The session's: say what had to wait, and what would expire."""
+        """Publish what had to wait and what would expire; called by the client."""
         with self._lock:
-            self._clear_leaving()
+            self._publish_removals()
             now = self._clock.monotonic()
             for topic, entry in self._entries.items():
                 if entry.expiry_s is not None and now - entry.sent_s > entry.expiry_s / 2:
@@ -124,24 +112,25 @@ class RetainedTopics:
                 if entry.due:
                     self._publish_if_due(topic, entry)
 
-    def _clear_leaving(self) -> None:
+    def _publish_removals(self) -> None:
         now = self._clock.monotonic()
-        for topic in [topic for topic, due_s in self._leaving.items() if now >= due_s]:
-            if self._session.publish(Message(topic, b"", qos=1, retain=True, on_outcome=self._note_removal(topic))):
-                del self._leaving[topic]
+        for topic in [topic for topic, due_s in self._removals.items() if now >= due_s]:
+            if self._client.publish(
+                Message(topic, b"", qos=1, retain=True, on_outcome=self._on_removal_outcome(topic))
+            ):
+                del self._removals[topic]
 
-    def _note_removal(self, topic: str) -> Callable[[PublishOutcome, str], None]:
-        def note(outcome: PublishOutcome, _reason: str) -> None:
+    def _on_removal_outcome(self, topic: str) -> Callable[[PublishOutcome, str], None]:
+        def record(outcome: PublishOutcome, _reason: str) -> None:
             with self._lock:
                 if outcome is PublishOutcome.LOST and topic not in self._entries:
-                    self._leaving[topic] = self._clock.monotonic()
+                    self._removals[topic] = self._clock.monotonic()
 
-        return note
+        return record
 
     def _publish_if_due(self, topic: str, entry: _Entry) -> None:
         now = self._clock.monotonic()
-        refused_s = self._refused.get(topic, float("-inf"))
-        if not entry.due or now - entry.sent_s < entry.min_interval_s or now - refused_s < REFUSED_PAUSE_S:
+        if not entry.due or now - entry.sent_s < entry.min_interval_s or self._client.refusals.waits(topic):
             return
         message = Message(
             topic,
@@ -151,21 +140,16 @@ class RetainedTopics:
             content_type=entry.content_type,
             expiry_s=entry.expiry_s,
             schema=entry.schema,
-            on_outcome=self._answer(topic),
+            on_outcome=self._on_outcome(topic),
         )
-        if self._session.publish(message):
+        if self._client.publish(message):
             entry.due, entry.sent_s = False, now
 
-    def _answer(self, topic: str) -> Callable[[PublishOutcome, str], None]:
-        def note(outcome: PublishOutcome, reason: str) -> None:
+    def _on_outcome(self, topic: str) -> Callable[[PublishOutcome, str], None]:
+        def record(outcome: PublishOutcome, _reason: str) -> None:
             if outcome is PublishOutcome.REFUSED:
-                if topic not in self._refused:
-                    log.warning("%s: the broker refuses this state (%s); check its ACL and limits", topic, reason)
-                self._refused[topic] = self._clock.monotonic()
                 with self._lock:
                     if topic in self._entries:
-                        self._entries[topic].due = True  # again when the pause is over
-            elif outcome is PublishOutcome.DELIVERED:
-                self._refused.pop(topic, None)
+                        self._entries[topic].due = True  # again when `refusals` permits
 
-        return note
+        return record

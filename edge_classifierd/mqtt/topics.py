@@ -1,4 +1,4 @@
-"""The device's topics: every topic that the daemon publishes on or listens to is made here."""
+"""Names of all topics that the daemon publishes or subscribes to."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ _LONGEST_BYTES = 65535
 class Topics:
     """The topics of one device: `<base_topic>/<device>/…`.
 
-    Pipelines and watches are given by name: one topic level each. Raises ValueError for a name that would make another
-    topic of it (empty, a `/`, a wildcard, a control character); the configuration has refused those before.
+    Pipelines and watches are given by name and form one topic level each.
+
+    Raises:
+        ValueError: A name is empty or contains `/`, a wildcard or a control character. The configuration refuses such
+            names first.
     """
 
     base_topic: str
@@ -33,7 +36,7 @@ class Topics:
 
     @property
     def base(self) -> str:
-        """`<base_topic>/<device>`, under which everything lies."""
+        """`<base_topic>/<device>`, the prefix of all topics."""
         return self._join()
 
     @property
@@ -48,19 +51,19 @@ class Topics:
 
     @property
     def reload_command(self) -> str:
-        """Commands the device to read its configuration again."""
+        """Command: reload the configuration."""
         return self._join("reload", "set")
 
     def pipeline_status(self, pipeline: str) -> str:
-        """`online` or `offline`: whether the pipeline's camera delivers; retained."""
+        """`online` or `offline`: whether the pipeline's camera delivers frames; retained."""
         return self._join(pipeline, "status")
 
     def event(self, pipeline: str) -> str:
-        """Events; never retained."""
+        """Events, not retained."""
         return self._join(pipeline, "event")
 
     def state(self, pipeline: str) -> str:
-        """What the camera shows now, retained."""
+        """The current classification, retained."""
         return self._join(pipeline, "state")
 
     def image(self, pipeline: str) -> str:
@@ -68,15 +71,15 @@ class Topics:
         return self._join(pipeline, "image")
 
     def enabled(self, pipeline: str) -> str:
-        """Whether the pipeline classifies, `ON` or `OFF`, retained."""
+        """`ON` or `OFF`: whether the pipeline is switched on; retained."""
         return self._join(pipeline, "enabled")
 
     def enabled_command(self, pipeline: str) -> str:
-        """Switches the pipeline on and off."""
+        """Command: switch the pipeline on or off."""
         return self._join(pipeline, "enabled", "set")
 
     def snapshot_command(self, pipeline: str) -> str:
-        """Asks for a picture on `image`."""
+        """Command: publish a picture on `image`."""
         return self._join(pipeline, "snapshot", "set")
 
     def watch_state(self, pipeline: str, watch: str) -> str:
@@ -84,7 +87,7 @@ class Topics:
         return self._join(pipeline, watch, "state")
 
     def watch_stats(self, pipeline: str, watch: str) -> str:
-        """How often the watch was detected today and when it was last on, retained."""
+        """Number of detections today and the time of the last one, retained."""
         return self._join(pipeline, watch, "stats")
 
     def threshold(self, pipeline: str, watch: str) -> str:
@@ -92,7 +95,7 @@ class Topics:
         return self._join(pipeline, watch, "threshold")
 
     def threshold_command(self, pipeline: str, watch: str) -> str:
-        """Sets the watch's threshold."""
+        """Command: set the watch's threshold."""
         return self._join(pipeline, watch, "threshold", "set")
 
     def _join(self, *levels: str) -> str:

@@ -254,7 +254,7 @@ def test_garbage_on_the_command_topics_changes_nothing(broker: Broker, subscribe
         say(broker, "driveway/cat/threshold/set", "0.75")
         wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/cat/threshold") == [b"0.5", b"0.75"])
         assert payloads(subscriber, f"{BASE}/driveway/enabled") == [b"ON"]
-        assert "retained messages are not obeyed" in daemon.said
+        assert "retained messages are not executed" in daemon.said
         assert "no watch 'dog'" in daemon.said
         assert "Traceback" not in daemon.said
         assert daemon.end()[0] == 0

@@ -54,6 +54,10 @@ UNPUBLISHABLE = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\uff
 """Characters that a topic must not contain."""
 
 
+_MAX_HOST_LENGTH = 1000
+_HOST_SCHEMA = {"type": "string", "minLength": 1, "maxLength": _MAX_HOST_LENGTH}
+
+
 def _publishable(value: str) -> str:
     if UNPUBLISHABLE.search(value) or value.startswith(("/", "$")) or value.endswith("/"):
         raise PydanticCustomError(
@@ -62,11 +66,27 @@ def _publishable(value: str) -> str:
     return value
 
 
-def _host(value: str) -> str:
-    """Validate a broker's name or address. The value is not shown, because text before an @ may be a password."""
+def _is_ipv6(text: str) -> bool:
     with suppress(ValueError):
-        ipaddress.IPv6Address(value[1:-1] if value.startswith("[") and value.endswith("]") else value)
+        ipaddress.IPv6Address(text)
+        return True
+    return False
+
+
+def _host(value: str) -> str:
+    """Validate a broker's name or address. Text before an @ is never shown, because it may be a password."""
+    if not value:
+        raise PydanticCustomError("too_short", "")
+    if len(value) > _MAX_HOST_LENGTH:
+        raise PydanticCustomError("too_long", "", {"max_length": _MAX_HOST_LENGTH})
+    address = value.strip("[]")
+    if _is_ipv6(address):
+        if address != value:
+            raise PydanticCustomError("rule", "must have no brackets; write {address}", {"address": address})
         return value
+    if "," in value and not re.search("[/@]", value):
+        names = ", ".join(name.strip() for name in value.split(",") if name.strip())
+        raise PydanticCustomError("rule", "is one name or a list; write [{names}]", {"names": names})
     if re.search(r"[\s\0]", value):
         raise PydanticCustomError("rule", "must be the broker's name or address, without spaces")
     if re.search("[/@]", value):
@@ -78,6 +98,12 @@ def _host(value: str) -> str:
     if ":" in value:
         raise PydanticCustomError("rule", "must be the broker's name or address alone; put the port in `mqtt.port`")
     return value
+
+
+def _hosts(value: object) -> object:
+    if isinstance(value, int | float):
+        raise PydanticCustomError("expected", "", {"remedy": "; put it in quotes"})
+    return (_host(value),) if isinstance(value, str) else value
 
 
 def _switch(value: object) -> object:
@@ -105,8 +131,21 @@ Name = Annotated[
 TopicPrefix = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_publishable)]
 """The first levels of a topic."""
 
-Host = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_host), Expected("text")]
-"""The broker's name or address."""
+Hosts = Annotated[
+    tuple[Annotated[str, AfterValidator(_host)], ...],
+    Field(strict=False, min_length=1, max_length=16),
+    BeforeValidator(_hosts),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _HOST_SCHEMA,
+                {"type": "array", "items": _HOST_SCHEMA, "minItems": 1, "maxItems": 16},
+            ]
+        }
+    ),
+    Expected("a name or address, or a list of them"),
+]
+"""Names or addresses of the broker's nodes; a single text is a list of one."""
 
 Switch = Annotated[
     bool,

@@ -1,4 +1,4 @@
-"""What was announced: the discovery messages that a broker still holds for us, kept across restarts in one file."""
+"""The discovery messages that the broker and Home Assistant have of this device, saved in one file."""
 
 from __future__ import annotations
 
@@ -14,137 +14,154 @@ if TYPE_CHECKING:
 
     from edge_classifierd.mqtt.home_assistant.messages import Payload
 
-_VERSION: Final = "announced, version 1"
+_VERSION: Final = "announced entities, version 2"
 
 
 @dataclass(frozen=True, slots=True)
 class RemovedEntities:
-    """Something that was announced and is to be forgotten: a whole message, or some entities of a device message."""
+    """Announced entities that no longer exist: a whole message, or some entities of a device message."""
 
     payload: Payload
-    """What Home Assistant was told when it was last announced."""
+    """The message as it was last announced."""
     cleared: bool = False
-    """The broker has taken the removal. A Home Assistant that was away then still knows what was buried."""
+    """The broker has acknowledged the removal. Home Assistant may still have the entities if it was not running."""
 
 
 @dataclass(slots=True)
-class _Book:
+class _State:
     base: str = ""
     announced: dict[str, Payload] = field(default_factory=dict)
-    buried: dict[str, RemovedEntities] = field(default_factory=dict)
+    removed: dict[str, RemovedEntities] = field(default_factory=dict)
     former: dict[str, dict[str, Payload]] = field(default_factory=dict)
+    max_device_bytes: int | None = None
 
-    def bury(self, topic: str, payload: Payload) -> None:
-        """Whatever of `payload` is not announced any more, beside what is buried there already."""
+    def remove(self, topic: str, payload: Payload) -> None:
+        """Add to `removed` those entities of `payload` that are not announced any more."""
         gone = vanished(payload, self.announced[topic]) if topic in self.announced else payload
-        earlier = self.buried.get(topic)
+        earlier = self.removed.get(topic)
         if gone is not None and earlier is not None and COMPONENTS in gone:
             gone = {**gone, COMPONENTS: {**earlier.payload.get(COMPONENTS, {}), **gone[COMPONENTS]}}
         if gone is not None:
-            self.buried[topic] = RemovedEntities(gone)
+            self.removed[topic] = RemovedEntities(gone)
 
 
 class AnnouncedEntities:
-    """The file and what it holds; any thread, but only `keep` writes. Losing it leaves entities in Home Assistant."""
+    """Any thread may use it. Without the file, removed entities stay in Home Assistant."""
 
     def __init__(self, path: Path, base: str) -> None:
-        """`base` is where the device's topics begin; what was announced under another one is `former`."""
-        self._file = StateFile(path, _VERSION, "what vanishes may stay in Home Assistant")
+        """`base` is the first part of the device's topics; messages announced with another one are `former`."""
+        self._file = StateFile(path, _VERSION, "removed entities may stay in Home Assistant")
         self._lock = threading.Lock()
-        self._book = self._file.read(_parse, _Book())
-        book = self._book
-        if book.base and book.base != base:
-            book.former[book.base] = {**book.former.get(book.base, {}), **book.announced}
-            book.announced = {}
-        book.former.pop(base, None)
-        self._changed = book.base != base
-        book.base = base
+        self._state = self._file.read(_parse, _State())
+        state = self._state
+        if state.base and state.base != base:
+            state.former[state.base] = {**state.former.get(state.base, {}), **state.announced}
+            state.announced = {}
+        state.former.pop(base, None)
+        self._changed = state.base != base
+        state.base = base
 
     @property
     def messages(self) -> dict[str, Payload]:
-        """What is announced now, by topic."""
+        """The announced messages by topic."""
         with self._lock:
-            return dict(self._book.announced)
+            return dict(self._state.announced)
 
     @property
-    def buried(self) -> dict[str, RemovedEntities]:
-        """What is to be forgotten, by topic."""
+    def removed(self) -> dict[str, RemovedEntities]:
+        """The entities to remove, by topic."""
         with self._lock:
-            return dict(self._book.buried)
+            return dict(self._state.removed)
 
     @property
     def former(self) -> tuple[str, ...]:
-        """Where the device's topics began in former times."""
+        """The first parts of the device's former topics."""
         with self._lock:
-            return tuple(self._book.former)
+            return tuple(self._state.former)
+
+    @property
+    def max_device_bytes(self) -> int | None:
+        """Size of a device message that the broker refused as too large."""
+        return self._state.max_device_bytes
+
+    def set_max_device_bytes(self, size: int) -> None:
+        """Record that the broker refused a device message of this size."""
+        with self._lock:
+            self._state.max_device_bytes = size
+            self._changed = True
 
     def replace(self, messages: dict[str, Payload]) -> None:
-        """Announce these messages from now on, and bury what they no longer hold."""
+        """Set the announced messages; entities that they no longer contain are removed."""
         with self._lock:
-            book = self._book
-            if messages == book.announced:
+            state = self._state
+            if messages == state.announced:
                 return
-            before, book.announced = book.announced, dict(messages)
+            before, state.announced = state.announced, dict(messages)
             for topic, payload in before.items():
-                book.bury(topic, payload)
-            for topic in [topic for topic in book.buried if topic in messages]:
-                # What is announced again is not dead.
-                gone = vanished(book.buried.pop(topic).payload, messages[topic])
+                state.remove(topic, payload)
+            for topic in [topic for topic in state.removed if topic in messages]:
+                gone = vanished(state.removed.pop(topic).payload, messages[topic])
                 if gone is not None:
-                    book.buried[topic] = RemovedEntities(gone)
+                    state.removed[topic] = RemovedEntities(gone)
             self._changed = True
 
-    def bury_former(self, base: str) -> None:
-        """Nobody lives at a former base any more: what was announced there is to be forgotten."""
+    def remove_former(self, base: str) -> None:
+        """Remove the entities that were announced with a former base."""
         with self._lock:
-            for topic, payload in self._book.former.get(base, {}).items():
-                self._book.bury(topic, payload)
-            self._book.former[base] = {}
+            for topic, payload in self._state.former.get(base, {}).items():
+                self._state.remove(topic, payload)
+            self._state.former[base] = {}
             self._changed = True
 
-    def leave_former(self, base: str) -> None:
-        """Nothing is left to do at a former base: it is cleared, or somebody else lives there."""
+    def drop_former(self, base: str) -> None:
+        """Forget a former base: its topics are removed, or another device uses them."""
         with self._lock:
-            self._book.former.pop(base, None)
+            self._state.former.pop(base, None)
             self._changed = True
 
     def cleared(self, topic: str) -> None:
-        """The broker has taken the removal of what is buried under a topic."""
+        """Record that the broker has acknowledged the removal of a topic."""
         with self._lock:
-            buried = self._book.buried.get(topic)
-            if buried is not None:
-                self._book.buried[topic] = RemovedEntities(buried.payload, cleared=True)
+            removed = self._state.removed.get(topic)
+            if removed is not None:
+                self._state.removed[topic] = RemovedEntities(removed.payload, cleared=True)
                 self._changed = True
 
     def forget(self, topic: str, payload: Payload) -> None:
-        """Home Assistant has been there and was told that `payload` is no more."""
+        """Record that Home Assistant has received the removal of `payload`."""
         with self._lock:
-            buried = self._book.buried.get(topic)
-            if buried is not None and buried.payload == payload:
-                del self._book.buried[topic]
+            removed = self._state.removed.get(topic)
+            if removed is not None and removed.payload == payload:
+                del self._state.removed[topic]
                 self._changed = True
 
-    def keep(self) -> None:
-        """Write the file if something has changed; not worth a wait for the disk."""
+    def save(self) -> None:
+        """Write the file if something has changed, without waiting for the disk."""
         with self._lock:
             if not self._changed:
                 return
-            book = self._book
+            state = self._state
             document: dict[str, Any] = {
-                "base": book.base,
-                "announced": book.announced,
-                "buried": {topic: [one.payload, one.cleared] for topic, one in book.buried.items()},
-                "former": book.former,
+                "base": state.base,
+                "announced": state.announced,
+                "removed": {topic: [one.payload, one.cleared] for topic, one in state.removed.items()},
+                "former": state.former,
+                "max_device_bytes": state.max_device_bytes,
             }
             self._changed = not self._file.write(document, durably=False)
 
 
-def _parse(document: Any) -> _Book:  # noqa: ANN401 - whatever the file holds
-    return _Book(
+def _parse(document: Any) -> _State:  # noqa: ANN401 - the content of the file
+    size = document["max_device_bytes"]
+    return _State(
         str(document["base"]),
         _messages(document["announced"]),
-        {str(topic): RemovedEntities(dict(one[0]), cleared=bool(one[1])) for topic, one in document["buried"].items()},
+        {
+            str(topic): RemovedEntities(dict(one[0]), cleared=bool(one[1]))
+            for topic, one in document["removed"].items()
+        },
         {str(base): _messages(messages) for base, messages in document["former"].items()},
+        None if size is None else int(size),
     )
 
 

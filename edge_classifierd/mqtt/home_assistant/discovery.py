@@ -1,13 +1,22 @@
-"""Discovery: tells Home Assistant what there is, again whenever it may have forgotten, and what is no more."""
+"""Home Assistant's MQTT discovery: announces the entities, and removes those that no longer exist."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.mqtt.connection import TOO_LARGE
 from edge_classifierd.mqtt.home_assistant.former_topics import FormerTopics
-from edge_classifierd.mqtt.home_assistant.messages import COMPONENTS, announcement, encode, retained_topics, without
+from edge_classifierd.mqtt.home_assistant.messages import (
+    COMPONENTS,
+    announcement,
+    encode,
+    identifier,
+    retained_topics,
+    without,
+)
 from edge_classifierd.mqtt.message import JSON, Message, PublishOutcome
 from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
 
@@ -20,206 +29,258 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities, RemovedEntities
     from edge_classifierd.mqtt.home_assistant.entities import DeviceFacts
     from edge_classifierd.mqtt.message import Incoming
+    from edge_classifierd.mqtt.published_topics import PublishedTopics
     from edge_classifierd.mqtt.topics import Topics
 
 _log = logging.getLogger(__name__)
 
 BIRTH_TOPIC: Final = "homeassistant/status"
-"""Where Home Assistant says `online`; this topic stays when the discovery prefix is changed."""
+"""Home Assistant publishes `online` here, whatever the discovery prefix is."""
 
-# Home Assistant drops a discovery message for what it is still busy with, so removing and announcing keep a distance.
+# Home Assistant drops a discovery message for an entity that it is still removing.
 _PAUSE_S: Final = 3.0
-_BIRTHS_APART_S: Final = 2.0
-_REFUSED_PAUSE_S: Final = 600.0
+_MIN_BIRTH_INTERVAL_S: Final = 2.0
 
 _Step = Message | float | None
-"""To publish; to wait for so many seconds; None: to say all states."""
+"""A message to publish; a time to wait, in seconds; None: publish all states."""
 
 
 class Discovery:
-    """A listener of the session's: `announce` and `keep` are the service's thread's, the rest the network thread's.
+    """A listener of the client. The service's thread calls `announce` and `save`, the network thread the rest.
 
-    What vanishes (a watch, a pipeline, the device's former id) is removed from Home Assistant, also when that was away
-    meanwhile: at its next start it is shown once more what is to be removed, or it would keep a ghost.
+    Entities that no longer exist (a watch, a pipeline, the device's former id) are removed from Home Assistant. If it
+    was not running then, they are announced once more at its next start and removed again, because it ignores the
+    removal of entities that it has not discovered since its start.
     """
 
     def __init__(
         self,
-        session: MqttClient,
+        client: MqttClient,
         topics: Topics,
         section: HomeAssistantSection,
         announced: AnnouncedEntities,
-        clock: Clock,
+        published: PublishedTopics,
         *,
-        say_states: Callable[[], None],
+        clock: Clock,
+        publish_states: Callable[[], None],
     ) -> None:
-        """Before the session's start, and before the retained states, so that states come after what they are of."""
-        self._session = session
+        """Create before the client is started, and before RetainedTopics, so that states follow their entities.
+
+        Args:
+            client: The connection to the broker.
+            topics: The device's topics.
+            section: The configuration.
+            announced: What was announced before.
+            published: The topics that this daemon has retained.
+            clock: Clock for the waits.
+            publish_states: Publishes every retained state again.
+        """
+        self._client = client
         self._topics = topics
         self._section = section
         self._announced = announced
+        self._published = published
         self._clock = clock
-        self._say_states = say_states
+        self._publish_states = publish_states
+        self._facts: DeviceFacts | None = None
         self._steps: deque[_Step] = deque()
-        self._funeral: dict[str, RemovedEntities] = {}
+        self._shown: dict[str, RemovedEntities] = {}
         self._cleared_topics: set[str] = set()
-        self._wait_until_s = self._born_s = float("-inf")
-        self._refused_s: float | None = None
-        self._born = self._changed = False
-        self._clearances = [
-            FormerTopics(session, base, topics.base, clock, on_free=self._bury, on_done=announced.leave_former)
-            for base in announced.former
-        ]
-        session.add_listener(self)
+        self._wait_until_s = self._birth_s = float("-inf")
+        self._birth = self._changed = self._blocked = False
+        self._former = {
+            base: FormerTopics(
+                client,
+                base,
+                partial(self._topics_of, base),
+                clock,
+                on_free=self._remove_former,
+                on_done=self._drop_former,
+            )
+            for base in {*announced.former, *published.former_bases}
+        }
+        client.add_listener(self)
         if section.enabled:
             for topic in sorted({BIRTH_TOPIC, f"{section.prefix}/status"}):
-                session.subscribe(topic, self._hear)
+                client.subscribe(topic, self._on_birth)
 
     def announce(self, facts: DeviceFacts) -> None:
-        """This is what there is from now on; when discovery is switched off, nothing."""
-        messages = announcement(self._section, facts, self._topics) if self._section.enabled else {}
-        self._announced.replace(messages)
-        self._announced.keep()
-        self._changed = True
+        """Announce these entities from now on; none if discovery is disabled."""
+        self._facts = facts
+        self._replace_messages()
+        self._announced.save()
 
-    def keep(self) -> None:
-        """Often: write down what the broker has taken meanwhile."""
-        self._announced.keep()
+    def save(self) -> None:
+        """Save what the broker has acknowledged meanwhile."""
+        self._announced.save()
 
     def connected(self) -> None:
-        """The session's: say it again, the broker may have lost it."""
+        """Announce again, because the broker may have lost it; called by the client."""
         self._changed, self._wait_until_s = False, float("-inf")
         self._steps = deque(self._removals_and_announcements())
-        for clearance in self._clearances:
-            clearance.connected()
+        for former in self._former.values():
+            former.connected()
         self._advance()
 
     def disconnected(self) -> None:
-        """The session's: what was not said is said with the next connection."""
+        """Drop the steps; `connected` makes new ones. Called by the client."""
         self._steps.clear()
-        self._funeral = {}
+        self._shown = {}
 
     def tick(self) -> None:
-        """The session's: what is due."""
+        """Publish what is due; called by the client."""
         now_s = self._clock.monotonic()
-        for clearance in self._clearances:
-            clearance.tick()
-        if self._born and now_s - self._born_s >= _BIRTHS_APART_S:
-            self._born, self._born_s, self._changed = False, now_s, False
-            self._steps = deque(self._greeting())
+        for former in self._former.values():
+            former.tick()
+        self._fall_back_to_components()
+        was_blocked, self._blocked = self._blocked, self._is_blocked()
+        if self._birth and now_s - self._birth_s >= _MIN_BIRTH_INTERVAL_S:
+            self._birth, self._birth_s, self._changed = False, now_s, False
+            self._steps = deque(self._answer_to_birth())
             self._wait_until_s = now_s
-        elif not self._steps and (self._changed or self._refusal_is_old(now_s)):
+        elif not self._steps and (self._changed or (was_blocked and not self._blocked)):
             self._changed = False
             self._steps = deque(self._removals_and_announcements())
-            if self._refusal_is_old(now_s):
-                self._refused_s = now_s  # until the broker has answered
         self._advance()
 
-    def _hear(self, incoming: Incoming) -> None:
-        # A retained `online` is older than this connection, which has announced everything anyway.
+    def _on_birth(self, incoming: Incoming) -> None:
+        # A retained `online` is older than this connection, which has announced everything already.
         if incoming.payload == b"online" and not incoming.retained:
-            self._born = True
+            self._birth = True
 
-    def _bury(self, base: str) -> None:
-        self._announced.bury_former(base)
+    def _replace_messages(self) -> None:
+        """Make the messages from the facts: one for the device, or one for each entity."""
+        messages = {}
+        if self._section.enabled and self._facts is not None:
+            messages = announcement(self._section, self._facts, self._topics)
+            limit = self._announced.max_device_bytes
+            if limit is not None and any(len(encode(payload)) >= limit for payload in messages.values()):
+                components = self._section.model_copy(update={"discovery": "component"})
+                messages = announcement(components, self._facts, self._topics)
+        self._announced.replace(messages)
         self._changed = True
 
-    def _greeting(self) -> list[_Step]:
-        """For a Home Assistant that has just started: what it is to forget, then what there is, then how it is."""
-        buried = self._announced.buried
-        self._funeral = buried
-        steps: list[_Step] = [Message(topic, encode(one.payload), qos=1) for topic, one in buried.items()]
+    def _fall_back_to_components(self) -> None:
+        """Announce each entity by itself when the broker refuses the device message because of its size."""
+        for topic, payload in self._announced.messages.items():
+            refusal = self._client.refusals.message(topic)
+            if COMPONENTS in payload and refusal is not None and refusal.reason in {"", TOO_LARGE}:
+                _log.info("%s: too large for the broker; each entity is announced by itself", topic)
+                self._announced.set_max_device_bytes(len(encode(payload)))
+                self._steps.clear()
+                self._replace_messages()
+
+    def _remove_former(self, base: str) -> None:
+        self._announced.remove_former(base)
+        self._changed = True
+
+    def _drop_former(self, base: str, in_use: bool) -> None:  # noqa: FBT001 - a callback
+        self._announced.drop_former(base)
+        if in_use:
+            self._published.drop(base)
+            self._changed = True
+
+    def _topics_of(self, base: str) -> set[str]:
+        """Return the topics published with a former base that are not in use now."""
+        return self._published.topics(base) - set(self._announced.messages)
+
+    def _is_blocked(self) -> bool:
+        """Whether announcing must wait: the broker refuses it, or entities of a former id are not removed yet.
+
+        Home Assistant would give the new entities other ids (`…_2`) while it has those of the former device.
+        """
+        if any(self._client.refusals.waits(topic) for topic in self._announced.messages):
+            return True
+        own_id = self._topics.device
+        return any(one.undecided and base.rpartition("/")[2] != own_id for base, one in self._former.items())
+
+    def _answer_to_birth(self) -> list[_Step]:
+        """Return the steps for a Home Assistant that has started: removed entities, announcements, states."""
+        removed = self._announced.removed
+        self._shown = removed
+        steps: list[_Step] = [Message(topic, encode(one.payload), qos=1) for topic, one in removed.items()]
         if steps:
             steps.append(_PAUSE_S)
-        return [*steps, *self._removals(buried), *self._announcements(), None, *self._clearing()]
+        removals = self._removals(removed)
+        pause = [_PAUSE_S] if self._former_device_removed() else []
+        return [*steps, *removals, *pause, *self._announcements(retain=True), None, *self._removals_of_states()]
 
     def _removals_and_announcements(self) -> list[_Step]:
-        removals = self._removals({topic: one for topic, one in self._announced.buried.items() if not one.cleared})
-        return [*removals, *([_PAUSE_S] if removals else []), *self._announcements(), *self._clearing()]
+        removals = self._removals({topic: one for topic, one in self._announced.removed.items() if not one.cleared})
+        # If Home Assistant is not running, it must not find the new entities before it has removed the former ones.
+        retain = not self._former_device_removed()
+        pause = [_PAUSE_S] if removals else []
+        return [*removals, *pause, *self._announcements(retain=retain), *self._removals_of_states()]
 
-    def _clearing(self) -> list[_Step]:
-        """Takes the states of what vanished off the broker, some time after their entities."""
-        stale = self._stale()
+    def _former_device_removed(self) -> bool:
+        """Whether Home Assistant may still have the entities of a former device id."""
+        own = f"/{identifier(self._topics.device)}/"
+        return any(own not in topic for topic in self._announced.removed)
+
+    def _removals_of_states(self) -> list[_Step]:
+        """Remove the states of removed entities, some time after the entities."""
+        stale = self._stale_states()
         self._cleared_topics &= stale
-        wanted = sorted(stale - self._cleared_topics)
-        messages = [Message(one, b"", qos=1, retain=True, on_outcome=self._cleared_topic(one)) for one in wanted]
+        topics = sorted(stale - self._cleared_topics)
+        messages = [Message(one, b"", qos=1, retain=True, on_outcome=self._on_state_removal(one)) for one in topics]
         return [REMOVAL_DELAY_S, *messages] if messages else []
 
-    def _stale(self) -> set[str]:
-        """The states of what vanished while the daemon was not running: nobody else takes them off the broker."""
+    def _stale_states(self) -> set[str]:
+        """Return the states of entities that were removed while the daemon was not running."""
         messages = self._announced.messages
         if not messages:
-            return set()  # switched off: what is still there is said as ever
-        living = {topic for payload in messages.values() for topic in retained_topics(payload)}
-        dead = {topic for one in self._announced.buried.values() for topic in retained_topics(one.payload)}
-        return {topic for topic in dead - living if topic.startswith(f"{self._topics.base}/")}
+            return set()  # discovery is disabled: the states are still published
+        used = {topic for payload in messages.values() for topic in retained_topics(payload)}
+        removed = {topic for one in self._announced.removed.values() for topic in retained_topics(one.payload)}
+        return {topic for topic in removed - used if topic.startswith(f"{self._topics.base}/")}
 
-    def _removals(self, buried: dict[str, RemovedEntities]) -> list[_Step]:
-        """Empty retained messages. What is buried of a device message that goes on is removed by that one."""
-        living = self._announced.messages
+    def _removals(self, removed: dict[str, RemovedEntities]) -> list[_Step]:
+        """Return empty retained messages. A device message that still exists removes its entities itself."""
+        announced = self._announced.messages
         return [
-            Message(topic, b"", qos=1, retain=True, on_outcome=self._cleared(topic))
-            for topic in buried
-            if topic not in living
+            Message(topic, b"", qos=1, retain=True, on_outcome=self._on_removal(topic))
+            for topic in removed
+            if topic not in announced
         ]
 
-    def _announcements(self) -> list[_Step]:
-        if self._refused_s is not None and not self._refusal_is_old(self._clock.monotonic()):
+    def _announcements(self, *, retain: bool) -> list[_Step]:
+        if self._is_blocked():
             return []
-        buried = self._announced.buried
+        removed = self._announced.removed
         steps: list[_Step] = []
         for topic, payload in self._announced.messages.items():
-            gone = buried[topic].payload if topic in buried and COMPONENTS in payload else None
-            message = encode(without(payload, gone))
-            steps.append(Message(topic, message, qos=1, retain=True, content_type=JSON, on_outcome=self._note(topic)))
+            gone = removed[topic].payload if topic in removed and COMPONENTS in payload else None
+            steps.append(Message(topic, encode(without(payload, gone)), qos=1, retain=retain, content_type=JSON))
         return steps
 
     def _advance(self) -> None:
-        """Go on with the steps until one has to wait."""
+        """Execute the steps until one has to wait."""
         while self._steps and self._clock.monotonic() >= self._wait_until_s:
             step = self._steps[0]
             if isinstance(step, Message):
-                if not self._session.publish(step):
+                if not self._client.publish(step):
                     return
             elif step is None:
-                self._say_states()
-                waiting = self._stale() - self._cleared_topics
-                for topic, buried in self._funeral.items():
-                    if waiting.isdisjoint(retained_topics(buried.payload)):
-                        self._announced.forget(topic, buried.payload)
-                self._funeral = {}
+                self._publish_states()
+                waiting = self._stale_states() - self._cleared_topics
+                for topic, removed in self._shown.items():
+                    if waiting.isdisjoint(retained_topics(removed.payload)):
+                        self._announced.forget(topic, removed.payload)
+                self._shown = {}
             else:
                 self._wait_until_s = self._clock.monotonic() + step
             self._steps.popleft()
 
-    def _cleared(self, topic: str) -> Callable[[PublishOutcome, str], None]:
-        def note(outcome: PublishOutcome, _reason: str) -> None:
+    def _on_removal(self, topic: str) -> Callable[[PublishOutcome, str], None]:
+        def record(outcome: PublishOutcome, _reason: str) -> None:
             if outcome is PublishOutcome.DELIVERED:
                 self._announced.cleared(topic)
 
-        return note
+        return record
 
-    def _cleared_topic(self, topic: str) -> Callable[[PublishOutcome, str], None]:
-        def note(outcome: PublishOutcome, _reason: str) -> None:
+    def _on_state_removal(self, topic: str) -> Callable[[PublishOutcome, str], None]:
+        def record(outcome: PublishOutcome, _reason: str) -> None:
             if outcome is not PublishOutcome.LOST:
                 self._cleared_topics.add(topic)
 
-        return note
-
-    def _refusal_is_old(self, now_s: float) -> bool:
-        return self._refused_s is not None and now_s - self._refused_s >= _REFUSED_PAUSE_S
-
-    def _note(self, topic: str) -> Callable[[PublishOutcome, str], None]:
-        def note(outcome: PublishOutcome, reason: str) -> None:
-            if outcome is PublishOutcome.REFUSED:
-                if self._refused_s is None:
-                    _log.warning(
-                        "%s: the broker refuses discovery (%s); check its ACL, or switch mqtt.home_assistant off",
-                        topic,
-                        reason,
-                    )
-                self._refused_s = self._clock.monotonic()
-            elif outcome is PublishOutcome.DELIVERED:
-                self._refused_s = None
-
-        return note
+        return record

@@ -1,4 +1,4 @@
-"""The entities: everything that Home Assistant shows of a device, as the keys that its MQTT platforms document."""
+"""The entities of a device in Home Assistant, with the keys of its MQTT platforms."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
     from edge_classifierd.mqtt.topics import Topics
 
-_SILENCE_S: Final = 120
-"""Health comes every 30 s; figures of a device that has been silent for so long are unknown."""
-_SEPARATOR: Final = "_X_"  # no name has a capital letter, so that no two keys can meet
+_EXPIRE_AFTER_S: Final = 120
+"""Health is published every 30 s; after this time without it the diagnostics are unavailable."""
+_SEPARATOR: Final = "_X_"  # names have no capital letters, so that keys are unique
 
 
 @dataclass(frozen=True, slots=True)
 class WatchFacts:
-    """What Home Assistant is told of a watch."""
+    """A watch as Home Assistant shows it."""
 
     name: str
     device_class: str | None
@@ -25,7 +25,7 @@ class WatchFacts:
 
 @dataclass(frozen=True, slots=True)
 class CameraFacts:
-    """What Home Assistant is told of a pipeline."""
+    """A pipeline as Home Assistant shows it."""
 
     name: str
     watches: tuple[WatchFacts, ...]
@@ -33,44 +33,46 @@ class CameraFacts:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """What Home Assistant is told of the device; what its board does not tell gets no entity."""
+    """The device as Home Assistant shows it."""
 
     name: str
-    """Shown to people; may change without anything being taken for new."""
+    """Shown to people; a change does not change ids."""
     model: str
     version: str
     cameras: tuple[CameraFacts, ...]
-    tells_temperature: bool
-    tells_throttling: bool
+    has_temperature: bool
+    """Whether the board reports its temperature."""
+    has_throttling: bool
+    """Whether the board reports throttling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """One entity. `config` holds JSON's own types, without `platform` and `device`."""
+    """One entity. `config` contains JSON types, without `platform` and `device`."""
 
     platform: str
     key: str
-    """Unique within the device: of a-z, A-Z, 0-9, _ and -, as a topic's level must be."""
+    """Unique within the device; of a-z, A-Z, 0-9, _ and -, because it is a level of a topic."""
     config: dict[str, Any]
 
 
 def entities(device: DeviceFacts, topics: Topics) -> tuple[Entity, ...]:
-    """All entities of a device, always in the same order and under the same ids, whatever it is called."""
-    found = [*_of_device(device, topics)]
+    """Return all entities of a device, in a fixed order. Their ids do not depend on the device's name."""
+    found = [*_device_entities(device, topics)]
     for camera in device.cameras:
-        found += _of_camera(camera, topics)
+        found += _camera_entities(camera, topics)
         for watch in camera.watches:
-            found += _of_watch(camera.name, watch, topics)
-        found += _figures_of_camera(camera, topics)
+            found += _watch_entities(camera.name, watch, topics)
+        found += _camera_diagnostics(camera, topics)
     return tuple(found)
 
 
-def _of_device(device: DeviceFacts, topics: Topics) -> Iterator[Entity]:
-    def figure(key: str, name: str, template: str, platform: str = "sensor", **more: Any) -> Entity:  # noqa: ANN401 - Home Assistant's keys
-        return _figure(topics, platform, (key,), name, template, **more)
+def _device_entities(device: DeviceFacts, topics: Topics) -> Iterator[Entity]:
+    def diagnostic(key: str, name: str, template: str, platform: str = "sensor", **more: Any) -> Entity:  # noqa: ANN401 - Home Assistant's keys
+        return _diagnostic(topics, platform, (key,), name, template, **more)
 
     problem = {"platform": "binary_sensor", "device_class": "problem"}
-    yield figure(
+    yield diagnostic(
         "degraded",
         "degraded",
         "{{ 'ON' if value_json.degraded else 'OFF' }}",
@@ -78,8 +80,8 @@ def _of_device(device: DeviceFacts, topics: Topics) -> Iterator[Entity]:
         json_attributes_topic=topics.health,
         json_attributes_template="{{ {'reasons': value_json.reasons} | tojson }}",
     )
-    if device.tells_temperature:
-        yield figure(
+    if device.has_temperature:
+        yield diagnostic(
             "temperature",
             "temperature",
             "{{ value_json.board.temperature_c }}",
@@ -88,8 +90,8 @@ def _of_device(device: DeviceFacts, topics: Topics) -> Iterator[Entity]:
             state_class="measurement",
             suggested_display_precision=0,
         )
-    if device.tells_throttling:
-        yield figure(
+    if device.has_throttling:
+        yield diagnostic(
             "throttling",
             "throttling",
             "{{ 'ON' if true in value_json.board.throttled.now.values() else 'OFF' }}",
@@ -97,7 +99,7 @@ def _of_device(device: DeviceFacts, topics: Topics) -> Iterator[Entity]:
             json_attributes_topic=topics.health,
             json_attributes_template="{{ value_json.board.throttled | tojson }}",
         )
-    yield figure(
+    yield diagnostic(
         "outbox_depth",
         "outbox depth",
         "{{ value_json.outbox.depth if value_json.outbox else none }}",
@@ -105,7 +107,7 @@ def _of_device(device: DeviceFacts, topics: Topics) -> Iterator[Entity]:
         state_class="measurement",
         icon="mdi:tray-full",
     )
-    yield figure(
+    yield diagnostic(
         "events_lost",
         "events lost",
         "{{ value_json.outbox.lost if value_json.outbox else none }}",
@@ -113,7 +115,7 @@ def _of_device(device: DeviceFacts, topics: Topics) -> Iterator[Entity]:
         state_class="total_increasing",
         icon="mdi:tray-remove",
     )
-    yield figure(
+    yield diagnostic(
         "uptime",
         "uptime",
         "{{ value_json.uptime_s }}",
@@ -122,20 +124,20 @@ def _of_device(device: DeviceFacts, topics: Topics) -> Iterator[Entity]:
         state_class="total_increasing",
         suggested_display_precision=0,
     )
-    yield figure("version", "software version", "{{ value_json.version }}", icon="mdi:package-variant-closed")
+    yield diagnostic("version", "software version", "{{ value_json.version }}", icon="mdi:package-variant-closed")
     reload = {"command_topic": topics.reload_command, "payload_press": "PRESS", "icon": "mdi:reload"}
     yield _entity(topics, "button", ("reload",), "reload", entity_category="diagnostic", **reload)
 
 
-def _of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
-    name, spoken = camera.name, _spoken(camera.name)
+def _camera_entities(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
+    name, readable = camera.name, _readable(camera.name)
     seen = {"state_topic": topics.state(name), **_with_camera(topics, name)}
     yield _entity(
         topics,
         "sensor",
         (name, "label"),
-        f"{spoken} label",
-        # A state may have 255 characters.
+        f"{readable} label",
+        # A state has at most 255 characters.
         value_template="{{ (value_json.label or 'None')[:255] }}",
         json_attributes_topic=topics.state(name),
         json_attributes_template="{{ {'confidence': value_json.confidence, 'top': value_json.top, "
@@ -147,7 +149,7 @@ def _of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
         topics,
         "sensor",
         (name, "confidence"),
-        f"{spoken} confidence",
+        f"{readable} confidence",
         value_template="{{ none if value_json.confidence is none else (value_json.confidence * 100) | round(1) }}",
         unit_of_measurement="%",
         state_class="measurement",
@@ -159,7 +161,7 @@ def _of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
         topics,
         "event",
         (name, "event"),
-        f"{spoken} event",
+        f"{readable} event",
         state_topic=topics.event(name),
         event_types=["detected", "cleared"],
         value_template="{{ dict(value_json, event_type=value_json.type) | tojson }}",
@@ -170,18 +172,18 @@ def _of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
         topics,
         "image",
         (name, "image"),
-        f"{spoken} last detection",
+        f"{readable} last detection",
         image_topic=topics.image(name),
         content_type="image/jpeg",
         icon="mdi:image-outline",
         **_with_camera(topics, name),
     )
-    # Without the camera's availability: who switches the camera off must be able to switch it on again.
+    # Without the camera's availability, so that a camera that was switched off can be switched on again.
     yield _entity(
         topics,
         "switch",
         (name, "enabled"),
-        f"{spoken} enabled",
+        f"{readable} enabled",
         state_topic=topics.enabled(name),
         command_topic=topics.enabled_command(name),
         icon="mdi:cctv",
@@ -190,7 +192,7 @@ def _of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
         topics,
         "button",
         (name, "snapshot"),
-        f"{spoken} snapshot",
+        f"{readable} snapshot",
         command_topic=topics.snapshot_command(name),
         payload_press="PRESS",
         icon="mdi:camera-iris",
@@ -200,7 +202,7 @@ def _of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
         topics,
         "binary_sensor",
         (name, "camera"),
-        f"{spoken} camera",
+        f"{readable} camera",
         state_topic=topics.pipeline_status(name),
         payload_on="online",
         payload_off="offline",
@@ -209,14 +211,14 @@ def _of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
     )
 
 
-def _of_watch(camera: str, watch: WatchFacts, topics: Topics) -> Iterator[Entity]:
-    spoken = f"{_spoken(camera)} {_spoken(watch.name)}"
+def _watch_entities(camera: str, watch: WatchFacts, topics: Topics) -> Iterator[Entity]:
+    readable = f"{_readable(camera)} {_readable(watch.name)}"
     look = {"icon": "mdi:eye"} if watch.device_class is None else {"device_class": watch.device_class}
     yield _entity(
         topics,
         "binary_sensor",
         (camera, watch.name, "active"),
-        spoken,
+        readable,
         state_topic=topics.watch_state(camera, watch.name),
         **look,
         **_with_camera(topics, camera),
@@ -225,7 +227,7 @@ def _of_watch(camera: str, watch: WatchFacts, topics: Topics) -> Iterator[Entity
         topics,
         "number",
         (camera, watch.name, "threshold"),
-        f"{spoken} threshold",
+        f"{readable} threshold",
         state_topic=topics.threshold(camera, watch.name),
         command_topic=topics.threshold_command(camera, watch.name),
         min=0,
@@ -240,7 +242,7 @@ def _of_watch(camera: str, watch: WatchFacts, topics: Topics) -> Iterator[Entity
         topics,
         "sensor",
         (camera, watch.name, "count_today"),
-        f"{spoken} count today",
+        f"{readable} count today",
         value_template="{{ value_json.count_today }}",
         state_class="total_increasing",
         suggested_display_precision=0,
@@ -254,7 +256,7 @@ def _of_watch(camera: str, watch: WatchFacts, topics: Topics) -> Iterator[Entity
         topics,
         "sensor",
         (camera, watch.name, "last_seen"),
-        f"{spoken} last seen",
+        f"{readable} last seen",
         value_template="{{ value_json.last_seen }}",
         device_class="timestamp",
         json_attributes_topic=topics.watch_stats(camera, watch.name),
@@ -263,34 +265,34 @@ def _of_watch(camera: str, watch: WatchFacts, topics: Topics) -> Iterator[Entity
     )
 
 
-def _figures_of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
-    spoken = _spoken(camera.name)
-    # Health that was retained before a reload may not know the pipeline yet.
+def _camera_diagnostics(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
+    readable = _readable(camera.name)
+    # Health that was retained before a reload may not contain the pipeline.
     own = f"(value_json.pipelines.get('{camera.name}') or {{}})"
-    yield _figure(
+    yield _diagnostic(
         topics,
         "sensor",
         (camera.name, "accelerator"),
-        f"{spoken} accelerator",
+        f"{readable} accelerator",
         f"{{{{ {own}.get('accelerator') }}}}",
         icon="mdi:chip",
     )
-    yield _figure(
+    yield _diagnostic(
         topics,
         "sensor",
         (camera.name, "inference_time"),
-        f"{spoken} inference time",
+        f"{readable} inference time",
         f"{{{{ ({own}.get('inference_ms') or {{}}).get('p50') }}}}",
         device_class="duration",
         unit_of_measurement="ms",
         state_class="measurement",
         suggested_display_precision=1,
     )
-    yield _figure(
+    yield _diagnostic(
         topics,
         "sensor",
         (camera.name, "fps"),
-        f"{spoken} frames per second",
+        f"{readable} frames per second",
         f"{{{{ {own}.get('fps') }}}}",
         unit_of_measurement="fps",
         state_class="measurement",
@@ -299,26 +301,26 @@ def _figures_of_camera(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
     )
 
 
-def _figure(topics: Topics, platform: str, path: tuple[str, ...], name: str, template: str, **more: Any) -> Entity:  # noqa: ANN401 - Home Assistant's keys
-    """A diagnostic that is read from the health document, and unknown when that stops coming."""
-    health = {"state_topic": topics.health, "value_template": template, "expire_after": _SILENCE_S}
+def _diagnostic(topics: Topics, platform: str, path: tuple[str, ...], name: str, template: str, **more: Any) -> Entity:  # noqa: ANN401 - Home Assistant's keys
+    """Return a diagnostic entity with a value from the health document."""
+    health = {"state_topic": topics.health, "value_template": template, "expire_after": _EXPIRE_AFTER_S}
     return _entity(topics, platform, path, name, entity_category="diagnostic", **health, **more)
 
 
 def _entity(topics: Topics, platform: str, path: tuple[str, ...], name: str, **config: Any) -> Entity:  # noqa: ANN401 - Home Assistant's keys
-    """`path` is one part for the device's own, two for a pipeline's, three for a watch's: so unique ids never meet."""
+    """Return an entity; `path` has one part for the device, two for a pipeline, three for a watch."""
     common = {"unique_id": ".".join(("edge-classifierd", topics.device, *path)), "name": name}
     availability = {"availability": [{"topic": topics.status}], "qos": 1}
     return Entity(platform, _SEPARATOR.join(path), {**common, **availability, **config})
 
 
 def _with_camera(topics: Topics, camera: str) -> dict[str, Any]:
-    """Available while both the daemon runs and its camera delivers."""
+    """Return the availability of an entity that needs the daemon and its camera."""
     return {
         "availability": [{"topic": topics.status}, {"topic": topics.pipeline_status(camera)}],
         "availability_mode": "all",
     }
 
 
-def _spoken(name: str) -> str:
+def _readable(name: str) -> str:
     return name.replace("_", " ").replace("-", " ").strip() or name

@@ -1,4 +1,4 @@
-"""The clearance of a former address: takes its retained topics off the broker, unless another device lives there."""
+"""Removal of the retained topics under a former device id or base topic, unless another device uses them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_classifierd.mqtt.message import Message
 from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.mqtt.client import MqttClient
@@ -19,96 +19,99 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LISTEN_S: Final = 3.0
-"""So long after the subscription nothing retained is still on its way."""
-_TAKEN_AFTER_S: Final = 180.0
-"""Who is `online` for so long is another device, not the last word of this one before its power was cut."""
-_MOST_TOPICS: Final = 10_000
+"""A retained message is received within this time after the subscription."""
+_IN_USE_S: Final = 180.0
+"""A status that stays `online` so long is another device's; this device's last will would have been published."""
 
 
 class _Phase(Enum):
     LISTENING = auto()
-    """Is somebody online there?"""
-    COLLECTING = auto()
-    """Nobody is: what is retained there?"""
-    CLEARING = auto()
-    """What Home Assistant knows of it goes first, the topics then."""
+    """Waiting for `status`: another device may be online there."""
+    REMOVING = auto()
+    """The entities are removed from Home Assistant, then the topics from the broker."""
     DONE = auto()
 
 
 class FormerTopics:
-    """Watches `<base>/status`; the network thread's. Calls `on_free` when nobody lives there, `on_done` in the end.
+    """Used by the network thread. Subscribes to `<base>/status` and removes the topics unless a device is online there.
 
-    A card that was copied into another device, which then got an id of its own, must not erase the first device: as
-    long as that is online it is left alone.
+    A memory card that was copied into another device, which then got an id of its own, must not remove the topics of
+    the first device.
     """
 
     def __init__(
         self,
-        session: MqttClient,
+        client: MqttClient,
         base: str,
-        own: str,
+        topics: Callable[[], Iterable[str]],
         clock: Clock,
         *,
         on_free: Callable[[str], None],
-        on_done: Callable[[str], None],
+        on_done: Callable[[str, bool], None],
     ) -> None:
-        """`own` is where this device's topics begin now; they are never touched."""
-        self._session = session
+        """Prepare the removal.
+
+        Args:
+            client: The connection to the broker.
+            base: The former first part of the device's topics.
+            topics: Returns the topics to remove: those that this daemon has published.
+            clock: Clock for the waits.
+            on_free: Called with `base` when no device is online there.
+            on_done: Called at the end with `base`, and whether another device uses it.
+        """
+        self._client = client
         self._base = base
-        self._own = own
+        self._topics = topics
+        self._in_use = False
         self._clock = clock
         self._on_free = on_free
         self._on_done = on_done
         self._online: bool | None = None
         self._since_s = clock.monotonic()
         self._phase = _Phase.LISTENING
-        self._found: set[str] = set()
-        session.subscribe(f"{base}/status", self._hear)
+        client.subscribe(f"{base}/status", self._on_status)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is not known yet that the topics are free or in use."""
+        return self._phase is _Phase.LISTENING
 
     def connected(self) -> None:
-        """There is a connection: listen anew."""
+        """Begin again with a new connection."""
         self._since_s = self._clock.monotonic()
         self._online = None
-        self._found.clear()
+        if self._phase is _Phase.DONE and not self._in_use and self._topics():
+            self._phase = _Phase.REMOVING
 
     def tick(self) -> None:
-        """A few times a second while connected."""
+        """Continue; called a few times a second while connected."""
         now_s = self._clock.monotonic()
         lasted_s = now_s - self._since_s
         if self._phase is _Phase.DONE or lasted_s < _LISTEN_S:
             return
         if self._online:
-            if lasted_s >= _TAKEN_AFTER_S:
-                _log.info("%s: another device is online there; what it announces is left alone", self._base)
-                self._end()
+            if lasted_s >= _IN_USE_S:
+                _log.info("%s: another device is online there; its topics are not removed", self._base)
+                self._end(in_use=True)
         elif self._phase is _Phase.LISTENING:
-            self._phase, self._since_s = _Phase.COLLECTING, now_s
-            self._session.subscribe(f"{self._base}/#", self._collect)
-        elif self._phase is _Phase.COLLECTING:
-            self._phase, self._since_s = _Phase.CLEARING, now_s
+            self._phase, self._since_s = _Phase.REMOVING, now_s
             self._on_free(self._base)
         elif lasted_s >= REMOVAL_DELAY_S:
-            self._clear()
+            self._remove()
 
-    def _clear(self) -> None:
-        for topic in sorted(self._found):
-            if not self._session.publish(Message(topic, b"", qos=1, retain=True)):
+    def _remove(self) -> None:
+        for topic in sorted(self._topics()):
+            if not self._client.publish(Message(topic, b"", qos=1, retain=True)):
                 return
-            self._found.discard(topic)
-        _log.info("%s: the device's former topics are taken off the broker", self._base)
-        self._end()
+        _log.info("%s: the device's former topics are removed from the broker", self._base)
+        self._end(in_use=False)
 
-    def _end(self) -> None:
-        self._phase = _Phase.DONE
-        self._on_done(self._base)
+    def _end(self, *, in_use: bool) -> None:
+        self._phase, self._in_use = _Phase.DONE, in_use
+        self._on_done(self._base, in_use)
 
-    def _hear(self, incoming: Incoming) -> None:
+    def _on_status(self, incoming: Incoming) -> None:
         online = incoming.payload == b"online"
         if online and not self._online:
             self._since_s = self._clock.monotonic()
         self._online = online
-
-    def _collect(self, incoming: Incoming) -> None:
-        own = incoming.topic == self._own or incoming.topic.startswith(f"{self._own}/")
-        if incoming.retained and incoming.payload and not own and len(self._found) < _MOST_TOPICS:
-            self._found.add(incoming.topic)

@@ -1,4 +1,4 @@
-"""The announcement: the messages from which Home Assistant learns of a device, in its two kinds of discovery."""
+"""The messages of Home Assistant's MQTT discovery: one for the device, or one for each entity."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.topics import Topics
 
 Payload = dict[str, Any]
-"""A discovery message as JSON's own types."""
+"""A discovery message as JSON types."""
 
 COMPONENTS = "cmps"
-"""The key of a device message under which its entities stand."""
+"""The key of a device message that contains its entities."""
 
 
 def identifier(device: str) -> str:
-    """What Home Assistant knows the device by: its id, never its name."""
+    """Return Home Assistant's identifier of a device; it depends on the device's id only."""
     return f"edge-classifierd_{device}"
 
 
 def announcement(section: HomeAssistantSection, facts: DeviceFacts, topics: Topics) -> dict[str, Payload]:
-    """The retained messages by topic: one for the device, or one for each entity."""
+    """Return the messages by topic: one for the device, or one for each entity."""
     device = {
         "ids": [identifier(topics.device)],
-        "name": facts.name,
+        "name": _usable_name(facts.name, topics.device),
         "mf": "edge-classifierd",
         "mdl": facts.model,
         "sw": facts.version,
@@ -45,14 +45,19 @@ def announcement(section: HomeAssistantSection, facts: DeviceFacts, topics: Topi
     }
 
 
+def _usable_name(name: str, device: str) -> str:
+    """Return the name, with the device's id if Home Assistant can make no entity id of it, as of emoji only."""
+    return name if any(char.isalpha() or char.isdecimal() for char in name) else f"{name} {device}"
+
+
 def vanished(before: Payload, now: Payload) -> Payload | None:
-    """A device message with only those entities of `before` that `now` has no more; None when there are none."""
+    """Return a device message with the entities of `before` that `now` does not contain; None without any."""
     gone = {key: config for key, config in before.get(COMPONENTS, {}).items() if key not in now.get(COMPONENTS, {})}
     return {**before, COMPONENTS: gone} if gone else None
 
 
 def without(payload: Payload, gone: Payload | None) -> Payload:
-    """The device message `payload` that also removes the entities of `gone`: their platform, and nothing else."""
+    """Return the device message `payload` with removals of the entities of `gone`: their platform and no more."""
     if gone is None:
         return payload
     removals = {key: {"p": config["p"]} for key, config in gone[COMPONENTS].items()}
@@ -60,7 +65,7 @@ def without(payload: Payload, gone: Payload | None) -> Payload:
 
 
 def retained_topics(payload: Payload) -> set[str]:
-    """The topics of states that the entities of a discovery message read."""
+    """Return the topics of the states that a discovery message refers to."""
     found = set()
     for config in payload[COMPONENTS].values() if COMPONENTS in payload else [payload]:
         found |= {config[key] for key in ("state_topic", "image_topic") if key in config}
@@ -69,10 +74,10 @@ def retained_topics(payload: Payload) -> set[str]:
 
 
 def encode(payload: Payload) -> bytes:
-    """Compact UTF-8 JSON."""
+    """Return compact UTF-8 JSON."""
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def discovery_filters(prefix: str, device: str) -> tuple[str, ...]:
-    """Where announcements of a device of this id can be, whichever way it was announced."""
+    """Return filters for the discovery messages of a device, in both kinds of discovery."""
     return f"{prefix}/device/{identifier(device)}/config", f"{prefix}/+/{identifier(device)}/+/config"

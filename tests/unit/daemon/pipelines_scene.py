@@ -18,6 +18,7 @@ from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.inference.trial import ModelTrials
+from edge_classifierd.mqtt.refusals import Refusals
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
@@ -29,8 +30,8 @@ from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_classifierd.mqtt.client import Listener, MqttClient
-    from edge_classifierd.mqtt.message import Message
+    from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.message import Listener, Message
     from edge_classifierd.pipeline.plan import AnyPlan
 
 BASE = "edge-classifierd/porch"
@@ -42,6 +43,7 @@ class FakeBroker:
     def __init__(self) -> None:
         self.retained: dict[str, bytes] = {}
         self.sent: list[tuple[str, bytes]] = []
+        self.refusals = Refusals(SystemClock())
 
     def publish(self, message: Message) -> bool:
         self.sent.append((message.topic, message.payload))
@@ -158,8 +160,8 @@ class Scene:
 
     def clear_what_leaves(self) -> None:
         """As if the seconds had passed after which a withdrawn topic is cleared."""
-        for topic in self.states._leaving:
-            self.states._leaving[topic] = 0.0
+        for topic in self.states._removals:
+            self.states._removals[topic] = 0.0
         self.states.tick()
 
     def camera(self, pipeline: str) -> Camera:

@@ -13,6 +13,7 @@ from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.daemon.home_assistant import HomeAssistantDevice
 from edge_classifierd.health.board import BoardState, Throttling
+from edge_classifierd.mqtt.published_topics import PublishedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.validation import preflight
 
@@ -40,7 +41,8 @@ def test_only_what_the_board_tells_gets_an_entity(tmp_path: Path, tells: bool) -
         BoardState(**{**unknown, **told}),  # type: ignore[arg-type]
         SystemClock(),
         state=tmp_path,
-        say_states=lambda: None,
+        published=PublishedTopics(tmp_path / "published.json", "edge-classifierd/porch"),
+        publish_states=lambda: None,
     )
     home.announce(preflight(document))
     (document_said,) = json.loads((tmp_path / "discovery.json").read_text()).values()

@@ -12,7 +12,8 @@ import pytest
 from edge_classifierd import __version__
 from edge_classifierd.daemon.health_reporter import HealthReporter
 from edge_classifierd.health.board import BoardState
-from edge_classifierd.health.metrics import PipelineMetrics
+from edge_classifierd.health.metrics import PipelineMetrics, Reason
+from edge_classifierd.mqtt.connection_errors import Endpoint
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from edge_classifierd.health.board import Board
     from edge_classifierd.health.health_file import HealthFile
     from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.own_topics import OwnTopicMonitor
     from edge_classifierd.mqtt.publisher import Publisher
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
 
@@ -51,14 +53,22 @@ class Daemon:
         self.written: list[dict[str, Any]] = []
         lost = {"age": 3, "count": 4}
         self.outbox = SimpleNamespace(lost=lost, depth=5, durable=True, trouble=None, oldest_age_s=7.5)
-        self.session = SimpleNamespace(connection=None, connections=0, status_sentence="connecting to b:1883")
-        self.publisher = SimpleNamespace(delivered=11, trouble=None)
+        self.session = SimpleNamespace(
+            connection=None,
+            connections=0,
+            status_sentence="connecting to b:1883",
+            endpoint=Endpoint("b", 1883, tls=False, username=None, client_id="c", protocol="5"),
+            reasons=(),
+        )
+        self.own_topics = SimpleNamespace(reasons=())
+        self.publisher = SimpleNamespace(delivered=11)
         self.pipeline = OnePipeline(cast("Clock", self))
         self.vitals = HealthReporter(
             outbox=cast("Outbox", self.outbox),
             session=cast("MqttClient", self.session),
             publisher=cast("Publisher", self.publisher),
             states=cast("RetainedTopics", self),
+            own_topics=cast("OwnTopicMonitor", self.own_topics),
             board=cast("Board", SimpleNamespace(read=lambda: BoardState(None, 45.0, None, None, None, None, None))),
             clock=cast("Clock", self),
             file=cast("HealthFile", self),
@@ -137,7 +147,13 @@ def test_the_document_tells_what_each_part_says(daemon: Daemon) -> None:
     (told,) = daemon.after(2.5)
     assert (told["version"], told["uptime_s"], told["clock_synchronised"]) == (__version__, 62.5, True)
     assert told["outbox"] == {"depth": 5, "lost": 3, "sent": 11, "durable": True, "oldest_age_s": 7.5}
-    assert told["mqtt"] == {"connected_since_s": 2.5, "reconnects": 0}
+    assert told["mqtt"] == {
+        "connected_since_s": 2.5,
+        "reconnects": 0,
+        "broker": "b:1883",
+        "protocol": "5",
+        "reasons": [],
+    }
     assert told["board"]["temperature_c"] == 45.0
     assert told["pipelines"]["driveway"]["status"] == "online"
     assert told["pipelines"]["driveway"]["edgetpus"] == {"pci:0": {"temperature_c": 61.2, "clock_mhz": 500.0}}
@@ -189,12 +205,14 @@ def test_an_outbox_that_would_lose_events_is_a_trouble_and_the_reason_is_told(
     assert told["reasons"] == expected
 
 
-def test_a_broker_that_refuses_events_is_a_trouble(daemon: Daemon) -> None:
+def test_trouble_with_the_broker_and_with_own_topics_is_a_reason(daemon: Daemon) -> None:
     daemon.after(0)
-    daemon.publisher.trouble = "b:1883: the broker refuses events (quota exceeded); check its ACL and quota"
+    daemon.session.reasons = (Reason("broker.refused", "b:1883: the broker refuses messages; check its ACL"),)
+    daemon.own_topics.reasons = (Reason("device.same_id", "b:1883: another device; change the id"),)
     (told,) = daemon.after(1.0)
-    assert told["reasons"] == [daemon.publisher.trouble]
-    daemon.publisher.trouble = None
+    sentences = ["b:1883: the broker refuses messages; check its ACL", "b:1883: another device; change the id"]
+    assert told["reasons"] == told["mqtt"]["reasons"] == sentences
+    daemon.session.reasons = daemon.own_topics.reasons = ()
     (told,) = daemon.after(1.0)
     assert told["degraded"] is False
 

@@ -273,5 +273,5 @@ def test_a_suggested_configuration_loads_and_names_each_camera(
         (tmp_path / "config.yaml").write_text(text)
         plans = preflight(load(tmp_path / "config.yaml"))
         assert len(plans) == max(1, len(cameras))
-        assert load(tmp_path / "config.yaml").configuration.mqtt.host == (broker or "localhost")
+        assert load(tmp_path / "config.yaml").configuration.mqtt.host == (broker or "localhost",)
         assert ("models fetch" in text) == bool(tpus)

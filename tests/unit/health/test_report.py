@@ -127,7 +127,13 @@ def test_a_healthy_daemon_s_document() -> None:
             "load": 0.52,
             "disk_free_mb": 12346.0,
         },
-        "mqtt": {"connected_since_s": 3600.0, "reconnects": 2},
+        "mqtt": {
+            "connected_since_s": 3600.0,
+            "reconnects": 2,
+            "broker": None,
+            "protocol": None,
+            "reasons": [],
+        },
     }
 
 

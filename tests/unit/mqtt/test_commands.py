@@ -84,8 +84,8 @@ def test_valid_commands_are_understood(topic: str, payload: bytes, command: obje
 @pytest.mark.parametrize(
     ("incoming", "reason"),
     [
-        (said("driveway/enabled/set", b"maybe"), "'maybe' is none of ON, OFF and RESET"),
-        (said("driveway/enabled/set", b""), "none of ON, OFF"),
+        (said("driveway/enabled/set", b"maybe"), "'maybe' is not ON, OFF or RESET"),
+        (said("driveway/enabled/set", b""), "is not ON, OFF"),
         (said("driveway/enabled/set", b"ON", retained=True), "retained"),
         (said("reload/set", b"PRESS", retained=True), "retained"),
         (said("driveway/dog/threshold/set", b"nan"), "not above 0"),

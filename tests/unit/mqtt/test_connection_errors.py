@@ -1,4 +1,4 @@
-"""Why a connection failed: which causes wait longest, and that each sentence has a next step."""
+"""Failures of the connection: the wait after each, and a next step in each sentence."""
 
 from __future__ import annotations
 
@@ -23,9 +23,15 @@ def ended(code: int) -> ConnectionFailure:
     return connection_errors.of_disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=code), ENDPOINT)
 
 
-def test_only_what_a_person_must_end_waits_longest() -> None:
+def test_failures_that_need_a_person_wait_longest() -> None:
     assert [code for code in REFUSALS if refused(code).permanent] == [0x84, 0x85, 0x86, 0x87, 0x8A]
-    assert [code for code in ENDS if ended(code).permanent] == [0x87]
+    assert not [code for code in ENDS if ended(code).permanent]
+
+
+def test_only_reasons_that_a_message_can_have_are_attributed_to_one() -> None:
+    assert [code for code in ENDS if ended(code).by_broker] == [0x81, 0x87, 0x93, 0x96, 0x97]
+    assert connection_errors.of_loss(ENDPOINT, "Connection reset by peer", before_answer=False).by_broker
+    assert not connection_errors.of_loss(ENDPOINT, "Connection timed out", before_answer=False).by_broker
 
 
 @pytest.mark.parametrize(
@@ -35,17 +41,16 @@ def test_only_what_a_person_must_end_waits_longest() -> None:
         *(ended(code) for code in ENDS),
         connection_errors.of_loss(ENDPOINT, None, before_answer=False),
         connection_errors.of_loss(ENDPOINT, None, before_answer=True),
-        connection_errors.of_loss(ENDPOINT, None, before_answer=False, refused="a/b"),
         connection_errors.of_loss(ENDPOINT, "SSL: UNKNOWN_CA", before_answer=False),
         connection_errors.of_silence(ENDPOINT, 20, before_answer=True),
         connection_errors.of_silence(ENDPOINT, 20, before_answer=False),
         connection_errors.of_repeated_drops(ENDPOINT),
         connection_errors.of_exception(OSError(113, "No route to host"), ENDPOINT),
-        connection_errors.of_nonsense(ValueError("x"), ENDPOINT),
+        connection_errors.of_nonsense(ValueError("x"), ENDPOINT, before_answer=True),
     ],
     ids=lambda failure: failure.sentence[13:60],
 )
-def test_each_failure_names_the_broker_and_a_next_step(failure: ConnectionFailure) -> None:
+def test_each_failure_names_broker_and_next_step(failure: ConnectionFailure) -> None:
     what, _, step = failure.sentence.partition(";")
     assert what.startswith("broker:1883: ")
     assert step or "(give each device" in what

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from edge_classifierd.mqtt.message import PublishOutcome
+from edge_classifierd.mqtt.refusals import Refusals
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
-    from edge_classifierd.mqtt.client import Listener, MqttClient
-    from edge_classifierd.mqtt.message import Message
+    from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.message import Listener, Message
 
 
 class FakeNetwork:
-    """Stands for the session and the clock."""
+    """Replaces the client and the clock."""
 
     def __init__(self) -> None:
         self.connected = True
         self.sent: list[Message] = []
         self.now_s = 100.0
+        self.refusals = Refusals(cast("Clock", self))
 
     def publish(self, message: Message) -> bool:
         if self.connected:
@@ -35,10 +37,14 @@ class FakeNetwork:
         return self.now_s
 
     def answer(self, outcome: PublishOutcome, *topics: str) -> None:
-        """What the broker says of the latest message on each topic."""
+        """Answer the latest message on each topic."""
         for topic in topics:
             message = next(one for one in reversed(self.sent) if one.topic == topic)
             assert message.on_outcome is not None
+            if outcome is PublishOutcome.REFUSED:
+                self.refusals.add_message(topic, 1, "not authorized", broker="b:1883", closes=False)
+            elif outcome is PublishOutcome.DELIVERED:
+                self.refusals.remove_message(topic)
             message.on_outcome(outcome, "not authorized")
 
     def take(self) -> list[tuple[str, bytes]]:
@@ -117,7 +123,6 @@ def test_a_removed_state_is_cleared_on_the_broker_and_not_said_again(
     states.remove("a")
     states.connected()
     assert network.take() == [("a", b"1"), ("a", b"")]
-    assert states.get("a") is None
 
 
 def test_what_an_earlier_start_left_on_the_broker_is_cleared_too(states: RetainedTopics, network: FakeNetwork) -> None:
@@ -157,12 +162,12 @@ def test_a_state_that_the_broker_refuses_is_named_once_and_tried_again_every_ten
         assert network.take() == []
         network.now_s += 2
         states.tick()
-    assert caplog.text.count("refuses this state (not authorized)") == 1
+    assert caplog.text.count("refuses messages on a (not authorized") == 1
     network.answer(PublishOutcome.DELIVERED, "a")
     network.now_s += 1
     states.set("a", "2")
     network.answer(PublishOutcome.REFUSED, "a")
-    assert caplog.text.count("refuses this state") == 2
+    assert caplog.text.count("refuses messages on a") == 2
 
 
 def test_a_removal_can_wait_until_nobody_reads_the_topic_and_is_called_off_by_a_new_value(

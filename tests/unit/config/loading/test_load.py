@@ -209,7 +209,7 @@ def test_values_of_yaml_1_1_hold_no_surprise(tmp_path: Path) -> None:
     text = MINIMAL + "mqtt: {username: no, base_topic: on, client_id: 1:30, host: 0755}\ndevice: {name: 2026-11-21}\n"
     configuration = loaded(tmp_path, text).configuration
     mqtt = configuration.mqtt
-    assert (mqtt.username, mqtt.base_topic, mqtt.client_id, mqtt.host) == ("no", "on", "1:30", "0755")
+    assert (mqtt.username, mqtt.base_topic, mqtt.client_id, mqtt.host) == ("no", "on", "1:30", ("0755",))
     assert configuration.device.name == "2026-11-21"
     for number in ("0755", "0x10", "1_000", "1:30"):
         assert f"not '{number}'" in sentences(tmp_path, MINIMAL + f"mqtt: {{port: {number}}}")[0]

@@ -33,8 +33,8 @@ def test_only_a_pipeline_with_a_name_and_a_source_is_needed(tmp_path: Path) -> N
     pipeline = configuration.pipelines[0]
     assert configuration.device.id == (slug(os.uname().nodename.partition(".")[0]) or "edge")
     assert configuration.device.name == configuration.device.id
-    assert (configuration.mqtt.host, configuration.mqtt.port, configuration.mqtt.tls) == ("localhost", 1883, None)
-    assert (configuration.mqtt.base_topic, configuration.mqtt.protocol) == ("edge-classifierd", 5)
+    assert (configuration.mqtt.host, configuration.mqtt.port, configuration.mqtt.tls) == (("localhost",), 1883, None)
+    assert (configuration.mqtt.base_topic, configuration.mqtt.protocol) == ("edge-classifierd", "auto")
     assert (configuration.outbox.max_events, configuration.outbox.max_age) == (100_000, 14 * 86400)
     assert (pipeline.fit, pipeline.crop_fraction, pipeline.top_k, pipeline.ambiguity_margin) == ("crop", 1.0, 5, 0.0)
     assert (pipeline.watches, pipeline.allow, pipeline.deny) == ((), (), ())
@@ -270,6 +270,13 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
         (MINIMAL + "mqtt: {host: '[::1]:1883'}", "host: must be the broker's name or address alone; put the port in"),
         (MINIMAL + "mqtt: {host: a b}", "mqtt.host: must be the broker's name or address, without spaces"),
         (MINIMAL + "mqtt: {host: ''}", "mqtt.host: must not be empty"),
+        (MINIMAL + "mqtt: {host: []}", "mqtt.host: must not be empty"),
+        (MINIMAL + "mqtt: {host: '[::1]'}", "mqtt.host: must have no brackets; write ::1"),
+        (MINIMAL + "mqtt: {host: 'a, b'}", "mqtt.host: is one name or a list; write [a, b]"),
+        (MINIMAL + "mqtt: {host: [a, '[::1]']}", "mqtt.host[1]: must have no brackets; write ::1"),
+        (MINIMAL + "mqtt: {host: 5}", "mqtt.host: must be a name or address, or a list of them, not 5; put it in"),
+        (MINIMAL + "mqtt: {transport: ws}", "mqtt.transport: must be one of tcp, websockets, not 'ws'"),
+        (MINIMAL + "mqtt: {websocket_path: x}", "mqtt.websocket_path: must be a path such as /mqtt, not 'x'"),
         (MINIMAL + "mqtt: {tls: 5}", "mqtt.tls: must be a mapping of keys, not 5"),
         (
             MINIMAL + MINIMAL.split("\n", 1)[1],
@@ -288,7 +295,7 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
         (MINIMAL + "mqtt: {username: 5}", "mqtt.username: must be text, or null, not 5; put it in quotes"),
         (MINIMAL + "mqtt: {base_topic: a/#}", "mqtt.base_topic: must have no #, + or control characters"),
         (MINIMAL + 'mqtt: {base_topic: "a\\nb"}', "mqtt.base_topic: must have no #, + or control characters"),
-        (MINIMAL + "mqtt: {protocol: 3.1}", "mqtt.protocol: must be one of 5, 3.1.1, not 3.1"),
+        (MINIMAL + "mqtt: {protocol: 3.1}", "mqtt.protocol: must be one of auto, 5, 3.1.1, not 3.1"),
         (MINIMAL + "mqtt: {threshhold: 5}", "mqtt.threshhold: unknown key `threshhold`; allowed here are host, port"),
         (MINIMAL + "outbox: {path: 5}", "outbox.path: must be a path, not 5"),
         (MINIMAL + "outbox: 5", "outbox: must be a mapping of keys, not 5"),
@@ -303,10 +310,15 @@ def test_what_cannot_work_is_said_in_one_plain_sentence(tmp_path: Path, text: st
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "broker.local.", "my_broker", "192.168.1.5", "::1", "'[::1]'", "fe80::1%eth0", "küche.local"]
+    "host", ["localhost", "broker.local.", "my_broker", "192.168.1.5", "::1", "fe80::1%eth0", "küche.local"]
 )
 def test_a_broker_is_named_or_addressed(tmp_path: Path, host: str) -> None:
-    assert loaded(tmp_path, f"{MINIMAL}mqtt:\n  host: {host}\n").configuration.mqtt.host == host.strip("'")
+    assert loaded(tmp_path, f"{MINIMAL}mqtt:\n  host: {host}\n").configuration.mqtt.host == (host,)
+
+
+def test_brokers_can_be_a_list(tmp_path: Path) -> None:
+    mqtt = loaded(tmp_path, f"{MINIMAL}mqtt:\n  host: [a, '::1']\n  username: ''\n").configuration.mqtt
+    assert (mqtt.host, mqtt.username) == (("a", "::1"), None)
 
 
 def test_a_password_in_the_brokers_address_is_not_shown(tmp_path: Path) -> None:

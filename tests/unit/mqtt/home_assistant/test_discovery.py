@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from edge_classifierd.config.sections.mqtt import HomeAssistantSection
+from edge_classifierd.mqtt.connection import TOO_LARGE
 from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities
 from edge_classifierd.mqtt.home_assistant.discovery import Discovery
 from edge_classifierd.mqtt.home_assistant.entities import CameraFacts, DeviceFacts, WatchFacts
 from edge_classifierd.mqtt.message import Incoming, Message, PublishOutcome
+from edge_classifierd.mqtt.published_topics import PublishedTopics
+from edge_classifierd.mqtt.refusals import Refusals
 from edge_classifierd.mqtt.topics import Topics
 
 if TYPE_CHECKING:
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.mqtt.client import Listener, MqttClient
+    from edge_classifierd.mqtt.client import MqttClient
+    from edge_classifierd.mqtt.message import Listener
 
 DEVICE = "homeassistant/device/edge-classifierd_porch/config"
 BIRTH = "homeassistant/status"
@@ -27,7 +31,7 @@ BIRTH = "homeassistant/status"
 
 def facts(*watches: str, name: str = "Porch", camera: str = "driveway") -> DeviceFacts:
     cameras = (CameraFacts(camera, tuple(WatchFacts(watch, None) for watch in watches)),)
-    return DeviceFacts(name, "Pi", "1", cameras, tells_temperature=False, tells_throttling=False)
+    return DeviceFacts(name, "Pi", "1", cameras, has_temperature=False, has_throttling=False)
 
 
 class FakeNetwork:
@@ -38,12 +42,19 @@ class FakeNetwork:
         self.now_s = 100.0
         self.standing = False
         self.answer: PublishOutcome | None = PublishOutcome.DELIVERED
+        self.refusals = Refusals(cast("Clock", self))
         self.handlers: dict[str, Callable[[Incoming], None]] = {}
         self.listeners: list[Listener] = []
 
     def publish(self, message: Message) -> bool:
         if self.standing:
             self.sent.append(message)
+            if self.answer is PublishOutcome.REFUSED:
+                self.refusals.add_message(
+                    message.topic, len(message.payload), "not authorized", broker="b:1883", closes=False
+                )
+            elif self.answer is PublishOutcome.DELIVERED:
+                self.refusals.remove_message(message.topic)
             if message.on_outcome is not None and self.answer is not None:
                 message.on_outcome(self.answer, "not authorized")
         return self.standing
@@ -90,26 +101,38 @@ class House:
         self.network = FakeNetwork()
         self.states_said = 0
         self.discovery: Discovery | None = None
+        self.published: PublishedTopics
 
     def start(
         self, watched: DeviceFacts, *, device: str = "porch", base: str = "edge-classifierd", **keys: Any
     ) -> Discovery:
         if self.discovery is not None:
-            self.discovery.keep()  # as the service does, often
+            self.discovery.save()  # as the service does, often
+            self.published.save()
         self.network = FakeNetwork()
+        self.published = self._published_topics(f"{base}/{device}")
         topics = Topics(base, device)
         discovery = self.discovery = Discovery(
             cast("MqttClient", self.network),
             topics,
             HomeAssistantSection(**keys),
             AnnouncedEntities(self.file, topics.base),
-            cast("Clock", self.network),
-            say_states=self._say,
+            self.published,
+            clock=cast("Clock", self.network),
+            publish_states=self._say,
         )
         discovery.announce(watched)
         self.network.connect()
         self.network.pass_time(1)
         return discovery
+
+    def _published_topics(self, base: str) -> PublishedTopics:
+        """Return the list, with two states of the device `porch`."""
+        topics = PublishedTopics(self.file.with_name("published.json"), base)
+        if base == "edge-classifierd/porch":
+            for topic in ("status", "driveway/dog/state"):
+                topics.record(f"{base}/{topic}", empty=False, outcome=PublishOutcome.DELIVERED)
+        return topics
 
     def _say(self) -> None:
         self.states_said += 1
@@ -326,11 +349,8 @@ def former(house: House, status: bytes | None, **start: Any) -> FakeNetwork:
 
 def test_a_changed_id_removes_the_former_device_and_then_its_topics(house: House) -> None:
     network = former(house, b"offline")
-    network.pass_time(4)
-    for topic in ("status", "driveway/dog/state"):
-        network.hear(f"edge-classifierd/porch/{topic}", b"x", retained=True, subscribed="edge-classifierd/porch/#")
-    network.pass_time(3.5)
-    assert network.take()[0] == (DEVICE, None)
+    network.pass_time(2.5)
+    assert network.take() == [(DEVICE, None)], "the new one follows"
     network.pass_time(10)
     assert {(topic, payload) for topic, payload in network.take() if "porch" in topic} == {
         ("edge-classifierd/porch/status", None),
@@ -371,8 +391,8 @@ def test_a_device_that_takes_its_former_id_again_is_not_removed(house: House) ->
     network.hear("edge-classifierd/gate/status", b"offline", retained=True)
     network.pass_time(30)
     said = network.take()
-    assert said[0][0] == DEVICE
     assert [topic for topic, payload in said if payload is None] == [DEVICE.replace("porch", "gate")]
+    assert (said[0][1], said[-1][0]) == (None, DEVICE), "first the former one is removed"
 
 
 def test_a_changed_base_topic_keeps_the_device(house: House) -> None:
@@ -382,8 +402,9 @@ def test_a_changed_base_topic_keeps_the_device(house: House) -> None:
     network.hear("edge-classifierd/porch/status", b"offline", retained=True)
     network.pass_time(30)
     said = network.take()
-    assert {topic for topic, _ in said} == {DEVICE}
-    assert all(payload is not None for _, payload in said)
+    assert {topic for topic, payload in said if payload is not None} == {DEVICE}
+    former_states = ["edge-classifierd/porch/driveway/dog/state", "edge-classifierd/porch/status"]
+    assert [topic for topic, payload in said if payload is None] == former_states
 
 
 def test_a_broker_that_refuses_is_named_once_and_left_alone_for_a_while(
@@ -398,7 +419,7 @@ def test_a_broker_that_refuses_is_named_once_and_left_alone_for_a_while(
         house.network.disconnect()
         house.network.connect()
     assert house.network.take() == []
-    assert len([record for record in caplog.records if "refuses discovery" in record.message]) == 1
+    assert len([record for record in caplog.records if "refuses messages on" in record.message]) == 1
     house.network.pass_time(590)
     assert DEVICE not in dict(house.network.take())
     house.network.pass_time(20)
@@ -407,7 +428,8 @@ def test_a_broker_that_refuses_is_named_once_and_left_alone_for_a_while(
     house.network.pass_time(605)
     assert [topic for topic, _ in house.network.take()] == [DEVICE], "once, however long the answer takes"
     house.network.answer = PublishOutcome.DELIVERED
-    house.network.pass_time(610)
+    house.network.disconnect()
+    house.network.connect()
     assert [topic for topic, _ in house.network.take()] == [DEVICE]
     house.network.pass_time(700)
     assert house.network.take() == []
@@ -430,4 +452,58 @@ def test_a_file_that_cannot_be_written_is_said_once(house: House, caplog: pytest
     discovery = house.start(facts("dog"))
     discovery.announce(facts("cat"))
     discovery.announce(facts("bird"))
-    assert caplog.text.count("cannot be written") == 1
+    assert caplog.text.count("discovery.json: cannot be written") == 1
+
+
+def test_new_id_is_announced_after_the_former_one_is_removed_and_not_retained_before_home_assistant_starts(
+    house: House,
+) -> None:
+    network = former(house, None)
+    network.pass_time(30)
+    messages = [message for message in network.sent if "homeassistant/" in message.topic]
+    assert [(message.topic, bool(message.payload), message.retain) for message in messages] == [
+        (DEVICE, False, True),
+        (DEVICE.replace("porch", "gate"), True, False),
+    ]
+    network.sent.clear()
+    network.hear(BIRTH, b"online")
+    network.pass_time(15)
+    messages = [message for message in network.sent if "homeassistant/" in message.topic]
+    assert [(message.topic, bool(message.payload), message.retain) for message in messages] == [
+        (DEVICE, True, False),
+        (DEVICE, False, True),
+        (DEVICE.replace("porch", "gate"), True, True),
+    ]
+
+
+def test_device_message_that_is_too_large_is_replaced_by_component_messages(house: House) -> None:
+    discovery = house.start(facts("dog"))
+    house.network.take()
+    house.network.refusals.add_message(DEVICE, 9000, TOO_LARGE, broker="b:1883", closes=False)
+    house.network.pass_time(5)
+    said = house.network.take()
+    assert said[0] == (DEVICE, None)
+    assert len(said) > 20
+    assert all(topic.count("/") == 4 for topic, _ in said[1:])
+    assert house.network.refusals.sentences == ()
+    discovery.announce(facts("dog", "cat"))
+    house.network.pass_time(5)
+    assert DEVICE not in dict(house.network.take())
+    house.start(facts("dog"))
+    assert DEVICE not in dict(house.network.take()), "remembered over a restart"
+
+
+def test_removes_only_topics_that_the_daemon_has_published(house: House) -> None:
+    network = former(house, None)
+    network.pass_time(30)
+    removed = {message.topic for message in network.sent if not message.payload}
+    assert removed == {DEVICE, "edge-classifierd/porch/status", "edge-classifierd/porch/driveway/dog/state"}
+    assert not [one for one in network.handlers if one.endswith("#")], "no search on the broker"
+
+
+def test_name_of_emoji_only_is_completed_with_the_device_id(house: House) -> None:
+    house.start(facts("dog", name="🚪🐈"))
+    ((_, payload),) = house.network.take()
+    assert payload["dev"]["name"] == "🚪🐈 porch"
+    house.start(facts("dog", name="Küche 🐈"))
+    assert house.network.take()[0][1]["dev"]["name"] == "Küche 🐈"

@@ -23,8 +23,8 @@ FACTS = DeviceFacts(
     model="Raspberry Pi 5",
     version="1.2.3",
     cameras=(CameraFacts("driveway", (DOG, WatchFacts("any", None))), CameraFacts("back_yard", (DOG,))),
-    tells_temperature=True,
-    tells_throttling=True,
+    has_temperature=True,
+    has_throttling=True,
 )
 TOPICS = Topics("edge-classifierd", "porch")
 NAMES = st.from_regex(r"[a-z0-9_-]{1,12}", fullmatch=True)
@@ -123,7 +123,7 @@ def test_a_device_class_takes_the_place_of_the_icon() -> None:
 
 
 def test_what_the_board_does_not_tell_gets_no_entity() -> None:
-    dumb = configs(replace(FACTS, tells_temperature=False, tells_throttling=False))
+    dumb = configs(replace(FACTS, has_temperature=False, has_throttling=False))
     assert set(configs()) - set(dumb) == {"edge-classifierd.porch.temperature", "edge-classifierd.porch.throttling"}
 
 
