@@ -238,6 +238,38 @@ check "and the same process goes on" bash -c "[ $(property MainPID) = $pid ]"
 check "publishing" within 20 more_events "$seen"
 sed -i 's/threshold: 7,/threshold: 0.3,/' $config
 
+# ---------------------------------------------------------------- as many pipelines as a configuration may have
+late=/var/lib/edge-classifierd/late
+cp $config /root/config.few
+{
+  printf 'device: {id: porch}\nmqtt: {host: 127.0.0.1, username: edge, password: !credential mqtt_password}\npipelines:\n'
+  for number in $(seq 63); do
+    printf '  - {name: p%s, source: {type: folder, path: %s, fps: 0.2, loop: true}}\n' "$number" "$photos"
+  done
+  printf '  - {name: p64, source: {type: folder, path: %s, fps: 0.2, loop: true}}\n' $late
+} >/root/config.many
+cp /root/config.many $config
+online() { # COUNT
+  local found
+  found=$(mosquitto_sub -h 127.0.0.1 -u edge -P s3cret -t 'edge-classifierd/porch/+/status' -v -W 1 | grep -c '/p[0-9]*/status online$')
+  echo "$found online"
+  [ "$found" -eq "$1" ]
+}
+check "check: the file is right, but one of 64 pipelines could not start now" bash -c 'edge-classifierd check; [ $? -eq 1 ]'
+check "the service starts with it" systemctl restart "$unit"
+pid=$(property MainPID)
+check "63 pipelines come online" within 120 online 63
+check "the last one says why it does not" within 10 said 'p64: .*late: no such folder'
+install -d -o edge-classifierd $late
+cp "$photos"/*.jpg $late
+check "and comes online when its folder is there" within 60 online 64
+threads=$(awk '/^Threads:/ { print $2 }' "/proc/$pid/status")
+check "its $threads threads are less than half of what the unit allows" test $((2 * threads)) -lt "$(property TasksMax)"
+check "in the same process" test "$(property MainPID)" = "$pid"
+cp /root/config.few $config
+rm -r $late
+check "it goes back to few" systemctl restart "$unit"
+
 # ---------------------------------------------------------------- upgrading
 venv=$(readlink /opt/edge-classifierd/venv)
 cp $config /root/config.kept
