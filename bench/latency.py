@@ -36,7 +36,7 @@ from edge_classifierd.pipeline.validation import preflight
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from edge_classifierd.events.schema import Event, EventDraft
 
@@ -53,15 +53,16 @@ class TimedOutbox(Outbox):
         self.durable_ms: list[float] = []
         super().__init__(path, topic=lambda event: topics.event(event.pipeline), clock=SystemClock())
 
-    def append(self, drafts: Sequence[EventDraft]) -> tuple[Event, ...]:
+    def append(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None] | None = None) -> tuple[Event, ...]:
         start = time.time()
-        events = super().append(drafts)
+        events = super().append(drafts, state)
         for event in events:
+            assert event.seq is not None, self.trouble
             self.made[event.seq] = (event.time.timestamp(), event.inference_ms, (time.time() - start) * 1000)
         return events
 
-    def acknowledge(self, seqs: Iterable[int]) -> None:
-        now, seqs = time.time(), list(seqs)
+    def acknowledge(self, positions: Iterable[int]) -> None:
+        now, seqs = time.time(), list(positions)
         super().acknowledge(seqs)
         for seq in seqs:
             frame, inference_ms, durable_ms = self.made.pop(seq)
@@ -101,13 +102,13 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
     session = MqttClient(document.configuration.mqtt, topics=topics, clock=clock)
     publisher = Publisher(outbox, session, clock)
     states = RetainedTopics(session, clock)
-    tally = WatchStatistics(folder / "tally.json", topics, states, clock)
+    tally = WatchStatistics(outbox, topics, states, clock)
     outlet = MqttSink(topics, outbox, states, tally, folder)
     surroundings = Surroundings(
         device="bench",
-        outlet=outlet,
+        sink=outlet,
         heartbeats=Heartbeats(clock),
-        memory=SavedState(folder / "state.json"),
+        saved_state=SavedState(outbox, folder / "state.json", clock),
         clock=clock,
     )
     pipeline = Pipeline(plan, Classifiers().get(plan), PipelineMetrics(clock), surroundings)
@@ -115,7 +116,7 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
     publisher.start()
     while not session.connected:
         time.sleep(0.01)
-    outlet.settings(plan, enabled=True, thresholds={})
+    outlet.publish_settings(plan, enabled=True, thresholds={})
     pipeline.start()
     while len(outbox.total_ms) < events:
         time.sleep(0.1)

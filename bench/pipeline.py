@@ -31,6 +31,7 @@ from edge_classifierd.benchmark import synthetic_picture
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.daemon.process import tune_allocator
+from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.health.metrics import PipelineMetrics
@@ -83,22 +84,22 @@ class Camera:
         self._cancelled = True
 
 
-class ResultSink:
-    """Takes everything and keeps nothing."""
+class Sink:
+    """Ignores all results."""
 
-    def events(self, drafts: Any) -> None:
+    def store_events(self, drafts: Any, state: Any) -> None:
         pass
 
-    def watches(self, plan: Any, active: Any) -> None:
+    def publish_watches(self, plan: Any, active: Any) -> None:
         pass
 
-    def state(self, plan: Any, state: Any) -> None:
+    def publish_state(self, plan: Any, state: Any) -> None:
         pass
 
-    def status(self, plan: Any, *, online: bool) -> None:
+    def publish_status(self, plan: Any, *, online: bool) -> None:
         pass
 
-    def picture(self, plan: Any, frame: Any) -> None:
+    def publish_picture(self, plan: Any, frame: Any) -> None:
         pass
 
 
@@ -147,11 +148,12 @@ class Running:
         clock = SystemClock()
         self.metrics = PipelineMetrics(clock)
         self._may_deliver = threading.Event()
+        outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=clock)
         surroundings = Surroundings(
             device="bench",
-            outlet=ResultSink(),
+            sink=Sink(),
             heartbeats=Heartbeats(clock),
-            memory=SavedState(folder / "state.json"),
+            saved_state=SavedState(outbox, folder / "state.json", clock),
             clock=clock,
             make_source=lambda _section, _clock, _region, _needs: Camera(picture, self._may_deliver),
         )
@@ -207,7 +209,7 @@ def stages(plan: Plan) -> dict[str, float]:
     inference = classifier.classify(tensor)
     raw = np.zeros(bundle.output.shape, bundle.output.dtype)
     scores = Scores(bundle.output, bundle.output_kind)
-    judge = EventBuilder(plan, device="bench", runtime=lambda: classifier.runtime)
+    builder = EventBuilder(plan, device="bench", runtime=lambda: classifier.runtime)
     clock = SystemClock()
     frame = Frame(rgb, 0, clock.monotonic(), clock.utc())
     return {
@@ -216,7 +218,7 @@ def stages(plan: Plan) -> dict[str, float]:
         "classify": microseconds(lambda: classifier.classify(tensor)),
         "scores": microseconds(lambda: scores.confidences(raw)),
         "top 5": microseconds(lambda: top_k(inference.confidences, 5)),
-        "judge": microseconds(lambda: judge.judge(frame, inference, clock_synchronised=lambda: True)),
+        "events": microseconds(lambda: builder.observe(frame, inference, clock_synchronised=lambda: True)),
     }
 
 

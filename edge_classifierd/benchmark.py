@@ -228,7 +228,7 @@ def _stages(bundle: ModelBundle, classifier: Classifier, picture: av.VideoFrame,
         prepared_s = time.perf_counter()
         inference = classifier.classify(tensor)
         classified_s = time.perf_counter()
-        judge.judge(frame, inference, clock_synchronised=lambda: True)
+        judge.observe(frame, inference, clock_synchronised=lambda: True)
         judged_s = time.perf_counter()
         classify_ms = (classified_s - prepared_s) * 1000
         rows.append(

@@ -1,4 +1,4 @@
-"""A small JSON file in the state directory: written whole and atomically, and set aside when it cannot be read."""
+"""A small JSON file in the state directory: written whole and atomically, and set aside when it is damaged."""
 
 from __future__ import annotations
 
@@ -22,28 +22,45 @@ class StateFile:
     """One file; its owner holds a lock over its methods. A disk that fails costs durability and one warning."""
 
     def __init__(self, path: Path, version: str, purpose: str) -> None:
-        """`version` is the document's only key, so that others are told apart; `purpose` says what is at stake."""
+        """Create the object; no file is touched.
+
+        Args:
+            path: the file.
+            version: the only key of the document; a file with another one is not used.
+            purpose: the consequence of losing the file, for log messages.
+        """
         self._path = path
         self._version = version
         self._purpose = purpose
         self._failing = False
+        self.unreadable = False
+        """Whether the file exists and could not be read, for instance for want of permission: it may be intact."""
 
     def read(self, parse: Callable[[Any], T], empty: T) -> T:
-        """What `parse` makes of the document; `empty` when there is none or, with a warning, when it makes no sense."""
+        """Return the parsed document; `empty` without a file or, with a warning, when it is damaged or unreadable.
+
+        A damaged file is set aside. One that cannot be read (EACCES, EIO) stays in its place.
+        """
         try:
-            return parse(json.loads(self._path.read_text(encoding="utf-8"))[self._version])
-        except FileNotFoundError:
+            content = self._path.read_text(encoding="utf-8")
+            return parse(json.loads(content)[self._version])
+        except (FileNotFoundError, NotADirectoryError):
             return empty
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-            aside = self._path.with_name(f"{self._path.name}.unreadable")
-            with contextlib.suppress(OSError):
-                self._path.replace(aside)
-            _log.warning("%s: unreadable (%s); set aside as %s; %s", self._path, error, aside.name, self._purpose)
+        except OSError as error:
+            self.unreadable = True
+            _log.warning("%s: cannot be read (%s); %s", self._path, error.strerror or error, self._purpose)
+            return empty
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            _log.warning("%s: damaged (%s); set aside as %s; %s", self._path, error, self._aside.name, self._purpose)
+            self._set_aside()
             return empty
 
     def write(self, document: object, *, durably: bool) -> bool:
         """Replace the file; `durably` waits for the disk. False when it failed: write it again later."""
         content = json.dumps({self._version: document}, ensure_ascii=False)
+        if self.unreadable:
+            self._set_aside()
+            self.unreadable = False
         try:
             replace_file(self._path, content.encode(), durably=durably)
         except OSError as error:
@@ -54,12 +71,26 @@ class StateFile:
             self._failing = False
         return not self._failing
 
+    @property
+    def _aside(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.unreadable")
+
+    def _set_aside(self) -> None:
+        with contextlib.suppress(OSError):
+            self._path.replace(self._aside)
+
 
 def replace_file(file: Path, content: bytes, *, durably: bool, mode: int | None = None) -> None:
-    """Write it beside and rename it, so that nobody ever sees half of it; `durably` waits for the disk.
+    """Write the content to a temporary file and rename it, so that no reader ever sees a part of it.
 
-    `mode` sets the file's permissions whatever the umask is; without it they follow the umask. Raises OSError, and
-    leaves nothing behind then.
+    Args:
+        file: the file to replace.
+        content: its new content.
+        durably: wait for the disk.
+        mode: the permissions of the file whatever the umask is; without it they follow the umask.
+
+    Raises:
+        OSError: the file is unchanged, and nothing is left behind.
     """
     temporary = file.with_name(f".{file.name}.new")
     try:
@@ -93,9 +124,10 @@ def sync_directory(directory: Path) -> None:
 
 
 def lock_alone(descriptor: int) -> None:
-    """Lock a file for this process alone, until it is closed; where the file system knows no locks, nothing is done.
+    """Lock a file for this process alone, until it is closed; does nothing where the file system has no locks.
 
-    Raises BlockingIOError, the file closed, when another process has it.
+    Raises:
+        BlockingIOError: another process holds the lock; the file was closed.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

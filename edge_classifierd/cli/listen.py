@@ -213,7 +213,8 @@ def _line(message: Incoming, *, json: bool, everything: bool) -> str:
     when = time_here.strftime("%H:%M:%S")
     where = f"{event.device}/{event.pipeline}"
     what = f"{event.watch} {event.type.value}{lasted}: {event.label} ({event.confidence:.0%})"
-    return f"{when}  #{event.seq}  {where}  {what}"
+    number = "not stored" if event.seq is None else f"#{event.seq}"
+    return f"{when}  {number}  {where}  {what}"
 
 
 def _refuse(constant: str) -> None:

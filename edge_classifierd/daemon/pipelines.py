@@ -44,6 +44,8 @@ class Pipelines:
         self._pipelines: dict[str, AnyPipeline] = {}
         self._supervisor = Supervisor(self._remake, surroundings.clock)
         self._plans = {plan.section.name: plan for plan in plans}
+        self._unconfirmed: set[tuple[str, str | None]] = set()
+        """Commanded values that were not stored yet: a pipeline and the watch of a threshold, None for `enabled`."""
 
     @property
     def pipelines(self) -> tuple[AnyPipeline, ...]:
@@ -82,7 +84,8 @@ class Pipelines:
             pipeline.start()
 
     def tick(self) -> None:
-        """Start pipelines that are ready, and failed ones again. Call it a few times a second."""
+        """Store commands, start pipelines that are ready, and failed ones again. Call it a few times a second."""
+        self.store_commands()
         for name, pipeline in self._pipelines.items():
             if isinstance(pipeline, StartingPipeline) and pipeline.ready is not None:
                 if pipeline.offline_reason is not None:
@@ -101,23 +104,40 @@ class Pipelines:
         running = pipeline if isinstance(pipeline, Pipeline) else None
         match command:
             case SetEnabled(name, enabled):
-                self._around.memory.set_enabled(name, enabled)
+                self._around.saved_state.set_enabled(name, enabled)
                 if running is not None:
                     running.set_enabled(pipeline.enabled)
-                _log.info("%s: switched %s%s", name, "on" if pipeline.enabled else "off", _origin(enabled))
-                self._sink.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={})
+                self._unconfirmed.add((name, None))
             case SetThreshold(name, watch, threshold) if watch in self.watches[name]:
-                self._around.memory.set_threshold(name, watch, threshold)
+                self._around.saved_state.set_threshold(name, watch, threshold)
                 if running is not None:
                     running.set_threshold(watch, threshold)
-                effective = self._configured_threshold(name, watch) if threshold is None else threshold
-                _log.info("%s: threshold of %s set to %g%s", name, watch, effective, _origin(threshold))
-                self._sink.settings(pipeline.plan, enabled=pipeline.enabled, thresholds={watch: effective})
+                self._unconfirmed.add((name, watch))
             case TakePicture():
                 if running is not None:
                     running.want_picture()
             case _:
                 _log.debug("%s: a reload has removed the watch of this command: %s", pipeline.name, command)
+
+    def store_commands(self, *, at_once: bool = False) -> None:
+        """Store commanded values, at most once a second unless `at_once`; then log and publish each."""
+        if not self._around.saved_state.save(at_once=at_once):
+            return
+        unconfirmed, self._unconfirmed = self._unconfirmed, set()
+        for name, watch in sorted(unconfirmed, key=str):
+            pipeline, commands = self._pipelines.get(name), self._around.saved_state.commands(name)
+            if pipeline is None or watch not in {None, *self.watches[name]}:
+                continue  # a reload has removed it
+            thresholds = {}
+            if watch is None:
+                origin = ", as configured" if commands.enabled is None else ""
+                _log.info("%s: switched %s%s", name, "on" if pipeline.enabled else "off", origin)
+            else:
+                origin = "" if watch in commands.thresholds else ", as configured"
+                configured = next(rule.threshold for rule in self._plans[name].rules if rule.name == watch)
+                thresholds[watch] = commands.thresholds.get(watch, configured)
+                _log.info("%s: threshold of %s set to %g%s", name, watch, thresholds[watch], origin)
+            self._sink.publish_settings(pipeline.plan, enabled=pipeline.enabled, thresholds=thresholds)
 
     def change_to(self, wanted: Iterable[AnyPlan]) -> int:
         """Apply the differences between the plans; return the number of changed pipelines."""
@@ -142,14 +162,11 @@ class Pipelines:
         for pipeline in self._pipelines.values():
             if not pipeline.stop(max(0.05, deadline_s - self._around.clock.monotonic())):
                 _log.warning("%s: stuck in a call; its threads are abandoned", pipeline.name)
-            self._sink.status(pipeline.plan, online=False)
+            self._sink.publish_status(pipeline.plan, online=False)
 
     def close(self) -> None:
         """Release models and devices."""
         self._classifiers.close()
-
-    def _configured_threshold(self, name: str, watch: str) -> float:
-        return next(rule.threshold for rule in self._plans[name].rules if rule.name == watch)
 
     def _kept(self, plan: AnyPlan) -> AnyPlan:
         """Return the wanted plan, or the running one when only the model's files cannot be used now."""
@@ -215,7 +232,7 @@ class Pipelines:
         """Publish the new settings, then apply them to the pipeline."""
         if before is not None:
             gone = {rule.name for rule in before.rules} - {rule.name for rule in wanted.rules}
-            self._sink.withdraw(before, sorted(gone))
+            self._sink.remove(before, sorted(gone))
         self._publish_settings(pipeline, wanted)
         if change is Change.RESTART:
             if before is not None:
@@ -226,9 +243,9 @@ class Pipelines:
 
     def _publish_settings(self, pipeline: AnyPipeline, plan: AnyPlan) -> None:
         """Publish the settings, and log commanded values that differ from the configuration."""
-        commanded = dict(self._around.memory.pipeline(pipeline.name).thresholds)
+        commanded = dict(self._around.saved_state.commands(pipeline.name).thresholds)
         thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in plan.rules}
-        self._sink.settings(plan, enabled=pipeline.enabled, thresholds=thresholds)
+        self._sink.publish_settings(plan, enabled=pipeline.enabled, thresholds=thresholds)
         if not pipeline.enabled:
             _log.info("%s: switched off by command over MQTT", pipeline.name)
         for rule in plan.rules:
@@ -245,15 +262,10 @@ class Pipelines:
         if gone:
             if stopped and isinstance(pipeline, Pipeline):  # a stuck thread may still use the reporter
                 pipeline.clear()
-            self._sink.withdraw(pipeline.plan)
+            self._sink.remove(pipeline.plan)
             self._metrics.pop(name, None)
 
 
 def _cpu_models(plan: Plan) -> list[ModelBundle]:
     """Return the models of a plan that run on the CPU in this process."""
     return [one for one in (plan.bundle, plan.cpu_bundle) if one is not None and not one.edgetpu_compiled]
-
-
-def _origin(commanded: float | None) -> str:
-    """Return a remark for the log when a command returned a value to the configured one."""
-    return ", as configured" if commanded is None else ""

@@ -49,6 +49,7 @@ _log = logging.getLogger(__name__)
 
 _TICK_S: Final = 0.25
 _STATUS_EVERY_S: Final = 5.0
+_RELOAD_EVERY_S: Final = 1.0
 _READY_AT_LATEST_S: Final = 5.0
 # SIGTERM to exit takes less than 2 s: stop the threads in parallel, deliver the last events, then disconnect.
 _STOP_PIPELINES_S: Final = 0.6
@@ -85,9 +86,8 @@ class Service:
             max_events=configuration.outbox.max_events,
             max_age_s=configuration.outbox.max_age,
         )
-        self._saved_state = SavedState(state_directory() / "state.json")
-        if forget_commands:
-            self._saved_state.forget_commands()
+        copy = state_directory() / "state.json"
+        saved_state = SavedState(self._outbox, copy, self._clock, forget_commands=forget_commands)
         self._published = PublishedTopics(state_directory() / PUBLISHED_FILE, self._topics.base)
         self._session = MqttClient(
             configuration.mqtt, topics=self._topics, clock=self._clock, published=self._published
@@ -104,7 +104,7 @@ class Service:
             publish_states=self._say_states,
         )
         self._states = RetainedTopics(self._session, self._clock)
-        self._statistics = WatchStatistics(state_directory() / "tally.json", self._topics, self._states, self._clock)
+        self._statistics = WatchStatistics(self._outbox, self._topics, self._states, self._clock)
         own_topics = OwnTopicMonitor(self._session, self._topics, self._clock)
         self._publisher = Publisher(self._outbox, self._session, self._clock, monitor=own_topics)
         snapshots = state_directory() / "snapshots"
@@ -125,9 +125,9 @@ class Service:
         )
         surroundings = Surroundings(
             device=configuration.device.id,
-            outlet=sink,
+            sink=sink,
             heartbeats=self._heartbeats,
-            memory=self._saved_state,
+            saved_state=saved_state,
             clock=self._clock,
         )
         self._pipelines = Pipelines(plans, surroundings, sink, ModelTrials(state_directory() / "models.json"))
@@ -139,6 +139,7 @@ class Service:
         )
         self._stopping = False
         self._reload_due = False  # several requests before the next turn give one reload
+        self._reloaded_s = float("-inf")
         self._page_release = PageRelease(self._clock)
         self._thread_names = ThreadNames()
         self._status_s = float("-inf")
@@ -182,14 +183,15 @@ class Service:
             if select.select([self._wake_read], [], [], period_s)[0]:
                 self._on_wake()
             self._execute_commands()
-            if self._reload_due and not self._stopping:
-                self._reload_due = False
+            now_s = self._clock.monotonic()
+            if self._reload_due and not self._stopping and now_s - self._reloaded_s >= _RELOAD_EVERY_S:
+                self._reload_due, self._reloaded_s = False, now_s
                 self._reload()
             self._pipelines.tick()
             self._watchdog.tick()
             self._health.tick(self._topics.health, self._pipelines.pipelines)
             self._statistics.tick()
-            self._save()
+            self._published.save()
             self._home_assistant.tick()
             self._page_release.tick()
             self._report_status()
@@ -232,13 +234,15 @@ class Service:
     def _stop(self) -> None:
         self._notifier.stopping("stopping")
         self._pipelines.stop(_STOP_PIPELINES_S)
+        self._pipelines.store_commands(at_once=True)
+        self._statistics.tick()
         self._await_delivery(_STOP_DELIVERY_S)
         self._publisher.stop(0.3)
         if not self._session.stop(_STOP_SESSION_S):
             _log.warning(
                 "%s: not disconnected in time; the broker will publish the last will `offline`", self._session.endpoint
             )
-        self._save()
+        self._published.save()
         self._outbox.close()
         self._pipelines.close()
         _log.info("stopped; %s in the outbox", counted(self._outbox.depth, "event"))
@@ -248,12 +252,6 @@ class Service:
         deadline_s = self._clock.monotonic() + timeout_s
         while self._outbox.depth and self._clock.monotonic() < deadline_s and not self._stop_requested():
             time.sleep(0.01)
-
-    def _save(self) -> None:
-        """Write state that could not be written before, and counters, outside the path of a frame."""
-        self._saved_state.keep()
-        self._statistics.keep()
-        self._published.save()
 
     def _stop_requested(self) -> bool:
         """Return whether a new signal requests the end; False once the service is stopping."""

@@ -64,11 +64,11 @@ class StartingPipeline:
     @property
     def enabled(self) -> bool:
         """Whether it is to capture once it runs."""
-        return self._around.memory.pipeline(self.name).enabled is not False
+        return self._around.saved_state.commands(self.name).enabled is not False
 
     def start(self) -> None:
         """Begin the attempt; returns at once."""
-        self._around.outlet.status(self.plan, online=False)
+        self._around.sink.publish_status(self.plan, online=False)
         if self.failure is None:
             try:
                 self._thread.start()

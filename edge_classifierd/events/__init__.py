@@ -1,1 +1,1 @@
-"""Events: their shape on the wire and the outbox that keeps them until the broker has them."""
+"""Events: their JSON form, and the outbox that stores them until the broker has acknowledged them."""

@@ -1,15 +1,13 @@
-"""Where numbered events lie: in the database, or in bounded memory for as long as the disk does not take them.
+"""Where events and state are stored: in the database, or in bounded memory while the disk does not take them.
 
-It keeps the bounds (count, age), counts what is lost and why, sets a corrupt database aside, and moves back to the disk
-by itself. Not thread-safe: the outbox holds a lock around every call.
+Applies the bounds (count, age), counts losses, replaces a damaged database, and returns to the disk by itself. Not
+thread-safe: the outbox holds a lock around every call.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from dataclasses import replace
-from enum import StrEnum
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError, counted
@@ -19,78 +17,66 @@ from edge_classifierd.events.database import (
     StoreCorruptError,
     Stored,
     StoreUnavailableError,
-    salvage,
-    set_aside,
 )
+from edge_classifierd.events.losses import Loss, Losses
+from edge_classifierd.events.memory import EventMemory
+from edge_classifierd.events.salvage import salvage_rows, set_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from edge_classifierd.clock import Clock
+    from edge_classifierd.events.sequence_numbers import SequenceNumbers
 
 log = logging.getLogger(__name__)
-
-MEMORY_EVENTS = 5000
-"""How many events are kept while the disk does not take them."""
 
 _RETRY_S = 5.0
 _EXPIRE_EVERY_S = 60.0
 _LEDGER_EVERY_S = 600.0
 _EXPIRE_PAGE = 500
-
-
-class Loss(StrEnum):
-    """Why an event never reached the broker."""
-
-    MAX_EVENTS = "max_events"
-    MAX_AGE = "max_age"
-    MEMORY_FULL = "memory_full"
-    CORRUPT = "corrupt"
-
-
-_EPISODES = {
-    Loss.MAX_EVENTS: "%s: outbox.max_events are waiting for the broker; the oldest are dropped for new ones",
-    Loss.MAX_AGE: "%s: events have waited for outbox.max_age; they are dropped",
-    Loss.MEMORY_FULL: f"%s: {MEMORY_EVENTS} events are in memory; the oldest are dropped until the disk is back",
-}
+_HOLD_S = 60.0
+"""How long events in memory wait for older ones in a database that cannot be read."""
+_MEMORY_POSITION = 10**12
+"""Positions given while no database is open are above this one, and so above those in a database found later."""
 
 
 class EventBuffer:
-    """Opened on the database's path. Never raises for a broken disk or file: `trouble` then says what is wrong.
+    """Opened on the database's path. Never raises for a broken disk or file: `trouble` then describes it.
 
-    Ages are counted in accumulated running time, kept in the database: no jump of the wall clock expires anything, and
+    Ages are counted in accumulated running time, stored in the database: a step of the wall clock expires nothing, and
     time during which the daemon did not run does not count.
     """
 
-    def __init__(self, path: Path, *, clock: Clock, max_events: int, max_age_s: float) -> None:
+    def __init__(
+        self, path: Path, *, clock: Clock, numbers: SequenceNumbers, max_events: int, max_age_s: float
+    ) -> None:
         self._path = path
         self._clock = clock
+        self._numbers = numbers
         self._max_events = max_events
         self._max_age_s = max_age_s
         self._store: EventDatabase | None = None
-        self._memory: deque[Stored] = deque()
-        self._delivered: set[int] = set()  # acknowledged rows that the disk has not let go yet
-        self._written_seq = 0  # no row above it is on the disk
-        self._left = 0  # on the disk when it was closed
-        self._episodes: set[Loss] = set()
+        self._memory = EventMemory()
+        self._delivered: set[int] = set()  # acknowledged rows that could not be deleted yet
+        self._written = 0  # the last position on the disk
+        self._left = 0  # rows on the disk when it was closed
+        self._unsaved: dict[str, str | None] = {}  # changes of the state that are not on the disk
+        self._losses = Losses(path)
+        self._opened = False
         self._elapsed_base_s = -clock.monotonic()
+        self._unreadable_since_s: float | None = None
         self._retry_s = self._expire_s = self._ledger_s = 0.0
-        self.lost: dict[str, int] = {}
         self.trouble: str | None = None
         self.last_seq = 0
-        """The last number given: the database's when opened, then that of the newest row kept."""
+        """The last number given."""
+        self.last_position = 0
+        """The position of the newest row."""
+        self.state: dict[str, str] = {}
+        """The state by name, as it was changed last."""
+        self.intact = False
+        """Whether the database was found with its newest rows, so that `state` is the newest as well."""
         self._open()
-
-    @property
-    def intact(self) -> bool:
-        """Whether the database was found and is readable, so that `last_seq` can be believed."""
-        return self._store is not None and not self._store.created
-
-    @property
-    def reachable(self) -> bool:
-        """Whether there is an open database."""
-        return self._store is not None
 
     @property
     def depth(self) -> int:
@@ -100,8 +86,18 @@ class EventBuffer:
 
     @property
     def in_memory(self) -> int:
-        """How many of them only memory holds."""
+        """How many events only memory holds."""
         return len(self._memory)
+
+    @property
+    def readable(self) -> bool:
+        """Whether the last `page` could read all that waits."""
+        return self._unreadable_since_s is None
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Events lost by reason."""
+        return self._losses.counts
 
     @property
     def elapsed_s(self) -> float:
@@ -109,25 +105,68 @@ class EventBuffer:
         return self._elapsed_base_s + self._clock.monotonic()
 
     def oldest_made_s(self) -> float | None:
-        """When the oldest event was made, in running time."""
+        """Return when the oldest event was made, in running time."""
         try:
             oldest = self._store.ages(1) if self._store is not None else []
         except OutboxError:
             oldest = []
-        return oldest[0][1] if oldest else self._memory[0].made_s if self._memory else None
+        return oldest[0][1] if oldest else self._memory.oldest_made_s()
 
-    def keep(self, rows: Sequence[Stored]) -> None:
-        """Take new rows: on the disk when this returns, or in memory and `trouble` says why."""
+    def change_state(self, changes: Mapping[str, str | None]) -> None:
+        """Change values of the state; None removes one. They are stored with the next write."""
+        self._unsaved.update(changes)
+        for name, value in changes.items():
+            if value is None:
+                self.state.pop(name, None)
+            else:
+                self.state[name] = value
+
+    def ready(self) -> bool:
+        """Return whether the disk takes writes as far as known; a disk that failed is tried again when due."""
         if self.trouble is not None and self._clock.monotonic() >= self._retry_s:
             self._recover()
-        self.last_seq = rows[-1].seq
-        if self.trouble is not None or not self._write(rows):
-            self._remember(rows)
+        return self.trouble is None
 
-    def page(self, after_seq: int, limit: int) -> list[Stored]:
-        """Rows that wait, in order, with a greater number; at most `limit`."""
+    def write(self, rows: Sequence[Stored], *, last_seq: int | None = None) -> bool:
+        """Store rows and the changed state, within the bounds; False when the disk does not take them.
+
+        Args:
+            rows: the rows, at positions above all others; may be empty.
+            last_seq: the last number given with these rows; None for no new number.
+        """
+        last_seq = self.last_seq if last_seq is None else last_seq
+        for _ in range(2):
+            if self._store is None:
+                return False
+            surplus = max(0, self._store.depth + len(rows) - self._max_events)
+            ledger = Ledger(last_seq, self.elapsed_s, self._losses.plus(Loss.MAX_EVENTS, surplus))
+            try:
+                self._store.insert(rows, ledger, state=self._unsaved, drop_oldest=surplus)
+            except StoreUnavailableError as error:
+                self._degrade(error)
+                return False
+            except StoreCorruptError as error:
+                self._replace(error)
+            else:
+                self._unsaved = {}
+                self.last_seq = last_seq
+                if rows:
+                    self._written = self.last_position = max(self.last_position, rows[-1].position)
+                self._losses.add(Loss.MAX_EVENTS, surplus)
+                if self._store.depth < self._max_events * 0.9:
+                    self._losses.end_episode(Loss.MAX_EVENTS)
+                return True
+        return False
+
+    def remember(self, rows: Sequence[Stored]) -> None:
+        """Hold rows in memory until the disk takes them."""
+        self._losses.add(Loss.MEMORY_FULL, self._memory.add(rows))
+        self.last_position = rows[-1].position
+
+    def page(self, after: int, limit: int) -> list[Stored]:
+        """Return rows that wait at positions above `after`, in order, at most `limit`."""
         found: list[Stored] = []
-        cursor = after_seq
+        cursor, readable = after, self._store is not None or not _may_exist(self._path)
         while self._store is not None and len(found) < limit:
             try:
                 rows = self._store.page(cursor, limit - len(found))
@@ -137,109 +176,94 @@ class EventBuffer:
                 continue
             except StoreUnavailableError as error:
                 self._degrade(error)
+                readable = False
                 break
             if not rows:
                 break
-            cursor = rows[-1].seq
-            found.extend(row for row in rows if row.seq not in self._delivered)
-        found.extend(row for row in self._memory if row.seq > cursor)
+            cursor = rows[-1].position
+            found.extend(row for row in rows if row.position not in self._delivered)
+        if readable:
+            self._unreadable_since_s = None
+        elif self._unreadable_since_s is None:
+            self._unreadable_since_s = self._clock.monotonic()
+        if self._unreadable_since_s is None or self._clock.monotonic() - self._unreadable_since_s > _HOLD_S:
+            found.extend(row for row in self._memory.rows if row.position > cursor)
         return found[:limit]
 
-    def forget(self, seqs: Iterable[int]) -> None:
-        """The broker has these."""
-        wanted = set(seqs)
-        while self._memory and self._memory[0].seq in wanted:
-            wanted.discard(self._memory.popleft().seq)
-        for row in [row for row in self._memory if row.seq in wanted]:
-            wanted.discard(row.seq)
-            self._memory.remove(row)
-        self._delivered.update(seq for seq in wanted if seq <= self._written_seq)  # memory may have dropped others
+    def forget(self, positions: Iterable[int]) -> None:
+        """Remove rows that the broker has acknowledged."""
+        wanted = self._memory.remove(set(positions))
+        self._delivered.update(one for one in wanted if one <= self._written)  # memory may have dropped others
         if self.trouble is None:
-            self._let_go()
+            self._delete_delivered()
 
     def maintain(self) -> None:
-        """What is due: another try of the disk, the expiry of the old, the running time."""
+        """Do what is due: try the disk again, remove what is too old, store the running time."""
         now = self._clock.monotonic()
-        if self.trouble is not None and now >= self._retry_s:
-            self._recover()
+        self.ready()
         if now >= self._expire_s:
             self._expire_s = now + _EXPIRE_EVERY_S
             self._expire()
-        if now >= self._ledger_s and self.depth and self.trouble is None:
+        if self.trouble is None and (self._unsaved or (now >= self._ledger_s and self.depth)):
             self._ledger_s = now + _LEDGER_EVERY_S
-            self._write(())
+            self.write(())
 
-    def close(self) -> bool:
-        """Move what is in memory to the disk if it takes it, and close the database; False when events are lost."""
+    def close(self) -> None:
+        """Move what is in memory to the disk if it takes it, and close the database."""
         if self.trouble is not None:
             self._recover()
         else:
-            self._write(())
-        lost = len(self._memory)
-        if lost:
-            log.error("%s: lost: %s that could not be saved", self._path, counted(lost, "event"))
+            self.write(())
+        if self._memory:
+            log.error("%s: lost: %s that could not be saved", self._path, counted(len(self._memory), "event"))
             self._memory.clear()
         if self._store is not None:
             self._left = self.depth
             self._store.close()
             self._store = None
-        return not lost
 
     def _open(self) -> None:
         try:
-            self._store = EventDatabase(self._path)
+            self._adopt(EventDatabase(self._path))
         except StoreCorruptError as error:
             self._replace(error)
         except StoreUnavailableError as error:
             self._degrade(error)
-        else:
-            self._adopt(self._store)
+            self._open_read_only()
+        if self._store is None:
+            self.last_position = _MEMORY_POSITION
+
+    def _open_read_only(self) -> None:
+        """Read at least what waits in a database that cannot be opened for writing."""
+        if _may_exist(self._path):
+            with suppress(OutboxError, OSError):
+                self._adopt(EventDatabase(self._path, read_only=True))
 
     def _adopt(self, store: EventDatabase) -> None:
-        """Go on from what a database knows of the past."""
-        self._written_seq = store.ledger.last_seq
-        self.last_seq = max(self.last_seq, store.ledger.last_seq)
-        for reason, count in store.ledger.lost.items():
-            self.lost[reason] = max(self.lost.get(reason, 0), count)
+        """Use a database that was opened, and continue its numbers, state, losses and running time."""
+        if not self._opened:
+            self.intact = not store.created and self._numbers.last <= store.ledger.last_seq
+            self.last_seq = self._numbers.continue_after(store.ledger.last_seq, lost=store.created)
+            self.state = {**store.state, **self.state}
+            self._written = store.last_position
+            self._opened = True
+        elif not store.read_only:
+            store.delete_after(self._written)
+        if store.created:
+            self._unsaved = {**self.state, **self._unsaved}
+        self._store = store
+        self.last_position = max(self.last_position, store.last_position, self.last_seq)
+        self._losses.restore(store.ledger.lost)
         ahead_s = store.ledger.elapsed_s - self.elapsed_s
         if ahead_s > 0:
             self._elapsed_base_s += ahead_s
-            self._memory = deque(replace(row, made_s=row.made_s + ahead_s) for row in self._memory)
+            self._memory.make_younger(ahead_s)
 
-    def _write(self, rows: Sequence[Stored]) -> bool:
-        """Rows into the database, within its bounds; False when the disk does not take them."""
-        for _ in range(2):
-            if self._store is None:
-                return False
-            surplus = max(0, self._store.depth + len(rows) - self._max_events)
-            lost = dict(self.lost)
-            if surplus:
-                lost[Loss.MAX_EVENTS] = lost.get(Loss.MAX_EVENTS, 0) + surplus
-            try:
-                self._store.insert(rows, Ledger(self.last_seq, self.elapsed_s, lost), drop_oldest=surplus)
-            except StoreUnavailableError as error:
-                self._degrade(error)
-                return False
-            except StoreCorruptError as error:
-                self._replace(error)
-            else:
-                self._written_seq = rows[-1].seq if rows else self._written_seq
-                self._count(Loss.MAX_EVENTS, surplus, over=self._store.depth < self._max_events * 0.9)
-                return True
-        return False
-
-    def _remember(self, rows: Sequence[Stored]) -> None:
-        self._memory.extend(rows)
-        surplus = max(0, len(self._memory) - MEMORY_EVENTS)
-        for _ in range(surplus):
-            self._memory.popleft()
-        self._count(Loss.MEMORY_FULL, surplus)
-
-    def _let_go(self) -> None:
+    def _delete_delivered(self) -> None:
         if self._store is None or not self._delivered:
             return
         try:
-            self._store.delete(self._delivered, Ledger(self.last_seq, self.elapsed_s, self.lost))
+            self._store.delete(self._delivered, Ledger(self.last_seq, self.elapsed_s, self._losses.counts))
         except StoreUnavailableError as error:
             self._degrade(error)
         except StoreCorruptError as error:
@@ -248,31 +272,34 @@ class EventBuffer:
             self._delivered.clear()
 
     def _recover(self) -> None:
-        """Try the disk again; what is in memory goes there first, so that order holds."""
+        """Try the disk again; what is in memory goes there first, so that the order holds."""
         self._retry_s = self._clock.monotonic() + _RETRY_S
-        if not self._takes_memory():  # a disk that was full takes it; one that was read-only needs a new handle
+        if not self._takes_memory():  # a disk that was full takes it; one that was read-only needs a new connection
+            previous = self._store
+            if previous is not None and previous.read_only:
+                previous.close()
             try:
-                fresh = EventDatabase(self._path)
+                self._adopt(EventDatabase(self._path))
             except StoreCorruptError as error:
                 self._replace(error)
             except StoreUnavailableError as error:
                 self._degrade(error)
+                if previous is not None and previous.read_only:
+                    self._store = None
+                    self._open_read_only()
                 return
-            else:
-                previous, self._store = self._store, fresh
-                self._adopt(fresh)
-                if previous is not None:
-                    previous.close()
+            if previous is not None:
+                previous.close()
             if not self._takes_memory():
                 return
         self._memory.clear()
         self.trouble = None
-        self._count(Loss.MEMORY_FULL, 0, over=True)
-        self._let_go()
-        log.warning("%s: the disk takes events again, all of them are on it", self._path)
+        self._losses.end_episode(Loss.MEMORY_FULL)
+        self._delete_delivered()
+        log.warning("%s: the disk takes events again, all of them are stored", self._path)
 
     def _takes_memory(self) -> bool:
-        if self._store is None:
+        if self._store is None or self._store.read_only:
             return False
         try:
             self._store.probe()
@@ -282,73 +309,68 @@ class EventBuffer:
         except StoreCorruptError as error:
             if not self._replace(error):
                 return False
-        return self._write(tuple(self._memory))
+        return self.write(self._memory.rows)
 
     def _degrade(self, error: Exception) -> None:
         if self.trouble is None:
-            log.error("%s; events are kept in memory only until the disk takes them again", error)
+            log.error("%s; events and commands are held in memory only until the disk takes them again", error)
             self._retry_s = self._clock.monotonic() + _RETRY_S
         self.trouble = str(error)
 
     def _replace(self, error: StoreCorruptError) -> bool:
-        """Set the database aside, start a new one with the rows that are still whole; False when the disk refuses."""
+        """Set the database aside, start a new one with the intact rows; False when the disk refuses."""
         expected, saved, aside = None, 0, None
-        store: EventDatabase | None = None
         if self._store is not None:
             expected = self._store.depth
             self._store.close()
             self._store = None
+        self._unsaved = {**self.state, **self._unsaved}
         try:
             aside = set_aside(self._path, self._clock.utc().strftime("%Y%m%dT%H%M%S.%fZ"))
+            ledger = Ledger(self.last_seq, self.elapsed_s, self._losses.counts)
             store = EventDatabase(self._path)
-            for page in salvage(aside) if error.salvageable else ():
-                ledger = Ledger(max(self.last_seq, page[-1].seq), max(self.elapsed_s, page[-1].made_s), self.lost)
-                store.insert(page, ledger)
-                saved += len(page)
-        except (OSError, OutboxError) as failure:
-            if store is not None:
-                store.close()
-            self._degrade(failure)
-        else:
-            store.created = True  # what the old one knew of numbers is gone
-            self._store = store
+            failure = salvage_rows(aside, store, ledger) if error.salvageable else None
+            store.created = True  # what the damaged one held of numbers and state is gone
+            saved = store.depth
             self._adopt(store)
+            if failure is not None:
+                self._degrade(failure)
+        except (OSError, OutboxError) as refusal:
+            self._degrade(refusal)
         if aside is None:
             return False
         missing = max(0, (expected or 0) - saved)
-        if missing:
-            self.lost[Loss.CORRUPT] = self.lost.get(Loss.CORRUPT, 0) + missing
+        self._losses.add(Loss.CORRUPT, missing)
         number = "an unknown number" if expected is None else str(missing)
         kept = counted(saved, "event")
         log.error("%s; set aside as %s, %s saved, %s lost; a new one is started", error, aside, kept, number)
         return self._store is not None
 
     def _expire(self) -> None:
-        """Let go of what is older than the bound."""
+        """Remove what is older than the bound."""
         oldest_s = self.elapsed_s - self._max_age_s
         expired = 0
         try:
             while self._store is not None and self.trouble is None:
-                old = [seq for seq, made_s in self._store.ages(_EXPIRE_PAGE) if made_s < oldest_s]
+                old = [position for position, made_s in self._store.ages(_EXPIRE_PAGE) if made_s < oldest_s]
                 if not old:
                     break
-                lost = {**self.lost, Loss.MAX_AGE: self.lost.get(Loss.MAX_AGE, 0) + expired + len(old)}
+                lost = self._losses.plus(Loss.MAX_AGE, expired + len(old))
                 self._store.delete(old, Ledger(self.last_seq, self.elapsed_s, lost))
                 expired += len(old)
         except StoreUnavailableError as error:
             self._degrade(error)
         except StoreCorruptError as error:
             self._replace(error)
+        self._losses.add(Loss.MAX_AGE, expired)
         made_s = self.oldest_made_s()
-        self._count(Loss.MAX_AGE, expired, over=made_s is None or self.elapsed_s - made_s < self._max_age_s * 0.9)
+        if made_s is None or self.elapsed_s - made_s < self._max_age_s * 0.9:
+            self._losses.end_episode(Loss.MAX_AGE)
 
-    def _count(self, reason: Loss, events: int, *, over: bool = False) -> None:
-        """Add to the losses; say so once per episode, and when it is over."""
-        if events:
-            self.lost[reason] = self.lost.get(reason, 0) + events
-            if reason not in self._episodes:
-                self._episodes.add(reason)
-                log.warning(_EPISODES[reason], self._path)
-        elif over and reason in self._episodes:
-            self._episodes.discard(reason)
-            log.info("%s: no more events are lost (%s: %d in all)", self._path, reason.value, self.lost[reason])
+
+def _may_exist(path: Path) -> bool:
+    """Return False only when there is certainly no file."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True

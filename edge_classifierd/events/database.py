@@ -1,6 +1,11 @@
-"""The outbox's database: one SQLite file of events that wait for the broker.
+"""The outbox's database: one SQLite file with the events that wait for the broker and the state stored with them.
 
 WAL with `synchronous=FULL`: what was inserted survives a power loss. Not thread-safe: the outbox holds a lock.
+
+The installer may take an upgrade back, so an older version must be able to use the file: only add tables, or columns
+with a default; do not change `user_version`, nor the meaning of a column in a way that makes an older version give a
+number twice. The table `state` was added in this way; the column `events.seq` is the position, never less than the
+number of the event.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ import sqlite3
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from edge_classifierd.errors import OutboxError
 from edge_classifierd.state_file import sync_directory
@@ -21,10 +27,8 @@ if TYPE_CHECKING:
 _APPLICATION_ID = 0x45434431  # "ECD1"
 _SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 2.0
-_SUFFIXES = ("", "-wal", "-shm")
-_KEPT_CORRUPT = 2
-_SALVAGE_PAGE = 500
 _PROBE_BYTES = 65536
+_CREATE_STATE = "CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID"
 # Result codes (https://sqlite.org/rescode.html) that blame the disk or another process, and may pass.
 _PASSING = {
     sqlite3.SQLITE_PERM,
@@ -46,7 +50,7 @@ class StoreUnavailableError(OutboxError):
 
 
 class StoreCorruptError(OutboxError):
-    """What is in the file cannot be used; `salvageable` says whether its rows may be worth reading."""
+    """The content of the file cannot be used; `salvageable` is False when its rows are not worth reading."""
 
     def __init__(self, message: str, *, salvageable: bool = True) -> None:
         self.salvageable = salvageable
@@ -55,9 +59,10 @@ class StoreCorruptError(OutboxError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event that waits: its number, and the topic and payload, every time the same bytes."""
+    """An event that waits; its topic and payload are the same bytes at every delivery."""
 
-    seq: int
+    position: int
+    """Its place in the order of delivery: the event's `seq` plus the events before it that have none."""
     topic: str
     payload: bytes
     made_s: float
@@ -66,7 +71,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What is written with the rows: the last number given, the accumulated running time, the losses by reason."""
+    """What is written with the rows: the last `seq` given, the accumulated running time, the losses by reason."""
 
     last_seq: int
     elapsed_s: float
@@ -79,23 +84,33 @@ class EventDatabase:
     Every method raises StoreUnavailableError or StoreCorruptError; after either, nothing was changed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the file.
+
+        Args:
+            path: the file.
+            read_only: open it although the disk is full or read-only, where SQLite cannot make its auxiliary files.
+                No other connection can be opened until this one is closed.
+        """
         self.path = path
+        self.read_only = read_only
         self._connection: sqlite3.Connection | None = None
+        self.state: dict[str, str] = {}
+        """The stored state by name, as it was when the database was opened."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
             self.created = not path.exists()
             """True when there was no file: nothing is known of the past."""
         except OSError as error:
             raise StoreUnavailableError(f"{path}: {error.strerror or error}") from error
         try:
             with self._translated():
-                self._connection = sqlite3.connect(
-                    path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=16
-                )
+                self._connection = self._connect()
                 self._prepare(self._connection)
-                self.ledger, self.depth = self._load(self._connection)
-            sync_directory(path.parent)
+                self.ledger, self.depth, self.last_position = self._load(self._connection)
+            if not read_only:
+                sync_directory(path.parent)
         except OSError as error:
             self.close()
             raise StoreUnavailableError(f"{path}: {error.strerror or error}") from error
@@ -103,13 +118,21 @@ class EventDatabase:
             self.close()
             raise
 
-    def insert(self, rows: Sequence[Stored], ledger: Ledger, *, drop_oldest: int = 0) -> None:
-        """Add rows, forget the `drop_oldest` oldest ones, in one transaction that is on the disk when this returns."""
+    def insert(
+        self, rows: Sequence[Stored], ledger: Ledger, *, state: Mapping[str, str | None], drop_oldest: int = 0
+    ) -> None:
+        """Add rows and change the state in one transaction that is on the disk when this returns.
+
+        Args:
+            rows: the rows, at positions above all others.
+            ledger: the numbers as they are after this transaction.
+            state: the values to store by name; None removes one.
+            drop_oldest: how many of the oldest rows to remove.
+        """
         with self._transaction("FULL") as connection:
-            # A row that is there already was written by an attempt whose end was not seen.
             added = connection.executemany(
-                "INSERT OR IGNORE INTO events (seq, made_s, topic, payload, crc) VALUES (?, ?, ?, ?, ?)",
-                ((row.seq, row.made_s, row.topic, row.payload, zlib.crc32(row.payload)) for row in rows),
+                "INSERT INTO events (seq, made_s, topic, payload, crc) VALUES (?, ?, ?, ?, ?)",
+                ((row.position, row.made_s, row.topic, row.payload, zlib.crc32(row.payload)) for row in rows),
             ).rowcount
             dropped = 0
             if drop_oldest:
@@ -117,40 +140,49 @@ class EventDatabase:
                     "DELETE FROM events WHERE seq IN (SELECT seq FROM events ORDER BY seq LIMIT ?)", (drop_oldest,)
                 ).rowcount
             _write_ledger(connection, ledger)
+            _write_state(connection, state)
         self.ledger = ledger
-        self.depth += added - dropped
+        self.depth += max(0, added) - dropped
 
-    def delete(self, seqs: Iterable[int], ledger: Ledger) -> int:
-        """Forget rows; returns how many there were. Does not wait for the disk: losing this only repeats events."""
+    def delete(self, positions: Iterable[int], ledger: Ledger) -> None:
+        """Remove rows. Does not wait for the disk: losing this only repeats events."""
         with self._transaction("NORMAL") as connection:
-            gone = connection.executemany("DELETE FROM events WHERE seq = ?", ((seq,) for seq in seqs)).rowcount
+            gone = connection.executemany(
+                "DELETE FROM events WHERE seq = ?", ((position,) for position in positions)
+            ).rowcount
             _write_ledger(connection, ledger)
         self.ledger = ledger
-        self.depth -= gone
-        return gone
+        self.depth -= max(0, gone)
+
+    def delete_after(self, position: int) -> None:
+        """Remove rows above a position: they are of a transaction that was reported as failed."""
+        if self.last_position > position:
+            with self._transaction("FULL") as connection:
+                self.depth -= connection.execute("DELETE FROM events WHERE seq > ?", (position,)).rowcount
+            self.last_position = position
 
     def probe(self) -> None:
-        """Find out whether the disk takes a write of some size, which the reuse of freed pages would hide."""
+        """Test whether the disk takes a write of some size, which the reuse of freed pages would hide."""
         with self._transaction("FULL") as connection:
             connection.execute("INSERT OR REPLACE INTO ledger VALUES ('probe', zeroblob(?))", (_PROBE_BYTES,))
         with self._transaction("NORMAL") as connection:
             connection.execute("DELETE FROM ledger WHERE name = 'probe'")
 
-    def page(self, after_seq: int, limit: int) -> list[Stored]:
-        """Rows with a greater number, in order, at most `limit`."""
+    def page(self, after: int, limit: int) -> list[Stored]:
+        """Return the rows at positions above `after`, in order, at most `limit`."""
         with self._translated() as connection:
             rows = connection.execute(
                 "SELECT seq, topic, payload, made_s, crc FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-                (after_seq, limit),
+                (after, limit),
             ).fetchall()
-        stored = [_checked(row) for row in rows]
+        stored = [checked_row(row) for row in rows]
         intact = [one for one in stored if one is not None]
         if len(intact) < len(stored):
             raise StoreCorruptError(f"{self.path}: a row's checksum does not match its payload")
         return intact
 
     def ages(self, limit: int) -> list[tuple[int, float]]:
-        """(seq, made_s) of the oldest rows, at most `limit`."""
+        """Return (position, made_s) of the oldest rows, at most `limit`."""
         with self._translated() as connection:
             return connection.execute("SELECT seq, made_s FROM events ORDER BY seq LIMIT ?", (limit,)).fetchall()
 
@@ -161,15 +193,37 @@ class EventDatabase:
                 self._connection.close()
             self._connection = None
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _connect(self) -> sqlite3.Connection:
+        name = str(self.path)
+        if self.read_only:
+            wal = self.path.with_name(self.path.name + "-wal")
+            immutable = "&immutable=1" if not wal.exists() or wal.stat().st_size == 0 else ""
+            name = f"file:{quote(name)}?mode={'ro' if immutable else 'rw'}{immutable}"
+        connection = sqlite3.connect(
+            name,
+            uri=self.read_only,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=16,
+        )
         connection.execute("PRAGMA cache_size = -512")  # KiB; the rows are read once
         connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA journal_size_limit = 4194304")
+        if self.read_only:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # holds the index of the WAL in memory
+        else:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA journal_size_limit = 4194304")
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Check that the database is an outbox, or create its tables."""
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if version == 0 and tables == 0:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if version == 0 and not tables:
+            if self.read_only:
+                raise StoreUnavailableError(f"{self.path}: empty")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("CREATE TABLE ledger (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID")
             connection.execute(
@@ -177,6 +231,7 @@ class EventDatabase:
                 " payload BLOB NOT NULL, crc INTEGER NOT NULL)"
             )
             connection.execute("INSERT INTO ledger VALUES ('last_seq', 0), ('elapsed_s', 0)")
+            connection.execute(_CREATE_STATE)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             connection.execute("COMMIT")
@@ -187,15 +242,23 @@ class EventDatabase:
             )
         elif connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
             raise StoreCorruptError(f"{self.path}: a database of another program", salvageable=False)
+        elif "state" not in tables and not self.read_only:
+            connection.execute(_CREATE_STATE)
+        if self.created or "state" in tables:
+            for name, value, crc in connection.execute("SELECT name, value, crc FROM state"):
+                if zlib.crc32(f"{name}={value}".encode()) != crc:
+                    raise StoreCorruptError(f"{self.path}: the checksum of the state `{name}` does not match")
+                self.state[name] = value
 
-    def _load(self, connection: sqlite3.Connection) -> tuple[Ledger, int]:
+    def _load(self, connection: sqlite3.Connection) -> tuple[Ledger, int, int]:
+        """Read the ledger, the number of rows and the last position."""
         values = dict(connection.execute("SELECT name, value FROM ledger WHERE name != 'probe'").fetchall())
         depth, newest, latest_s = connection.execute("SELECT count(*), max(seq), max(made_s) FROM events").fetchone()
         if "last_seq" not in values or "elapsed_s" not in values:
             raise StoreCorruptError(f"{self.path}: the ledger is not there")
         lost = {name.removeprefix("lost_"): int(value) for name, value in values.items() if name.startswith("lost_")}
-        ledger = Ledger(max(int(values["last_seq"]), newest or 0), max(values["elapsed_s"], latest_s or 0.0), lost)
-        return ledger, depth
+        ledger = Ledger(int(values["last_seq"]), max(values["elapsed_s"], latest_s or 0.0), lost)
+        return ledger, depth, max(ledger.last_seq, newest or 0)
 
     @contextlib.contextmanager
     def _transaction(self, synchronous: str) -> Iterator[sqlite3.Connection]:
@@ -224,52 +287,17 @@ class EventDatabase:
             raise StoreCorruptError(sentence) from error
 
 
-def set_aside(path: Path, stamp: str) -> Path:
-    """Rename a database that cannot be used, keeping only the newest few; returns the new path. Raises OSError."""
-    aside = path.with_name(f"{path.name}.corrupt-{stamp}")
-    for suffix in _SUFFIXES:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    sync_directory(path.parent)
-    others = [one for one in path.parent.glob(f"{path.name}.corrupt-*") if not one.name.endswith(("-wal", "-shm"))]
-    older = sorted(one for one in others if one != aside)  # by a clock that may have been set back since
-    for one in older[: 1 - _KEPT_CORRUPT]:
-        for suffix in _SUFFIXES:
-            one.with_name(one.name + suffix).unlink(missing_ok=True)
-    return aside
-
-
-def salvage(path: Path) -> Iterator[list[Stored]]:
-    """Pages of the rows of a damaged database that are still whole, in order, until the damage stops the reading."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA cache_size = -512")
-        cursor = connection.execute("SELECT seq, topic, payload, made_s, crc FROM events ORDER BY seq")
-        while True:
-            page: list[Stored] = []
-            try:
-                for row in cursor:
-                    stored = _checked(row)
-                    if stored is not None:
-                        page.append(stored)
-                    if len(page) == _SALVAGE_PAGE:
-                        break
-            finally:
-                if page:
-                    yield page
-            if len(page) < _SALVAGE_PAGE:
-                return
-
-
-def _checked(row: tuple[object, ...]) -> Stored | None:
-    seq, topic, payload, made_s, crc = row
+def checked_row(row: tuple[object, ...]) -> Stored | None:
+    """Return a row of `events`, None when its checksum does not match."""
+    position, topic, payload, made_s, crc = row
     if (
-        isinstance(seq, int)
+        isinstance(position, int)
         and isinstance(topic, str)
         and isinstance(payload, bytes)
         and isinstance(made_s, float)
         and zlib.crc32(payload) == crc
     ):
-        return Stored(seq, topic, payload, made_s)
+        return Stored(position, topic, payload, made_s)
     return None
 
 
@@ -277,3 +305,12 @@ def _write_ledger(connection: sqlite3.Connection, ledger: Ledger) -> None:
     values = {"last_seq": float(ledger.last_seq), "elapsed_s": ledger.elapsed_s}
     values.update({f"lost_{reason}": float(count) for reason, count in ledger.lost.items()})
     connection.executemany("INSERT OR REPLACE INTO ledger VALUES (?, ?)", values.items())
+
+
+def _write_state(connection: sqlite3.Connection, state: Mapping[str, str | None]) -> None:
+    for name, value in state.items():
+        if value is None:
+            connection.execute("DELETE FROM state WHERE name = ?", (name,))
+        else:
+            crc = zlib.crc32(f"{name}={value}".encode())
+            connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (name, value, crc))

@@ -1,16 +1,18 @@
-"""The outbox: numbers events, and keeps each from the moment it is decided until the broker has acknowledged it."""
+"""The outbox: numbers events and stores them, with the state that belongs to them, until the broker has them."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from itertools import count, repeat
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
-from edge_classifierd.events.buffer import MEMORY_EVENTS, EventBuffer
+from edge_classifierd.events.buffer import EventBuffer
 from edge_classifierd.events.database import Stored
+from edge_classifierd.events.memory import MEMORY_EVENTS
 from edge_classifierd.events.schema import Event, EventDraft, encode, number
-from edge_classifierd.events.sequence_numbers import BLOCK, SequenceNumbers
+from edge_classifierd.events.sequence_numbers import SequenceNumbers
 from edge_classifierd.events.ulid import UlidGenerator
 
 if TYPE_CHECKING:
@@ -21,14 +23,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EPOCH_2026_S = 1_767_225_600
+_LAST_ID = "last event_id"
 
 
 class Outbox:
     """Opened on a path; every method may be called from any thread.
 
-    `topic` gives the topic of an event. Only another process that holds the outbox open stops it from opening
-    (OutboxError): a broken disk or file makes a degraded outbox, not an error.
+    Beside the events it stores the daemon's state: short texts by name (what is on, commands, daily counts), changed in
+    the transaction of the events that they belong to.
     """
 
     def __init__(
@@ -40,31 +42,50 @@ class Outbox:
         max_events: int = 100_000,
         max_age_s: float = 14 * 86400.0,
     ) -> None:
+        """Open the outbox. A broken disk or file makes it degraded, which is no error.
+
+        Args:
+            path: the database.
+            topic: returns the topic of an event.
+            clock: the clock.
+            max_events: how many events wait at most; more drop the oldest.
+            max_age_s: how long an event waits at most, in seconds of running time.
+
+        Raises:
+            OutboxError: another process has this outbox open.
+        """
         self._path = path
         self._topic = topic
-        self._clock = clock
         self._ids = UlidGenerator(clock)
-        self._lock = threading.Lock()  # over the shelf, the numbers and the flag
+        self._lock = threading.Lock()  # over the buffer, the numbers and the flag
         self._closed = False
         self._queue_lock = threading.Lock()  # over the batches that wait for the next commit
         self._queue: list[_Batch] = []
-        self._rings: tuple[Callable[[], None], ...] = ()
+        self._callbacks: tuple[Callable[[], None], ...] = ()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            log.debug("%s: %s", path.parent, error)  # the shelf says so
+            log.debug("%s: %s", path.parent, error)  # the buffer logs it
         self._numbers = SequenceNumbers(path)
-        self._shelf = EventBuffer(path, clock=clock, max_events=max_events, max_age_s=max_age_s)
-        self._next = self._first_number()
+        self._buffer = EventBuffer(path, clock=clock, numbers=self._numbers, max_events=max_events, max_age_s=max_age_s)
+        for last_id in (self._numbers.last_id, self._buffer.state.get(_LAST_ID, "")):
+            self._ids.continue_after(last_id)
 
-    def append(self, drafts: Sequence[EventDraft]) -> tuple[Event, ...]:
-        """Number the drafts, in order; durable when it returns, unless `durable` is False.
+    def append(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None] | None = None) -> tuple[Event, ...]:
+        """Number and store the drafts, in order; durable when it returns, unless the events say that they are not.
 
-        Drafts of several threads that wait at once share one commit. Raises OutboxError after `close`.
+        Drafts of several threads that wait at once share one commit.
+
+        Args:
+            drafts: the events; may be empty.
+            state: values to store by name in the same transaction; None removes one.
+
+        Raises:
+            OutboxError: the outbox is closed.
         """
-        if not drafts:
+        if not drafts and not state:
             return ()
-        batch = _Batch(tuple(drafts))
+        batch = _Batch(tuple(drafts), state or {})
         with self._queue_lock:
             self._queue.append(batch)
         with self._lock:
@@ -74,126 +95,145 @@ class Outbox:
                 if not self._closed:
                     self._commit(batches)
         if batch.events is None:
-            raise OutboxError(f"{self._path}: the outbox is closed, an event came too late and is lost")
+            raise OutboxError(f"{self._path}: the outbox is closed; an event came too late and is lost")
         return batch.events
 
-    def pending(self, after_seq: int, limit: int) -> list[Stored]:
-        """Events that wait, in order, whose number is greater than `after_seq`; at most `limit`."""
+    def pending(self, after: int, limit: int) -> list[Stored]:
+        """Return events that wait at positions above `after`, in order, at most `limit`."""
         with self._lock:
-            return self._shelf.page(after_seq, limit)
+            return self._buffer.page(after, limit)
 
-    def acknowledge(self, seqs: Iterable[int]) -> None:
-        """Forget events that the broker has; best for many at once. A crash soon after may repeat them."""
+    def acknowledge(self, positions: Iterable[int]) -> None:
+        """Remove events that the broker has; best for many at once. A crash soon after may repeat them."""
         with self._lock:
-            self._shelf.forget(seqs)
+            self._buffer.forget(positions)
 
-    def on_append(self, ring: Callable[[], None]) -> None:
-        """Have `ring` called, on the appending thread, after each append: it may only wake somebody."""
-        self._rings = (*self._rings, ring)
+    def on_append(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called on the appending thread after each append; it must not block."""
+        self._callbacks = (*self._callbacks, callback)
 
     def maintain(self) -> None:
-        """Expire the old and try to get back to the disk, when due: call it every second or so."""
+        """Remove what is too old and try a failed disk again, when due: call it every second or so."""
         with self._lock:
             if not self._closed:
-                self._shelf.maintain()
+                self._buffer.maintain()
+
+    def state(self, prefix: str) -> dict[str, str]:
+        """Return the stored state whose names begin with `prefix`, by the rest of the name."""
+        with self._lock:
+            return {
+                name.removeprefix(prefix): value
+                for name, value in self._buffer.state.items()
+                if name.startswith(prefix)
+            }
+
+    @property
+    def intact(self) -> bool:
+        """Whether the database was found whole when it was opened, so that its state is the newest."""
+        return self._buffer.intact
+
+    @property
+    def readable(self) -> bool:
+        """Whether the last `pending` could read all that waits."""
+        return self._buffer.readable
 
     @property
     def depth(self) -> int:
         """How many events wait."""
         with self._lock:
-            return self._shelf.depth
+            return self._buffer.depth
 
     @property
     def lost(self) -> Mapping[str, int]:
         """Events lost by reason (`max_events`, `max_age`, `memory_full`, `corrupt`), over the life of the database."""
         with self._lock:
-            return dict(self._shelf.lost)
+            return dict(self._buffer.lost)
 
     @property
     def durable(self) -> bool:
         """Whether what is appended survives a power loss."""
-        return self._shelf.trouble is None
+        return self._buffer.trouble is None
 
     @property
     def trouble(self) -> str | None:
         """Why the outbox is not durable, in one sentence."""
         with self._lock:
-            if self._shelf.trouble is None:
+            if self._buffer.trouble is None:
                 return None
-            held = f"{self._shelf.in_memory} of at most {MEMORY_EVENTS}"
-            return f"{self._shelf.trouble}; events are kept in memory only ({held}) until the disk takes them again"
+            held = f"{self._buffer.in_memory} of at most {MEMORY_EVENTS}"
+            return f"{self._buffer.trouble}; events are held in memory only ({held}) until the disk takes them again"
 
     @property
     def oldest_age_s(self) -> float | None:
-        """How long the oldest event has waited, in running time; None when none waits."""
+        """How long the oldest event has waited, in seconds of running time; None when none waits."""
         with self._lock:
-            made_s = self._shelf.oldest_made_s()
-            return None if made_s is None else max(0.0, self._shelf.elapsed_s - made_s)
+            made_s = self._buffer.oldest_made_s()
+            return None if made_s is None else max(0.0, self._buffer.elapsed_s - made_s)
 
     @property
-    def last_seq(self) -> int:
-        """The last number given, 0 before the first."""
-        return self._next - 1
+    def last_position(self) -> int:
+        """The position of the newest event, 0 before the first."""
+        return self._buffer.last_position
 
     def close(self) -> None:
         """Move what is in memory to the disk if it takes it, and release the files; safe to call twice."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                nothing_lost = self._shelf.close()
-                self._numbers.close(orderly_at=self.last_seq if nothing_lost else None)
+                self._buffer.close()
+                self._numbers.close()
 
     def _commit(self, batches: Sequence[_Batch]) -> None:
-        """Number and keep what all waiting threads brought; under the lock."""
-        seq, made_s = self._next, self._shelf.elapsed_s
-        numbered: list[tuple[Event, ...]] = []
-        rows: list[Stored] = []
+        """Number and store the batches of all waiting threads; under the lock."""
+        drafts = [draft for batch in batches for draft in batch.drafts]
+        ids = [self._ids.new() for _ in drafts]
         for batch in batches:
-            events = tuple(number(one, seq=seq + at, event_id=self._ids.new()) for at, one in enumerate(batch.drafts))
-            seq += len(events)
-            numbered.append(events)
-            rows.extend(Stored(event.seq, self._topic(event), encode(event), made_s) for event in events)
-        self._next = seq
-        try:
-            self._numbers.reserve(seq - 1)
-        except OSError as error:
-            log.debug("%s: cannot reserve numbers: %s", self._path, error)  # the shelf finds the same disk
-        self._shelf.keep(rows)
-        self._numbers.note(seq - 1)
-        for batch, events in zip(batches, numbered, strict=True):
-            batch.events = events
-        for ring in self._rings:
-            ring()
+            self._buffer.change_state(batch.state)
+        if ids:
+            self._buffer.change_state({_LAST_ID: ids[-1]})
+        events = self._store(drafts, ids)
+        if drafts and events is None:
+            events = [number(draft, seq=None, event_id=event_id) for draft, event_id in zip(drafts, ids, strict=True)]
+            self._buffer.remember(self._rows(events))
+        remaining = iter(events or ())
+        for batch in batches:
+            batch.events = tuple(next(remaining) for _ in batch.drafts)
+        for callback in self._callbacks if drafts else ():
+            callback()
 
-    def _first_number(self) -> int:
-        """Go on after the last number given, or after every number that may have been given when that is not known."""
-        witnessed, beyond = self._numbers.last, max(self._numbers.last, self._numbers.reserved) + 1
-        if self._shelf.intact and witnessed <= self._shelf.last_seq:
-            return self._shelf.last_seq + 1
-        if self._shelf.intact and self._numbers.orderly:
-            return witnessed + 1  # the disk took no rows, but the broker had them all
-        if self._shelf.intact:
-            log.error(
-                "%s: the database ends at event %d although %d was given: the newest may be lost; going on with %d",
-                self._path, self._shelf.last_seq, witnessed, beyond,
-            )  # fmt: skip
-            return beyond
-        if self._shelf.reachable:
-            if beyond > 1:
-                log.error("%s: the database with the last number is gone; going on with event %d", self._path, beyond)
-            return max(beyond, self._shelf.last_seq + 1)
-        if self._numbers.writable:
-            return beyond
-        # Nothing can be written, so the next start will find what this one found: only time tells the two apart.
-        minutes = max(0, int(self._clock.utc().timestamp() - _EPOCH_2026_S)) // 60
-        return beyond + minutes * BLOCK
+    def _store(self, drafts: Sequence[EventDraft], ids: Sequence[str]) -> list[Event] | None:
+        """Return the events with their numbers; None when the disk does not take them."""
+        if not self._buffer.ready():
+            return None
+        first = self._buffer.last_seq + 1
+        numbered = zip(drafts, ids, count(first), strict=False)
+        events = [number(draft, seq=seq, event_id=event_id) for draft, event_id, seq in numbered]
+        last_seq = first + len(events) - 1
+        try:
+            self._numbers.reserve(last_seq)
+        except OSError as error:
+            log.debug("%s: cannot reserve numbers: %s", self._path, error)  # the buffer meets the same disk
+        if not self._buffer.write(self._rows(events), last_seq=last_seq):
+            return None
+        if events:
+            self._numbers.record_last(last_seq, events[-1].event_id)
+        return events
+
+    def _rows(self, events: Sequence[Event]) -> list[Stored]:
+        positions = count(self._buffer.last_position + 1)
+        made_s = repeat(self._buffer.elapsed_s)
+        return [
+            Stored(position, self._topic(event), encode(event), made)
+            for event, position, made in zip(events, positions, made_s, strict=False)
+        ]
 
 
 class _Batch:
-    """What one thread brought, and what became of it."""
+    """What one thread appends, and the events made of it."""
 
-    __slots__ = ("drafts", "events")
+    __slots__ = ("drafts", "events", "state")
 
-    def __init__(self, drafts: tuple[EventDraft, ...]) -> None:
+    def __init__(self, drafts: tuple[EventDraft, ...], state: Mapping[str, str | None]) -> None:
         self.drafts = drafts
+        self.state = state
         self.events: tuple[Event, ...] | None = None

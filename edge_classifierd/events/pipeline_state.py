@@ -1,4 +1,4 @@
-"""A pipeline's state: what its camera shows now, as the retained JSON of `<base>/<pipeline>/state`."""
+"""A pipeline's state: the retained JSON of `<base>/<pipeline>/state`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PipelineState:
 
 
 def encode_state(state: PipelineState) -> bytes:
-    """Compact UTF-8 JSON, keys in the documented order."""
+    """Return compact UTF-8 JSON, keys in the documented order."""
     return dump(
         {
             "schema": SCHEMA_VERSION,

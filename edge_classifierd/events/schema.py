@@ -1,4 +1,4 @@
-"""The event: what one looks like in memory, and as JSON on the wire and in the outbox."""
+"""The event: its fields in memory, and its JSON form on the broker and in the outbox."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RankedLabel:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """What computed an event: the model's name and the file's SHA-256, the runtime with version, the accelerator."""
+    """The model behind an event: its name and the file's SHA-256, the runtime with version, the accelerator."""
 
     name: str
     sha256: str
@@ -44,11 +44,13 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventDraft:
-    """An event before the outbox numbered it.
+    """An event before the outbox has numbered it.
 
-    `time` is aware; it is when the frame was taken. `active_s` says how long a `cleared` watch was on, None for
-    `detected`.
-    Raises ValueError for a number that JSON cannot carry (a bug of the caller's).
+    `time` is aware: when the frame was taken. `active_s` is how long a `cleared` watch was on; None for `detected`, and
+    when it is unknown because the clock was stepped over a restart.
+
+    Raises:
+        ValueError: a number is not finite, or `time` has no zone.
     """
 
     type: EventType
@@ -81,26 +83,29 @@ class EventDraft:
 class Event(EventDraft):
     """An event as subscribers see it.
 
-    `event_id` is unique and time-ordered; `seq` grows by one per event of a device for ever.
+    `event_id` is unique and time-ordered. `seq` grows by one per event of a device, across restarts; it is None, and
+    `durable` False, for an event that the disk did not take.
     """
 
     event_id: str
-    seq: int
+    seq: int | None
+    durable: bool
     schema: int = SCHEMA_VERSION
 
 
-def number(draft: EventDraft, *, seq: int, event_id: str) -> Event:
-    """The draft with its number and identity."""
+def number(draft: EventDraft, *, seq: int | None, event_id: str) -> Event:
+    """Return the draft as an event; without a number it is not durable."""
     content = {field.name: getattr(draft, field.name) for field in fields(EventDraft)}
-    return Event(seq=seq, event_id=event_id, **content)
+    return Event(seq=seq, durable=seq is not None, event_id=event_id, **content)
 
 
 def encode(event: Event) -> bytes:
-    """Compact UTF-8 JSON, keys in the documented order; the same event always gives the same bytes."""
+    """Return compact UTF-8 JSON, keys in the documented order; the same event always gives the same bytes."""
     document = {
         "schema": event.schema,
         "event_id": event.event_id,
         "seq": event.seq,
+        "durable": event.durable,
         "type": event.type.value,
         "device": event.device,
         "pipeline": event.pipeline,
@@ -123,14 +128,15 @@ def encode(event: Event) -> bytes:
 
 
 def decode(payload: bytes | str) -> Event:
-    """The event in a payload; keys that this version does not know are ignored. Raises PayloadError."""
+    """Return the event in a payload; unknown keys are ignored. Raises PayloadError."""
     try:
         document: Any = json.loads(payload)
         model = document["model"]
         return Event(
             schema=_integer(document["schema"]),
             event_id=_text(document["event_id"]),
-            seq=_integer(document["seq"]),
+            seq=None if document["seq"] is None else _integer(document["seq"]),
+            durable=bool(document.get("durable", True)),
             type=EventType(document["type"]),
             device=_text(document["device"]),
             pipeline=_text(document["pipeline"]),
@@ -155,28 +161,28 @@ def decode(payload: bytes | str) -> Event:
 
 
 def ranked_documents(top: tuple[RankedLabel, ...]) -> list[dict[str, int | str | float]]:
-    """The JSON form of a frame's best classes."""
+    """Return the JSON form of a frame's best classes."""
     return [{"index": one.index, "label": one.label, "confidence": round(one.confidence, 4)} for one in top]
 
 
 def dump(document: object) -> bytes:
-    """Compact UTF-8 JSON; a lone surrogate in a label becomes `?` rather than an error."""
+    """Return compact UTF-8 JSON; a lone surrogate in a label becomes `?`."""
     return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _integer(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r:.60} where a whole number belongs")
+        raise TypeError(f"{value!r:.60} is not a whole number")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.60} where a text belongs")
+        raise TypeError(f"{value!r:.60} is not a text")
     return value
 
 
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
-        raise TypeError(f"{value!r:.60} where a list belongs")
+        raise TypeError(f"{value!r:.60} is not a list")
     return value

@@ -1,4 +1,4 @@
-"""Event identifiers: ULIDs, unique everywhere and in the order of their making."""
+"""Event identifiers: ULIDs, unique everywhere and in the order in which they were made."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 # Crockford's base 32: no I, L, O, U. https://github.com/ulid/spec
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _RANDOM_BITS = 80
-_LENGTH = 26
+LENGTH = 26
+"""Characters of a ULID."""
 
 
 class UlidGenerator:
-    """Makes ULIDs: 26 characters, 48 bits of milliseconds and 80 random ones. Safe for several threads.
+    """Makes ULIDs: 26 characters, 48 bits of milliseconds and 80 random bits. Thread-safe.
 
-    Each is greater than the one before, also within one millisecond and when the wall clock steps back: time then
-    stands still in the identifiers until the clock has caught up.
+    Each is greater than the one before, also within one millisecond. When the wall clock steps back, the time in the
+    identifiers stands still until the clock has caught up.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -28,14 +29,23 @@ class UlidGenerator:
         self._last = 0
 
     def new(self) -> str:
-        """The next identifier."""
+        """Return the next identifier."""
         milliseconds = max(0, int(self._clock.utc().timestamp() * 1000)) & ((1 << 48) - 1)
         with self._lock:
             fresh = milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
-            # A step of random size keeps identifiers of one millisecond hard to guess and apart.
+            # A step of random size keeps identifiers of one millisecond unique and hard to guess.
             self._last = fresh if fresh > self._last else self._last + 1 + secrets.randbits(32)
             return _crockford(self._last)
 
+    def continue_after(self, ulid: str) -> None:
+        """Make only identifiers greater than `ulid`; a text that is not a ULID is ignored."""
+        if len(ulid) == LENGTH and all(character in _ALPHABET for character in ulid):
+            number = 0
+            for character in ulid:
+                number = number << 5 | _ALPHABET.index(character)
+            with self._lock:
+                self._last = max(self._last, number)
+
 
 def _crockford(number: int) -> str:
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (LENGTH - 1), -1, -5))

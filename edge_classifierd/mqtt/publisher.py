@@ -52,7 +52,7 @@ class Publisher:
         self._results: deque[tuple[Stored, PublishOutcome]] = deque()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._handed = 0  # given to the client, outcome not known
-        self._cursor = 0  # sequence number of the last event given to the client
+        self._cursor = 0  # position of the last event given to the client
         self._acknowledged: list[int] = []
         self._connection: int | None = None
         self._rewind = False
@@ -114,9 +114,9 @@ class Publisher:
             row, outcome = self._results.popleft()
             self._handed -= 1
             if outcome is PublishOutcome.DELIVERED:
-                self._acknowledged.append(row.seq)
+                self._acknowledged.append(row.position)
                 self._delivered += 1
-                if row.topic in self._held and row.seq <= self._held[row.topic].seq:
+                if row.topic in self._held and row.position <= self._held[row.topic].position:
                     self._release(row.topic)
             elif outcome is PublishOutcome.REFUSED:
                 self._hold(row)
@@ -142,14 +142,14 @@ class Publisher:
             if not self._handed:
                 self._try_held(connection)
             return
-        last_seq = self._outbox.last_seq
+        last_position = self._outbox.last_position
         rows = self._outbox.pending(self._cursor, room)
         for row in rows:
             if row.topic not in self._held and not self._send(row, connection):
                 return
-            self._cursor = row.seq
-        if len(rows) < room:
-            self._cursor = max(self._cursor, last_seq)  # the newest may have been removed
+            self._cursor = row.position
+        if len(rows) < room and self._outbox.readable:
+            self._cursor = max(self._cursor, last_position)  # the newest may have been removed
         elif not self._handed:
             self._wake.set()  # a page of held events only
 
@@ -163,7 +163,7 @@ class Publisher:
         return True
 
     def _has_pending(self) -> bool:
-        if self._outbox.last_seq > self._cursor:
+        if self._outbox.last_position > self._cursor:
             return True
         if self._handed or not self._outbox.depth or (self._held and not self._readable_again()):
             return False
@@ -194,7 +194,7 @@ class Publisher:
         """Publish no more events of the row's topic until its oldest is accepted. The client has logged the reason."""
         held = self._held.get(row.topic)
         retry_s = self._clock.monotonic() + self._refused_pause_s
-        self._held[row.topic] = _Refusal(min(row.seq, held.seq) if held else row.seq, retry_s)
+        self._held[row.topic] = _Refusal(min(row.position, held.position) if held else row.position, retry_s)
 
     def _release(self, topic: str) -> None:
         """Continue with the oldest waiting event."""
@@ -208,12 +208,12 @@ class Publisher:
         topic, held = min(self._held.items(), key=lambda item: item[1].retry_s, default=("", None))
         if held is None or now_s < held.retry_s:
             return
-        page = self._outbox.pending(held.seq - 1, _AHEAD)
+        page = self._outbox.pending(held.position - 1, _AHEAD)
         oldest = next((row for row in page if row.topic == topic), None)
         if oldest is None:  # removed from the outbox: too old, or too many
             self._release(topic)
         elif self._send(oldest, connection):
-            self._held[topic] = _Refusal(oldest.seq, now_s + self._refused_pause_s)
+            self._held[topic] = _Refusal(oldest.position, now_s + self._refused_pause_s)
 
     def _readable_again(self) -> bool:
         """Whether the disk failed since the last complete page and works now."""
@@ -226,5 +226,5 @@ class Publisher:
 class _Refusal:
     """The oldest event of a topic that the broker refuses, and when it is tried again."""
 
-    seq: int
+    position: int
     retry_s: float

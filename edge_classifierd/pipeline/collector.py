@@ -1,4 +1,4 @@
-"""The collector: keeps the frames that are worth teaching from, foldered by label, each with its scores in the file."""
+"""Collects frames for training: one folder per label, with the scores in a comment of each JPEG."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _NO_LABEL: Final = "unlabelled"
 
 
 class Collector:
-    """Looks at every frame of one pipeline, after its events are told; used by the pipeline's thread."""
+    """Collects the frames of one pipeline; used by one thread at a time, after the events of a frame are stored."""
 
     def __init__(self) -> None:
-        self._album: tuple[CollectSection, ImageStore] | None = None
+        self._store: tuple[CollectSection, ImageStore] | None = None
         self._latest_s: dict[CollectReason, float] = {}
 
     def consider(
-        self, plan: Plan, frame: Frame, inference: Inference, verdict: FrameResult, watches: Mapping[str, WatchState]
+        self, plan: Plan, frame: Frame, inference: Inference, result: FrameResult, watches: Mapping[str, WatchState]
     ) -> None:
-        """Keep the frame when there is a reason that is due; a disk that does not take it costs the picture only."""
+        """Store the frame when there is a reason that is due; a disk that does not take it costs the picture only."""
         section = plan.section.collect
         reasons = [
             reason
-            for reason in _reasons(plan, verdict, watches)
+            for reason in _reasons(plan, result, watches)
             if reason in section.when
             and frame.captured_s - self._latest_s.get(reason, float("-inf")) >= section.interval
         ]
@@ -49,7 +49,7 @@ class Collector:
             return
         self._latest_s.update(dict.fromkeys(reasons, frame.captured_s))
         jpeg = encode_jpeg(frame.picture, plan.view, max_width=_MAX_WIDTH, quality=_QUALITY)
-        label = plan.bundle.labels.display[verdict.best.index] if verdict.best is not None else _NO_LABEL
+        label = plan.bundle.labels.display[result.best.index] if result.best is not None else _NO_LABEL
         name = f"{folder_name(label)}/{frame.captured_at.strftime('%Y-%m-%d_%H-%M-%S-%f')}"
         note = {
             "pipeline": plan.section.name,
@@ -59,27 +59,27 @@ class Collector:
             "watches": {name: round(state.confidence, 4) for name, state in list(watches.items())[:64]},
             "model": {"name": plan.bundle.name, "sha256": plan.bundle.sha256},
         }
-        self._album_of(plan).add(name, with_note(jpeg, note))
+        self._image_store(plan).add(name, with_note(jpeg, note))
 
-    def _album_of(self, plan: Plan) -> ImageStore:
-        """The album; a new one when a reload has changed its bounds."""
+    def _image_store(self, plan: Plan) -> ImageStore:
+        """Return the image store; a new one when a reload has changed its bounds."""
         section = plan.section.collect
-        if self._album is None or self._album[0] != section:
+        if self._store is None or self._store[0] != section:
             folder = section.path / plan.section.name
-            self._album = (section, ImageStore(folder, max_files=section.max_files, max_bytes=section.max_bytes))
-        return self._album[1]
+            self._store = (section, ImageStore(folder, max_files=section.max_files, max_bytes=section.max_bytes))
+        return self._store[1]
 
 
 def folder_name(label: str) -> str:
-    """The label as one folder's name: the same text, without what file systems do not take."""
+    """Return the label as the name of a folder, without the characters that file systems do not take."""
     safe = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "_", label).strip(" .")
     return safe.encode("utf-8", "replace")[:120].decode("utf-8", "ignore") or _NO_LABEL
 
 
 def with_note(jpeg: bytes, note: Mapping[str, Any]) -> bytes:
-    """The JPEG with a JSON document as its comment (`exiftool -Comment` and `identify -format %c` show it).
+    """Return the JPEG with a JSON document as its comment (`exiftool -Comment` and `identify -format %c` show it).
 
-    Its only one: of several, programs show the last, and FFmpeg's encoder writes its own name.
+    Other comments are removed: programs show the last one, and FFmpeg's encoder writes its own name.
     """
     text = json.dumps(note, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")[:_LONGEST]
     kept, end = [], 2
@@ -90,7 +90,7 @@ def with_note(jpeg: bytes, note: Mapping[str, Any]) -> bytes:
 
 
 def read_note(jpeg: bytes) -> dict[str, Any] | None:
-    """What `with_note` wrote; None when there is none, or one of another program's."""
+    """Return the document that `with_note` wrote; None when there is none, or another program's comment."""
     comment = next((at for at in _segments(jpeg) if jpeg[at[0] : at[0] + 2] == _COMMENT), None)
     if comment is None:
         return None
@@ -102,7 +102,7 @@ def read_note(jpeg: bytes) -> dict[str, Any] | None:
 
 
 def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
-    """Where each marker segment before the scan begins and ends."""
+    """Yield the start and the end of each marker segment before the scan."""
     at = 2
     while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in {b"\xda", b""}:
         end = at + 2 + max(2, int.from_bytes(jpeg[at + 2 : at + 4], "big"))
@@ -110,10 +110,10 @@ def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
         at = end
 
 
-def _reasons(plan: Plan, verdict: FrameResult, watches: Mapping[str, WatchState]) -> Iterator[CollectReason]:
-    if any(draft.type == "detected" for draft in verdict.drafts):
+def _reasons(plan: Plan, result: FrameResult, watches: Mapping[str, WatchState]) -> Iterator[CollectReason]:
+    if any(draft.type == "detected" for draft in result.drafts):
         yield "detected"
-    if verdict.ambiguous:
+    if result.ambiguous:
         yield "ambiguous"
     releases = {rule.name: rule.release for rule in plan.rules}
     if any(releases[name] <= state.confidence < state.threshold for name, state in watches.items()):
@@ -121,7 +121,7 @@ def _reasons(plan: Plan, verdict: FrameResult, watches: Mapping[str, WatchState]
 
 
 def _top(plan: Plan, inference: Inference) -> list[dict[str, int | str | float]]:
-    """The best classes of all, those too that may not be reported: whoever sorts wants to know."""
+    """Return the best of all classes, those that may not be reported as well: useful for sorting by hand."""
     display, confidences = plan.bundle.labels.display, inference.confidences
     return [
         {"index": index, "label": display[index], "confidence": round(float(confidences[index]), 4)}

@@ -1,7 +1,7 @@
-"""The judge: turns what the classifier says of a frame into event drafts and the pipeline's state.
+"""Builds event drafts and the pipeline's state from the classifier's results.
 
-It stands between packages that do not know one another (frames, inference, decision, events) and holds no thread, no
-clock and no I/O, so that the daemon, a replay and a bench judge alike.
+It connects packages that do not import one another (frames, inference, decision, events) and has no thread, clock or
+I/O, so that the daemon, a replay and a benchmark build the same events.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edge_classifierd.clock import TimePoint
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.plan import Plan
@@ -34,7 +35,7 @@ _NEVER = np.float32(-1)
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What one frame led to."""
+    """The result of one frame."""
 
     drafts: tuple[EventDraft, ...]
     ambiguous: bool
@@ -43,28 +44,34 @@ class FrameResult:
 
 
 class EventBuilder:
-    """Judges the frames of one pipeline, in their order; used by one thread."""
+    """Builds the events of one pipeline; frames come in the order of their time. Used by one thread at a time."""
 
     def __init__(self, plan: Plan, *, device: str, runtime: Callable[[], str]) -> None:
-        """`device` is the device's id, `runtime` tells the name and version that an event carries.
+        """Create a builder with no watch on.
 
-        It is asked for each event: an Edge TPU's runtime may be another one than its CPU twin's.
+        Args:
+            plan: the pipeline's plan.
+            device: the device's id.
+            runtime: returns the name and version of the runtime; called for each event, because an Edge TPU's runtime
+                may be another one than that of its CPU fallback.
         """
         self._plan = plan
         self._device = device
         self._runtime = runtime
         self._display = plan.bundle.labels.display
         self.policy = Policy(plan.rules, ambiguity_margin=plan.section.ambiguity_margin)
+        self.unknown_since: set[str] = set()
+        """Watches that were restored without knowing how long they have been on."""
         self._reportable: NDArray[np.float32] | None = None
         self._best: Ranked | None = None
         self._topic: tuple[int | None, frozenset[str]] | None = None
         self._meaning: tuple[object, ...] | None = None
         self._since: datetime | None = None
 
-    def judge(self, frame: Frame, inference: Inference, *, clock_synchronised: Callable[[], bool]) -> FrameResult:
-        """Rank, decide, and put into words; tens of microseconds, on the way of every frame.
+    def observe(self, frame: Frame, inference: Inference, *, clock_synchronised: Callable[[], bool]) -> FrameResult:
+        """Decide on a frame and build its events; takes tens of microseconds.
 
-        Only the best class is looked for: the others are ranked, and the clock is asked about, when somebody is told.
+        Only the best class is searched for: the others are ranked, and the clock is read, only for an event.
         """
         confidences = inference.confidences
         allowed = self._plan.allowed
@@ -76,36 +83,41 @@ class EventBuilder:
         self._reportable, self._best = reportable, best
         if not outcome.decisions:
             return FrameResult((), outcome.ambiguous, best)
-        moment = _Moment(frame.captured_at, clock_synchronised(), inference.accelerator, inference.inference_ms)
-        drafts = tuple(self._draft(decision, moment) for decision in outcome.decisions)
+        origin = _Origin(frame.captured_at, clock_synchronised(), inference.accelerator, inference.inference_ms)
+        drafts = tuple(self._draft(decision, origin) for decision in outcome.decisions)
         return FrameResult(drafts, outcome.ambiguous, best)
 
-    def end(self, at_s: float, at: datetime, *, accelerator: str, clock_synchronised: bool) -> tuple[EventDraft, ...]:
-        """Clear what is on, because nothing is seen any more."""
-        self._reportable = self._best = None
-        moment = _Moment(at, clock_synchronised, accelerator, 0.0)
-        return tuple(self._draft(decision, moment) for decision in self.policy.end(at_s))
+    def restore(self, watch: str, *, index: int, at_s: float, active_s: float | None) -> None:
+        """Restore a watch that was on before a restart; `active_s` is None when it is unknown for how long."""
+        self.policy.restore(watch, index=index, since_s=at_s - (active_s or 0.0))
+        if active_s is None:
+            self.unknown_since.add(watch)
 
-    def adopt(
-        self, plan: Plan, at_s: float, at: datetime, *, accelerator: str, clock_synchronised: bool
-    ) -> tuple[EventDraft, ...]:
-        """Go on with a plan over the same model (other watches, thresholds, lists); what is on stays on."""
-        decisions = self.policy.adopt(plan.rules, ambiguity_margin=plan.section.ambiguity_margin, at_s=at_s)
+    def clear(self, now: TimePoint, *, accelerator: str) -> tuple[EventDraft, ...]:
+        """Clear what is on, because no more frames come."""
+        self._reportable = self._best = None
+        origin = _Origin(now.utc, now.synchronised, accelerator, 0.0)
+        return tuple(self._draft(decision, origin) for decision in self.policy.end(now.monotonic_s))
+
+    def change_plan(self, plan: Plan, now: TimePoint, *, accelerator: str) -> tuple[EventDraft, ...]:
+        """Continue with a plan for the same model (other watches, thresholds, lists); what is on stays on."""
+        margin = plan.section.ambiguity_margin
+        decisions = self.policy.adopt(plan.rules, ambiguity_margin=margin, at_s=now.monotonic_s)
         self._plan = plan
         self._reportable = self._best = None
         self._meaning = None
-        moment = _Moment(at, clock_synchronised, accelerator, 0.0)
-        return tuple(self._draft(decision, moment) for decision in decisions)
+        origin = _Origin(now.utc, now.synchronised, accelerator, 0.0)
+        return tuple(self._draft(decision, origin) for decision in decisions)
 
-    def lost(
-        self, watch: str, label: str, active_s: float, at: datetime, *, accelerator: str, clock_synchronised: bool
+    def clear_removed(
+        self, watch: str, label: str, active_s: float | None, now: TimePoint, *, accelerator: str
     ) -> EventDraft:
-        """The `cleared` of a watch that was on before a restart and is gone, or its label is."""
-        moment = _Moment(at, clock_synchronised, accelerator, 0.0)
-        return replace(self._draft(Decision("cleared", watch, 0, 0.0, active_s), moment), label=label)
+        """Build the `cleared` of a watch that was on before a restart and no longer exists, or its label does not."""
+        origin = _Origin(now.utc, now.synchronised, accelerator, 0.0)
+        return replace(self._draft(Decision("cleared", watch, 0, 0.0, active_s), origin), label=label)
 
     def changed_state(self, at: datetime) -> PipelineState | None:
-        """The pipeline's state when a subscriber would care about the change since the last call, else None."""
+        """Return the pipeline's state when it has changed noticeably since the last call, else None."""
         active = self.policy.active()
         best = self._best
         topic = (None if best is None else best.index, frozenset(active))
@@ -132,14 +144,16 @@ class EventBuilder:
 
     @staticmethod
     def _lead(reportable: NDArray[np.float32]) -> float:
-        """How far the best class is ahead of the second; one that may not be reported does not count."""
+        """Return the lead of the best class over the second; classes that may not be reported do not count."""
         if len(reportable) < 2:
             return 1.0
         second, best = np.partition(reportable, -2)[-2:].tolist()
         return float(best - max(0.0, second))
 
-    def _draft(self, decision: Decision, moment: _Moment) -> EventDraft:
+    def _draft(self, decision: Decision, origin: _Origin) -> EventDraft:
         bundle = self._plan.bundle
+        active_s = None if decision.watch in self.unknown_since else decision.active_s
+        self.unknown_since.discard(decision.watch)
         return EventDraft(
             type=EventType(decision.type),
             device=self._device,
@@ -148,16 +162,16 @@ class EventBuilder:
             label=self._display[decision.index],
             confidence=decision.confidence,
             top=self._ranked_labels(),
-            time=moment.at,
-            clock_synchronised=moment.clock_synchronised,
-            model=ModelIdentity(bundle.name, bundle.sha256, self._runtime(), moment.accelerator),
-            inference_ms=moment.inference_ms,
-            active_s=decision.active_s,
+            time=origin.at,
+            clock_synchronised=origin.clock_synchronised,
+            model=ModelIdentity(bundle.name, bundle.sha256, self._runtime(), origin.accelerator),
+            inference_ms=origin.inference_ms,
+            active_s=active_s,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Moment:
+class _Origin:
     """When and by what a decision was made."""
 
     at: datetime

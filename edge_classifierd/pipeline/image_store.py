@@ -1,4 +1,4 @@
-"""An album: a folder of pictures that never grows beyond its bounds; the oldest make room for the newest."""
+"""A folder of pictures that never grows beyond its bounds: the oldest are removed for the newest."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _log = logging.getLogger(__name__)
 
 _FREE_SHARE: Final = 0.05
 _FREE_BYTES: Final = 100_000_000
-# Whatever the umask is: the service's is 0077, and its group may read the pictures (docs/operations.md).
+# Independent of the umask: the service's is 0077, and its group may read the pictures (docs/operations.md).
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 
 
 class ImageStore:
-    """Used by one thread. What is in the folder when the daemon starts counts; files of other endings are left alone.
+    """One such folder; used by one thread. Files with another ending are not touched nor counted.
 
     The owner may write the pictures and the group may read them (files 0640, folders 0750), whatever the umask is.
 
-    A disk that is nearly full (under 100 MB and under 5 % free), read-only or gone costs pictures, one warning, and
-    nothing else. Nothing is touched before the first `add`.
+    A disk that is nearly full (under 100 MB and under 5 % free), read-only or gone costs pictures and one warning.
+    Nothing is read or written before the first `add`.
     """
 
     def __init__(self, folder: Path, *, max_files: int, max_bytes: int, ending: str = ".jpg") -> None:
@@ -37,64 +37,64 @@ class ImageStore:
         self._max_files = max_files
         self._max_bytes = max_bytes
         self._ending = ending
-        self._kept: deque[tuple[Path, int]] | None = None
+        self._files: deque[tuple[Path, int]] | None = None
         self._bytes = 0
-        self._troubled = False
+        self._failing = False
 
     def add(self, name: str, content: bytes) -> Path | None:
-        """Keep a file under `name` (relative, without ending); None when it could not be kept or never fits."""
+        """Store a file under `name` (relative, without ending); return None when that failed or it never fits."""
         if len(content) > self._max_bytes or self._max_files < 1:
             return None
         try:
-            kept = self._index()
-            while len(kept) >= self._max_files or self._bytes + len(content) > self._max_bytes:
-                self._remove_oldest(kept)
+            files = self._index()
+            while len(files) >= self._max_files or self._bytes + len(content) > self._max_bytes:
+                self._remove_oldest(files)
             self._check_free()
             file = self._folder / f"{name}{self._ending}"
             _make_folders(file.parent)
             replace_file(file, content, durably=False, mode=_FILE_MODE)
         except OSError as error:
-            if not self._troubled:
-                _log.warning("%s: cannot keep pictures there: %s", self._folder, error)
-            self._troubled = True
+            if not self._failing:
+                _log.warning("%s: cannot store pictures: %s", self._folder, error)
+            self._failing = True
             return None
-        kept.append((file, len(content)))
+        files.append((file, len(content)))
         self._bytes += len(content)
-        if self._troubled:
-            _log.info("%s: keeps pictures again", self._folder)
-        self._troubled = False
+        if self._failing:
+            _log.info("%s: pictures are stored again", self._folder)
+        self._failing = False
         return file
 
     def _index(self) -> deque[tuple[Path, int]]:
-        """What is kept, oldest first; read once."""
-        if self._kept is None:
+        """Return the stored files with their sizes, oldest first; the folder is read once."""
+        if self._files is None:
             found = []
             for file in self._folder.rglob(f"*{self._ending}") if self._folder.is_dir() else ():
                 status = file.stat()
                 found.append((status.st_mtime_ns, file, status.st_size))
-            self._kept = deque((file, size) for _, file, size in sorted(found))
-            self._bytes = sum(size for _, size in self._kept)
-        return self._kept
+            self._files = deque((file, size) for _, file, size in sorted(found))
+            self._bytes = sum(size for _, size in self._files)
+        return self._files
 
-    def _remove_oldest(self, kept: deque[tuple[Path, int]]) -> None:
-        file, size = kept[0]
-        file.unlink(missing_ok=True)  # one that cannot be removed goes on to count
-        kept.popleft()
+    def _remove_oldest(self, files: deque[tuple[Path, int]]) -> None:
+        file, size = files[0]
+        file.unlink(missing_ok=True)  # one that cannot be removed still counts
+        files.popleft()
         self._bytes -= size
         if file.parent != self._folder:
-            with contextlib.suppress(OSError):  # others are still in there
+            with contextlib.suppress(OSError):  # not empty
                 file.parent.rmdir()
 
     def _check_free(self) -> None:
-        """Raises OSError when the disk is nearly full, whoever filled it."""
-        place = next(folder for folder in (self._folder, *self._folder.parents) if folder.exists())
-        usage = shutil.disk_usage(place)
+        """Raise OSError when the disk is nearly full, by whatever files."""
+        nearest = next(folder for folder in (self._folder, *self._folder.parents) if folder.exists())
+        usage = shutil.disk_usage(nearest)
         if usage.free < _FREE_BYTES and usage.free < _FREE_SHARE * usage.total:
-            raise OSError(f"only {usage.free / 1e6:.0f} MB are free ({os.fspath(place)})")
+            raise OSError(f"only {usage.free / 1e6:.0f} MB are free ({os.fspath(nearest)})")
 
 
 def _make_folders(folder: Path) -> None:
-    """Make a folder and those above it that are missing, readable for the group. Raises OSError."""
+    """Create a folder and its missing parents, readable for the group. Raises OSError."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     for one in reversed(missing):
         one.mkdir(exist_ok=True)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import AcceleratorTemperature, Inference
     from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.pipeline.plan import Plan
-    from edge_classifierd.pipeline.reporter import ResultSink
     from edge_classifierd.pipeline.saved_state import SavedState
+    from edge_classifierd.pipeline.sink import ResultSink
     from edge_classifierd.pipeline.workers import Classified, Workers
     from edge_classifierd.preprocess import Region, Tensor
 
@@ -43,9 +43,9 @@ class Surroundings:
     """What a pipeline needs of the daemon around it."""
 
     device: str
-    outlet: ResultSink
+    sink: ResultSink
     heartbeats: Heartbeats
-    memory: SavedState
+    saved_state: SavedState
     clock: Clock
     make_source: Callable[[Source, Clock, Region, Needs], FrameSource] = make_source
     """How a source section becomes a source; tests and benches stand in a camera here."""
@@ -65,12 +65,12 @@ class Pipeline:
         """What ended the pipeline's thread, for the supervisor."""
         self._classifier = classifier
         self._around = surroundings
-        self._teller = Reporter(
+        self._reporter = Reporter(
             plan,
             device=surroundings.device,
             runtime=lambda: classifier.runtime,
-            outlet=surroundings.outlet,
-            memory=surroundings.memory,
+            sink=surroundings.sink,
+            saved_state=surroundings.saved_state,
             clock=surroundings.clock,
         )
         self._capture: Capture[Any] | None = None
@@ -82,7 +82,7 @@ class Pipeline:
         self._inference_failing = False
         self._offline_reason: str | None = None
         self._online = False
-        self._telling = threading.Lock()  # the teller is used by one thread at a time
+        self._reporting = threading.Lock()  # the reporter is used by one thread at a time
         self._thread = threading.Thread(target=self._run, name=f"infer-{plan.section.name}", daemon=True)
 
     @property
@@ -93,7 +93,7 @@ class Pipeline:
     @property
     def enabled(self) -> bool:
         """Whether it captures; False after the command `enabled` switched it off."""
-        return self._around.memory.pipeline(self.name).enabled is not False
+        return self._around.saved_state.commands(self.name).enabled is not False
 
     @property
     def online(self) -> bool:
@@ -140,8 +140,8 @@ class Pipeline:
 
     def clear(self) -> None:
         """Say that nothing is seen any more; from outside only once it has stopped and when it does not come back."""
-        with self._telling:
-            self._teller.end(self._classifier.accelerator)
+        with self._reporting:
+            self._reporter.clear(self._classifier.accelerator)
 
     def refresh_metrics(self) -> None:
         """Take the capture's counts and the accelerator's state over into the metrics, also while no frames come."""
@@ -165,7 +165,7 @@ class Pipeline:
 
     def thresholds(self) -> dict[str, float]:
         """Every watch's threshold as it is now."""
-        return self._teller.thresholds()
+        return self._reporter.thresholds()
 
     def want_picture(self) -> None:
         """Publish the next frame as a picture."""
@@ -182,11 +182,11 @@ class Pipeline:
 
     def _run(self) -> None:
         try:
-            self._teller.begin(self._classifier.accelerator)
-            self._around.outlet.status(self.plan, online=False)
+            self._reporter.start(self._classifier.accelerator)
+            self._around.sink.publish_status(self.plan, online=False)
             if self.enabled:
                 self._open()
-            elif self._teller.something_on:  # it was switched off, and ended before that was carried out
+            elif self._reporter.any_active:  # it was switched off, and ended before that was carried out
                 self.clear()
             while not self._stopping.is_set() and not self.finished:
                 self._step()
@@ -200,7 +200,7 @@ class Pipeline:
         self.failure = error
         self.request_stop()
         self._online, self._offline_reason = False, failure_sentence(error)
-        self._around.outlet.status(self.plan, online=False)
+        self._around.sink.publish_status(self.plan, online=False)
 
     def _step(self) -> None:
         """Carry out the orders that wait, then judge one frame or wait a little for one."""
@@ -221,7 +221,7 @@ class Pipeline:
 
     def _tell(self, classified: Classified) -> None:
         """One frame after the other, in their order; not always in the same thread."""
-        with self._telling:
+        with self._reporting:
             self._tell_of(classified.frame, classified.outcome)
 
     def _tell_of(self, frame: Frame, inference: Inference | InferenceError) -> None:
@@ -237,13 +237,13 @@ class Pipeline:
             _log.info("%s: inference works again", self.name)
             self.metrics.recover("inference")
             self._inference_failing = False
-        verdict = self._teller.judged(frame, inference)
+        result = self._reporter.report(frame, inference)
         if not self._classified:
             self._classified = True
             _log.info("%s: first frame classified, %.2f s after the start of the process", self.name, process_age_s())
         self.metrics.set_accelerator(inference.accelerator)
         self._note_troubles()
-        self.metrics.ambiguity.record(ambiguous=verdict.ambiguous)
+        self.metrics.ambiguity.record(ambiguous=result.ambiguous)
         latency_ms = (self._around.clock.monotonic() - frame.captured_s) * 1000.0
         self.metrics.classified(inference_ms=inference.inference_ms, latency_ms=latency_ms)
 
@@ -268,17 +268,17 @@ class Pipeline:
             self.clear()
 
     def _adopt(self, plan: Plan) -> None:
-        with self._telling:
-            self._teller.adopt(plan, self._classifier.accelerator)
+        with self._reporting:
+            self._reporter.change_plan(plan, self._classifier.accelerator)
             self.plan = plan
 
     def _set_threshold(self, watch: str, threshold: float | None) -> None:
-        with self._telling:
-            self._teller.set_threshold(watch, threshold)
+        with self._reporting:
+            self._reporter.set_threshold(watch, threshold)
 
     def _want_picture(self) -> None:
-        with self._telling:
-            self._teller.want_picture()
+        with self._reporting:
+            self._reporter.request_picture()
 
     def _open(self) -> None:
         section = self.plan.section
@@ -342,4 +342,4 @@ class Pipeline:
             return
         self._online = status is CaptureStatus.DELIVERING
         self._offline_reason = sentence if status is CaptureStatus.RETRYING else None
-        self._around.outlet.status(self.plan, online=self._online)
+        self._around.sink.publish_status(self.plan, online=self._online)

@@ -1,49 +1,31 @@
-"""The teller: has each frame judged, and tells outbox, broker and memory what came of it, so that nothing is lost."""
+"""The reporter: records the events of each frame, publishes the state and the pictures, and stores what is on."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from edge_classifierd.clock import TimePoint
 from edge_classifierd.pipeline.collector import Collector
 from edge_classifierd.pipeline.event_builder import EventBuilder
-from edge_classifierd.pipeline.saved_state import ActiveWatch
+from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedWatches, encode_watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.events.pipeline_state import PipelineState
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.event_builder import FrameResult
-    from edge_classifierd.pipeline.plan import AnyPlan, Plan
+    from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.pipeline.saved_state import SavedState
-
-
-class ResultSink(Protocol):
-    """Where a pipeline's results go; called from the pipeline's threads."""
-
-    def events(self, drafts: Sequence[EventDraft]) -> None:
-        """Number the events and keep them; durable when it returns."""
-
-    def watches(self, plan: Plan, active: frozenset[str]) -> None:
-        """Which watches are on now."""
-
-    def state(self, plan: Plan, state: PipelineState) -> None:
-        """The pipeline's state has changed."""
-
-    def status(self, plan: AnyPlan, *, online: bool) -> None:
-        """Whether the camera delivers frames."""
-
-    def picture(self, plan: Plan, frame: Frame) -> None:
-        """The frame that made a detection, or one that somebody asked for."""
+    from edge_classifierd.pipeline.sink import ResultSink
 
 
 class Reporter:
-    """Judges the frames of one pipeline and tells of them; used by the pipeline's thread, `thresholds` by any."""
+    """Reports the results of one pipeline; used by one thread at a time, `thresholds` by any."""
 
     def __init__(
         self,
@@ -51,153 +33,156 @@ class Reporter:
         *,
         device: str,
         runtime: Callable[[], str],
-        outlet: ResultSink,
-        memory: SavedState,
+        sink: ResultSink,
+        saved_state: SavedState,
         clock: Clock,
     ) -> None:
-        """Takes up what was commanded before a restart, as far as it still exists."""
-        self._plan = plan
-        self._outlet = outlet
-        self._memory = memory
-        self._clock = clock
-        self._judge = EventBuilder(plan, device=device, runtime=runtime)
-        self._picture_wanted = False
-        self._collector = Collector()
-        self._recall_thresholds()
+        """Restore commanded thresholds.
 
-    def begin(self, accelerator: str) -> None:
-        """Take up what was on and say where every watch stands: once an earlier teller of the pipeline tells no more.
-
-        Until then that one may still change what is on, also while this one is being made. What was on and is no longer
-        there, or was seen by another model, is cleared.
+        Args:
+            plan: the pipeline's plan.
+            device: the device's id.
+            runtime: returns the name and version of the runtime.
+            sink: takes the results.
+            saved_state: what was stored before a restart.
+            clock: the clock.
         """
-        lost = self._recall_active(accelerator)
-        if lost:
-            self._tell(lost)
-        else:
-            self._outlet.watches(self._plan, self._active_names())
-
-    def judged(self, frame: Frame, inference: Inference) -> FrameResult:
-        """Judge a frame and tell of it. Events first: they are durable before anything is acted on."""
-        verdict = self._judge.judge(frame, inference, clock_synchronised=self._clock.synchronised)
-        if verdict.drafts:
-            self._tell(verdict.drafts)
-            self._picture_wanted |= self._deserves_picture(verdict.drafts)
-        if self._picture_wanted:
-            self._picture_wanted = False
-            self._outlet.picture(self._plan, frame)
-        state = self._judge.changed_state(frame.captured_at)
-        if state is not None:
-            self._outlet.state(self._plan, state)
-        if self._plan.section.collect.enabled:
-            self._collector.consider(self._plan, frame, inference, verdict, self._judge.policy.states())
-        return verdict
-
-    def end(self, accelerator: str) -> None:
-        """Nothing is seen any more: clear what is on."""
-        now = self._clock.utc()
-        synchronised = self._clock.synchronised()
-        drafts = self._judge.end(self._clock.monotonic(), now, accelerator=accelerator, clock_synchronised=synchronised)
-        if drafts:
-            self._tell(drafts)
-        state = self._judge.changed_state(now)
-        if state is not None:
-            self._outlet.state(self._plan, state)
-
-    def adopt(self, plan: Plan, accelerator: str) -> None:
-        """Go on with a plan that differs in its watches and lists only; what is on stays on if it is still there."""
-        drafts = self._judge.adopt(
-            plan,
-            self._clock.monotonic(),
-            self._clock.utc(),
-            accelerator=accelerator,
-            clock_synchronised=self._clock.synchronised(),
-        )
         self._plan = plan
-        self._recall_thresholds()
-        self._tell(drafts)
+        self._sink = sink
+        self._saved_state = saved_state
+        self._clock = clock
+        self._builder = EventBuilder(plan, device=device, runtime=runtime)
+        self._picture_requested = False
+        self._collector = Collector()
+        self._restore_thresholds()
+
+    def start(self, accelerator: str) -> None:
+        """Restore the watches that were on and publish all; call after a previous instance has stopped reporting.
+
+        A watch that was on is cleared when it is no longer configured, or when it was detected by another model.
+        """
+        cleared = self._restore_watches(accelerator)
+        if cleared:
+            self._record(cleared)
+        else:
+            self._sink.publish_watches(self._plan, self._active_names())
+
+    def report(self, frame: Frame, inference: Inference) -> FrameResult:
+        """Record the events of a frame, then publish what has changed."""
+        result = self._builder.observe(frame, inference, clock_synchronised=self._clock.synchronised)
+        if result.drafts:
+            self._record(result.drafts)
+            if self._plan.section.snapshot.enabled and any(draft.type == "detected" for draft in result.drafts):
+                self._picture_requested = True
+        if self._picture_requested:
+            self._picture_requested = False
+            self._sink.publish_picture(self._plan, frame)
+        state = self._builder.changed_state(frame.captured_at)
+        if state is not None:
+            self._sink.publish_state(self._plan, state)
+        if self._plan.section.collect.enabled:
+            self._collector.consider(self._plan, frame, inference, result, self._builder.policy.states())
+        return result
+
+    def clear(self, accelerator: str) -> None:
+        """Clear what is on, because the camera delivers no more frames."""
+        now = TimePoint.now(self._clock)
+        drafts = self._builder.clear(now, accelerator=accelerator)
+        if drafts:
+            self._record(drafts)
+        state = self._builder.changed_state(now.utc)
+        if state is not None:
+            self._sink.publish_state(self._plan, state)
+
+    def change_plan(self, plan: Plan, accelerator: str) -> None:
+        """Continue with a plan that differs in its watches and lists only; what is on stays on if it still exists."""
+        drafts = self._builder.change_plan(plan, TimePoint.now(self._clock), accelerator=accelerator)
+        self._plan = plan
+        self._restore_thresholds()
+        self._record(drafts)
 
     def set_threshold(self, watch: str, threshold: float | None) -> None:
         """Change a watch's threshold from the next frame on; None: as configured.
 
-        A watch that a reload has removed meanwhile is left alone.
+        A watch that a reload has removed is ignored.
         """
-        if watch in self._judge.policy.states():
-            self._judge.policy.set_threshold(watch, threshold)
+        if watch in self._builder.policy.states():
+            self._builder.policy.set_threshold(watch, threshold)
 
-    def want_picture(self) -> None:
+    def request_picture(self) -> None:
         """Publish the next frame as a picture."""
-        self._picture_wanted = True
+        self._picture_requested = True
 
     def thresholds(self) -> dict[str, float]:
-        """Every watch's threshold as it is now."""
-        return {name: state.threshold for name, state in self._judge.policy.states().items()}
-
-    def _deserves_picture(self, drafts: Sequence[EventDraft]) -> bool:
-        return self._plan.section.snapshot.enabled and any(draft.type == "detected" for draft in drafts)
-
-    def _tell(self, drafts: Sequence[EventDraft]) -> None:
-        if drafts:
-            self._outlet.events(drafts)
-        self._remember_active()
-        self._outlet.watches(self._plan, self._active_names())
+        """Return the present threshold of every watch."""
+        return {name: state.threshold for name, state in self._builder.policy.states().items()}
 
     @property
-    def something_on(self) -> bool:
+    def any_active(self) -> bool:
         """Whether any watch is on."""
         return bool(self._active_names())
 
     def _active_names(self) -> frozenset[str]:
-        return frozenset(self._judge.policy.active())
+        return frozenset(self._builder.policy.active())
 
-    def _remember_active(self) -> None:
-        now_s, now = self._clock.monotonic(), self._clock.utc()
-        bundle, states = self._plan.bundle, self._judge.policy.states()
+    def _record(self, drafts: Sequence[EventDraft]) -> None:
+        """Store events with the watches that are on after them, in one transaction; then publish these."""
+        name, watches = self._plan.section.name, self._watches()
+        self._sink.store_events(drafts, encode_watches(name, watches))
+        self._saved_state.set_watches(name, watches)
+        self._sink.publish_watches(self._plan, self._active_names())
+
+    def _watches(self) -> SavedWatches:
+        """Return what is on and what is in its cooldown, by the wall clock of this moment."""
+        now = TimePoint.now(self._clock)
+        bundle, states = self._plan.bundle, self._builder.policy.states()
         active = {
             name: ActiveWatch(
                 bundle.labels.display[state.index],
-                now - timedelta(seconds=max(0.0, now_s - state.since_s)),
+                now.utc - timedelta(seconds=max(0.0, now.monotonic_s - state.since_s)),
                 state.index,
                 bundle.sha256,
+                since_known=name not in self._builder.unknown_since,
             )
             for name, state in states.items()
             if state.index is not None and state.since_s is not None
         }
-        quiet_until = [
-            (name, now + timedelta(seconds=state.quiet_until_s - now_s))
+        quiet_until = {
+            name: now.utc + timedelta(seconds=state.quiet_until_s - now.monotonic_s)
             for name, state in states.items()
-            if state.quiet_until_s > now_s
-        ]
-        self._memory.set_active(self._plan.section.name, active, quiet_until)
+            if state.quiet_until_s > now.monotonic_s
+        }
+        return SavedWatches(active, quiet_until, now)
 
-    def _recall_active(self, accelerator: str) -> tuple[EventDraft, ...]:
-        """Restore what can go on, cooldowns too; a `cleared` for each watch that cannot."""
+    def _restore_watches(self, accelerator: str) -> tuple[EventDraft, ...]:
+        """Restore cooldowns and watches that are on; return a `cleared` for each that cannot be."""
         names = {rule.name for rule in self._plan.rules}
-        now_s, now, synchronised = self._clock.monotonic(), self._clock.utc(), self._clock.synchronised()
-        remembered = self._memory.pipeline(self._plan.section.name)
-        for watch, until in remembered.quiet_until:
+        policy, now = self._builder.policy, TimePoint.now(self._clock)
+        saved = self._saved_state.watches(self._plan.section.name)
+        elapsed_s = None if saved.saved_at is None else saved.saved_at.seconds_until(now)
+        saved_utc = now.utc if saved.saved_at is None else saved.saved_at.utc
+        for watch, until in saved.quiet_until.items():
             if watch in names:
-                self._judge.policy.keep_quiet(watch, at_s=now_s, for_s=(until - now).total_seconds())
-        lost = []
-        for watch, active in remembered.active:
-            lasted_s = max(0.0, (now - active.since).total_seconds())
+                rest_s = (until - saved_utc).total_seconds() - (elapsed_s or 0.0)
+                policy.keep_quiet(watch, at_s=now.monotonic_s, for_s=rest_s)
+        cleared = []
+        for watch, active in saved.active.items():
+            active_s = None
+            if elapsed_s is not None and active.since_known:
+                active_s = max(0.0, (saved_utc - active.since).total_seconds() + elapsed_s)
             index = self._index(active)
             if watch in names and index is not None:
-                self._judge.policy.restore(watch, index=index, since_s=now_s - lasted_s)
+                self._builder.restore(watch, index=index, at_s=now.monotonic_s, active_s=active_s)
             else:
                 if watch in names:
-                    self._judge.policy.keep_quiet(watch, at_s=now_s, for_s=inf)
-                lost.append(
-                    self._judge.lost(
-                        watch, active.label, lasted_s, now, accelerator=accelerator, clock_synchronised=synchronised
-                    )
-                )
-        return tuple(lost)
+                    policy.keep_quiet(watch, at_s=now.monotonic_s, for_s=inf)
+                cleared.append(self._builder.clear_removed(watch, active.label, active_s, now, accelerator=accelerator))
+        return tuple(cleared)
 
     def _index(self, active: ActiveWatch) -> int | None:
-        """The class that the watch was detected with; None when this model is another. Labels may be in any language.
+        """Return the class that a watch was detected with, None when the model is another.
 
-        What an earlier version remembered has only its label.
+        Labels may be in any language. An earlier version stored only the label.
         """
         bundle = self._plan.bundle
         display = bundle.labels.display
@@ -205,8 +190,8 @@ class Reporter:
             return display.index(active.label) if active.label in display else None
         return active.index if active.model == bundle.sha256 and 0 <= active.index < len(display) else None
 
-    def _recall_thresholds(self) -> None:
+    def _restore_thresholds(self) -> None:
         names = {rule.name for rule in self._plan.rules}
-        for watch, threshold in self._memory.pipeline(self._plan.section.name).thresholds:
+        for watch, threshold in self._saved_state.commands(self._plan.section.name).thresholds.items():
             if watch in names and 0 < threshold <= 1:
-                self._judge.policy.set_threshold(watch, threshold)
+                self._builder.policy.set_threshold(watch, threshold)

@@ -1,33 +1,33 @@
-"""The tally: how often each watch was detected today and when it was last on, kept across restarts."""
+"""Daily statistics: how often each watch was detected today and when it was last seen, stored across restarts."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.clock import timestamp
 from edge_classifierd.events.schema import EventType
 from edge_classifierd.mqtt.message import JSON
 from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
-from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
     from edge_classifierd.clock import Clock
+    from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
     from edge_classifierd.mqtt.topics import Topics
     from edge_classifierd.pipeline.plan import AnyPlan
 
 SCHEMA_VERSION: Final = 1
-_VERSION: Final = "tally, version 1"
-_LOOK_EVERY_S: Final = 1.0
+_STATE: Final = "statistics/"
+_CHECK_EVERY_S: Final = 1.0
 _MOST_UNSURE: Final = 10_000
 _EXPIRY_S: Final = 3600
 
@@ -41,94 +41,97 @@ class _Count:
     count: int = 0
     last_seen: datetime | None = None
     sure: bool = True
-    """Whether `last_seen` is by a synchronised clock."""
+    """Whether `last_seen` is from a synchronised clock."""
     last_seen_s: float | None = None
-    """The monotonic moment of an unsure `last_seen`, as long as this process runs."""
+    """The monotonic time of an unsure `last_seen`, within this process."""
     unsure_s: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_UNSURE))
-    """Monotonic moments of detections of whose day nobody was sure."""
+    """Monotonic times of detections whose day is not sure."""
 
 
 class WatchStatistics:
-    """Counts what it is told, publishes `<base>/<pipeline>/<watch>/stats`, and begins anew at local midnight.
+    """Counts detections per watch, publishes `<base>/<pipeline>/<watch>/stats`, restarts at local midnight.
 
-    While the wall clock is not synchronised it counts by that clock and says so; when it becomes synchronised, what was
-    counted meanwhile is moved to the time at which it really was. Any thread. A file that cannot be written costs the
-    count at a restart, nothing else.
+    While the wall clock is not synchronised it counts by that clock and publishes that it does; once synchronised,
+    what was counted meanwhile is moved to the time at which it really was. Thread-safe.
     """
 
-    def __init__(self, path: Path, topics: Topics, states: RetainedTopics, clock: Clock) -> None:
-        self._file = StateFile(path, _VERSION, "counts last until a restart")
+    def __init__(self, outbox: Outbox, topics: Topics, retained: RetainedTopics, clock: Clock) -> None:
+        """Load the counts from the outbox's state."""
+        self._outbox = outbox
         self._topics = topics
-        self._states = states
+        self._retained = retained
         self._clock = clock
         self._lock = threading.Lock()
         self._synchronised = clock.synchronised()
-        self._changed = False
-        self._looked_s = clock.monotonic()
+        self._checked_s = clock.monotonic()
         self._shown: set[Watch] = set()
-        self._counts: dict[Watch, _Count] = self._file.read(_counts, {})
+        self._unpublished: set[Watch] = set()
+        self._counts = _parse(outbox.state(_STATE))
         if self._synchronised:
             self._correct(clock.monotonic())
 
     def show(self, plan: AnyPlan) -> None:
-        """Publish what is known of a pipeline's watches, from now on at every change."""
+        """Publish the counts of a pipeline's watches, now and at every change."""
         pipeline, names = plan.section.name, {rule.name for rule in plan.rules}
         with self._lock:
-            for watch in [watch for watch in self._counts if watch[0] == pipeline and watch[1] not in names]:
+            gone = [watch for watch in self._counts if watch[0] == pipeline and watch[1] not in names]
+            for watch in gone:
                 del self._counts[watch]
-            for name in sorted(names):
-                self._shown.add((pipeline, name))
-                self._publish((pipeline, name))
+            self._shown.update((pipeline, name) for name in names)
+            self._unpublished.update((pipeline, name) for name in names)
+            self._publish()
+        self._outbox.append((), {_STATE + "/".join(watch): None for watch in gone})
 
-    def withdraw(self, pipeline: str, watches: Iterable[str]) -> None:
-        """The watches are gone from the configuration."""
+    def remove(self, pipeline: str, watches: Iterable[str]) -> None:
+        """Forget watches that are no longer configured, and remove their topics."""
         with self._lock:
-            for watch in watches:
-                self._shown.discard((pipeline, watch))
-                self._counts.pop((pipeline, watch), None)
-                self._states.remove(self._topics.watch_stats(pipeline, watch), after_s=REMOVAL_DELAY_S)
-            self._changed = True
+            for name in watches:
+                self._shown.discard((pipeline, name))
+                self._unpublished.discard((pipeline, name))
+                self._counts.pop((pipeline, name), None)
+                self._retained.remove(self._topics.watch_stats(pipeline, name), after_s=REMOVAL_DELAY_S)
+        self._outbox.append((), {f"{_STATE}{pipeline}/{name}": None for name in watches})
 
-    def note(self, drafts: Sequence[EventDraft]) -> None:
-        """Events that were decided just now. The last one of a watch that was withdrawn comes too late to count."""
+    def count(self, drafts: Sequence[EventDraft]) -> dict[str, str]:
+        """Count events and return the values of the outbox's state that are to be stored with them.
+
+        An event of a watch that was removed is not counted. The counts are published by the next `tick`.
+        """
         with self._lock:
             now_s = self._clock.monotonic()
+            changed: dict[str, str] = {}
             for draft in drafts:
                 watch = (draft.pipeline, draft.watch)
                 if watch not in self._shown:
                     continue
                 count = self._count(watch)
-                self._begin_if_over(count)
+                self._restart_if_over(count)
                 count.last_seen, count.sure, count.last_seen_s = draft.time, draft.clock_synchronised, now_s
                 if draft.type is EventType.DETECTED:
                     count.count += 1
                     if not count.sure:
                         count.unsure_s.append(now_s)
-                self._publish(watch)
-            self._changed = True
-
-    def keep(self) -> None:
-        """Write down what has changed, without waiting for the disk: a loss of power costs a few counts."""
-        with self._lock:
-            if self._changed:
-                self._changed = not self._file.write(self._document(), durably=False)
+                self._unpublished.add(watch)
+                changed[_STATE + "/".join(watch)] = _encode(count)
+            return changed
 
     def tick(self) -> None:
-        """The service's, often: notices midnight and the clock's synchronisation."""
+        """Publish what has changed, and check for midnight and the clock's synchronisation: call it often."""
         now_s = self._clock.monotonic()
-        if now_s - self._looked_s < _LOOK_EVERY_S:
-            return
-        self._looked_s = now_s
         with self._lock:
-            synchronised = self._clock.synchronised()
-            if synchronised and not self._synchronised:
-                self._correct(now_s)
-            stale = synchronised != self._synchronised or any(self._over(self._count(watch)) for watch in self._shown)
-            self._synchronised = synchronised
-            if stale:
-                for watch in self._shown:
-                    self._publish(watch)
-                self._changed = True
+            if now_s - self._checked_s >= _CHECK_EVERY_S:
+                self._checked_s = now_s
+                synchronised = self._clock.synchronised()
+                corrected = synchronised and not self._synchronised
+                if corrected:
+                    self._correct(now_s)
+                over = any(self._over(self._count(watch)) for watch in self._shown)
+                if over or synchronised != self._synchronised:
+                    self._unpublished |= self._shown
+                self._synchronised = synchronised
+                if corrected:
+                    self._outbox.append((), {_STATE + "/".join(one): _encode(it) for one, it in self._counts.items()})
+            self._publish()
 
     def _count(self, watch: Watch) -> _Count:
         """The watch's count of today."""
@@ -137,26 +140,28 @@ class WatchStatistics:
             count = self._counts[watch] = _Count(self._today())
         return count
 
-    def _publish(self, watch: Watch) -> None:
-        count = self._count(watch)
-        self._begin_if_over(count)
-        document = {
-            "schema": SCHEMA_VERSION,
-            "count_today": count.count,
-            "day": count.day.isoformat(),
-            "last_seen": None if count.last_seen is None else timestamp(count.last_seen),
-            "clock_synchronised": self._synchronised,
-        }
-        topic = self._topics.watch_stats(*watch)
-        payload = json.dumps(document, separators=(",", ":"))
-        self._states.set(topic, payload, content_type=JSON, schema=SCHEMA_VERSION, expiry_s=_EXPIRY_S)
+    def _publish(self) -> None:
+        for watch in sorted(self._unpublished):
+            count = self._count(watch)
+            self._restart_if_over(count)
+            document = {
+                "schema": SCHEMA_VERSION,
+                "count_today": count.count,
+                "day": count.day.isoformat(),
+                "last_seen": None if count.last_seen is None else timestamp(count.last_seen),
+                "clock_synchronised": self._synchronised,
+            }
+            topic = self._topics.watch_stats(*watch)
+            payload = json.dumps(document, separators=(",", ":"))
+            self._retained.set(topic, payload, content_type=JSON, schema=SCHEMA_VERSION, expiry_s=_EXPIRY_S)
+        self._unpublished.clear()
 
-    def _begin_if_over(self, count: _Count) -> None:
+    def _restart_if_over(self, count: _Count) -> None:
         if self._over(count):
-            count.day, count.count = self._today(), 0  # what was unsure stays: a midnight may be a wrong clock's too
+            count.day, count.count = self._today(), 0  # unsure moments stay: the midnight may be that of a wrong clock
 
     def _over(self, count: _Count) -> bool:
-        """Whether the count's day has ended. A clock that nobody has set may well stand before it: that ends no day."""
+        """Return whether the count's day has ended; a clock that is not synchronised may lie before it."""
         today = self._today()
         return today > count.day or (self._synchronised and today != count.day)
 
@@ -164,7 +169,7 @@ class WatchStatistics:
         return self._clock.utc().astimezone().date()
 
     def _correct(self, now_s: float) -> None:
-        """The wall clock is right from now on: find out when what was counted before really was."""
+        """Move what was counted by a wrong wall clock to the time at which it really was."""
         now = self._clock.utc()
         today = self._today()
         for count in self._counts.values():
@@ -174,28 +179,28 @@ class WatchStatistics:
             count.day = today
             count.unsure_s.clear()
             if not count.sure:
-                # Of an earlier process nobody knows how long ago it was.
+                # How long ago it was is unknown for a detection of an earlier process.
                 ago_s = None if count.last_seen_s is None else now_s - count.last_seen_s
                 count.last_seen = None if ago_s is None else now - timedelta(seconds=ago_s)
                 count.sure = True
 
-    def _document(self) -> dict[str, dict[str, Any]]:
-        document: dict[str, dict[str, Any]] = {}
-        for (pipeline, watch), count in self._counts.items():
-            last_seen = None if count.last_seen is None else timestamp(count.last_seen)
-            entry = {"day": count.day.isoformat(), "count": count.count, "last_seen": last_seen, "sure": count.sure}
-            document.setdefault(pipeline, {})[watch] = entry
-        return document
+
+def _encode(count: _Count) -> str:
+    last_seen = None if count.last_seen is None else timestamp(count.last_seen)
+    return json.dumps({"day": count.day.isoformat(), "count": count.count, "last_seen": last_seen, "sure": count.sure})
 
 
-def _counts(document: Any) -> dict[Watch, _Count]:  # noqa: ANN401 - whatever the file holds
-    return {
-        (pipeline, watch): _Count(
-            date.fromisoformat(kept["day"]),
-            int(kept["count"]),
-            None if kept["last_seen"] is None else datetime.fromisoformat(kept["last_seen"]),
-            bool(kept["sure"]),
-        )
-        for pipeline, watches in document.items()
-        for watch, kept in watches.items()
-    }
+def _parse(state: Mapping[str, str]) -> dict[Watch, _Count]:
+    """Return the stored counts; one that cannot be understood is left out, which costs that count."""
+    counts: dict[Watch, _Count] = {}
+    for name, value in state.items():
+        pipeline, _, watch = name.partition("/")
+        with suppress(ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
+            document = json.loads(value)
+            counts[pipeline, watch] = _Count(
+                date.fromisoformat(document["day"]),
+                int(document["count"]),
+                None if document["last_seen"] is None else datetime.fromisoformat(document["last_seen"]),
+                bool(document["sure"]),
+            )
+    return counts

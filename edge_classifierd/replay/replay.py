@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from edge_classifierd.clock import TimePoint
 from edge_classifierd.errors import InferenceError, UsageError
 from edge_classifierd.events.schema import encode, number
 from edge_classifierd.frames.base import Frame
@@ -148,16 +149,14 @@ def _replay_group(
             continue
         frame = _frame(position, picture)
         for candidate, builder, numbers in builders:
-            result = builder.judge(frame, inference, clock_synchronised=lambda: False)
+            result = builder.observe(frame, inference, clock_synchronised=lambda: False)
             for draft in result.drafts:
                 yield ReplayedEvent(candidate.config, picture.at_s, picture.name, draft, numbers.next())
     end_s = last_s + max(0.0, last_s - previous_s)
     summary.recorded_s += end_s
     for candidate, builder, numbers in builders:
-        drafts = builder.end(
-            end_s, EPOCH + timedelta(seconds=end_s), accelerator=classifier.accelerator, clock_synchronised=False
-        )
-        for draft in drafts:
+        end = TimePoint(EPOCH + timedelta(seconds=end_s), end_s, "", synchronised=False)
+        for draft in builder.clear(end, accelerator=classifier.accelerator):
             yield ReplayedEvent(candidate.config, end_s, frame_name, draft, numbers.next())
 
 

@@ -102,6 +102,8 @@ class Subscriber:
         self.messages: list[tuple[str, bytes, bool]] = []
         self.first: dict[int, str] = {}
         """event_id by seq, in order of first arrival."""
+        self.unnumbered: list[str] = []
+        """event_id of the events without a seq, in order of first arrival."""
         self.repeats = 0
         self.clashes: list[tuple[int, str, str]] = []
         self.payloads: dict[int, bytes] = {}
@@ -126,6 +128,9 @@ class Subscriber:
             return
         event = json.loads(message.payload)
         seq, event_id = event["seq"], event["event_id"]
+        if seq is None:
+            self.unnumbered += [event_id] if event_id not in self.unnumbered else []
+            return
         if seq not in self.first:
             self.first[seq], self.payloads[seq] = event_id, bytes(message.payload)
             return

@@ -16,7 +16,7 @@ import pytest
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.events.outbox import Outbox
-from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity
+from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,17 +58,27 @@ def open_outbox(disk: Path, clock: SystemClock) -> Outbox:
     return Outbox(disk / "outbox.sqlite3", topic=lambda event: f"b/{event.pipeline}/event", clock=clock)
 
 
-def fill(outbox: Outbox, count: int) -> list[int]:
+def fill(outbox: Outbox, count: int, *, durable: bool = True) -> list[int]:
+    """Append events; return their positions, which are their numbers as long as the disk takes them."""
     draft = EventDraft(
         type=EventType.DETECTED, device="porch", pipeline="driveway", watch="dog", label="dog", confidence=0.8, top=(),
         time=datetime.now(UTC), clock_synchronised=True, inference_ms=5.0,
         model=ModelIdentity("efficientnet_lite0_int8", "0" * 64, "ai-edge-litert 2.3.0", "cpu"),
     )  # fmt: skip
-    return [event.seq for _ in range(count) for event in outbox.append([draft])]
+    positions = []
+    for _ in range(count):
+        (event,) = outbox.append([draft])
+        assert (event.durable, event.seq is not None) == (durable, durable)
+        positions.append(outbox.last_position)
+    return positions
 
 
-def seqs(outbox: Outbox) -> list[int]:
-    return [row.seq for row in outbox.pending(0, 100_000)]
+def waiting(outbox: Outbox) -> list[int]:
+    return [row.position for row in outbox.pending(0, 100_000)]
+
+
+def numbers(outbox: Outbox) -> list[int | None]:
+    return [decode(row.payload).seq for row in outbox.pending(0, 100_000)]
 
 
 def trouble(outbox: Outbox) -> str:
@@ -80,11 +90,11 @@ def test_a_full_disk_is_survived_and_left_again(small_disk: Path) -> None:
     outbox = open_outbox(small_disk, clock)
     given = fill(outbox, 10)
     ballast = fill_up(small_disk)
-    given += fill(outbox, 3000)
+    given += fill(outbox, 3000, durable=False)
     assert "full" in trouble(outbox)
-    assert seqs(outbox) == given
+    assert waiting(outbox) == given
     outbox.acknowledge(given[:1500])
-    assert seqs(outbox) == given[1500:], "what the broker has does not come back, whatever the disk says"
+    assert waiting(outbox) == given[1500:], "what the broker has does not come back, whatever the disk says"
     clock.ahead_s += 6
     outbox.maintain()
     assert "full" in trouble(outbox)
@@ -93,45 +103,75 @@ def test_a_full_disk_is_survived_and_left_again(small_disk: Path) -> None:
     outbox.maintain()
     assert trouble(outbox) == ""
     given += fill(outbox, 1)
-    assert seqs(outbox) == given[1500:]
+    assert waiting(outbox) == given[1500:]
     outbox.close()
     outbox = open_outbox(small_disk, clock)
-    assert seqs(outbox) == given[1500:]
-    assert fill(outbox, 1) == [given[-1] + 1]
+    assert waiting(outbox) == given[1500:]
+    fill(outbox, 1)
+    assert [one for one in numbers(outbox) if one] == [11, 12]
     outbox.close()
 
 
-def test_after_a_full_disk_whose_events_were_all_delivered_the_numbers_go_on(
-    small_disk: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_after_a_full_disk_the_numbers_go_on_without_a_gap(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = HurriedClock()
     outbox = open_outbox(small_disk, clock)
-    outbox.acknowledge(fill(outbox, 10))
+    fill(outbox, 10)
     ballast = fill_up(small_disk)
-    given = fill(outbox, 500)
+    given = fill(outbox, 1500, durable=False)
     outbox.acknowledge(given)
     assert "full" in trouble(outbox)
     outbox.close()
     ballast.unlink()
     outbox = open_outbox(small_disk, clock)
-    assert fill(outbox, 1) == [given[-1] + 1]
+    fill(outbox, 1)
+    assert numbers(outbox) == list(range(1, 12))
     assert "lost" not in caplog.text
     outbox.close()
 
 
-def test_after_a_full_disk_that_kept_events_from_being_saved_no_number_is_given_again(
-    small_disk: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_waits_is_delivered_first_when_the_disk_is_full_at_the_start(small_disk: Path) -> None:
     clock = HurriedClock()
     outbox = open_outbox(small_disk, clock)
-    fill(outbox, 10)
-    ballast = fill_up(small_disk)
-    given = fill(outbox, 1500)
+    fill(outbox, 22)
     outbox.close()
-    ballast.unlink()
+    ballast = fill_up(small_disk)
     outbox = open_outbox(small_disk, clock)
-    assert fill(outbox, 1)[0] > given[-1]
-    assert "the newest may be lost" in caplog.text
+    fill(outbox, 5, durable=False)
+    first = list(range(1, 23))
+    assert numbers(outbox) == [*first, *[None] * 5]
+    outbox.acknowledge(first[:20])
+    assert numbers(outbox) == [21, 22, *[None] * 5]
+    ballast.unlink()
+    clock.ahead_s += 6
+    fill(outbox, 1)
+    assert numbers(outbox) == [21, 22, *[None] * 5, 23]
+    outbox.close()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_restarts_on_a_read_only_disk_give_no_number_and_keep_the_state(small_disk: Path, killed: bool) -> None:
+    script = (
+        "import os, sys; sys.path[:0] = sys.argv[1:3]\n"
+        "from pathlib import Path; from test_outbox_disk import *\n"
+        "outbox = open_outbox(Path(sys.argv[3]), HurriedClock())\n"
+        "fill(outbox, 5); outbox.append((), {'a': 'b'})\n"
+        f"os.kill(os.getpid(), 9) if {killed} else outbox.close()\n"
+    )
+    here = Path(__file__).parent
+    arguments = [sys.executable, "-c", script, str(here), str(here.parents[1]), str(small_disk)]
+    assert subprocess.run(arguments, check=False).returncode == (-9 if killed else 0)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    clock = HurriedClock()
+    for _ in range(3):
+        outbox = open_outbox(small_disk, clock)
+        assert (outbox.state("a"), outbox.intact) == ({"": "b"}, True)
+        fill(outbox, 3, durable=False)
+        assert numbers(outbox) == [1, 2, 3, 4, 5, None, None, None]
+        outbox.close()
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    outbox = open_outbox(small_disk, clock)
+    fill(outbox, 1)
+    assert numbers(outbox) == [1, 2, 3, 4, 5, 6]
     outbox.close()
 
 
@@ -139,38 +179,13 @@ def test_a_disk_full_from_the_start_holds_up_nothing(small_disk: Path) -> None:
     fill_up(small_disk)
     clock = HurriedClock()
     outbox = open_outbox(small_disk, clock)
-    given = fill(outbox, 10)
+    given = fill(outbox, 10, durable=False)
     assert trouble(outbox)
     (small_disk / "ballast").unlink()
     clock.ahead_s += 6
     given += fill(outbox, 1)
     assert trouble(outbox) == ""
-    assert seqs(outbox) == given
-    outbox.close()
-
-
-def test_a_process_that_dies_on_a_full_disk_gave_no_number_that_is_given_again(small_disk: Path) -> None:
-    clock = HurriedClock()
-    outbox = open_outbox(small_disk, clock)
-    fill(outbox, 5)
-    outbox.close()
-    script = (
-        "import os, sys; sys.path[:0] = sys.argv[1:3]\n"
-        "from pathlib import Path; from test_outbox_disk import *\n"
-        "disk = Path(sys.argv[3]); outbox = open_outbox(disk, HurriedClock()); fill(outbox, 1)\n"
-        "fill_up(disk)\n"
-        "print(fill(outbox, 1500)[-1], flush=True); assert outbox.trouble; os.kill(os.getpid(), 9)\n"
-    )
-    here = Path(__file__).parent
-    child = subprocess.run(
-        [sys.executable, "-c", script, str(here), str(here.parents[1]), str(small_disk)],
-        capture_output=True,
-        check=False,
-    )
-    assert child.returncode == -9, child.stderr.decode()
-    (small_disk / "ballast").unlink()
-    outbox = open_outbox(small_disk, clock)
-    assert fill(outbox, 1)[0] > int(child.stdout)
+    assert waiting(outbox) == given
     outbox.close()
 
 
@@ -181,14 +196,13 @@ def test_a_read_only_disk_is_survived_and_left_again(small_disk: Path) -> None:
     outbox.close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     outbox = open_outbox(small_disk, clock)
-    in_memory = fill(outbox, 10)
+    in_memory = fill(outbox, 10, durable=False)
     assert trouble(outbox)
-    assert in_memory[0] > given[-1]
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     clock.ahead_s += 6
     in_memory += fill(outbox, 1)
     assert trouble(outbox) == ""
-    assert seqs(outbox) == given + in_memory
+    assert waiting(outbox) == given + in_memory
     outbox.close()
 
 
@@ -203,7 +217,7 @@ def test_a_directory_made_immutable_under_an_open_outbox_loses_nothing(tmp_path:
         pytest.skip("needs root, chattr and a file system that has it")
     try:
         given += fill(outbox, 1200)
-        assert seqs(outbox) == given
+        assert waiting(outbox) == given
     finally:
         subprocess.run(["chattr", "-i", str(state)], check=True)
     clock.ahead_s += 6
@@ -211,7 +225,7 @@ def test_a_directory_made_immutable_under_an_open_outbox_loses_nothing(tmp_path:
     assert trouble(outbox) == ""
     outbox.close()
     outbox = open_outbox(state, clock)
-    assert seqs(outbox) == given
+    assert waiting(outbox) == given
     outbox.close()
 
 
@@ -230,13 +244,13 @@ def test_what_a_full_disk_keeps_from_being_saved_out_of_a_broken_database_is_cou
     with ballast.open("r+b") as file:
         file.truncate(ballast.stat().st_size - 1_500_000)  # room for some
     assert outbox.depth == 5000
-    seqs(outbox)
+    waiting(outbox)
     assert "full" in trouble(outbox)
     ballast.unlink()
     clock.ahead_s += 6
     given += fill(outbox, 1)
     assert trouble(outbox) == ""
-    found = seqs(outbox)
+    found = waiting(outbox)
     assert 0 < len(found) < 4000
     assert outbox.lost == {"corrupt": len(given) - len(found)}
     outbox.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,15 +59,22 @@ def test_what_happened_is_written_down_while_the_daemon_runs(tmp_path: Path, bro
     folder = photographs(tmp_path / "p", "cat")
     config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(folder, CAT))
 
-    def written(name: str, version: str) -> Any:
-        file = tmp_path / "state" / name
-        return json.loads(file.read_text())[version] if file.exists() else {}
+    def stored(name: str) -> Any:
+        with contextlib.closing(sqlite3.connect(tmp_path / "state" / "outbox.sqlite3")) as database:
+            row = database.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def copied() -> Any:
+        file = tmp_path / "state" / "state.json"
+        return json.loads(file.read_text())["pipelines, version 1"] if file.exists() else {}
 
     with Daemon(config) as daemon:
-        wait_until(lambda: written("tally.json", "tally, version 1"), what="the tally")
-        assert written("tally.json", "tally, version 1")["driveway"]["cat"]["count"] == 1
-        wait_until(lambda: written("state.json", "pipelines, version 1"), what="what is on")
-        assert "cat" in written("state.json", "pipelines, version 1")["driveway"]["active"]
+        wait_until(lambda: "first frame classified" in daemon.said)
+        wait_until(lambda: stored("statistics/driveway/cat"), what="the daily count")
+        assert stored("statistics/driveway/cat")["count"] == 1
+        assert "cat" in stored("watches/driveway")["active"]
+        wait_until(copied, what="the copy")
+        assert "cat" in copied()["driveway"]["active"]
         wait_until((tmp_path / "state" / "discovery.json").exists, what="what Home Assistant was told")
         daemon.end(signal.SIGKILL)
 

@@ -58,7 +58,7 @@ def main() -> None:
     outbox = Outbox(Path("/var/lib/edge-classifierd/outbox.sqlite3"), topic=lambda _: "t", clock=clock)
     waiting: list[int] = []
     while page := outbox.pending(waiting[-1] if waiting else 0, 1000):
-        waiting += [stored.seq for stored in page]
+        waiting += [stored.position for stored in page]
     say(f"FOUND {ranges(waiting)}")
     first = True
     while True:

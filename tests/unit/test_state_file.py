@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_classifierd.pipeline.saved_state import SavedState
-from edge_classifierd.pipeline.watch_statistics import _counts
+from edge_classifierd.pipeline.saved_state import _parse_copy
 from edge_classifierd.state_file import StateFile
 
 JSON = st.recursive(
@@ -20,7 +19,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )
-NOTHING: dict[tuple[str, str], Any] = {}
 
 
 def the_file(folder: Path) -> StateFile:
@@ -111,23 +109,29 @@ def test_a_disk_that_fails_is_said_once_for_each_time_that_it_begins_to(
     assert caplog.text.count("cannot be written") == 2
 
 
-def _pipelines(document: object) -> str:
-    return json.dumps({"pipelines, version 1": document})
+def test_an_unreadable_file_stays_in_its_place_until_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"things, version 1": [1]}')
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    file = the_file(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_text", refuse)
+        assert file.read(itself, "empty") == "empty"
+    assert (file.unreadable, path.exists()) == (True, True)
+    assert "cannot be read (Permission denied)" in caplog.text
+    assert file.write([2], durably=False)
+    assert (tmp_path / "a.json.unreadable").read_text() == '{"things, version 1": [1]}'
 
 
 @given(JSON | st.dictionaries(st.text(max_size=3), st.fixed_dictionaries({}, optional={
-    "enabled": JSON, "thresholds": JSON, "active": JSON, "day": JSON, "count": JSON, "last_seen": JSON, "sure": JSON,
+    "enabled": JSON, "thresholds": JSON, "active": JSON, "quiet_until": JSON, "saved_at": JSON,
 }), max_size=2))  # fmt: skip
 def test_no_document_keeps_the_daemon_from_starting(tmp_path_factory: Any, document: object) -> None:
     folder = tmp_path_factory.mktemp("state")
-    (folder / "state.json").write_text(_pipelines(document))
-    SavedState(folder / "state.json")
-    (folder / "a.json").write_text(json.dumps({"things, version 1": {"driveway": document}}))
-    the_file(folder).read(_counts, NOTHING)
-
-
-def test_a_count_beyond_all_numbers_is_damage_too(tmp_path: Path) -> None:
-    entry = '{"day": "2026-11-21", "count": 1e999, "last_seen": null, "sure": true}'
-    (tmp_path / "a.json").write_text(f'{{"things, version 1": {{"a": {{"b": {entry}}}}}}}')
-    assert the_file(tmp_path).read(_counts, NOTHING) is NOTHING
-    assert (tmp_path / "a.json.unreadable").exists()
+    (folder / "state.json").write_text(json.dumps({"pipelines, version 1": document}))
+    StateFile(folder / "state.json", "pipelines, version 1", "").read(_parse_copy, None)

@@ -114,21 +114,21 @@ class Scene:
         self.live = True
         topics = Topics("edge-classifierd", "porch")
         self.states = RetainedTopics(cast("MqttClient", self.broker), self.clock, min_interval_s=0.0)
-        self.tally = WatchStatistics(folder / "tally.json", topics, self.states, self.clock)
         self.outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=self.clock)
-        self.memory = SavedState(folder / "state.json")
-        self.outlet = MqttSink(topics, self.outbox, self.states, self.tally, folder / "snapshots")
+        self.statistics = WatchStatistics(self.outbox, topics, self.states, self.clock)
+        self.saved_state = SavedState(self.outbox, folder / "state.json", self.clock)
+        self.sink = MqttSink(topics, self.outbox, self.states, self.statistics, folder / "snapshots")
         self.heartbeats = Heartbeats(self.clock)
         around = Surroundings(
             device="porch",
-            outlet=self.outlet,
+            sink=self.sink,
             heartbeats=self.heartbeats,
-            memory=self.memory,
+            saved_state=self.saved_state,
             clock=self.clock,
             make_source=self._camera,
         )
         trials = ModelTrials(folder / "models.json")
-        self.fleet = Pipelines(self.plans(*pipelines), around, self.outlet, trials)
+        self.fleet = Pipelines(self.plans(*pipelines), around, self.sink, trials)
 
     def __enter__(self) -> Self:
         self.fleet.start()
@@ -143,6 +143,11 @@ class Scene:
     def tried(self) -> bool:
         self.fleet.tick()
         return self.fleet.tried
+
+    def execute(self, command: Any) -> None:
+        """Execute a command and store it without the pause between two stores."""
+        self.fleet.execute(command)
+        self.fleet.store_commands(at_once=True)
 
     def plans(self, *pipelines: dict[str, Any]) -> tuple[AnyPlan, ...]:
         config = self.folder / "config.yaml"

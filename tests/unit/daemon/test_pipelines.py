@@ -19,7 +19,7 @@ from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
 from edge_classifierd.pipeline import classifiers
 from edge_classifierd.pipeline.pipeline import Pipeline
-from edge_classifierd.pipeline.saved_state import ActiveWatch
+from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedWatches, encode_watches
 
 
 def test_a_start_says_every_value_that_a_command_can_change(tmp_path: Path) -> None:
@@ -38,8 +38,9 @@ def test_what_was_commanded_before_a_restart_is_said_and_holds(
 ) -> None:
     caplog.set_level(logging.INFO)
     scene = Scene(tmp_path, pipeline("driveway", "cat"))
-    scene.memory.set_enabled("driveway", False)
-    scene.memory.set_threshold("driveway", "cat", 0.75)
+    scene.saved_state.set_enabled("driveway", False)
+    scene.saved_state.set_threshold("driveway", "cat", 0.75)
+    scene.saved_state.save(at_once=True)
     scene.outbox.close()
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
         assert scene.retained("driveway")["enabled"] == b"OFF"
@@ -54,34 +55,36 @@ def test_what_was_commanded_before_a_restart_is_said_and_holds(
 
 def test_what_was_on_when_its_camera_was_switched_off_is_cleared_after_a_restart_too(tmp_path: Path) -> None:
     scene = Scene(tmp_path, pipeline("driveway", "cat"))
-    scene.memory.set_active("driveway", {"cat": ActiveWatch("Egyptian cat", datetime.now(UTC))})
-    scene.memory.set_enabled("driveway", False)
+    active = SavedWatches({"cat": ActiveWatch("Egyptian cat", datetime.now(UTC))})
+    scene.outbox.append((), encode_watches("driveway", active))
+    scene.saved_state.set_enabled("driveway", False)
+    scene.saved_state.save(at_once=True)
     scene.outbox.close()
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
         until(lambda: scene.retained("driveway").get("cat/state") == b"OFF")
         (cleared,) = scene.outbox.pending(0, 10)
         assert json.loads(cleared.payload)["type"] == "cleared"
-        assert scene.memory.pipeline("driveway").active == ()
+        assert scene.saved_state.watches("driveway").active == {}
 
 
 def test_a_command_is_done_remembered_and_answered(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
         (one,) = scene.fleet.pipelines
-        scene.fleet.execute(SetThreshold("driveway", "cat", 0.625))
+        scene.execute(SetThreshold("driveway", "cat", 0.625))
         until(lambda: one.thresholds()["cat"] == 0.625)
-        assert scene.memory.pipeline("driveway").thresholds == (("cat", 0.625),)
+        assert scene.saved_state.commands("driveway").thresholds == {"cat": 0.625}
         assert scene.retained("driveway")["cat/threshold"] == b"0.625"
         assert scene.retained("driveway")["dog/threshold"] == b"0.99"
-        scene.fleet.execute(SetEnabled("driveway", False))
+        scene.execute(SetEnabled("driveway", False))
         assert scene.retained("driveway")["enabled"] == b"OFF"
-        assert scene.memory.pipeline("driveway").enabled is False
+        assert scene.saved_state.commands("driveway").enabled is False
         until(lambda: scene.cameras[0].closed)
         until(lambda: scene.retained("driveway")["status"] == b"offline")
-        scene.fleet.execute(SetEnabled("driveway", True))
+        scene.execute(SetEnabled("driveway", True))
         until(lambda: scene.retained("driveway")["status"] == b"online")
         assert scene.retained("driveway")["enabled"] == b"ON"
         assert "image" not in scene.retained("driveway")
-        scene.fleet.execute(TakePicture("driveway"))
+        scene.execute(TakePicture("driveway"))
         until(lambda: scene.retained("driveway").get("image", b"")[:2] == b"\xff\xd8")
 
 
@@ -96,16 +99,16 @@ def test_a_reset_returns_to_what_is_configured_and_follows_it_from_then_on(
             SetThreshold("driveway", "dog", 0.75),
             SetEnabled("driveway", False),
         ):
-            scene.fleet.execute(command)
+            scene.execute(command)
         until(lambda: scene.retained("driveway")["status"] == b"offline")
-        scene.fleet.execute(SetThreshold("driveway", "cat", None))
-        scene.fleet.execute(SetEnabled("driveway", None))
+        scene.execute(SetThreshold("driveway", "cat", None))
+        scene.execute(SetEnabled("driveway", None))
         until(lambda: scene.retained("driveway")["status"] == b"online")
         until(lambda: one.thresholds() == {"cat": 0.99, "dog": 0.75})
         assert scene.retained("driveway")["enabled"] == b"ON"
         assert scene.retained("driveway")["cat/threshold"] == b"0.99"
-        assert scene.memory.pipeline("driveway").thresholds == (("dog", 0.75),)
-        assert scene.memory.pipeline("driveway").enabled is None
+        assert scene.saved_state.commands("driveway").thresholds == {"dog": 0.75}
+        assert scene.saved_state.commands("driveway").enabled is None
         assert "driveway: threshold of cat set to 0.99, as configured" in caplog.messages
         assert "driveway: switched on, as configured" in caplog.messages
 
@@ -119,9 +122,9 @@ def test_a_command_that_a_reload_has_overtaken_leaves_nothing_behind(tmp_path: P
             SetThreshold("garden", "dog", 0.5),
             TakePicture("garden"),
         ):
-            scene.fleet.execute(command)
-        assert scene.memory.pipeline("driveway").thresholds == ()
-        assert scene.memory.pipeline("garden").enabled is None
+            scene.execute(command)
+        assert scene.saved_state.commands("driveway").thresholds == {}
+        assert scene.saved_state.commands("garden").enabled is None
         scene.clear_what_leaves()
         assert not scene.retained("garden")
         assert {topic for topic in scene.retained("driveway") if "cat" in topic} == set()
@@ -130,7 +133,7 @@ def test_a_command_that_a_reload_has_overtaken_leaves_nothing_behind(tmp_path: P
 def test_a_reload_that_changes_watches_keeps_the_camera_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
-        scene.memory.set_threshold("driveway", "fox", 0.7)
+        scene.saved_state.set_threshold("driveway", "fox", 0.7)
         assert scene.change_to(pipeline("driveway", "cat", "fox")) == 1
         (one,) = scene.fleet.pipelines
         until(lambda: set(one.thresholds()) == {"cat", "fox"})
@@ -175,7 +178,8 @@ def test_a_restart_takes_up_what_was_on_when_the_old_pipeline_had_ended_and_not_
         stop = driveway.stop
 
         def stop_after_a_detection(timeout_s: float) -> bool:
-            scene.memory.set_active("driveway", {"cat": ActiveWatch("tabby, tabby cat", datetime.now(UTC))})
+            active = ActiveWatch("tabby, tabby cat", datetime.now(UTC))
+            scene.saved_state.set_watches("driveway", SavedWatches({"cat": active}))
             return stop(timeout_s)
 
         monkeypatch.setattr(driveway, "stop", stop_after_a_detection)
@@ -185,7 +189,7 @@ def test_a_restart_takes_up_what_was_on_when_the_old_pipeline_had_ended_and_not_
 
 def test_pipelines_come_and_go_with_all_their_topics(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
-        scene.fleet.execute(TakePicture("driveway"))
+        scene.execute(TakePicture("driveway"))
         until(lambda: "image" in scene.retained("driveway"))
         until(lambda: "state" in scene.retained("driveway"))
         assert scene.change_to(pipeline("garden", "dog"), pipeline("driveway", "cat")) == 1
@@ -207,8 +211,8 @@ def test_pipelines_come_and_go_with_all_their_topics(tmp_path: Path) -> None:
 def test_what_is_on_when_its_pipeline_goes_is_cleared(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
         for name, watch in (("driveway", "cat"), ("garden", "dog")):
-            scene.fleet.execute(SetThreshold(name, watch, 1e-9))
-            until(lambda name=name: scene.memory.pipeline(name).active)
+            scene.execute(SetThreshold(name, watch, 1e-9))
+            until(lambda name=name: scene.saved_state.watches(name).active)
         scene.change_to(pipeline("garden", "dog", fit="stretch"))
         told = [json.loads(event.payload) for event in scene.outbox.pending(0, 10)]
         assert [(event["type"], event["pipeline"], event["watch"]) for event in told] == [
@@ -216,7 +220,7 @@ def test_what_is_on_when_its_pipeline_goes_is_cleared(tmp_path: Path) -> None:
             ("detected", "garden", "dog"),
             ("cleared", "driveway", "cat"),
         ], "and one that only starts again goes on"
-        assert scene.memory.pipeline("driveway").active == ()
+        assert scene.saved_state.watches("driveway").active == {}
         scene.clear_what_leaves()
         assert scene.retained("driveway") == {}
 
@@ -276,8 +280,8 @@ def test_a_pipeline_whose_model_cannot_be_used_is_offline_and_starts_when_it_can
             if content is not None:
                 file.write_bytes(content)
             until(lambda reason=reason: ticked(scene) and reason in str(scene.fleet.pipelines[1].offline_reason))
-        scene.fleet.execute(SetThreshold("garden", "red", 0.5))
-        scene.fleet.execute(TakePicture("garden"))
+        scene.execute(SetThreshold("garden", "red", 0.5))
+        scene.execute(TakePicture("garden"))
         file.write_bytes(tflite.pack(tflite.classifier(tflite.SOFTMAX)))
         until(lambda: ticked(scene) and scene.fleet.pipelines[1].online, 40)
         started = scene.fleet.pipelines[1]

@@ -50,7 +50,7 @@ class Run:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.judge = EventBuilder(plan, device="porch", runtime=lambda: "r 1")
+        self.builder = EventBuilder(plan, device="porch", runtime=lambda: "r 1")
         self.collector = Collector()
         self.kept = plan.section.collect.path / "porch"
 
@@ -59,8 +59,8 @@ class Run:
         confidences[CAT], confidences[DOG] = cat, dog
         inference = Inference(confidences, 1.0, "cpu")
         frame = Frame(picture(100, noise=True), int(at_s), at_s, START + timedelta(seconds=at_s))
-        verdict = self.judge.judge(frame, inference, clock_synchronised=lambda: True)
-        self.collector.consider(self.plan, frame, inference, verdict, self.judge.policy.states())
+        result = self.builder.observe(frame, inference, clock_synchronised=lambda: True)
+        self.collector.consider(self.plan, frame, inference, result, self.builder.policy.states())
 
     def notes(self) -> list[dict[str, Any]]:
         files = sorted(self.kept.rglob("*.jpg"), key=lambda file: file.name)
@@ -126,7 +126,7 @@ def test_a_disk_that_does_not_take_it_costs_the_picture_only(tmp_path: Path, cap
     run.frame(0, cat=0.5)
     run.frame(1, cat=0.5)
     assert len(caplog.records) == 1
-    assert "cannot keep pictures" in caplog.text
+    assert "cannot store pictures" in caplog.text
 
 
 def test_other_bounds_hold_after_a_reload_that_restarts_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 from moving_pictures import picture
 
+from edge_classifierd.clock import TimePoint
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.inference.base import Inference
@@ -26,13 +27,13 @@ START = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)
 
 
 class Scene:
-    """A judge of one watch, a runtime that changes, and a clock that is asked."""
+    """The builder of a pipeline with one watch, a runtime that changes, and a clock that counts its calls."""
 
     def __init__(self, folder: Path, **keys: object) -> None:
         self.folder = folder
         self.runtime = "tflite-runtime 2.14.0"
         self.asked = 0
-        self.judge = EventBuilder(self.plan(**keys), device="porch", runtime=lambda: self.runtime)
+        self.builder = EventBuilder(self.plan(**keys), device="porch", runtime=lambda: self.runtime)
 
     def plan(self, **keys: object) -> Plan:
         config = self.folder / "config.yaml"
@@ -42,14 +43,14 @@ class Scene:
         (plan,) = preflight(load(config))
         return plan
 
-    def adopts(self, at_s: float, **keys: object) -> None:
+    def change_plan(self, at_s: float, **keys: object) -> None:
         at = START + timedelta(seconds=at_s)
-        self.judge.adopt(self.plan(**keys), at_s, at, accelerator="cpu", clock_synchronised=True)
+        self.builder.change_plan(self.plan(**keys), TimePoint(at, at_s, "", synchronised=True), accelerator="cpu")
 
     def since(self, at_s: float, cat: float) -> float | None:
         """Since when the state holds that the frame leads to, if it is said."""
         self.drafts(at_s, cat)
-        state = self.judge.changed_state(START + timedelta(seconds=at_s))
+        state = self.builder.changed_state(START + timedelta(seconds=at_s))
         return None if state is None else (state.since - START).total_seconds()
 
     def sees(self, at_s: float, cat: float) -> list[tuple[str, str, bool]]:
@@ -59,7 +60,7 @@ class Scene:
         confidences = np.zeros(1000, np.float32)
         confidences[[CAT, 7]] = cat, other
         frame = Frame(picture(100), int(at_s), at_s, START + timedelta(seconds=at_s))
-        return self.judge.judge(frame, Inference(confidences, 1.0, "cpu"), clock_synchronised=self.ask).drafts
+        return self.builder.observe(frame, Inference(confidences, 1.0, "cpu"), clock_synchronised=self.ask).drafts
 
     def ask(self) -> bool:
         self.asked += 1
@@ -96,10 +97,10 @@ def test_since_stays_over_a_reload_that_leaves_the_label_and_the_watches_as_they
     scene = Scene(tmp_path)
     assert scene.since(0, 0.9) == 0
     cat, dog = ({"name": name, "labels": [index], "threshold": 0.7} for name, index in [("cat", CAT), ("dog", 7)])
-    scene.adopts(1, top_k=2, watches=[dog, cat])
+    scene.change_plan(1, top_k=2, watches=[dog, cat])
     assert scene.since(2, 0.9) == 0, "said again: its list is another"
     assert scene.since(3, 0.9) is None
-    scene.adopts(4, watches=[dog])
+    scene.change_plan(4, watches=[dog])
     assert scene.since(5, 0.9) == 5
 
 

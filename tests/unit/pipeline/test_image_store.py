@@ -58,7 +58,7 @@ def test_a_place_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pyt
     shutil.rmtree(tmp_path / "file")
     (tmp_path / "file").write_text("in the way")
     assert album.add("5", b"x") is None
-    assert caplog.text.count("cannot keep pictures there") == 2
+    assert caplog.text.count("cannot store pictures") == 2
 
 
 def test_a_nearly_full_disk_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The teller: what it takes up after a restart, and in which order it tells of a frame."""
+"""The reporter: what it restores after a restart, and in which order it reports a frame."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import pytest
 import yaml
 from moving_pictures import picture
 
+from edge_classifierd.clock import TimePoint
 from edge_classifierd.config.loading.load import load
+from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.inference.base import Inference
 from edge_classifierd.pipeline.reporter import Reporter
-from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedState
+from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedState, SavedWatches
 from edge_classifierd.pipeline.validation import preflight
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from edge_classifierd.events.schema import EventDraft
@@ -27,16 +29,19 @@ CAT = 281
 
 
 class World:
-    """A clock, the state directory, and an outlet that writes down what it is told."""
+    """A clock, the state directory, and a sink that records its calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.now_s = 1000.0
+        self.boot = "first"
+        self.sure = True
         self.wall = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.drafts: list[EventDraft] = []
         self.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4})
-        self.memory = SavedState(folder / "state.json")
+        self.outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=self)
+        self.saved_state = SavedState(self.outbox, folder / "state.json", self)
         self.label = self.plan.bundle.labels.display[CAT]
 
     def configure(self, *watches: dict[str, Any], **model: Any) -> None:
@@ -45,20 +50,28 @@ class World:
         config.write_text(yaml.safe_dump({"pipelines": [one]}))
         (self.plan,) = preflight(load(config))
 
-    def teller(self) -> Reporter:
+    def reporter(self) -> Reporter:
         return Reporter(
             self.plan,
             device="porch",
             runtime=lambda: "ai-edge-litert 2.3.0",
-            outlet=self,
-            memory=self.memory,
+            sink=self,
+            saved_state=self.saved_state,
             clock=self,
         )
 
-    def shows(self, teller: Reporter, cat: float, index: int = CAT) -> None:
+    def shows(self, reporter: Reporter, cat: float, index: int = CAT) -> None:
         confidences = np.zeros(1000, np.float32)
         confidences[index] = cat
-        teller.judged(Frame(picture(100), 1, self.now_s, self.wall), Inference(confidences, 1.0, "cpu"))
+        reporter.report(Frame(picture(100), 1, self.now_s, self.wall), Inference(confidences, 1.0, "cpu"))
+
+    def restart(self, *, away_s: float = 0.0, step_s: float = 0.0, boot: str = "first", sure: bool = True) -> None:
+        """Let time pass, step the wall clock; another boot begins a new monotonic clock."""
+        self.pass_time(away_s)
+        self.wall += timedelta(seconds=step_s)
+        if boot != self.boot:
+            self.boot, self.now_s = boot, 3.0
+        self.sure = sure
 
     def pass_time(self, seconds: float) -> None:
         self.now_s += seconds
@@ -71,66 +84,80 @@ class World:
         return self.wall
 
     def synchronised(self) -> bool:
-        return True
+        return self.sure
 
-    def events(self, drafts: Sequence[EventDraft]) -> None:
-        assert not self.told, "events are durable before anything is acted on"
-        was_on = bool(self.memory.pipeline("porch").active)
-        assert was_on is (drafts[0].type == "cleared"), "and before anything is remembered"
+    def store_events(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None]) -> None:
+        assert not self.calls, "events are stored before anything is published"
+        self.outbox.append(drafts, state)
         self.drafts.extend(drafts)
-        self.told.append("events")
+        self.calls.append("events")
 
-    def watches(self, _plan: Any, active: frozenset[str]) -> None:
-        self.told.append(f"watches {sorted(active)}")
+    def publish_watches(self, _plan: Any, active: frozenset[str]) -> None:
+        self.calls.append(f"watches {sorted(active)}")
 
-    def state(self, _plan: Any, state: Any) -> None:
-        self.told.append(f"state {state.active}")
+    def publish_state(self, _plan: Any, state: Any) -> None:
+        self.calls.append(f"state {state.active}")
 
-    def status(self, _plan: Any, *, online: bool) -> None:
-        raise AssertionError(f"the capture's to say: {online}")
+    def publish_status(self, _plan: Any, *, online: bool) -> None:
+        raise AssertionError(f"published by the capture: {online}")
 
-    def picture(self, _plan: Any, _frame: Frame) -> None:
-        self.told.append("picture")
+    def publish_picture(self, _plan: Any, _frame: Frame) -> None:
+        self.calls.append("picture")
 
     def take(self) -> list[str]:
-        told, self.told = self.told, []
-        return told
+        calls, self.calls = self.calls, []
+        return calls
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(tmp_path)
+    monkeypatch.setattr("edge_classifierd.clock.boot_id", lambda: made.boot)
+    return made
 
 
 def test_a_frame_is_told_events_first_and_its_state_last(world: World) -> None:
-    teller = world.teller()
-    teller.begin("cpu")
+    reporter = world.reporter()
+    reporter.start("cpu")
     assert world.take() == ["watches []"]
-    world.shows(teller, cat=0.9)
+    world.shows(reporter, cat=0.9)
     assert world.take() == ["events", "watches ['cat']", "picture", "state ('cat',)"]
-    world.shows(teller, cat=0.9)
+    world.shows(reporter, cat=0.9)
     assert world.take() == []
-    teller.want_picture()
-    world.shows(teller, cat=0.9)
+    reporter.request_picture()
+    world.shows(reporter, cat=0.9)
     assert world.take() == ["picture"]
     world.pass_time(5)
-    world.shows(teller, cat=0.1)
+    world.shows(reporter, cat=0.1)
     assert world.take() == ["events", "watches []", "state ()"]
     assert [(draft.type, draft.active_s) for draft in world.drafts] == [("detected", None), ("cleared", 5.0)]
 
 
-@pytest.mark.parametrize(("away_s", "lasted_s"), [(60, 70), (-86400, 4)])
-def test_a_watch_that_was_on_is_taken_up_without_an_event_also_by_a_clock_that_was_set_back(
-    world: World, away_s: float, lasted_s: float
+YEARS_S = 10 * 365 * 86400.0
+
+
+@pytest.mark.parametrize(
+    ("restart", "lasted_s"),
+    [
+        ({"away_s": 60}, 70),
+        ({"away_s": 60, "step_s": YEARS_S}, 70),
+        ({"away_s": 60, "step_s": -YEARS_S}, 70),
+        ({"away_s": 60, "boot": "another"}, 70),
+        ({"away_s": 60, "boot": "another", "step_s": -86400.0}, None),
+        ({"away_s": 60, "boot": "another", "step_s": YEARS_S, "sure": False}, None),
+        ({"away_s": 60, "boot": "", "sure": False}, None),
+    ],
+)
+def test_a_watch_that_was_on_is_restored_without_an_event_and_its_duration_is_true_or_unknown(
+    world: World, restart: dict[str, Any], lasted_s: float | None
 ) -> None:
-    first = world.teller()
+    first = world.reporter()
     world.shows(first, cat=0.9)
     world.pass_time(6)
-    world.wall += timedelta(seconds=away_s)
-    world.now_s = 3.0  # another boot
+    world.restart(**restart)
     world.take()
-    again = world.teller()
-    again.begin("cpu")
+    again = world.reporter()
+    again.start("cpu")
     world.shows(again, cat=0.9)
     assert world.take() == ["watches ['cat']", "state ('cat',)"]
     world.pass_time(4)
@@ -138,17 +165,35 @@ def test_a_watch_that_was_on_is_taken_up_without_an_event_also_by_a_clock_that_w
     assert [(draft.type, draft.active_s) for draft in world.drafts[1:]] == [("cleared", lasted_s)]
 
 
-def test_what_an_earlier_teller_tells_until_the_next_one_begins_is_not_told_again(world: World) -> None:
-    first, again = world.teller(), world.teller()
+def test_an_unknown_duration_stays_unknown_over_a_second_restart_and_ends_with_the_watch(world: World) -> None:
+    first = world.reporter()
+    world.shows(first, cat=0.9)
+    world.restart(boot="another", sure=False)
+    second = world.reporter()
+    second.start("cpu")
+    world.take()
+    second.change_plan(world.plan, "cpu")  # stores what is on again
+    world.restart(away_s=5)
+    third = world.reporter()
+    third.start("cpu")
+    for cat in (0.1, 0.9, 0.1):
+        world.take()
+        world.pass_time(4)
+        world.shows(third, cat=cat)
+    assert [draft.active_s for draft in world.drafts if draft.type == "cleared"] == [None, 4.0]
+
+
+def test_what_an_earlier_reporter_tells_until_the_next_one_begins_is_not_told_again(world: World) -> None:
+    first, again = world.reporter(), world.reporter()
     world.shows(first, cat=0.9)
     world.take()
-    again.begin("cpu")
+    again.start("cpu")
     world.shows(again, cat=0.9)
     assert world.take() == ["watches ['cat']", "state ('cat',)"]
-    third = world.teller()
+    third = world.reporter()
     world.shows(again, cat=0.1)
     world.take()
-    third.begin("cpu")
+    third.start("cpu")
     world.shows(third, cat=0.1)
     assert world.take() == ["watches []", "state ()"]
 
@@ -167,25 +212,25 @@ def test_what_an_earlier_teller_tells_until_the_next_one_begins_is_not_told_agai
 def test_what_is_no_longer_there_is_cleared(world: World, watch: str, remembered: dict[str, Any]) -> None:
     of_this_model = {"model": world.plan.bundle.sha256} if "index" in remembered else {}
     known = {"label": world.label, "since": world.wall - timedelta(days=1), **of_this_model, **remembered}
-    world.memory.set_active("porch", {watch: ActiveWatch(**known)})
-    world.teller().begin("cpu")
+    world.saved_state.set_watches("porch", SavedWatches({watch: ActiveWatch(**known)}, saved_at=TimePoint.now(world)))
+    world.reporter().start("cpu")
     assert world.take() == ["events", "watches []"]
     told = [(draft.type, draft.watch, draft.label, draft.active_s, draft.top) for draft in world.drafts]
     assert told == [("cleared", watch, known["label"], 86400.0, ())]
-    assert world.memory.pipeline("porch").active == ()
-    world.teller().begin("cpu")
+    assert world.saved_state.watches("porch").active == {}
+    world.reporter().start("cpu")
     assert world.take() == ["watches []"]
 
 
 def test_a_watch_goes_on_under_other_labels_of_the_same_model(world: World) -> None:
-    first = world.teller()
+    first = world.reporter()
     world.shows(first, cat=0.9)
     labels = world.folder / "labels.txt"
     labels.write_text("".join(f"class {index}\n" for index in range(1000)))
     world.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4}, labels=str(labels))
     world.take()
-    again = world.teller()
-    again.begin("cpu")
+    again = world.reporter()
+    again.start("cpu")
     world.shows(again, cat=0.9)
     assert world.take() == ["watches ['cat']", "state ('cat',)"]
     world.shows(again, cat=0.1)
@@ -194,44 +239,44 @@ def test_a_watch_goes_on_under_other_labels_of_the_same_model(world: World) -> N
 
 
 def test_a_watch_goes_on_as_an_earlier_version_remembered_it(world: World) -> None:
-    world.memory.set_active("porch", {"cat": ActiveWatch(world.label, world.wall)})
-    world.teller().begin("cpu")
+    world.saved_state.set_watches("porch", SavedWatches({"cat": ActiveWatch(world.label, world.wall)}))
+    world.reporter().start("cpu")
     assert world.take() == ["watches ['cat']"]
 
 
 def test_of_two_classes_with_one_name_the_one_that_was_seen_goes_on(world: World) -> None:
     world.configure()
     _bird, machine = (index for index, label in enumerate(world.plan.bundle.labels.display) if label == "crane")
-    first = world.teller()
+    first = world.reporter()
     world.shows(first, 0.9, index=machine)
     world.take()
-    again = world.teller()
-    again.begin("cpu")
+    again = world.reporter()
+    again.start("cpu")
     world.shows(again, 0.9, index=machine)
     assert world.take() == ["watches ['any']", "state ('any',)"]
 
 
 @pytest.mark.parametrize(("remembered", "threshold"), [(0.75, 0.75), (1.0, 1.0), (0.0, 0.6), (7.0, 0.6), (-1.0, 0.6)])
 def test_a_remembered_threshold_holds_if_it_is_one(world: World, remembered: float, threshold: float) -> None:
-    world.memory.set_threshold("porch", "cat", remembered)
-    world.memory.set_threshold("porch", "dog", 0.5)
-    assert world.teller().thresholds() == {"cat": threshold}
+    world.saved_state.set_threshold("porch", "cat", remembered)
+    world.saved_state.set_threshold("porch", "dog", 0.5)
+    assert world.reporter().thresholds() == {"cat": threshold}
 
 
-@pytest.mark.parametrize(("away_s", "quiet_s"), [(20, 10), (40, 0), (-86400, 30)])
-def test_a_cooldown_goes_on_over_a_restart_and_is_no_longer_than_a_whole_one(
-    world: World, away_s: float, quiet_s: float
+@pytest.mark.parametrize(("away_s", "quiet_s"), [(20, 10), (40, 0)])
+@pytest.mark.parametrize("restart", [{}, {"step_s": YEARS_S}, {"step_s": -YEARS_S}, {"boot": "another"}], ids=str)
+def test_a_cooldown_goes_on_over_a_restart(
+    world: World, restart: dict[str, Any], away_s: float, quiet_s: float
 ) -> None:
     world.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4, "cooldown": 30})
-    first = world.teller()
+    first = world.reporter()
     world.shows(first, cat=0.9)
     world.take()
     world.shows(first, cat=0.1)
     world.take()
-    world.wall += timedelta(seconds=away_s)
-    world.now_s = 3.0  # another boot
-    again = world.teller()
-    again.begin("cpu")
+    world.restart(away_s=away_s, **restart)
+    again = world.reporter()
+    again.start("cpu")
     if quiet_s:
         world.pass_time(quiet_s - 1)
         world.shows(again, cat=0.9)
@@ -242,23 +287,37 @@ def test_a_cooldown_goes_on_over_a_restart_and_is_no_longer_than_a_whole_one(
     assert [draft.type for draft in world.drafts] == ["detected", "cleared", "detected"]
 
 
+def test_a_cooldown_begins_again_when_the_time_since_is_unknown(world: World) -> None:
+    world.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4, "cooldown": 30})
+    first = world.reporter()
+    for cat in (0.9, 0.1):
+        world.shows(first, cat=cat)
+        world.take()
+    world.restart(boot="another", step_s=YEARS_S, sure=False)
+    again = world.reporter()
+    again.start("cpu")
+    world.pass_time(29)
+    world.shows(again, cat=0.9)
+    assert len(world.drafts) == 2
+
+
 def test_a_watch_that_is_cleared_because_the_model_is_another_cools_down_first(world: World) -> None:
     world.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4, "cooldown": 30})
-    world.memory.set_active("porch", {"cat": ActiveWatch(world.label, world.wall, CAT, "another")})
-    teller = world.teller()
-    teller.begin("cpu")
+    world.saved_state.set_watches("porch", SavedWatches({"cat": ActiveWatch(world.label, world.wall, CAT, "another")}))
+    reporter = world.reporter()
+    reporter.start("cpu")
     world.pass_time(29)
-    world.shows(teller, cat=0.9)
+    world.shows(reporter, cat=0.9)
     assert [draft.type for draft in world.drafts] == ["cleared"]
-    assert [watch for watch, _until in world.memory.pipeline("porch").quiet_until] == ["cat"]
+    assert list(world.saved_state.watches("porch").quiet_until) == ["cat"]
 
 
 def test_the_end_clears_what_is_on_and_says_that_nothing_is_seen(world: World) -> None:
-    teller = world.teller()
-    world.shows(teller, cat=0.9)
+    reporter = world.reporter()
+    world.shows(reporter, cat=0.9)
     world.take()
-    teller.end("cpu")
+    reporter.clear("cpu")
     assert world.take() == ["events", "watches []", "state ()"]
-    assert world.memory.pipeline("porch").active == ()
-    teller.end("cpu")
+    assert world.saved_state.watches("porch").active == {}
+    reporter.clear("cpu")
     assert world.take() == []

@@ -1,4 +1,4 @@
-"""The tally: counts by day, begins anew at local midnight, survives restarts, and is honest about the clock."""
+"""Daily statistics: counts per day, restarts at local midnight, survives restarts and corrects a wrong clock."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.events.schema import EventType
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
@@ -29,14 +30,14 @@ PLAN = cast("Plan", SimpleNamespace(section=SimpleNamespace(name="driveway"), ru
 
 
 class FakeWorld:
-    """Stands for the clock and the retained states."""
+    """Stands for the clock and the retained topics."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.wall = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
         self.sure = True
-        self.said: dict[str, dict[str, Any]] = {}
-        self.manners: dict[str, dict[str, Any]] = {}
+        self.published: dict[str, dict[str, Any]] = {}
+        self.options: dict[str, dict[str, Any]] = {}
 
     def monotonic(self) -> float:
         return self.now_s
@@ -47,38 +48,33 @@ class FakeWorld:
     def synchronised(self) -> bool:
         return self.sure
 
-    def set(self, topic: str, payload: str, **manner: object) -> None:
-        self.said[topic], self.manners[topic] = json.loads(payload), manner
+    def set(self, topic: str, payload: str, **options: object) -> None:
+        self.published[topic], self.options[topic] = json.loads(payload), options
 
     def remove(self, topic: str, **_: object) -> None:
-        self.said.pop(topic, None)
+        self.published.pop(topic, None)
 
     def pass_time(self, seconds: float) -> None:
         self.now_s += seconds
         self.wall += timedelta(seconds=seconds)
 
 
-class Diary:
+class Scene:
     def __init__(self, folder: Path) -> None:
-        self.file = folder / "tally.json"
         self.world = FakeWorld()
+        self.outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=self.world)
         self.restart()
 
     def restart(self) -> None:
-        self.end()
-        self.tally = WatchStatistics(
-            self.file,
+        self.statistics = WatchStatistics(
+            self.outbox,
             Topics("edge-classifierd", "porch"),
             cast("RetainedTopics", self.world),
             cast("Clock", self.world),
         )
-        self.tally.show(PLAN)
+        self.statistics.show(PLAN)
 
-    def end(self) -> None:
-        if hasattr(self, "tally"):
-            self.tally.keep()
-
-    def tell(self, *types: str) -> None:
+    def record(self, *types: str) -> None:
         drafts = [
             SimpleNamespace(
                 pipeline="driveway",
@@ -89,15 +85,16 @@ class Diary:
             )
             for one in types
         ]
-        self.tally.note(cast("list[EventDraft]", drafts))
+        self.outbox.append((), self.statistics.count(cast("list[EventDraft]", drafts)))
+        self.statistics.tick()
 
     def wait(self, seconds: float) -> None:
         self.world.pass_time(seconds)
-        self.tally.tick()
+        self.statistics.tick()
 
     @property
-    def said(self) -> dict[str, Any]:
-        return self.world.said[TOPIC]
+    def published(self) -> dict[str, Any]:
+        return self.world.published[TOPIC]
 
 
 @pytest.fixture(autouse=True)
@@ -114,64 +111,64 @@ def _berlin() -> Iterator[None]:
 
 
 @pytest.fixture
-def diary(tmp_path: Path) -> Diary:
-    return Diary(tmp_path)
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
-def test_each_detection_counts_and_the_last_event_says_when_it_was_on(diary: Diary) -> None:
-    assert diary.said == {
+def test_each_detection_counts_and_the_last_event_says_when_it_was_on(scene: Scene) -> None:
+    assert scene.published == {
         "schema": 1,
         "count_today": 0,
         "day": "2026-11-21",
         "last_seen": None,
         "clock_synchronised": True,
     }
-    diary.tell("detected")
-    diary.wait(60)
-    diary.tell("cleared")
-    assert (diary.said["count_today"], diary.said["last_seen"]) == (1, "2026-11-21T12:01:00.000Z")
-    diary.tell("detected", "cleared", "detected")
-    assert diary.said["count_today"] == 3
+    scene.record("detected")
+    scene.wait(60)
+    scene.record("cleared")
+    assert (scene.published["count_today"], scene.published["last_seen"]) == (1, "2026-11-21T12:01:00.000Z")
+    scene.record("detected", "cleared", "detected")
+    assert scene.published["count_today"] == 3
 
 
-def test_the_count_begins_anew_at_local_midnight(diary: Diary) -> None:
-    diary.tell("detected")
-    diary.wait(10 * 3600 + 59 * 60)
-    assert (diary.said["count_today"], diary.said["day"]) == (1, "2026-11-21")
-    diary.wait(120)  # 23:01 in UTC, 00:01 here
-    assert (diary.said["count_today"], diary.said["day"]) == (0, "2026-11-22")
-    assert diary.said["last_seen"] == "2026-11-21T12:00:00.000Z"
-    diary.tell("detected")
-    assert diary.said["count_today"] == 1
+def test_the_count_begins_anew_at_local_midnight(scene: Scene) -> None:
+    scene.record("detected")
+    scene.wait(10 * 3600 + 59 * 60)
+    assert (scene.published["count_today"], scene.published["day"]) == (1, "2026-11-21")
+    scene.wait(120)  # 23:01 in UTC, 00:01 here
+    assert (scene.published["count_today"], scene.published["day"]) == (0, "2026-11-22")
+    assert scene.published["last_seen"] == "2026-11-21T12:00:00.000Z"
+    scene.record("detected")
+    assert scene.published["count_today"] == 1
 
 
-def test_the_first_detection_after_midnight_counts_for_the_new_day(diary: Diary) -> None:
-    diary.tell("detected", "cleared", "detected")
-    diary.world.pass_time(86400)
-    diary.tell("detected")
-    assert (diary.said["count_today"], diary.said["day"]) == (1, "2026-11-22")
+def test_the_first_detection_after_midnight_counts_for_the_new_day(scene: Scene) -> None:
+    scene.record("detected", "cleared", "detected")
+    scene.world.pass_time(86400)
+    scene.record("detected")
+    assert (scene.published["count_today"], scene.published["day"]) == (1, "2026-11-22")
 
 
-def test_counts_survive_a_restart_of_the_same_day_only(diary: Diary) -> None:
-    diary.tell("detected")
-    diary.restart()
-    assert (diary.said["count_today"], diary.said["last_seen"]) == (1, "2026-11-21T12:00:00.000Z")
-    diary.world.pass_time(86400)
-    diary.restart()
-    assert (diary.said["count_today"], diary.said["last_seen"]) == (0, "2026-11-21T12:00:00.000Z")
+def test_counts_survive_a_restart_of_the_same_day_only(scene: Scene) -> None:
+    scene.record("detected")
+    scene.restart()
+    assert (scene.published["count_today"], scene.published["last_seen"]) == (1, "2026-11-21T12:00:00.000Z")
+    scene.world.pass_time(86400)
+    scene.restart()
+    assert (scene.published["count_today"], scene.published["last_seen"]) == (0, "2026-11-21T12:00:00.000Z")
 
 
-def test_what_was_counted_by_a_wrong_clock_is_put_right_when_it_is_synchronised(diary: Diary) -> None:
-    world = diary.world
+def test_what_was_counted_by_a_wrong_clock_is_put_right_when_it_is_synchronised(scene: Scene) -> None:
+    world = scene.world
     world.sure, world.wall = False, datetime(2026, 1, 1, 12, 0, tzinfo=UTC)  # no battery behind this clock
-    diary.restart()
-    diary.tell("detected")
-    assert (diary.said["clock_synchronised"], diary.said["count_today"]) == (False, 1)
-    diary.wait(600)
-    diary.tell("detected")
+    scene.restart()
+    scene.record("detected")
+    assert (scene.published["clock_synchronised"], scene.published["count_today"]) == (False, 1)
+    scene.wait(600)
+    scene.record("detected")
     world.sure, world.wall = True, datetime(2026, 11, 21, 23, 5, tzinfo=UTC)  # five past midnight here
-    diary.wait(60)
-    assert diary.said == {
+    scene.wait(60)
+    assert scene.published == {
         "schema": 1,
         "count_today": 1,  # the first was 11 minutes ago: yesterday
         "day": "2026-11-22",
@@ -180,145 +177,125 @@ def test_what_was_counted_by_a_wrong_clock_is_put_right_when_it_is_synchronised(
     }
 
 
-def test_a_clock_that_stands_before_the_last_known_day_ends_no_day(diary: Diary) -> None:
-    diary.tell("detected")
-    diary.world.sure, diary.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
-    diary.restart()
-    diary.tell("detected")
-    assert (diary.said["count_today"], diary.said["day"]) == (2, "2026-11-21")
-    diary.world.sure, diary.world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
-    diary.wait(10)
-    assert (diary.said["count_today"], diary.said["day"]) == (2, "2026-11-21")
+def test_a_clock_that_stands_before_the_last_known_day_ends_no_day(scene: Scene) -> None:
+    scene.record("detected")
+    scene.world.sure, scene.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
+    scene.restart()
+    scene.record("detected")
+    assert (scene.published["count_today"], scene.published["day"]) == (2, "2026-11-21")
+    scene.world.sure, scene.world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
+    scene.wait(10)
+    assert (scene.published["count_today"], scene.published["day"]) == (2, "2026-11-21")
 
 
-def test_a_moment_of_an_earlier_process_with_a_wrong_clock_is_not_claimed(diary: Diary) -> None:
-    diary.world.sure, diary.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
-    diary.restart()
-    diary.tell("detected")
-    assert diary.said["last_seen"] == "2026-01-01T00:00:00.000Z"
-    diary.world.sure, diary.world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
-    diary.restart()
-    assert (diary.said["last_seen"], diary.said["count_today"]) == (None, 0)
+def test_a_moment_of_an_earlier_process_with_a_wrong_clock_is_not_claimed(scene: Scene) -> None:
+    scene.world.sure, scene.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
+    scene.restart()
+    scene.record("detected")
+    assert scene.published["last_seen"] == "2026-01-01T00:00:00.000Z"
+    scene.world.sure, scene.world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
+    scene.restart()
+    assert (scene.published["last_seen"], scene.published["count_today"]) == (None, 0)
 
 
-def test_a_watch_that_is_withdrawn_is_forgotten(diary: Diary) -> None:
-    diary.tell("detected")
-    diary.tally.withdraw("driveway", ["dog"])
-    assert TOPIC not in diary.world.said
-    diary.restart()
-    assert diary.said["count_today"] == 0
+def test_a_watch_that_is_removed_is_forgotten(scene: Scene) -> None:
+    scene.record("detected")
+    scene.statistics.remove("driveway", ["dog"])
+    assert TOPIC not in scene.world.published
+    scene.restart()
+    assert scene.published["count_today"] == 0
 
 
-def test_a_damaged_file_counts_from_zero_and_says_so(diary: Diary, caplog: pytest.LogCaptureFixture) -> None:
-    for damage in ("", "{", "[]", '{"tally, version 1": {"driveway": {"dog": {}}}}', "null"):
-        diary.end()
-        diary.file.write_text(damage)
-        caplog.clear()
-        diary.restart()
-        assert "unreadable" in caplog.text
-        assert diary.said["count_today"] == 0
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "null", '{"day": "2026-11-21", "count": 1e999}'])
+def test_a_damaged_value_counts_from_zero(scene: Scene, damage: str) -> None:
+    scene.outbox.append((), {"statistics/driveway/dog": damage})
+    scene.restart()
+    assert scene.published["count_today"] == 0
 
 
-def test_a_file_that_cannot_be_written_is_said_once(diary: Diary, caplog: pytest.LogCaptureFixture) -> None:
-    diary.file = diary.file.parent / "absent" / "tally.json"
-    diary.restart()
-    diary.tell("detected")
-    diary.end()
-    diary.tell("cleared")
-    diary.end()
-    assert caplog.text.count("cannot be written") == 1
-    assert diary.said["count_today"] == 1
+def test_a_watch_that_is_not_configured_any_more_is_removed_at_the_start(scene: Scene) -> None:
+    scene.record("detected")
+    scene.outbox.append((), {"statistics/driveway/cat": scene.outbox.state("statistics/")["driveway/dog"]})
+    scene.restart()
+    assert scene.outbox.state("statistics/").keys() == {"driveway/dog"}
 
 
-def test_the_last_event_of_a_watch_that_was_withdrawn_does_not_bring_it_back(diary: Diary) -> None:
-    diary.tell("detected")
-    diary.tally.withdraw("driveway", ["dog"])
-    diary.tell("cleared")
-    assert TOPIC not in diary.world.said
-    diary.end()
-    assert json.loads(diary.file.read_text()) == {"tally, version 1": {}}
-    diary.tally.show(PLAN)
-    assert (diary.said["count_today"], diary.said["last_seen"]) == (0, None)
+def test_the_last_event_of_a_watch_that_was_removed_does_not_bring_it_back(scene: Scene) -> None:
+    scene.record("detected")
+    scene.statistics.remove("driveway", ["dog"])
+    scene.record("cleared")
+    assert TOPIC not in scene.world.published
+    assert scene.outbox.state("statistics/") == {}
+    scene.statistics.show(PLAN)
+    assert (scene.published["count_today"], scene.published["last_seen"]) == (0, None)
 
 
-def test_the_midnight_of_a_wrong_clock_loses_nothing_of_today(diary: Diary) -> None:
-    world = diary.world
+def test_the_midnight_of_a_wrong_clock_loses_nothing_of_today(scene: Scene) -> None:
+    world = scene.world
     world.sure, world.wall = False, datetime(2026, 1, 1, 22, 59, tzinfo=UTC)  # a minute before midnight here
-    diary.restart()
-    diary.tell("detected")
-    diary.wait(120)
-    assert (diary.said["count_today"], diary.said["day"]) == (0, "2026-01-02")
-    diary.tell("detected")
+    scene.restart()
+    scene.record("detected")
+    scene.wait(120)
+    assert (scene.published["count_today"], scene.published["day"]) == (0, "2026-01-02")
+    scene.record("detected")
     world.sure, world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
-    diary.wait(10)
-    assert (diary.said["count_today"], diary.said["day"]) == (2, "2026-11-21")
+    scene.wait(10)
+    assert (scene.published["count_today"], scene.published["day"]) == (2, "2026-11-21")
 
 
-def test_a_clock_that_is_no_longer_synchronised_takes_nothing_back(diary: Diary) -> None:
-    diary.tell("detected")
-    diary.world.sure, diary.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
-    diary.wait(10)
-    assert (diary.said["count_today"], diary.said["day"]) == (1, "2026-11-21")
-    assert diary.said["clock_synchronised"] is False
+def test_a_clock_that_is_no_longer_synchronised_takes_nothing_back(scene: Scene) -> None:
+    scene.record("detected")
+    scene.world.sure, scene.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
+    scene.wait(10)
+    assert (scene.published["count_today"], scene.published["day"]) == (1, "2026-11-21")
+    assert scene.published["clock_synchronised"] is False
 
 
-def test_what_was_put_right_once_is_not_put_right_again(diary: Diary) -> None:
-    diary.world.sure = False
-    diary.restart()
-    diary.tell("detected")
-    diary.world.sure = True
-    diary.wait(86400)
-    assert diary.said["count_today"] == 0, "it was yesterday"
-    diary.tell("detected")
-    for diary.world.sure in (False, True):
-        diary.wait(10)
-    assert diary.said["count_today"] == 1
+def test_what_was_put_right_once_is_not_put_right_again(scene: Scene) -> None:
+    scene.world.sure = False
+    scene.restart()
+    scene.record("detected")
+    scene.world.sure = True
+    scene.wait(86400)
+    assert scene.published["count_today"] == 0, "it was yesterday"
+    scene.record("detected")
+    for scene.world.sure in (False, True):
+        scene.wait(10)
+    assert scene.published["count_today"] == 1
 
 
-def test_what_was_put_right_stays_right_after_a_restart(diary: Diary) -> None:
-    diary.world.sure, diary.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
-    diary.restart()
-    diary.tell("detected")
-    diary.end()
-    diary.world.sure, diary.world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
-    diary.wait(10)
-    diary.restart()
-    assert (diary.said["count_today"], diary.said["last_seen"]) == (1, "2026-11-21T13:00:00.000Z")
+def test_what_was_put_right_stays_right_after_a_restart(scene: Scene) -> None:
+    scene.world.sure, scene.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
+    scene.restart()
+    scene.record("detected")
+    scene.world.sure, scene.world.wall = True, datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
+    scene.wait(10)
+    scene.restart()
+    assert (scene.published["count_today"], scene.published["last_seen"]) == (1, "2026-11-21T13:00:00.000Z")
 
 
-def test_a_day_in_the_future_ends_when_the_clock_is_set_back(diary: Diary) -> None:
-    diary.world.wall = datetime(2030, 1, 1, tzinfo=UTC)
-    diary.wait(10)
-    diary.tell("detected")
-    assert diary.said["day"] == "2030-01-01"
-    diary.world.wall = datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
-    diary.wait(10)
-    assert (diary.said["count_today"], diary.said["day"]) == (0, "2026-11-21")
+def test_a_day_in_the_future_ends_when_the_clock_is_set_back(scene: Scene) -> None:
+    scene.world.wall = datetime(2030, 1, 1, tzinfo=UTC)
+    scene.wait(10)
+    scene.record("detected")
+    assert scene.published["day"] == "2030-01-01"
+    scene.world.wall = datetime(2026, 11, 21, 13, 0, tzinfo=UTC)
+    scene.wait(10)
+    assert (scene.published["count_today"], scene.published["day"]) == (0, "2026-11-21")
 
 
-def test_the_file_is_written_when_something_has_changed_and_only_then(diary: Diary) -> None:
-    diary.tell("detected")
-    diary.end()
-    before = diary.file.stat().st_ino, diary.file.stat().st_mtime_ns
-    diary.end()
-    assert (diary.file.stat().st_ino, diary.file.stat().st_mtime_ns) == before
-    diary.tally.withdraw("driveway", ["dog"])
-    diary.end()
-    assert json.loads(diary.file.read_text()) == {"tally, version 1": {}}
-
-
-def test_a_count_expires_with_its_device(diary: Diary) -> None:
-    assert diary.world.manners[TOPIC] == {"content_type": "application/json", "schema": 1, "expiry_s": 3600}
+def test_a_count_expires_with_its_device(scene: Scene) -> None:
+    assert scene.world.options[TOPIC] == {"content_type": "application/json", "schema": 1, "expiry_s": 3600}
 
 
 def test_what_a_wrong_clock_split_over_its_midnight_is_counted_once_on_the_right_day(tmp_path: Path) -> None:
-    diary = Diary(tmp_path)
-    diary.world.sure = False
-    diary.world.wall = datetime(2026, 11, 21, 22, 58, tzinfo=UTC)
-    diary.tell("detected", "detected", "detected")
-    diary.wait(180)
-    diary.tell("detected")
-    assert (diary.said["count_today"], diary.said["day"]) == (1, "2026-11-22")
-    diary.world.wall, diary.world.sure = datetime(2026, 11, 22, 12, 0, tzinfo=UTC), True
-    diary.wait(1)
-    assert (diary.said["count_today"], diary.said["day"]) == (4, "2026-11-22")
+    scene = Scene(tmp_path)
+    scene.world.sure = False
+    scene.world.wall = datetime(2026, 11, 21, 22, 58, tzinfo=UTC)
+    scene.record("detected", "detected", "detected")
+    scene.wait(180)
+    scene.record("detected")
+    assert (scene.published["count_today"], scene.published["day"]) == (1, "2026-11-22")
+    scene.world.wall, scene.world.sure = datetime(2026, 11, 22, 12, 0, tzinfo=UTC), True
+    scene.wait(1)
+    assert (scene.published["count_today"], scene.published["day"]) == (4, "2026-11-22")

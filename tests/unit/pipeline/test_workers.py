@@ -429,7 +429,7 @@ def test_an_order_to_a_pipeline_of_several_instances_does_not_wait_for_the_next_
 
 def test_an_order_is_not_carried_out_while_a_frame_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     telling, together = threading.Event(), []
-    judged, set_threshold = Reporter.judged, Reporter.set_threshold
+    judged, set_threshold = Reporter.report, Reporter.set_threshold
 
     def slow_judged(self: Reporter, frame: Frame, inference: Inference) -> FrameResult:
         telling.set()
@@ -441,7 +441,7 @@ def test_an_order_is_not_carried_out_while_a_frame_is_told_of(tmp_path: Path, mo
         together.append(telling.is_set())
         set_threshold(self, watch, threshold)
 
-    monkeypatch.setattr(Reporter, "judged", slow_judged)
+    monkeypatch.setattr(Reporter, "report", slow_judged)
     monkeypatch.setattr(Reporter, "set_threshold", watched_set_threshold)
     section = pipeline("driveway", "cat") | {"model": {"threads": 1, "instances": 2}}
     with Scene(tmp_path, section) as scene:

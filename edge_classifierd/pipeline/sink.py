@@ -1,0 +1,32 @@
+"""The sink of a pipeline's results: what the reporter needs of the outbox and the broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from edge_classifierd.events.pipeline_state import PipelineState
+    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.frames.base import Frame
+    from edge_classifierd.pipeline.plan import AnyPlan, Plan
+
+
+class ResultSink(Protocol):
+    """Takes the results of pipelines; called from their threads."""
+
+    def store_events(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None]) -> None:
+        """Number the events and store them with the state, in one transaction; durable when it returns."""
+
+    def publish_watches(self, plan: Plan, active: frozenset[str]) -> None:
+        """Publish which watches are on."""
+
+    def publish_state(self, plan: Plan, state: PipelineState) -> None:
+        """Publish the pipeline's state."""
+
+    def publish_status(self, plan: AnyPlan, *, online: bool) -> None:
+        """Publish whether the camera delivers frames."""
+
+    def publish_picture(self, plan: Plan, frame: Frame) -> None:
+        """Publish the frame of a detection, or one that was requested."""
