@@ -61,13 +61,14 @@ def write_video(
     return path
 
 
-def h264_access_units(levels: list[int]) -> list[list[bytes]]:
+def h264_access_units(levels: list[int], key_frame_every: int = 5) -> list[list[bytes]]:
     """An H.264 stream as NAL units (without start codes) frame by frame; each key frame carries its parameter sets."""
     context = av.CodecContext.create("libx264", "w")
     assert isinstance(context, av.VideoCodecContext)
     context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, "yuv420p"
     context.time_base = Fraction(1, 25)
-    context.options = {"tune": "zerolatency", "preset": "ultrafast", "g": "5", "x264-params": "repeat-headers=1"}
+    parameters = f"repeat-headers=1:keyint={key_frame_every}:scenecut=0"
+    context.options = {"tune": "zerolatency", "preset": "ultrafast", "x264-params": parameters}
     units = []
     for value in levels:
         for packet in context.encode(picture(value).reformat(format="yuv420p")):

@@ -8,12 +8,14 @@ import socket
 import struct
 import threading
 import time
+import zlib
 from typing import TYPE_CHECKING
 
 from moving_pictures import encoded, h264_access_units, picture, sound_that_goes_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ssl
+    from collections.abc import Callable, Sequence
 
 FRAME_S = 0.02
 LEVELS = (40, 80, 120, 160, 200)
@@ -75,18 +77,23 @@ class HttpServer(Server):
         frames: int | None = None,
         then: str = "close",
         damaged: frozenset[int] = frozenset(),
+        bare: bool = False,
+        frame_s: float = FRAME_S,
         port: int = 0,
     ) -> None:
         self._status = status
         self._frames = frames
         self._then = then
         self._damaged = damaged
+        self._bare = bare
+        self._frame_s = frame_s
         super().__init__(port)
 
     def serve(self, connection: socket.socket) -> None:
         while b"\r\n\r\n" not in connection.recv(65536):
             pass
-        head = f"HTTP/1.0 {self._status}\r\nContent-Type: multipart/x-mixed-replace; boundary=next\r\n\r\n"
+        kind = "application/octet-stream" if self._bare else "multipart/x-mixed-replace; boundary=next"
+        head = f"HTTP/1.0 {self._status}\r\nContent-Type: {kind}\r\n\r\n"
         connection.sendall(head.encode())
         if not self._status.startswith("200"):
             return
@@ -95,24 +102,69 @@ class HttpServer(Server):
             data = pictures[number % len(pictures)]
             if number in self._damaged:
                 data = data[:2] + bytes(len(data) - 4) + data[-2:]
-            connection.sendall(
-                b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(data), data)
-            )
-            if self.stopping.wait(FRAME_S):
+            part = b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(data), data)
+            connection.sendall(data if self._bare else part)
+            if self.stopping.wait(self._frame_s):
                 return
         if self._then == "stall":
             self.stopping.wait(60)
 
 
-class SnapshotServer(Server):
-    """One JPEG over HTTP, as cameras give it at another address than their video's."""
+class EndlessServer(Server):
+    """Sends a head, and then the same data for ever."""
+
+    def __init__(self, head: bytes, data: bytes) -> None:
+        self._head = head
+        self._data = data
+        super().__init__()
 
     def serve(self, connection: socket.socket) -> None:
-        while b"\r\n\r\n" not in connection.recv(65536):
-            pass
-        data = encoded(picture(LEVELS[0]))
-        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(data))
-        connection.sendall(data)
+        connection.recv(65536)
+        connection.sendall(self._head)
+        while not self.stopping.is_set():
+            connection.sendall(self._data)
+
+
+class SnapshotServer(Server):
+    """One JPEG per HTTP request, as cameras give it at another address than their video's.
+
+    `login` is the header `WWW-Authenticate` of the answer to a request without a login. With `etag` an unchanged
+    picture is answered with 304. `pictures` are sent one after the other, the last one for ever.
+    """
+
+    def __init__(
+        self, pictures: Sequence[bytes] = (), *, login: str = "", etag: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._pictures = list(pictures) or [encoded(picture(LEVELS[0]))]
+        self._login = login
+        self._etag = etag
+        self._tls = tls
+        self.scheme = "https" if tls else "http"
+        self.requests: list[str] = []
+        super().__init__()
+
+    def serve(self, connection: socket.socket) -> None:
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True)
+        with connection:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += connection.recv(65536)
+            self.requests.append(request.decode())
+            connection.sendall(self._answer(request.decode()))
+
+    def _answer(self, request: str) -> bytes:
+        if self._login and "\nAuthorization: " not in request:
+            return f"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {self._login}\r\nContent-Length: 0\r\n\r\n".encode()
+        data = self._pictures[0]
+        tag = f'"{zlib.crc32(data)}"'
+        if self._etag and f"If-None-Match: {tag}" in request:
+            self._pictures = self._pictures[1:] or self._pictures
+            return f"HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n".encode()
+        if not self._etag:
+            self._pictures = self._pictures[1:] or self._pictures
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nETag: {tag}\r\nContent-Length: {len(data)}\r\n\r\n"
+        return head.encode() + data
 
 
 class SoundServer(Server):
@@ -149,11 +201,23 @@ class RtspServer(Server):
 
     scheme = "rtsp"
 
-    def __init__(self, *, frames: int | None = None, then: str = "close", refuse: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        frames: int | None = None,
+        then: str = "close",
+        refuse: str = "",
+        first: int = 0,
+        key_frame_every: int = 5,
+    ) -> None:
+        """`refuse` is the challenge of every login; `first` is the number of the first frame that is sent."""
         self._frames = frames
         self._then = then
         self._refuse = refuse
-        self._units = h264_access_units(list(LEVELS))  # begins with a key frame, so it can be repeated
+        self._first = first
+        self._units = h264_access_units(
+            [LEVELS[at % 5] for at in range(key_frame_every)], key_frame_every
+        )  # begins with a key frame, so it can be repeated
         super().__init__()
 
     def serve(self, connection: socket.socket) -> None:
@@ -178,7 +242,7 @@ class RtspServer(Server):
     def _answer(self, method: str, sequence: str) -> bytes:
         if self._refuse and method == "DESCRIBE":
             status = f"RTSP/1.0 401 Unauthorized\r\nCSeq: {sequence}\r\n"
-            return f'{status}WWW-Authenticate: Basic realm="x"\r\n\r\n'.encode()
+            return f"{status}WWW-Authenticate: {self._refuse}\r\n\r\n".encode()
         extra, body = "", ""
         if method == "OPTIONS":
             extra = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
@@ -191,13 +255,13 @@ class RtspServer(Server):
         elif method == "SETUP":
             extra = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n"
         else:
-            extra = "MqttClient: 1\r\n"
+            extra = "Session: 1\r\n"
         return f"RTSP/1.0 200 OK\r\nCSeq: {sequence}\r\n{extra}\r\n{body}".encode()
 
     def _play(self, connection: socket.socket) -> None:
         packet_number = 0
         for number in itertools.count() if self._frames is None else range(self._frames):
-            unit = self._units[number % len(self._units)]
+            unit = self._units[(self._first + number) % len(self._units)]
             payloads = [part for nal in unit for part in _fragments(nal)]
             for at, payload in enumerate(payloads):
                 marker = 0x80 if at == len(payloads) - 1 else 0

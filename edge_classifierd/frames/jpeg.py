@@ -31,6 +31,10 @@ _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _EXIF: Final = b"Exif\0\0"
 
 
+class TooLargeError(SourceError):
+    """Decoding the picture would take more memory than allowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
     """The part of a JPEG before its first scan."""
@@ -86,7 +90,8 @@ def decode_jpeg(data: bytes, name: str, *, most_memory: int, header: JpegHeader 
         header: The result of `read_header`, when the caller has it.
 
     Raises:
-        SourceError: The data is damaged or incomplete, or needs too much memory.
+        TooLargeError: The picture needs too much memory.
+        SourceError: The data is damaged or incomplete.
     """
     header = header or read_header(data)
     damaged = SourceError(f"{name}: the JPEG data is damaged or incomplete; replace or remove it")
@@ -94,7 +99,7 @@ def decode_jpeg(data: bytes, name: str, *, most_memory: int, header: JpegHeader 
         raise damaged
     needed = header.memory + 2 * len(data)
     if needed > most_memory:
-        raise SourceError(
+        raise TooLargeError(
             f"{name}: too large: {header.width}x{header.height} pixels as JPEG need {needed / 1e6:.0f} MB of memory; "
             "scale it down"
         )

@@ -1,26 +1,32 @@
-"""A network camera (RTSP, MJPEG or video over HTTP) as a frame source.
+"""A network camera (RTSP, RTMP, MJPEG or video over HTTP, a stream over TCP or UDP) as a frame source.
 
 FFmpeg looks at a deadline only while it waits for the network, and PyAV offers no other way to interrupt it. So each
-connection has a thread of its own that opens, reads, decodes and closes; whoever waits for its frames can turn away at
-once, and the thread ends by itself at the latest when FFmpeg's deadline passes.
+connection has a thread of its own that opens, reads, decodes and closes. A reader can leave at once; the thread ends at
+the latest when FFmpeg's deadline passes.
 """
 
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from collections import deque
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from edge_classifierd.config.sections.sources import shown_url
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
-from edge_classifierd.frames.video import Video
+from edge_classifierd.frames.http_client import HttpRequest
+from edge_classifierd.frames.mjpeg import MjpegStream
+from edge_classifierd.frames.rtsp import explain_refusal
+from edge_classifierd.frames.video import InputSettings, Video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     import av
 
@@ -28,20 +34,42 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MOST_WAITING = 2
-_JOIN_S = 0.2
+_MOST_WAITING: Final = 2
+_BIG_PIXELS: Final = 6_000_000
+"""Of larger frames only one waits, to save memory."""
+_JOIN_S: Final = 0.2
+_KEY_FRAME_WAIT_S: Final = 120.0
+_KEY_FRAME_NOTICE_S: Final = 3.0
+_SNIFFED_BYTES: Final = 2048
+_VIDEO_TYPES: Final = ("video/", "audio/", "application/vnd.apple.mpegurl", "application/x-mpegurl")
+
+
+class _Pictures(Protocol):
+    """A decoded stream: `Video` or `MjpegStream`."""
+
+    @property
+    def skipped(self) -> int: ...
+    def read(self) -> av.VideoFrame | None: ...
 
 
 class NetworkSource:
-    """A live stream at `rtsp://`, `rtsps://`, `http://` or `https://`; its end is a failure, so that it is reopened."""
+    """A live stream at an address; its end is a failure, so that it is opened again."""
 
     def __init__(
-        self, url: str, *, transport: Literal["tcp", "udp"] = "tcp", stall_timeout_s: float, clock: Clock
+        self,
+        url: str,
+        *,
+        transport: Literal["tcp", "udp"] = "tcp",
+        verify: bool = False,
+        ca_file: Path | None = None,
+        stall_timeout_s: float,
+        clock: Clock,
     ) -> None:
-        self._url = url
+        """`transport` is for RTSP. `verify` checks the certificate of https and rtsps, with `ca_file` if given."""
         self._shown = shown_url(url)
-        self._options = _options(url, transport)
         self._stall_timeout_s = stall_timeout_s
+        options = _options(url, transport, verify=verify, ca_file=ca_file)
+        self._target = _Target(url, self._shown, options, stall_timeout_s, verify, ca_file)
         self._clock = clock
         self._cancelled = False
         self._changed = threading.Condition()
@@ -62,38 +90,32 @@ class NetworkSource:
 
     @property
     def pauses_until_s(self) -> float:
-        """Minus infinity: it waits for the camera only."""
-        return -inf
+        """Until when it waits for the camera's next key frame, while packets arrive; minus infinity otherwise."""
+        connection = self._connection
+        return -inf if connection is None else connection.patient_until_s
 
     def open(self) -> None:
-        """Connect and learn what the stream holds. Raises SourceError, at the latest after the stall timeout."""
+        """Connect and find out what the stream holds. Raises SourceError, at the latest after the stall timeout."""
         self._disconnect()
         if self._cancelled:
             raise SourceError(f"{self._shown}: opening was cancelled")
-        self._connection = connection = _Connection(
-            self._url,
-            shown=self._shown,
-            options=self._options,
-            timeout_s=self._stall_timeout_s,
-            changed=self._changed,
-            clock=self._clock,
-        )
+        self._connection = connection = _Connection(self._target, self._changed, self._clock)
         connection.thread.start()
         with self._changed:
-            # One second more than FFmpeg's own deadline, whose sentence says more.
+            # One second more than the deadline of the network code, which knows the cause better.
             self._wait(lambda: connection.opened or connection.ended, self._stall_timeout_s + 1.0, "no answer")
         if connection.ended and not connection.frames:
-            raise connection.failure()
+            raise connection.error
 
     def read(self) -> Frame:
-        """The next frame. Raises SourceError when the stream ends, fails or is silent for the stall timeout."""
+        """Return the next frame. Raises SourceError when the stream ends, fails or is silent for the stall timeout."""
         connection = self._connection
         if connection is None:
             raise SourceError(f"{self._shown}: not open")
         with self._changed:
             self._wait(lambda: connection.frames or connection.ended, self._stall_timeout_s, "no picture")
             if not connection.frames:
-                raise connection.failure()
+                raise connection.error
             picture, captured_s, captured_at = connection.frames.popleft()
             self._changed.notify_all()
         frame = Frame(picture, self._sequence, captured_s, captured_at)
@@ -101,7 +123,7 @@ class NetworkSource:
         return frame
 
     def close(self) -> None:
-        """Disconnect; the connection's thread may outlive this until FFmpeg's deadline ends its waiting."""
+        """Disconnect; the connection's thread may run on until the deadline of the network code."""
         self._disconnect()
         self._cancelled = False
 
@@ -113,7 +135,13 @@ class NetworkSource:
 
     def _wait(self, condition: Callable[[], object], timeout_s: float, missed: str) -> None:
         """Wait under the lock until `condition` holds. Raises SourceError when cancelled or too late."""
-        self._changed.wait_for(lambda: self._cancelled or condition(), timeout_s)
+        end_s = self._clock.monotonic() + timeout_s
+        while not (self._cancelled or condition()):
+            left_s = max(end_s, self.pauses_until_s) - self._clock.monotonic()
+            if left_s <= 0 or not self._changed.wait_for(lambda: self._cancelled or condition(), left_s):
+                if self._clock.monotonic() < self.pauses_until_s:
+                    continue
+                break
         if self._cancelled:
             raise SourceError(f"{self._shown}: reading was cancelled")
         if not condition():
@@ -124,7 +152,7 @@ class NetworkSource:
         if connection is None:
             return
         with self._changed:
-            connection.unwanted = True
+            connection.leave()
             self._changed.notify_all()
         connection.thread.join(_JOIN_S)
         self._skipped_before += connection.skipped
@@ -132,80 +160,169 @@ class NetworkSource:
             _log.debug("%s: the old connection ends within %g s", self._shown, self._stall_timeout_s)
 
 
-class _Connection:
-    """One connection and its thread; everything but `video` is guarded by the condition."""
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where to connect, and how."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        shown: str,
-        options: dict[str, str],
-        timeout_s: float,
-        changed: threading.Condition,
-        clock: Clock,
-    ) -> None:
+    url: str
+    shown: str
+    """The address without secrets."""
+    options: dict[str, str]
+    """FFmpeg's options."""
+    timeout_s: float
+    verify: bool
+    ca_file: Path | None
+
+
+class _Connection:
+    """One connection and its thread; the public attributes are guarded by the condition `changed`."""
+
+    def __init__(self, target: _Target, changed: threading.Condition, clock: Clock) -> None:
         self.frames: deque[tuple[av.VideoFrame, float, datetime]] = deque()
         self.opened = False
         self.ended = False
         self.unwanted = False
         self.skipped = 0
+        self.patient_until_s = -inf
+        """Until when a key frame may be awaited, since packets arrive."""
+        self.error: BaseException = SourceError(f"{target.shown}: the stream ended; check the camera")
+        """Why it ended."""
         # A daemon: one that FFmpeg still holds must not keep the process from ending.
-        self.thread = threading.Thread(target=self._run, name=f"stream {shown}", daemon=True)
-        self._url = url
-        self._shown = shown
-        self._options = options
-        self._timeout_s = timeout_s
+        self.thread = threading.Thread(target=self._run, name=f"stream {target.shown}", daemon=True)
+        self._target = target
         self._changed = changed
         self._clock = clock
-        self._error: BaseException = SourceError(f"{shown}: the stream ended; check the camera")
+        self._request: HttpRequest | None = None
+        self._waits_since_s: float | None = None
+        self._noticed = False
 
-    def failure(self) -> BaseException:
-        """Why it ended."""
-        return self._error
+    def leave(self) -> None:
+        """Let the thread end: nobody reads any more."""
+        self.unwanted = True
+        if self._request is not None:
+            self._request.abort()
 
     def _run(self) -> None:
         try:
-            video = Video(
-                self._url,
-                shown=self._shown,
-                options=self._options,
-                timeout_s=self._timeout_s,
-                sliced=True,
-                wanted=lambda: not self.unwanted,  # also when no picture comes, only sound
-            )
-            try:
-                self._deliver(video)
-                if video.stills:
-                    raise SourceError(f"{self._shown}: sends single pictures; give the address of the camera's video")
-            finally:
-                video.close()
+            if not (self._target.url.startswith("http") and self._read_jpegs()):
+                self._read_video()
         except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it
-            self._error = error
+            self.error = error
         finally:
             with self._changed:
                 self.ended = True
                 self._changed.notify_all()
 
-    def _deliver(self, video: Video) -> None:
-        with self._changed:
-            self.opened = True
-            self._changed.notify_all()
-        while (picture := video.read()) is not None:
-            item = picture, self._clock.monotonic(), self._clock.utc()
+    def _read_jpegs(self) -> bool:
+        """Deliver a motion JPEG stream over HTTP; False when the address has something else, which FFmpeg may read."""
+        target = self._target
+        self._request = request = HttpRequest(
+            target.url, timeout_s=target.timeout_s, verify=target.verify, ca_file=target.ca_file
+        )
+        if self.unwanted:
+            return True
+        try:
+            request.open()
+            kind = request.headers.get("Content-Type", "").lower()
+            if kind.startswith("text/html"):
+                raise SourceError(f"{target.shown}: sends a web page; give the address of the camera's video")
+            if kind.startswith(_VIDEO_TYPES) and "mjpeg" not in kind:
+                return False
+            head = self._sniff(request) if not kind.startswith(("multipart/", "image/jp")) else b""
+            if head and b"\xff\xd8\xff" not in head:
+                return False
+            parts = [head] if head else []
+            stream = MjpegStream(
+                lambda most: parts.pop() if parts else request.receive(most),
+                shown=target.shown,
+                wanted=lambda: not self.unwanted,
+            )
+            self._deliver(stream)
+            self._explain_end(stream, kind)
+        finally:
+            request.close()
+        return True
+
+    def _sniff(self, request: HttpRequest) -> bytes:
+        head = b""
+        while len(head) < _SNIFFED_BYTES and b"\xff\xd8\xff" not in head and (data := request.receive(_SNIFFED_BYTES)):
+            head += data
+        return head
+
+    def _explain_end(self, stream: MjpegStream, kind: str) -> None:
+        if self.unwanted:
+            return
+        if not stream.pictures:
+            raise SourceError(f"{self._target.shown}: sends no picture; check the address")
+        if stream.pictures == 1 and not kind.startswith("multipart/"):
+            raise SourceError(
+                f"{self._target.shown}: sends single pictures; use `type: snapshot`, or give the address of the video"
+            )
+
+    def _read_video(self) -> None:
+        target = self._target
+        settings = InputSettings(options=target.options, timeout_s=target.timeout_s, live=True)
+        try:
+            video = Video(
+                target.url,
+                settings,
+                shown=target.shown,
+                on_skip=self._wait_for_key_frame,
+                wanted=lambda: not self.unwanted,  # also while only sound comes
+            )
+        except SourceError as error:
+            if "401 " in str(error) and target.url.startswith("rtsp://"):
+                words = explain_refusal(target.url, target.timeout_s)
+                raise SourceError(f"{target.shown}: {words}") from None
+            raise
+        try:
             with self._changed:
-                self.skipped = video.skipped
-                self._changed.wait_for(lambda: self.unwanted or len(self.frames) < _MOST_WAITING)
+                self.opened = True
+                self._changed.notify_all()
+            self._deliver(video)
+        finally:
+            video.close()
+
+    def _wait_for_key_frame(self) -> None:
+        now_s = self._clock.monotonic()
+        self._waits_since_s = since_s = self._waits_since_s or now_s
+        if now_s - since_s > _KEY_FRAME_WAIT_S:
+            raise SourceError(
+                f"{self._target.shown}: no key frame for {_KEY_FRAME_WAIT_S:g} s; set a shorter key frame interval "
+                "(I-frame interval, GOP) in the camera"
+            )
+        if now_s - since_s > _KEY_FRAME_NOTICE_S and not self._noticed:
+            self._noticed = True
+            _log.warning(
+                "%s: waits for the camera's next key frame; a shorter key frame interval (I-frame interval, GOP) in "
+                "the camera's settings starts it sooner",
+                self._target.shown,
+            )
+        self.patient_until_s = now_s + self._target.timeout_s
+
+    def _deliver(self, stream: _Pictures) -> None:
+        while (picture := stream.read()) is not None:
+            item = picture, self._clock.monotonic(), self._clock.utc()
+            most = 1 if picture.width * picture.height > _BIG_PIXELS else _MOST_WAITING
+            del picture
+            with self._changed:
+                self.skipped = stream.skipped
+                self.patient_until_s = -inf
+                self._changed.wait_for(lambda most=most: self.unwanted or len(self.frames) < most)  # type: ignore[misc]
                 if self.unwanted:
                     return
                 self.frames.append(item)
+                self.opened = True
                 self._changed.notify_all()
-        self.skipped = video.skipped
+            del item
+        self.skipped = stream.skipped
 
 
-def _options(url: str, transport: str) -> dict[str, str]:
-    """FFmpeg's options for low latency: no buffering ahead, and half a second of analysis instead of five."""
-    options = {"fflags": "+nobuffer+discardcorrupt", "analyzeduration": "500000", "probesize": "1000000"}
+def _options(url: str, transport: str, *, verify: bool, ca_file: Path | None) -> dict[str, str]:
+    """Return FFmpeg's options for low latency: no buffering ahead, half a second of analysis instead of five."""
+    options = {"fflags": "+nobuffer", "analyzeduration": "500000", "probesize": "1000000"}
     if url.startswith("rtsp"):
         options |= {"rtsp_transport": transport, "allowed_media_types": "video", "max_delay": "500000"}
+    if url.startswith(("https", "rtsps")) and verify:
+        options |= {"tls_verify": "1", "ca_file": str(ca_file or ssl.get_default_verify_paths().cafile or "")}
     return options

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.pacing import OwnPace, Pause
-from edge_classifierd.frames.video import Video
+from edge_classifierd.frames.video import InputSettings, Video
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,10 +56,9 @@ class VideoFileSource:
         check_video_file(self._path)
         self._video = Video(
             str(self._path),
+            InputSettings(quiet=self._skipped_before > 0),
             shown=str(self._path),
-            quiet=self._skipped_before > 0,
             wanted=lambda: not self._cancelled.is_set(),
-            ends=True,
         )
         self._read_in_pass = 0
         self._pace.restart()

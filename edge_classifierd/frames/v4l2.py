@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
-from edge_classifierd.frames.video import Video
+from edge_classifierd.frames.video import InputSettings, Video
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,14 +82,16 @@ class V4l2Source:
             options["input_format"] = self._input_format
         self._video = Video(
             str(self._device),
+            InputSettings(
+                format_name="v4l2",
+                options=options,
+                timeout_s=self._stall_timeout_s,
+                live=True,
+                copy_packets=True,  # raw pictures lie in the kernel's buffers, which closing unmaps
+                words=_WORDS | {errno.EINVAL: f"does not offer {self._wanted()}; see `v4l2-ctl --list-formats-ext`"},
+            ),
             shown=str(self._device),
-            format_name="v4l2",
-            options=options,
-            timeout_s=self._stall_timeout_s,
-            sliced=True,
-            copy_packets=True,  # raw pictures lie in the kernel's buffers, which closing unmaps
             on_idle=self._idle,
-            words=_WORDS | {errno.EINVAL: f"does not offer {self._wanted()}; see `v4l2-ctl --list-formats-ext`"},
         )
         if self._video.size != self._size and not self._told_size:
             self._told_size = True

@@ -1,19 +1,22 @@
-"""One opened FFmpeg input: its video stream, decoded frame by frame, with its failures in plain words."""
+"""One open FFmpeg input: decodes its video stream frame by frame and explains its failures."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import struct
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import av
 import av.error
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.damage import Damage
+from edge_classifierd.frames.h264 import FrameNumbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,99 +25,140 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-_log = logging.getLogger(__name__)
+MOST_PIXELS: Final = 14_000_000
+"""Pixels of the largest frame that is decoded, padding included: a camera of 12 megapixels."""
+_MOST_WITHOUT_KEY: Final = 1800
+"""Frames or packets that are skipped while a key frame is awaited; then decoding goes on without one."""
+_INTRA_ONLY: Final = frozenset({"mjpeg", "rawvideo", "png", "bmp", "tiff", "dvvideo", "prores", "ffv1", "huffyuv"})
 
-_EPISODE_FRAMES: Final = 250
-"""Good frames after which the next damaged packet is news again."""
-_MOST_BAD_IN_A_ROW: Final = 500
+
+@dataclass(frozen=True, slots=True)
+class InputSettings:
+    """How FFmpeg opens and decodes an input."""
+
+    format_name: str | None = None
+    """FFmpeg's name of the format; None: found out."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """FFmpeg's options of the input."""
+    timeout_s: float | None = None
+    live: bool = False
+    """A camera: decode without delay, and skip what comes before the first key frame."""
+    copy_packets: bool = False
+    """Decode copies of the packets, because closing the input unmaps theirs."""
+    quiet: bool = False
+    """Log no damage."""
+    words: Mapping[int, str] = field(default_factory=dict)
+    """What an error number means for this input."""
 
 
 class Video:
-    """An open input; used by one thread, closed by the same one (FFmpeg crashes otherwise).
+    """An open input; used and closed by one thread, because FFmpeg crashes otherwise.
 
-    `shown` names the input in messages, free of secrets. Frames own their memory. `on_idle` makes sense for inputs
-    opened non-blocking: it is called whenever no packet is there yet, waits a little, and may raise.
+    Frames own their memory. Frames that are damaged, or that depend on a damaged or missing one, are skipped until the
+    next sound key frame.
     """
 
     def __init__(
         self,
         address: str,
+        settings: InputSettings,
         *,
         shown: str,
-        format_name: str | None = None,
-        options: dict[str, str] | None = None,
-        timeout_s: float | None = None,
-        sliced: bool = False,
-        copy_packets: bool = False,
-        quiet: bool = False,
         on_idle: Callable[[], None] | None = None,
+        on_skip: Callable[[], None] | None = None,
         wanted: Callable[[], bool] | None = None,
-        words: Mapping[int, str] | None = None,
-        ends: bool = False,
     ) -> None:
-        """Open `address`; blocks for at most about `timeout_s`. Raises SourceError.
+        """Open an input; blocks for at most about `timeout_s`.
 
-        `sliced` decodes with slice threads only, which add no latency. `copy_packets` decodes from copies of the
-        packets, for inputs whose packets lie in memory that closing unmaps. `words` says what an error
-        number means here. `quiet` warns of no damage, when it was warned of before. `wanted` is asked before every
-        packet of the input, of sound too: once it says no, `read` returns None. What `ends` is
-        read on however much of it is damaged.
+        Args:
+            address: A file, a device or an address.
+            settings: How to open it.
+            shown: Names the input in messages, without secrets.
+            on_idle: For inputs opened non-blocking: called whenever there is no packet yet; waits a little, may raise.
+            on_skip: Called for each packet that is skipped while the first key frame is awaited; may raise.
+            wanted: Called before every packet, also of sound: when it returns False, `read` returns None.
+
+        Raises:
+            SourceError: The input cannot be opened or has no video.
         """
-        self.skipped = 0
-        """Damaged packets and frames so far."""
         self._shown = shown
-        self._timeout_s = timeout_s
-        self._copy_packets = copy_packets
+        self._settings = settings
         self._on_idle = on_idle
+        self._on_skip = on_skip
         self._wanted = wanted
-        self._words = words or {}
+        self._damage = Damage(shown, quiet=settings.quiet)
         self._ready: deque[av.VideoFrame] = deque()
-        self._ends = ends
-        self._bad_in_a_row = 0
-        self._good_in_a_row = _EPISODE_FRAMES
-        self._quiet = quiet
         self._mirrored: bool | None = None  # as its first frame is
         self._last_s = 0.0
-        begun_s = time.monotonic()
+        self._container = self._open(address)
         try:
-            # `options=` would reach the decoder too, where `video_size` overrules what the camera really delivers.
-            self._container: InputContainer = av.open(
+            self._stream = self._video_stream()
+        except SourceError:
+            self._container.close()
+            raise
+        context = self._stream.codec_context
+        name = context.codec.name
+        # Frame threads delay frames; where there are no timestamps (raw H.264) it would be unknown which frames follow
+        # the damage. FFmpeg's H.264 decoder reports damage only when it uses no slice threads.
+        undelayed = settings.live or name == "hevc" or self._container.format.name == "h264"
+        self._stream.thread_type = "SLICE" if undelayed else "AUTO"
+        if undelayed and name == "h264":
+            context.thread_count = 1
+        self._numbers = FrameNumbers(context.extradata) if name == "h264" else None
+        self._awaits_first = settings.live and name not in _INTRA_ONLY
+        self._broken = False
+        """Whether frames depend on a damaged one."""
+        self._broken_from: int | None = None
+        self._damaged: set[int] = set()  # timestamps of packets that could not be decoded
+        self._without_key = 0
+        self._scaler = VideoReformatter()
+        self._target: tuple[tuple[int, int], tuple[int, int]] | None = None
+        # Packets of every stream, not of ours alone: where sound goes on without pictures PyAV would never come back.
+        self._packets: Iterator[Packet[Any]] = self._container.demux()
+
+    def _open(self, address: str) -> InputContainer:
+        begun_s, timeout_s = time.monotonic(), self._settings.timeout_s
+        try:
+            return av.open(
                 address,
                 "r",
-                format=format_name,
-                container_options=options or {},
+                format=self._settings.format_name,
+                # The decoders that FFmpeg uses to find out the format must not take more memory than ours.
+                options={"max_pixels": str(MOST_PIXELS)},
+                container_options=dict(self._settings.options),
                 timeout=timeout_s,
                 metadata_errors="replace",
             )
         except av.error.FFmpegError as error:
             # Not `from error`: its own text holds the address, secrets included.
             if timeout_s is not None and time.monotonic() - begun_s >= timeout_s:
-                raise SourceError(f"{shown}: {_no_answer(timeout_s)}") from None  # RTSP calls it invalid data
+                raise SourceError(f"{self._shown}: {_no_answer(timeout_s)}") from None  # RTSP calls it invalid data
             raise self._failure(error, opening=True) from None
         except ValueError as error:
-            raise SourceError(f"{shown}: cannot be opened; check the address") from error
+            raise SourceError(f"{self._shown}: cannot be opened; check the address") from error
+
+    def _video_stream(self) -> VideoStream:
         if not self._container.streams.video:
-            self._container.close()
-            raise SourceError(f"{shown}: carries no video; check the address")
-        self._stream: VideoStream = self._container.streams.video[0]
-        context: object = self._stream.codec_context
+            raise SourceError(f"{self._shown}: carries no video; check the address")
+        stream = self._container.streams.video[0]
+        context: object = stream.codec_context
         if context is None:
-            self._container.close()
-            raise SourceError(f"{shown}: its video codec is unknown to FFmpeg; choose H.264 or MJPEG")
-        self._stream.thread_type = "SLICE" if sliced else "AUTO"
-        # Packets of every stream, not of ours alone: where sound goes on without pictures PyAV would never come back.
-        self._packets: Iterator[Packet[Any]] = self._container.demux()
+            raise SourceError(f"{self._shown}: its video codec is unknown to FFmpeg; choose H.264 or MJPEG")
+        # These report damage only so; others mark the frames that they repaired.
+        strictness = {"err_detect": "explode"} if stream.codec_context.codec.name in {"hevc", "mjpeg"} else {}
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS), **strictness}
+        return stream
+
+    @property
+    def skipped(self) -> int:
+        """Damaged packets, and frames that depend on them, so far."""
+        return self._damage.skipped
 
     @property
     def period_s(self) -> float | None:
-        """The usual distance of two frames, when the input says."""
+        """Seconds between two frames, when the input announces it."""
         rate = self._stream.average_rate
         return float(1 / rate) if rate else None
-
-    @property
-    def stills(self) -> bool:
-        """Whether the input is a file of one picture, or several such in a row: what cameras send as a snapshot."""
-        return self._container.format.name.endswith("_pipe")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -122,33 +166,29 @@ class Video:
         return self._stream.codec_context.width, self._stream.codec_context.height
 
     def read(self) -> av.VideoFrame | None:
-        """The next good frame; None at the end. Raises SourceError when the input fails or nothing can be decoded."""
+        """Return the next good frame; None at the end.
+
+        Raises:
+            SourceError: The input fails, or nothing of it can be decoded.
+        """
         while not self._ready:
             packet = self._next_packet()
             if packet is None:
                 return None
             if packet.is_corrupt:
-                self._skip("a damaged packet")
+                self._break("a damaged packet", packet.pts)
+            elif self._wait_for_first_key(packet):
                 continue
-            try:
-                frames = packet.decode()
-            except av.error.EOFError:  # asked for more after its end
-                return None
-            except av.error.InvalidDataError:
-                self._skip("data that cannot be decoded")
-                continue
-            except av.error.FFmpegError as error:
-                raise self._failure(error, opening=False) from None
-            for frame in frames:
-                if not isinstance(frame, av.VideoFrame) or frame.is_corrupt:
-                    self._skip("a damaged frame")
-                else:
-                    self._ready.append(frame)
-        self._bad_in_a_row = 0
-        self._good_in_a_row += 1
+            else:
+                self._decode(packet)
+        self._damage.good()
         picture = self._ready.popleft()
         self._last_s = picture.time or 0.0
-        self._unmirror(picture)
+        if self._mirrored is None:
+            self._mirrored = _is_mirrored(picture)
+        picture = self._with_square_pixels(picture)
+        if self._mirrored:
+            flip_vertically(picture)
         return picture
 
     def close(self) -> None:
@@ -157,14 +197,67 @@ class Video:
         self._packets = iter(())
         self._container.close()
 
-    def _unmirror(self, picture: av.VideoFrame) -> None:
-        if self._mirrored is None:
-            self._mirrored = _is_mirrored(picture)
-        if self._mirrored:
-            flip_vertically(picture)
+    def _wait_for_first_key(self, packet: Packet[Any]) -> bool:
+        """Return whether the packet is skipped because it comes before the first key frame."""
+        if not self._awaits_first or not packet.size:
+            return False
+        if packet.is_keyframe or self._without_key >= _MOST_WITHOUT_KEY:
+            self._awaits_first, self._without_key = False, 0
+            return False
+        self._without_key += 1
+        self._damage.skipped += 1
+        if self._on_skip is not None:
+            self._on_skip()
+        return True
+
+    def _decode(self, packet: Packet[Any]) -> None:
+        if self._numbers is not None and packet.size and self._numbers.missing_before(bytes(packet)):
+            self._break("frames after a missing one", packet.pts)
+        try:
+            frames = packet.decode()
+        except av.error.EOFError:  # read again after its end
+            return
+        except av.error.InvalidDataError:
+            if packet.pts is not None:
+                self._damaged.add(packet.pts)
+            self._break("data that cannot be decoded", packet.pts)
+            return
+        except av.error.FFmpegError as error:
+            width, height = self.size
+            if width * height > MOST_PIXELS or isinstance(error, av.error.ArgumentError):
+                raise SourceError(
+                    f"{self._shown}: its pictures cannot be decoded; at most {MOST_PIXELS / 1e6:.0f} megapixels are "
+                    "supported: set the camera to a smaller picture"
+                ) from None
+            raise self._failure(error, opening=False) from None
+        for frame in frames:
+            if isinstance(frame, av.VideoFrame):
+                self._take(frame)
+
+    def _take(self, frame: av.VideoFrame) -> None:
+        """Keep a decoded frame, unless it is damaged or depends on a damaged one."""
+        pts = frame.pts
+        if frame.is_corrupt or (pts is not None and pts in self._damaged):
+            self._damaged.discard(pts or 0)
+            self._break("a damaged frame", pts)
+            return
+        later = pts is None or self._broken_from is None or pts >= self._broken_from
+        if self._broken and ((frame.key_frame and later) or self._without_key >= _MOST_WITHOUT_KEY):
+            self._broken, self._without_key = False, 0
+            self._damaged.clear()
+        if self._broken:
+            self._without_key += 1
+            self._damage.skipped += 1
+            return
+        self._ready.append(frame)
+
+    def _break(self, what: str, pts: int | None) -> None:
+        """Skip damaged data and all frames up to the next key frame."""
+        self._damage.skip(what)
+        self._broken, self._broken_from = True, pts
 
     def _next_packet(self) -> Packet[Any] | None:
-        """The next packet of the video; None at the end, or when it is wanted no more."""
+        """Return the next packet of the video; None at the end, or when no more is wanted."""
         while self._wanted is None or self._wanted():
             try:
                 packet = next(self._packets, None)
@@ -173,47 +266,58 @@ class Video:
                     raise self._failure(error, opening=False) from None
                 self._on_idle()
             except av.error.InvalidDataError:
-                self._skip("data that cannot be read")
+                self._break("data that cannot be read", None)
             except av.error.FFmpegError as error:
                 raise self._failure(error, opening=False) from None
             else:
-                if self._ends:
-                    self._bad_in_a_row = 0  # it gets on
+                if not self._settings.live:
+                    self._damage.progress()  # the end of a file comes in any case
                 if packet is None:
                     self._look_for_a_missing_end()
                     return None
                 if packet.stream_index == self._stream.index:
-                    return self._copied(packet) if self._copy_packets and packet.size else packet
+                    return self._copied(packet) if self._settings.copy_packets and packet.size else packet
                 continue
             self._packets = self._container.demux()  # an error ended the old iterator
         return None
 
     def _look_for_a_missing_end(self) -> None:
-        """Matroska files that are cut short end without a word from FFmpeg, but their header tells the duration."""
+        """Count the missing end of a Matroska file, which FFmpeg does not report; its header has the duration."""
         container = self._container
         if self.skipped or container.duration is None or not container.format.name.startswith("matroska"):
             return
         if container.duration / 1e6 - self._last_s > max(1.0, 3 * (self.period_s or 0.0)):
-            self._skip(f"the end after {self._last_s:.1f} of {container.duration / 1e6:.1f} s, which is missing")
+            self._damage.skip(f"the end after {self._last_s:.1f} of {container.duration / 1e6:.1f} s, which is missing")
 
     def _copied(self, packet: Packet[Any]) -> Packet[Any]:
         copy: Packet[Any] = av.Packet(bytes(packet))
         copy.stream = self._stream
         copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
-        copy.is_corrupt = packet.is_corrupt
+        copy.is_corrupt, copy.is_keyframe = packet.is_corrupt, packet.is_keyframe
         return copy
 
-    def _skip(self, what: str) -> None:
-        self.skipped += 1
-        self._bad_in_a_row += 1
-        if self._bad_in_a_row >= _MOST_BAD_IN_A_ROW:
-            raise SourceError(f"{self._shown}: {self._bad_in_a_row} damaged packets in a row; check the source")
-        if self._good_in_a_row >= _EPISODE_FRAMES and not self._quiet:
-            _log.warning("%s: skipped %s; more of it is skipped in silence", self._shown, what)
-        self._good_in_a_row = 0
+    def _with_square_pixels(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """Scale the picture where its pixels are not square, so that it has the proportions of the scene."""
+        size = (picture.width, picture.height)
+        if self._target is None or self._target[0] != size:
+            self._target = size, self._square_size(picture)
+        target = self._target[1]
+        if target == size:
+            return picture
+        return self._scaler.reformat(picture, *target, interpolation=Interpolation.BILINEAR, threads=1)
+
+    def _square_size(self, picture: av.VideoFrame) -> tuple[int, int]:
+        width, height = picture.width, picture.height
+        ratio = float(self._stream.codec_context.sample_aspect_ratio or self._stream.sample_aspect_ratio or 1)
+        if not 0.2 <= ratio <= 5 or abs(ratio - 1) < 0.01 or picture.rotation:  # scaling would lose the rotation
+            return width, height
+        target = (round(width * ratio / 2) * 2, height) if ratio > 1 else (width, round(height / ratio / 2) * 2)
+        return target if target[0] * target[1] <= MOST_PIXELS else (width, height)
 
     def _failure(self, error: av.error.FFmpegError, *, opening: bool) -> SourceError:
-        words = self._words.get(error.errno or 0) or _in_words(error, self._timeout_s, opening=opening)
+        words = self._settings.words.get(error.errno or 0) or _in_words(
+            error, self._settings.timeout_s, opening=opening
+        )
         return SourceError(f"{self._shown}: {words}")
 
 
@@ -254,7 +358,9 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def _in_words(error: av.error.FFmpegError, timeout_s: float | None, *, opening: bool) -> str:
+def _in_words(  # noqa: PLR0911 - one return a cause
+    error: av.error.FFmpegError, timeout_s: float | None, *, opening: bool
+) -> str:
     if isinstance(error, av.error.ExitError | av.error.TimeoutError):
         return _no_answer(timeout_s) if opening else f"no data{_within(timeout_s)}; check the camera and the network"
     for kind, words in _WORDS:
@@ -262,6 +368,8 @@ def _in_words(error: av.error.FFmpegError, timeout_s: float | None, *, opening: 
             return words
     if isinstance(error, av.error.InvalidDataError) and opening:
         return "not a video that can be read; check the address, or that the file is complete"
+    if error.errno == errno.EPROTONOSUPPORT:  # the RTSP status 461
+        return "the camera does not send in this way (461 unsupported transport); set `transport: udp`, or tcp"
     if error.errno == errno.EIO:
         if opening:
             return "cannot be reached or sends no video; check the address and the network"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from edge_classifierd.errors import SourceError, UsageError
 from edge_classifierd.frames.folder import images_in
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.frames.video import Video
+from edge_classifierd.frames.video import InputSettings, Video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,7 +145,7 @@ class _VideoFrames:
         self._due_s = 0.0
 
     def open(self) -> None:
-        self._video = Video(str(self._recording.path), shown=str(self._recording.path))
+        self._video = Video(str(self._recording.path), InputSettings(), shown=str(self._recording.path))
 
     def next(self) -> RecordedPicture | None:
         assert self._video is not None

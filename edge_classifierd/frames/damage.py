@@ -1,0 +1,46 @@
+"""Counts and logs the damaged data of one source."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from edge_classifierd.errors import SourceError
+
+_log = logging.getLogger(__name__)
+
+_EPISODE_FRAMES: Final = 250
+"""Good frames after which the next damage is logged again."""
+_MOST_IN_A_ROW: Final = 500
+
+
+class Damage:
+    """Counts what was skipped; warns once per episode. Used by one thread; any thread may read `skipped`."""
+
+    def __init__(self, name: str, *, quiet: bool = False) -> None:
+        """`name` is the source in messages; with `quiet` nothing is logged."""
+        self.skipped = 0
+        """Packets and frames skipped so far."""
+        self._name = name
+        self._quiet = quiet
+        self._in_a_row = 0
+        self._good = _EPISODE_FRAMES
+
+    def skip(self, what: str) -> None:
+        """Count damaged data. Raises SourceError after 500 pieces without a good frame between them."""
+        self.skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row >= _MOST_IN_A_ROW:
+            raise SourceError(f"{self._name}: {self._in_a_row} damaged packets in a row; check the source")
+        if self._good >= _EPISODE_FRAMES and not self._quiet:
+            _log.warning("%s: skipped %s; further damage in this episode is counted only", self._name, what)
+        self._good = 0
+
+    def good(self) -> None:
+        """Record a good frame."""
+        self._in_a_row = 0
+        self._good += 1
+
+    def progress(self) -> None:
+        """Record that the source continues, whatever is damaged: the limit of damage in a row starts again."""
+        self._in_a_row = 0

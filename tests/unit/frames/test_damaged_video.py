@@ -1,0 +1,150 @@
+"""Frames that are damaged, or depend on a damaged or missing one, are never delivered."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+import pytest
+
+from edge_classifierd.errors import SourceError
+from edge_classifierd.frames.video import InputSettings, Video
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+WIDTH, HEIGHT, FRAMES = 160, 120, 60
+
+
+def scene(number: int) -> av.VideoFrame:
+    """A pattern that moves, so that each frame depends on the one before."""
+    x, y = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+    noise = np.random.default_rng(0).integers(0, 60, (HEIGHT, WIDTH + FRAMES * 3))
+    grey = (100 + 50 * np.sin((x + 5 * number) / 9) * np.cos((y + 3 * number) / 7)).astype(np.int16)
+    grey = np.clip(grey + noise[:, 3 * number : 3 * number + WIDTH], 0, 255).astype(np.uint8)
+    return av.VideoFrame.from_ndarray(np.repeat(grey[..., None], 3, 2), format="rgb24").reformat(format="yuv420p")
+
+
+def units(codec: str) -> list[bytes]:
+    """The packets of a stream with a key frame every 15 frames and without reordering.
+
+    Without CABAC: a decoder notices only most of the damage inside a CABAC slice, and little of it in HEVC.
+    """
+    context = av.CodecContext.create(codec, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt, context.time_base = WIDTH, HEIGHT, "yuv420p", Fraction(1, 25)
+    name, more = ("x264-params", ":cabac=0") if codec == "libx264" else ("x265-params", ":log-level=none")
+    context.options = {"preset": "fast", "tune": "zerolatency", name: f"repeat-headers=1:keyint=15:scenecut=0{more}"}
+    made = []
+    for number in range(FRAMES):
+        frame = scene(number)
+        frame.pts, frame.time_base = number, Fraction(1, 25)
+        made += [bytes(packet) for packet in context.encode(frame)]
+    return made + [bytes(packet) for packet in context.encode(None)]
+
+
+def delivered(path: Path, data: list[bytes], *, live: bool) -> tuple[list[np.ndarray], int]:
+    path.write_bytes(b"".join(data))
+    video = Video(str(path), InputSettings(live=live), shown=path.name)
+    found = []
+    while (frame := video.read()) is not None:
+        found.append(frame.to_ndarray(format="gray").astype(int))
+    skipped = video.skipped
+    video.close()
+    return found, skipped
+
+
+def whole(data: bytes, _chance: random.Random) -> bytes:
+    return b"" if data else data
+
+
+def cut(data: bytes, chance: random.Random) -> bytes:
+    return data[: int(len(data) * chance.uniform(0.3, 0.9))]
+
+
+def one_slice(data: bytes, _chance: random.Random) -> bytes:
+    return data[: data.rindex(b"\0\0\1")]
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize(
+    ("codec", "suffix", "lose"),
+    [
+        ("libx264", "h264", whole),
+        ("libx264", "h264", cut),
+        ("libx264", "h264", one_slice),
+        ("libx265", "hevc", whole),
+    ],
+)
+def test_a_video_with_losses_shows_only_frames_of_the_clean_video(
+    tmp_path: Path, codec: str, suffix: str, lose: Callable[[bytes, random.Random], bytes], live: bool
+) -> None:
+    packets = units(codec)
+    clean, skipped = delivered(tmp_path / f"clean.{suffix}", packets, live=live)
+    assert (len(clean), skipped) == (FRAMES, 0)
+    for seed in range(8):
+        chance = random.Random(seed)
+        hit = set(chance.sample(range(1, FRAMES), 3))
+        damaged = [lose(data, chance) if number in hit else data for number, data in enumerate(packets)]
+        found, skipped = delivered(tmp_path / f"damaged.{suffix}", damaged, live=live)
+        assert skipped > 0 or len(found) == FRAMES - 3 + sum(number % 15 == 0 for number in hit)
+        assert len(found) < FRAMES
+        for frame in found:
+            assert min(np.abs(frame - one).mean() for one in clean) < 0.5
+
+
+def test_what_comes_before_the_first_key_frame_of_a_camera_is_skipped_and_counted(tmp_path: Path) -> None:
+    packets = units("libx264")
+    clean, _ = delivered(tmp_path / "clean.h264", packets, live=True)
+    parameters = packets[0][: packets[0].rindex(b"\0\0\1\x65")]
+    found, skipped = delivered(tmp_path / "late.h264", [parameters, *packets[4:]], live=True)
+    assert len(found) == FRAMES - 15
+    assert skipped >= 10
+    assert np.abs(found[0] - clean[15]).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size"), [((2, 1), (320, 120)), ((1, 2), (160, 240)), ((12, 11), (174, 120)), ((1, 1), (160, 120))]
+)
+def test_pixels_that_are_not_square_are_shown_in_the_scenes_proportions(
+    tmp_path: Path, ratio: tuple[int, int], size: tuple[int, int]
+) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*ratio)
+        for number in range(3):
+            container.mux(stream.encode(scene(number)))
+        container.mux(stream.encode(None))
+    video = Video(str(path), InputSettings(), shown="a.mp4")
+    frame = video.read()
+    assert frame is not None
+    assert (frame.width, frame.height) == size
+    assert frame.format.name == "yuv420p"
+    video.close()
+
+
+def test_a_video_of_huge_pictures_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "huge.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 5000, 4000, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(5000, 4000, "yuv420p")))
+        container.mux(stream.encode(None))
+
+    def look() -> None:
+        video = Video(str(path), InputSettings(), shown="huge.avi")
+        try:
+            video.read()
+        finally:
+            video.close()
+
+    with pytest.raises(SourceError, match=r"^huge\.avi: .*at most 14 megapixels are supported: set .*$"):
+        look()
