@@ -24,6 +24,7 @@ from edge_classifierd.health.metrics import Percentiles
 from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.model.bundle import load_bundle
+from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
 from edge_classifierd.pipeline.event_builder import EventBuilder
 from edge_classifierd.pipeline.plan import Plan
 from edge_classifierd.preprocess import Preprocessor
@@ -119,7 +120,9 @@ def synthetic_picture(pixel_format: str = "yuv420p", width: int = 640, height: i
     return small.reformat(width, height, "rgb24").reformat(format=pixel_format)
 
 
-def measure(path: Path, labels: Path | None, threads: int, *, seconds: float, device: str) -> Measurement:
+def measure(
+    path: Path, labels: Path | None, threads: int, *, seconds: float, device: str, options: ModelOptions = NO_OPTIONS
+) -> Measurement:
     """Measure in a process of its own, so that memory and threads of one model do not colour the next one's.
 
     Takes about a second more than `seconds`; the main thread's only. Raises ModelError, MissingError, InferenceError,
@@ -131,7 +134,7 @@ def measure(path: Path, labels: Path | None, threads: int, *, seconds: float, de
             # Ctrl-C reaches the process too: deaf to it while it loads, then it dies of it without a traceback.
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
-                measured = pool.submit(measure_here, path, labels, threads, seconds, device)
+                measured = pool.submit(measure_here, path, labels, threads, seconds, device, options)
             finally:
                 signal.signal(signal.SIGINT, before)
             return measured.result()
@@ -141,11 +144,18 @@ def measure(path: Path, labels: Path | None, threads: int, *, seconds: float, de
             ) from error
 
 
-def measure_here(path: Path, labels: Path | None, threads: int, seconds: float, device: str) -> Measurement:
+def measure_here(  # noqa: PLR0917 - the arguments of `submit`
+    path: Path,
+    labels: Path | None,
+    threads: int,
+    seconds: float,
+    device: str,
+    options: ModelOptions = NO_OPTIONS,
+) -> Measurement:
     """The same in this process."""
     clock = SystemClock()
     board = Board(clock)
-    bundle = load_bundle(path, labels)
+    bundle = load_bundle(path, labels, options=options, log_guess=False)
     before = board.read()
     start_s = time.perf_counter()
     classifier = make_classifier(bundle, device, threads, clock=clock)

@@ -25,13 +25,15 @@ import av.filter
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
+from edge_classifierd.model.quantiser import Quantiser
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edge_classifierd.model.quantiser import Tensor as Tensor  # noqa: PLC0414 - part of this module's interface
     from edge_classifierd.model.tflite.metadata import Normalisation
-    from edge_classifierd.model.tflite.signature import TensorSpec
+    from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 
-    Tensor = NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]
 
 Fit = Literal["crop", "letterbox", "stretch"]
 Rotation = Literal[0, 90, 180, 270]
@@ -171,8 +173,8 @@ class Preprocessor:
         crop_fraction: float = 1.0,
         view: View | None = None,
     ) -> None:
-        """`spec` is the model's input, shape (1, height, width, 3), dtype uint8, int8 or float32."""
-        _, self._height, self._width, _ = spec.shape
+        """`spec` is the model's input, see `PictureLayout`."""
+        self._height, self._width = spec.layout.height, spec.layout.width
         self._fit = fit
         self._crop_fraction = crop_fraction
         self._view = view or View()
@@ -182,7 +184,7 @@ class Preprocessor:
         self._geometry: tuple[Box, tuple[int, int], Box | None] = (Box(0, 0, 1, 1), (1, 1), None)
 
     def __call__(self, picture: av.VideoFrame) -> Tensor:
-        """The input tensor, shape (1, height, width, 3), contiguous, in the model's dtype; owns its memory."""
+        """Return the input tensor, contiguous, in the model's shape and dtype; it owns its memory."""
         turns = self._view.quarter_turns(picture)
         seen = (picture.width, picture.height, turns)
         if seen != self._seen:
@@ -230,60 +232,6 @@ class Preprocessor:
         x = region.x + (region.width - width) // 2
         y = region.y + (region.height - height) // 2
         return Box(x, y, width, height), whole
-
-
-class Quantiser:
-    """Turns RGB bytes into a model's input values: (pixel - mean) / std, then / scale + zero point for integers."""
-
-    def __init__(self, spec: TensorSpec, normalisation: Normalisation) -> None:
-        mean = np.broadcast_to(np.asarray(normalisation.mean, np.float64), (3,))
-        std = np.broadcast_to(np.asarray(normalisation.std, np.float64), (3,))
-        self._dtype = np.dtype(spec.dtype)
-        self._background = np.clip(np.rint(mean), 0, 255).astype(np.uint8)
-        self._tables: tuple[bytes, bytes, bytes] | None = None
-        self._flip: np.uint8 | None = None
-        if self._dtype == np.float32:
-            self._factor = (1 / std).astype(np.float32)
-            self._offset = (-mean / std).astype(np.float32)
-            if (self._factor == self._factor[0]).all() and (self._offset == self._offset[0]).all():
-                self._factor, self._offset = self._factor[:1], self._offset[:1]
-            return
-        limits = np.iinfo(self._dtype)
-        real = (np.arange(256)[:, None] - mean) / std
-        levels = np.clip(np.rint(real / spec.scale) + spec.zero_point, limits.min, limits.max).astype(self._dtype)
-        tables = levels.view(np.uint8)
-        identity = np.arange(256, dtype=np.uint8)[:, None]
-        for flip in (0x00, 0x80):
-            if (tables == identity ^ flip).all():
-                self._flip = np.uint8(flip)
-                return
-        self._tables = (tables[:, 0].tobytes(), tables[:, 1].tobytes(), tables[:, 2].tobytes())
-
-    def canvas(self, height: int, width: int) -> NDArray[np.uint8]:
-        """An empty picture in the colour that the model sees as zero (its mean), for letterbox bars."""
-        canvas = np.empty((height, width, 3), np.uint8)
-        canvas[:] = self._background
-        return canvas
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """(height, width, 3) bytes, in any memory order, to (1, height, width, 3) in the model's dtype, contiguous."""
-        if self._flip is not None:
-            return np.bitwise_xor(pixels, self._flip, order="C").view(self._dtype)[None]
-        tensor = np.empty((1, *pixels.shape), self._dtype)
-        if self._tables is None:
-            np.multiply(pixels, self._factor, out=tensor[0])
-            tensor[0] += self._offset
-            return tensor
-        levels = tensor.view(np.uint8)[0]
-        if self._tables[0] == self._tables[1] == self._tables[2]:
-            # bytes.translate runs at 1 ns a byte, a numpy look-up at 2.5.
-            translated = np.ascontiguousarray(pixels).tobytes().translate(self._tables[0])
-            levels[:] = np.frombuffer(translated, np.uint8).reshape(pixels.shape)
-        else:
-            for channel, table in enumerate(self._tables):
-                translated = np.ascontiguousarray(pixels[..., channel]).tobytes().translate(table)
-                levels[..., channel] = np.frombuffer(translated, np.uint8).reshape(pixels.shape[:2])
-        return tensor
 
 
 def _pixels(picture: av.VideoFrame, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_classifierd.cli.options import Json, LogLevel, file_argument, file_option, reporting
+from edge_classifierd.cli.options import (
+    Channels,
+    Json,
+    LogLevel,
+    Mean,
+    Output,
+    Size,
+    Std,
+    file_argument,
+    file_option,
+    model_options,
+    reporting,
+)
 from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, counted
 
@@ -29,6 +41,11 @@ def command(
     device: Annotated[
         str, typer.Option(help="What computes: auto, cpu, edgetpu, or one Edge TPU such as usb:0 or pci:0.")
     ] = "auto",
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
@@ -43,12 +60,14 @@ def command(
     from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 
     counts = _counts(threads)
-    bundles = [load_bundle(path, labels) for path in models or [bundled_model_path()]]  # before any waiting
+    options = model_options(mean, std, channels, size, output)
+    # All of them first: a wrong file is reported before any waiting.
+    bundles = [load_bundle(path, labels, options=options) for path in models or [bundled_model_path()]]
     measured = []
     for bundle in bundles:
         for count in counts:
             typer.echo(f"measuring {_named(bundle.name, count)} …", err=True)
-            measured.append(measure(bundle.path, labels, count, seconds=seconds, device=device))
+            measured.append(measure(bundle.path, labels, count, seconds=seconds, device=device, options=options))
     if json:
         print_json({"fps": fps, "results": [_document(one, fps) for one in measured]})
     else:

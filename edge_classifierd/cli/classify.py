@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from edge_classifierd.cli.options import Json, Labels, LogLevel, file_option, reporting
+from edge_classifierd.cli.options import (
+    Channels,
+    Json,
+    Labels,
+    LogLevel,
+    Mean,
+    Output,
+    Size,
+    Std,
+    file_option,
+    model_options,
+    reporting,
+)
 from edge_classifierd.cli.streams import complain, print_json
 from edge_classifierd.errors import ExitCode, SourceError, UsageError
 
@@ -34,6 +46,11 @@ def command(
     top: Annotated[int, typer.Option("--top", "-k", min=1, max=1000, help="How many labels to print.")] = 5,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     locale: Annotated[str | None, typer.Option(help="Language of the labels, if the model has them in it.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
@@ -47,7 +64,10 @@ def command(
     from edge_classifierd.model.bundle import bundled_model_path, load_bundle
     from edge_classifierd.preprocess import Preprocessor
 
-    bundle = load_bundle(model or bundled_model_path(), labels, locale)
+    options = model_options(mean, std, channels, size, output)
+    bundle = load_bundle(model or bundled_model_path(), labels, locale, options)
+    if bundle.labels_beside:
+        complain(f"the labels come from {bundle.labels_source}")
     classifier = make_classifier(bundle, "auto", threads)
     prepare = Preprocessor(bundle.input, bundle.normalisation, fit=fit, crop_fraction=crop_fraction)
     files, barren = _files(images)

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_classifierd.cli.classify import FitOption
-from edge_classifierd.cli.options import Json, Labels, LogLevel, file_argument, file_option, reporting
+from edge_classifierd.cli.options import (
+    Channels,
+    Json,
+    Labels,
+    LogLevel,
+    Mean,
+    Output,
+    Size,
+    Std,
+    file_argument,
+    file_option,
+    model_options,
+    reporting,
+)
 from edge_classifierd.cli.outputs import refuse_unwritable, write_output
 from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, UsageError, counted
@@ -21,6 +34,7 @@ if TYPE_CHECKING:
     from edge_classifierd.learning.predict import Trial
     from edge_classifierd.learning.thresholds import WatchedClasses
     from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.model.options import ModelOptions
 
 
 @reporting
@@ -46,6 +60,11 @@ def command(
     ] = None,
     report: Annotated[Path | None, file_option(help="Write a page with plots and the worst mistakes.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
@@ -62,8 +81,9 @@ def command(
     from edge_classifierd.learning.predict import try_out
     from edge_classifierd.learning.report import Page, write_report
 
-    if config is not None and (model or labels or watch):
-        raise UsageError("--config names model, labels and watches; leave out --model, --labels and --watch")
+    options = model_options(mean, std, channels, size, output)
+    if config is not None and (model or labels or watch or options != model_options(None, None, None)):
+        raise UsageError("--config names model, labels, preprocessing and watches; leave out the options for them")
     if config is None and pipeline is not None:
         raise UsageError(f"--pipeline {pipeline}: belongs to a configuration; give --config too")
     refuse_unwritable("--report", report)
@@ -74,7 +94,7 @@ def command(
         lead = 0.1 if margin is None else margin
         trials = [
             dataclasses.replace(one, fit=fit, crop_fraction=crop_fraction, threads=threads, margin=lead)
-            for one in _trials(model or [], labels, watch or [])
+            for one in _trials(model or [], labels, watch or [], options)
         ]
     evaluations = []
     with progress_bar() as told:
@@ -114,13 +134,15 @@ def _flattered(one: Evaluation) -> str:
     return f"{one.model} was trained on {which} pictures and is less accurate on new ones; {others}"
 
 
-def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str]) -> list[Trial]:
+def _trials(
+    models: Sequence[Path], labels: Path | None, watch: Sequence[str], options: ModelOptions
+) -> list[Trial]:
     from edge_classifierd.learning.predict import Trial
     from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 
     trials = []
     for path in models or [bundled_model_path()]:
-        bundle = load_bundle(path, labels)
+        bundle = load_bundle(path, labels, options=options)
         watches = tuple(_watched(text, bundle) for text in watch)
         trials.append(Trial(bundle, watches=watches))
     return trials

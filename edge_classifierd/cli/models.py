@@ -1,4 +1,4 @@
-"""`models`: the catalogue, what a model file contains, download with checksum."""
+"""`models`: the catalogue, the contents of a model file, download and verification."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import typer
 
 from edge_classifierd.cli.options import (
     DEFAULT_CONFIG,
+    Channels,
     Config,
     Json,
     Labels,
     LogLevel,
+    Mean,
+    Output,
+    Size,
+    Std,
     file_argument,
     file_option,
+    model_options,
     reporting,
 )
 from edge_classifierd.cli.streams import print_json
@@ -24,8 +30,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from edge_classifierd.model.catalogue import Entry
-    from edge_classifierd.model.inspection import Inspection
-    from edge_classifierd.model.tflite.signature import TensorSpec
 
 app = typer.Typer(help="List, inspect, download and verify models.")
 
@@ -66,23 +70,32 @@ def info_command(
     file: Annotated[Path, file_argument(metavar="FILE", help="A .tflite file.")],
     *,
     labels: Labels = None,
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = None,
+    size: Size = None,
+    output: Output = None,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001
 ) -> ExitCode:
-    """Print what a model file contains.
+    """Print what a model file contains and whether it can run here.
 
-    Also prints how the daemon will prepare pictures for it, and why.
+    Also prints how the daemon will prepare pictures for it, and what decided that: options, metadata, quantisation,
+    arithmetic in the graph, or a guess. Exit code 1 when the model cannot run.
 
     Example: edge-classifierd models info mobilenet_v2_1.0_224_quant.tflite
     """
+    from edge_classifierd.cli.model_info import info_document, info_text, runs_here
     from edge_classifierd.model.inspection import inspect
 
-    document = _document(inspect(file, labels))
+    found = inspect(file, labels, model_options(mean, std, channels, size, output))
+    runs = runs_here(found)
+    document = info_document(found, runs)
     if json:
         print_json(document)
     else:
-        typer.echo(_text(document))
-    return ExitCode.OK
+        typer.echo(info_text(document))
+    return ExitCode.OK if runs.possible else ExitCode.FAILED
 
 
 @app.command("fetch")
@@ -176,8 +189,8 @@ def _fetched(entry: Entry, place: Path, mirror: str | None) -> dict[str, Any]:
 
 
 def _verified(file: Path) -> dict[str, Any]:
+    from edge_classifierd.cli.model_info import runs_here
     from edge_classifierd.errors import ModelError
-    from edge_classifierd.inference.trial import try_model
     from edge_classifierd.model.catalogue import blob_id, catalogue
     from edge_classifierd.model.inspection import inspect
 
@@ -189,8 +202,9 @@ def _verified(file: Path) -> dict[str, Any]:
             sentence = "is the catalogue's" if ok else f"is damaged, or another version; {remedy}"
             return {"file": str(file), "ok": ok, "known": True, "sentence": sentence}
         inspected = inspect(file)
-        if not inspected.edgetpu_compiled:
-            try_model(inspected)
+        runs = runs_here(inspected)
+        if not runs.possible:
+            return {"file": str(file), "ok": False, "known": False, "sentence": f"cannot run here: {runs.sentence}"}
     except OSError as error:
         return {"file": str(file), "ok": False, "known": entry is not None, "sentence": f"{error.strerror or error}"}
     except ModelError as error:
@@ -198,71 +212,3 @@ def _verified(file: Path) -> dict[str, Any]:
         return {"file": str(file), "ok": False, "known": False, "sentence": sentence}
     works = "can be read" if inspected.edgetpu_compiled else "can be read and run"
     return {"file": str(file), "ok": True, "known": False, "sentence": f"{works}; the catalogue does not know it"}
-
-
-def _document(found: Inspection) -> dict[str, Any]:
-    metadata = found.metadata
-    return {
-        "file": str(found.path),
-        "bytes": found.size,
-        "edgetpu": found.edgetpu_compiled,
-        "input": _tensor(found.input),
-        "output": {**_tensor(found.output), "kind": found.output_kind},
-        "operators": found.operators,
-        "multiply_adds": found.multiply_adds,
-        "metadata": {
-            "name": metadata.name,
-            "description": metadata.description,
-            "version": metadata.version,
-            "author": metadata.author,
-            "licence": metadata.licence,
-        },
-        "labels": None if found.labels is None else list(found.labels.display),
-        "labels_trouble": found.labels_trouble,
-        "preparation": found.preparation,
-        "reason": found.reason,
-    }
-
-
-def _tensor(tensor: TensorSpec) -> dict[str, Any]:
-    return {
-        "name": tensor.name,
-        "shape": list(tensor.shape),
-        "dtype": tensor.dtype,
-        "scale": tensor.scale,
-        "zero_point": tensor.zero_point,
-    }
-
-
-def _text(document: dict[str, Any]) -> str:
-    labels = document["labels"]
-    operators = document["operators"]
-    cost = document["multiply_adds"]
-    lines = [
-        f"{document['file']}: {document['bytes']:,} bytes, "
-        + ("compiled for the Edge TPU" if document["edgetpu"] else "for the CPU"),
-        f"input        {_tensor_text(document['input'])}",
-        f"output       {_tensor_text(document['output'])}, {document['output']['kind'].replace('_', ' ')}",
-    ]
-    if labels is None:
-        lines.append(f"labels       none: {document['labels_trouble']}")
-    else:
-        shown = "; ".join(labels[:5]) + ("; …" if len(labels) > 5 else "")
-        lines.append(f"labels       {len(labels):,}: {shown}")
-    if operators is not None:
-        counted = ", ".join(f"{count} {name}" for name, count in operators.items())
-        lines.append(f"operators    {sum(operators.values())}: {counted}")
-    unknown = "hidden in the compiled part" if document["edgetpu"] else "not known"
-    work = unknown if cost is None else f"{cost / 1e6:,.1f} million multiply-adds an inference"
-    lines.append(f"work         {work}")
-    lines += [f"{key:<12} {value}" for key, value in document["metadata"].items() if value]
-    lines += [f"preparation  {document['preparation']}", f"because      {document['reason']}"]
-    return "\n".join(lines)
-
-
-def _tensor_text(tensor: dict[str, Any]) -> str:
-    shape = ", ".join(map(str, tensor["shape"]))
-    if tensor["dtype"] == "float32":
-        return f"{tensor['name']} ({shape}) float32"
-    quantised = f"scale {tensor['scale']:.6g}, zero point {tensor['zero_point']}"
-    return f"{tensor['name']} ({shape}) {tensor['dtype']}, {quantised}"

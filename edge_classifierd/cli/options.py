@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Final, Literal, ParamSpec
 
 import typer
 
@@ -15,6 +16,8 @@ from edge_classifierd.log import LEVELS, configure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from edge_classifierd.model.options import ModelOptions
 
 P = ParamSpec("P")
 
@@ -27,6 +30,57 @@ file_argument: Final = functools.partial(typer.Argument, readable=False)
 Config = Annotated[Path, file_option("--config", "-c", help="The configuration file.")]
 Labels = Annotated[Path | None, file_option(help="A label file, if the model contains no labels.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
+
+
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", metavar="N[,N,N]", help="What is subtracted from a pixel of 0 to 255, such as 127.5."),
+]
+Std = Annotated[
+    str | None, typer.Option("--std", metavar="N[,N,N]", help="What a pixel is then divided by, such as 127.5.")
+]
+Channels = Annotated[
+    Literal["rgb", "bgr"] | None, typer.Option("--channels", help="The order of the model's colour channels.")
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", metavar="HEIGHT,WIDTH", help="For a model whose input has no fixed size."),
+]
+Output = Annotated[
+    str | None, typer.Option("--output", metavar="NUMBER|NAME", help="Which output has the scores, of several.")
+]
+
+
+def model_options(
+    mean: str | None,
+    std: str | None,
+    channels: Literal["rgb", "bgr"] | None,
+    size: str | None = None,
+    output: str | None = None,
+) -> ModelOptions:
+    """Return the options of a model. Raises UsageError."""
+    from edge_classifierd.model.options import ModelOptions
+
+    sides = None if size is None else _numbers("--size", size, (1, 2), minimum=1)
+    return ModelOptions(
+        mean=None if mean is None else _numbers("--mean", mean, (1, 3)),
+        std=None if std is None else _numbers("--std", std, (1, 3), minimum=1e-6),
+        channels=channels,
+        size=None if sides is None else (int(sides[0]), int(sides[-1])),
+        output=int(output) if output is not None and output.isdecimal() else output,
+    )
+
+
+def _numbers(option: str, text: str, counts: tuple[int, ...], minimum: float = -math.inf) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in counts or not all(math.isfinite(value) and value >= minimum for value in values):
+        wanted, example = ("two", "224,224") if 2 in counts else ("three", "123.7,116.8,103.9")
+        above = "" if minimum == -math.inf else " above 0"
+        raise UsageError(f"{option} {text}: give one number{above}, or {wanted} with commas between, such as {example}")
+    return values
 
 
 def _set_level(level: str) -> str:

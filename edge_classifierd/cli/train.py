@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edge_classifierd.cli.classify import FitOption
-from edge_classifierd.cli.options import Json, LogLevel, file_argument, file_option, reporting
+from edge_classifierd.cli.options import (
+    Channels,
+    Json,
+    LogLevel,
+    Mean,
+    Std,
+    file_argument,
+    file_option,
+    model_options,
+    reporting,
+)
 from edge_classifierd.cli.outputs import program, refuse_unwritable, write_output
 from edge_classifierd.cli.streams import print_json
 from edge_classifierd.errors import ExitCode, counted
@@ -52,6 +62,9 @@ def command(
     ] = None,
     report: Annotated[Path | None, file_option(help="Write a page with plots and the worst mistakes.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = None,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
@@ -88,6 +101,7 @@ def command(
         fit=fit,
         crop_fraction=crop_fraction,
         threads=threads,
+        options=model_options(mean, std, channels),
     )
     with progress_bar() as told:
         training = train(plan, told, lambda sentence: typer.echo(sentence, err=True))

@@ -44,7 +44,9 @@ class CpuClassifier(Classifier):
         self._dtype = np.dtype(bundle.input.dtype)
         self._output = bundle.output
         self._scores = Scores(bundle.output, bundle.output_kind)
-        self._interpreter: Interpreter | None = runtime.make_interpreter(bundle.path, threads)
+        self._interpreter: Interpreter | None = runtime.make_interpreter(
+            bundle.path, threads, input_shape=bundle.input.shape
+        )
         self._input_index = int(self._interpreter.get_input_details()[0]["index"])
         self._output_index = int(self._interpreter.get_output_details()[bundle.output_position]["index"])
         self.classify(np.zeros(self._shape, self._dtype))

@@ -39,6 +39,9 @@ class Interpreter(Protocol):
     def get_input_details(self) -> list[dict[str, Any]]:
         """One dictionary per input, with `index`, `shape` and `dtype`."""
 
+    def resize_tensor_input(self, input_index: int, tensor_size: list[int]) -> None:
+        """Change the shape of an input; before the tensors are allocated."""
+
     def get_output_details(self) -> list[dict[str, Any]]:
         """One dictionary per output."""
 
@@ -74,19 +77,29 @@ class Runtime:
     def __str__(self) -> str:
         return f"{self.name} {self.version}" + (f" with pycoral {self.coral.version}" if self.coral else "")
 
-    def make_interpreter(self, path: Path, threads: int, delegates: Sequence[object] = ()) -> Interpreter:
-        """Load a model and allocate its tensors.
+    def make_interpreter(
+        self,
+        path: Path,
+        threads: int,
+        delegates: Sequence[object] = (),
+        input_shape: tuple[int, ...] | None = None,
+    ) -> Interpreter:
+        """Load a model and allocate its tensors, with its input resized to `input_shape` where the file has another.
 
         Call `model.bundle.load_bundle` first: a damaged file, which it refuses, would end the process here. Raises
         ModelError; MissingError for a model compiled for the Edge TPU without a delegate.
         """
+        resized = ""
         try:
             with contextlib.nullcontext() if delegates else _without_info_lines():
                 interpreter = self.module.Interpreter(
                     model_path=str(path), num_threads=threads, experimental_delegates=list(delegates) or None
                 )
+                resized = _resize(interpreter, input_shape)
                 interpreter.allocate_tensors()
         except (ValueError, RuntimeError, OSError) as error:
+            if resized:
+                raise ModelError(f"{path}: {resized} ({one_line(str(error))})") from error
             raise self._load_error(path, str(error)) from error
         return interpreter  # type: ignore[no-any-return]
 
@@ -120,6 +133,21 @@ class Runtime:
                 "convert it with TensorFlow Lite's own operators only"
             )
         return ModelError(f"{title}: {self} cannot load it: {one_line(reason)}; give another model")
+
+
+def _resize(interpreter: Interpreter, shape: tuple[int, ...] | None) -> str:
+    """Give the input another shape; return the sentence for the case that the model does not support it, else ""."""
+    details = interpreter.get_input_details()[0]
+    stored = tuple(int(side) for side in details["shape"])
+    if shape is None or stored == shape or len(stored) != len(shape):
+        return ""
+    signature = [int(side) for side in details.get("shape_signature", ())] or stored
+    if any(at and signature[at] > 0 and stored[at] != side for at, side in enumerate(shape)):
+        return ""  # another model than the one that was read: the caller compares the shapes
+    interpreter.resize_tensor_input(int(details["index"]), list(shape))
+    if stored[1:] == shape[1:]:
+        return f"its batch is fixed at {stored[0]} pictures and cannot be changed to 1; convert it with a batch of 1"
+    return f"its input cannot have the shape {shape}; set `model.input.size` to the size that it was trained with"
 
 
 def find_runtime() -> Runtime:

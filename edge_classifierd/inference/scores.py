@@ -12,7 +12,8 @@ from edge_classifierd.errors import InferenceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.model.tflite.signature import OutputKind, TensorSpec
+    from edge_classifierd.model.tflite.score_output import OutputKind
+    from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 
 
 class Scores:
@@ -20,11 +21,13 @@ class Scores:
 
     def __init__(self, output: TensorSpec, kind: OutputKind) -> None:
         self._softmax = kind == "logits"
-        self._exclusive = kind != "multi_label"
-        self._values = None if output.dtype == "float32" else _value_of_byte(output)
+        self._exclusive = kind not in {"multi_label", "binary"}
+        self._binary = kind == "binary"
+        self._values = _value_of_byte(output) if output.dtype in {"uint8", "int8"} else None
+        self._scale = (output.zero_point, np.float32(output.scale)) if output.dtype == "int16" else None
 
     def confidences(self, raw: NDArray[Any]) -> NDArray[np.float32]:
-        """Return a new array of shape (classes,) from a tensor of the output's dtype and size.
+        """Return a new array of shape (labels,) from a tensor of the output's dtype and size.
 
         A quantised softmax rounds each probability to a multiple of 1/256, so their sum is only near 1. They are not
         scaled to a sum of 1: hundreds of labels rounded to zero would raise the rest. Raises InferenceError when a
@@ -33,8 +36,13 @@ class Scores:
         if self._values is not None:
             # A negative index counts from the end, so this works for int8 as well.
             scores = self._values.take(raw.reshape(-1))
+            if self._binary:
+                return _both(scores)
             return _softmax(scores) if self._softmax else scores
         scores = raw.flatten()
+        if self._scale is not None:
+            zero_point, scale = self._scale
+            scores = (scores.astype(np.float32) - zero_point) * scale
         if self._softmax:
             with np.errstate(over="ignore", invalid="ignore"):
                 scores = _softmax(scores)
@@ -42,7 +50,7 @@ class Scores:
         # cold caches.
         if not (math.isfinite(scores.item(0)) if self._exclusive else np.isfinite(scores).all()):
             raise InferenceError("the model's scores are not numbers; check its normalisation, or give another model")
-        return scores
+        return _both(scores) if self._binary else scores
 
 
 def check_output(raw: NDArray[Any], output: TensorSpec, model: str) -> None:
@@ -63,6 +71,11 @@ def top_k(confidences: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     A complete stable sort takes 4 to 23 µs for 1,000 classes, less than partitioning where many scores are zero.
     """
     return np.argsort(-confidences, kind="stable")[:count]
+
+
+def _both(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the confidences of both labels of one sigmoid."""
+    return np.array([1 - scores[0], scores[0]], np.float32)
 
 
 def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:

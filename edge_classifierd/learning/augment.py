@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Tensor = NDArray[np.uint8] | NDArray[np.int8] | NDArray[np.float32]
+    from edge_classifierd.model.quantiser import Tensor as Tensor  # noqa: PLC0414 - part of this module's interface
 
 # Over ten splits of ten hand signs these were better than twice as much of each; less was not tried.
 _TURN: Final = np.deg2rad(10.0)

@@ -12,12 +12,10 @@ import numpy as np
 
 from edge_classifierd.errors import InferenceError, MissingError, ModelError
 from edge_classifierd.inference.runtime import find_runtime, one_line
-from edge_classifierd.model.bundle import load_bundle, model_title
-from edge_classifierd.model.normalisation import choose_normalisation
+from edge_classifierd.model.bundle import load_bundle, model_title, read_content
+from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
 from edge_classifierd.model.tflite.graph import find_embedding, read_graph
 from edge_classifierd.model.tflite.head import PARTS, cut, part
-from edge_classifierd.model.tflite.metadata import read_metadata
-from edge_classifierd.model.tflite.signature import read_structure
 from edge_classifierd.model.tflite.writer import write_model
 from edge_classifierd.preprocess import Preprocessor
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from edge_classifierd.learning.augment import Tensor
     from edge_classifierd.model.tflite.graph import Embedding, Graph
     from edge_classifierd.model.tflite.metadata import Metadata, Normalisation
-    from edge_classifierd.model.tflite.signature import TensorSpec
+    from edge_classifierd.model.tflite.tensor_spec import TensorSpec
     from edge_classifierd.preprocess import Fit
 
 _COMPILED_ENDING = "_edgetpu"
@@ -49,33 +47,32 @@ class Extractor:
     edgetpu_compiled: bool
 
 
-def load_extractor(path: Path) -> Extractor:
+def load_extractor(path: Path, options: ModelOptions = NO_OPTIONS) -> Extractor:
     """Read a `.tflite` and find its embedding; loads no runtime. Raises ModelError that starts with the file's name."""
     try:
-        labels = load_bundle(path).labels.names
+        labels = load_bundle(path, options=options).labels.names
     except ModelError:
-        labels = None  # an extractor has none; whatever else is wrong shows below
+        labels = None  # an extractor has none; other faults are found below
+    content = read_content(path, options)
+    signature, output = content.signature, content.outputs[0]
+    layout = signature.input.layout
+    if layout.channels != 3 or layout.channels_first:
+        raise ModelError(f"{model_title(path)}: is no extractor for `train`: it needs one for RGB with channels last")
     try:
-        data = path.read_bytes() if path.is_file() else None
-    except OSError as error:
-        raise ModelError(f"{model_title(path)}: cannot be read: {error.strerror}") from error
-    if data is None:
-        raise ModelError(f"{model_title(path)}: no such file; give a .tflite classifier or embedding extractor")
-    try:
-        structure = read_structure(data)
-        graph = read_graph(data)
-        labelled = labels is not None or structure.output_kind != "logits"
-        metadata = read_metadata(structure.metadata, structure.output_position)
+        signature.require_runnable()
+        graph = read_graph(content.data)
+        labelled = labels is not None or output.kind != "logits"
+        metadata = content.metadata(output)
         return Extractor(
             path=path,
             graph=graph,
-            embedding=find_embedding(graph, graph.outputs[structure.output_position], labelled=labelled),
-            input=structure.input,
-            output=structure.output,
-            normalisation=choose_normalisation(structure.input, metadata.normalisation),
+            embedding=find_embedding(graph, graph.outputs[output.position], labelled=labelled),
+            input=signature.input,
+            output=output.tensor,
+            normalisation=content.preparation(metadata).normalisation,
             metadata=metadata,
             labels=labels,
-            edgetpu_compiled=structure.edgetpu_compiled,
+            edgetpu_compiled=signature.edgetpu_compiled,
         )
     except ModelError as error:
         raise ModelError(f"{model_title(path)}: {error}") from error
@@ -99,7 +96,8 @@ def computable(extractor: Extractor) -> Extractor:
     if _interface(extractor) != _interface(twin):
         raise ModelError(f"{twin_path}: is not the CPU version of {extractor.path.name}: their tensors differ")
     # The compiled file takes the mean itself, in 8 bits: so must this one.
-    return dataclasses.replace(twin, embedding=dataclasses.replace(twin.embedding, pooled_from=None))
+    embedding = dataclasses.replace(twin.embedding, pooled_from=None)
+    return dataclasses.replace(twin, normalisation=extractor.normalisation, embedding=embedding)
 
 
 def _interface(extractor: Extractor) -> tuple[object, ...]:

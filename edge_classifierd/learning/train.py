@@ -24,6 +24,7 @@ from edge_classifierd.learning.learnt_pictures import ARCHIVED_AS, learnt_by, pa
 from edge_classifierd.learning.predict import sweeps_of
 from edge_classifierd.learning.training_set import doubts, duplicates, look, named_pictures, refuse_too_few
 from edge_classifierd.model.bundle import load_bundle
+from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
 from edge_classifierd.model.tflite.head import last_layer, with_head
 from edge_classifierd.model.tflite.writer import About, write_model
 from edge_classifierd.preprocess import Preprocessor
@@ -68,6 +69,8 @@ class TrainingPlan:
     fit: Fit = "crop"
     crop_fraction: float = 1.0
     threads: int = 2
+    options: ModelOptions = NO_OPTIONS
+    """The preprocessing of the extractor, where its file does not contain it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def train(
     be learnt from, ModelError for an unsuitable extractor, MissingError without a runtime.
     """
     start = time.monotonic()
-    target = load_extractor(plan.extractor)
+    target = load_extractor(plan.extractor, plan.options)
     extractor = computable(target)
     pictures = named_pictures(plan.source, plan.unknown, beside=plan.keep_classes)
     if plan.keep_classes:

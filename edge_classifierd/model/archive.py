@@ -1,4 +1,4 @@
-"""The zip archive that label files travel in, appended to a `.tflite`."""
+"""The zip archive appended to a `.tflite`, which holds label files and metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_classifierd.errors import ModelError, shortened
 SET_LABELS: Final = "set `model.labels` (--labels on the command line) to a file with one label a line"
 _MAX_FILE_BYTES: Final = 16_000_000
 _MAX_DIRECTORY_BYTES: Final = 1_000_000
-_COMPRESSIONS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # no others are seen, and LZMA is greedy
+_COMPRESSIONS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})  # LZMA could take much memory
 _DAMAGED: Final = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
 
@@ -32,14 +32,14 @@ class Archive:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The files' names in the order of the archive, folders left out."""
+        """The names of the files in the order of the archive, without folders."""
         if self._zip is None:
             return ()
         names = (entry.filename for entry in self._zip.infolist())
-        return tuple(name for name in names if name and not name.endswith("/"))  # is_dir() stumbles over an empty name
+        return tuple(name for name in names if name and not name.endswith("/"))  # is_dir() fails for an empty name
 
     def read(self, name: str) -> bytes:
-        """One file's content. Raises ModelError when it is missing, damaged or unreasonably large."""
+        """Return the content of a file. Raises ModelError when it is missing, damaged or larger than 16 MB."""
         shown = shortened(name, 100)
         if self._zip is None:
             raise ModelError(f"names a file `{shown}` in its metadata but carries no archive; {SET_LABELS}")

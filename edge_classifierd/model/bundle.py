@@ -1,27 +1,47 @@
-"""A model ready to be used: file, tensors, labels and normalisation, checked against one another without a runtime."""
+"""A model ready to be used: file, tensors, labels and preprocessing, checked against one another without a runtime."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import os
-import stat
+import logging
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
-from edge_classifierd.errors import ModelError, counted
-from edge_classifierd.model.archive import SET_LABELS, Archive
-from edge_classifierd.model.label_files import align, parse_labels
-from edge_classifierd.model.labels import Labels, make_labels
-from edge_classifierd.model.normalisation import choose_normalisation
-from edge_classifierd.model.tflite.metadata import Metadata, Normalisation, read_metadata
-from edge_classifierd.model.tflite.signature import OutputKind, Signature, TensorSpec, read_structure
+from edge_classifierd.errors import ModelError
+from edge_classifierd.model.archive import Archive
+from edge_classifierd.model.exporter import ExporterNotes, read_exporter_notes
+from edge_classifierd.model.find_labels import choose_output, find_labels
+from edge_classifierd.model.model_file import (
+    BUNDLED_MODEL,
+    bundled_model_path,
+    model_title,
+    read_model_file,
+    read_regular_file,
+)
+from edge_classifierd.model.normalisation import RANGE_NAMES, Preparation, Written, decide_preparation
+from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
+from edge_classifierd.model.tflite.graph import Graph, read_graph
+from edge_classifierd.model.tflite.leading_arithmetic import read_graph_head
+from edge_classifierd.model.tflite.metadata import CHANNELS_FILE, Metadata, Normalisation, read_metadata
+from edge_classifierd.model.tflite.signature import ScoreOutput, Signature, read_signature
 
 if TYPE_CHECKING:
-    from edge_classifierd.model.tflite.metadata import LabelFile
+    from pathlib import Path
 
-BUNDLED_MODEL: Final = "efficientnet_lite0_int8.tflite"
-_MAX_BYTES: Final = 512_000_000
+    from edge_classifierd.model.labels import Labels
+    from edge_classifierd.model.tflite.score_output import OutputKind
+    from edge_classifierd.model.tflite.tensor_spec import TensorSpec
+
+__all__ = [
+    "BUNDLED_MODEL", "ModelBundle", "ModelContent", "bundled_model_path", "load_bundle", "model_title", "read_content",
+    "read_regular_file",
+]  # fmt: skip
+
+_log = logging.getLogger(__name__)
+_warned: set[str] = set()
+"""Hashes of the models whose guess was logged: once in a process is enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,147 +56,156 @@ class ModelBundle:
     size: int
     """Bytes."""
     input: TensorSpec
-    """Shape (1, height, width, 3)."""
+    """For one picture; `input.layout` has height, width and channels."""
     output: TensorSpec
     output_position: int
-    """Which of the graph's outputs carries the scores."""
+    """Which of the graph's outputs has the scores."""
     output_kind: OutputKind
     labels: Labels
-    normalisation: Normalisation
+    labels_source: str
+    """Where the labels are: `its own labels.txt`, or the path of a file."""
+    labels_beside: bool
+    """Whether they were found in a file whose name does not contain the model's."""
+    preparation: Preparation
     edgetpu_compiled: bool
     metadata: Metadata
 
-
-def bundled_model_path() -> Path:
-    """The model that comes with the package: beside it when installed, in the checkout's `models/` otherwise."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "models" / BUNDLED_MODEL
-    return installed if installed.exists() else package.parent / "models" / BUNDLED_MODEL
+    @property
+    def normalisation(self) -> Normalisation:
+        """How pixels become input values."""
+        return self.preparation.normalisation
 
 
-def model_title(path: Path) -> str:
-    """Return how messages name a model: by its path, or as `the bundled model`, whose path means nothing to a user."""
-    return "the bundled model" if path == bundled_model_path() else str(path)
+@dataclass(frozen=True)  # no slots: the cached property needs a dictionary
+class ModelContent:
+    """The parts of a `.tflite`, before labels and output are chosen."""
+
+    path: Path
+    data: bytes
+    options: ModelOptions
+    signature: Signature
+    outputs: tuple[ScoreOutput, ...]
+    """Those that `options` allow."""
+    notes: ExporterNotes | None
+
+    @cached_property
+    def archive(self) -> Archive:
+        """The archive behind the model. Raises ModelError when it is damaged."""
+        return Archive(self.data)
+
+    @cached_property
+    def graph(self) -> Graph | None:
+        """The graph; None where it cannot be taken apart, though it may run."""
+        try:
+            return read_graph(self.data)
+        except ModelError:
+            return None
+
+    def metadata(self, output: ScoreOutput) -> Metadata:
+        """Return the TensorFlow Lite metadata of the model and of one output. Raises ModelError."""
+        return read_metadata(self.signature.metadata, output.position)
+
+    def preparation(self, metadata: Metadata) -> Preparation:
+        """Decide how pixels become input values."""
+        written = None if self.notes is None else self.notes.written
+        if metadata.normalisation is not None:
+            order: Literal["rgb", "bgr"] = "bgr" if CHANNELS_FILE in _archive_or_empty(self.data).names else "rgb"
+            written = Written(dataclasses.replace(metadata.normalisation, channels=order), "its metadata")
+        tensor, options = self.signature.input, self.options
+        head = None
+        if written is None and tensor.dtype in {"float32", "int16"} and self.graph is not None:
+            head = read_graph_head(self.graph)
+        return decide_preparation(tensor, options=options, written=written, head=head)
 
 
-def load_bundle(path: Path, labels: Path | None = None, locale: str | None = None) -> ModelBundle:
-    """Read a `.tflite` and find its labels; loads no runtime.
-
-    Labels come from the file `labels`, else from what the model's metadata names, else from the only text file in the
-    model's archive, else from a file of the model's own name ending in `.txt` or `.csv` beside it. `locale` ("de",
-    "pt-BR") selects the labels' display names where the metadata has them. Raises ModelError with one sentence that
-    starts with the file's name.
-    """
-    _refuse_unspeakable(path)
-    data = read_regular_file(path, "a TensorFlow Lite model")
+def read_content(path: Path, options: ModelOptions = NO_OPTIONS) -> ModelContent:
+    """Read a `.tflite`; loads no runtime. Raises ModelError with one sentence that starts with the file's name."""
+    data = read_model_file(path)
     try:
-        structure = read_structure(data)
-        metadata = read_metadata(structure.metadata, structure.output_position)
-        embedded = None if labels is not None else _embedded_labels(Archive(data), metadata, structure, locale)
+        notes = read_exporter_notes(path, _archive_or_empty(data))
+        size = options.size or (notes.size if notes is not None else None)
+        try:
+            signature = read_signature(data, size)
+        except ModelError:
+            if options.size is not None or size is None:
+                raise
+            signature = read_signature(data)  # the notes belong to another export
+        options.check(signature.input.layout)
+        outputs = choose_output(signature.outputs, options.output)
     except ModelError as error:
         raise ModelError(f"{model_title(path)}: {error}") from error
+    return ModelContent(path, data, options, signature, outputs, notes)
+
+
+def _archive_or_empty(data: bytes) -> Archive:
+    """Return the archive of a model; an empty one in place of a damaged one, which matters to the labels only."""
+    try:
+        return Archive(data)
+    except ModelError:
+        return Archive(b"")
+
+
+def load_bundle(
+    path: Path,
+    labels: Path | None = None,
+    locale: str | None = None,
+    options: ModelOptions = NO_OPTIONS,
+    *,
+    log_guess: bool = True,
+) -> ModelBundle:
+    """Read a `.tflite`, find its labels and decide its preprocessing; loads no runtime.
+
+    Args:
+        path: The model.
+        labels: A label file; None: see `find_labels`.
+        locale: Language of the labels' display names, such as `de`.
+        options: The user's settings for what the file does not contain.
+        log_guess: Log a warning, once in a process, when the preprocessing is a guess.
+
+    Raises:
+        ModelError: One sentence that starts with the file's name.
+    """
+    content = read_content(path, options)
+    try:
+        content.signature.require_runnable()
+        archive = content.archive if labels is None else Archive(b"")
+        found = find_labels(path, archive, content.signature, content.outputs, given=labels, locale=locale)
+        metadata = content.metadata(found.output)
+        preparation = content.preparation(metadata)
+    except ModelError as error:
+        sentence = str(error)
+        known = sentence.startswith((str(path), model_title(path))) or (labels is not None and str(labels) in sentence)
+        raise ModelError(sentence if known else f"{model_title(path)}: {sentence}") from error
+    sha256 = hashlib.sha256(content.data).hexdigest()
+    if preparation.decided_by == "guess" and log_guess and sha256 not in _warned:
+        _warned.add(sha256)
+        _log.warning("%s: %s", model_title(path), guess_warning(preparation))
+    kind: OutputKind = "binary" if (found.output.classes, len(found.labels)) == (1, 2) else found.output.kind
     return ModelBundle(
         path=path,
         name=path.stem,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
-        input=structure.input,
-        output=structure.output,
-        output_position=structure.output_position,
-        output_kind=structure.output_kind,
-        labels=embedded or _sidecar_labels(path, labels, structure.classes),
-        normalisation=choose_normalisation(structure.input, metadata.normalisation),
-        edgetpu_compiled=structure.edgetpu_compiled,
+        sha256=sha256,
+        size=len(content.data),
+        input=content.signature.input,
+        output=found.output.tensor,
+        output_position=found.output.position,
+        output_kind=kind,
+        labels=found.labels,
+        labels_source=found.source,
+        labels_beside=found.beside,
+        preparation=preparation,
+        edgetpu_compiled=content.signature.edgetpu_compiled,
         metadata=metadata,
     )
 
 
-def _refuse_unspeakable(path: Path) -> None:
-    """The runtimes take UTF-8 only."""
-    name = os.fsencode(path)
-    try:
-        name.decode("utf-8")
-    except UnicodeDecodeError as error:
-        shown = name.decode("utf-8", "backslashreplace")
-        raise ModelError(f"{shown}: has a name that is not UTF-8; rename the file or the folder") from error
-
-
-def _embedded_labels(archive: Archive, metadata: Metadata, structure: Signature, locale: str | None) -> Labels | None:
-    files = metadata.label_files
-    if files:
-        names_file = _for_locale(files, "") or _for_locale(files, "en") or files[0]
-        display_file = _for_locale(files, locale) if locale else None
-        names = _archived(archive, names_file.name, structure.classes)
-        display = _archived(archive, display_file.name, structure.classes) if display_file else None
-        return make_labels(names, display)
-    texts = [name for name in archive.names if name.lower().endswith((".txt", ".csv"))]
-    candidates = [name for name in texts if "label" in name.lower()] or texts
-    if not candidates:
-        return None
-    if len(candidates) > 1:
-        listed = ", ".join(f"`{name}`" for name in candidates[:5])
-        raise ModelError(f"carries several text files ({listed}) and does not say which holds its labels; {SET_LABELS}")
-    return make_labels(_archived(archive, candidates[0], structure.classes))
-
-
-def _archived(archive: Archive, name: str, classes: int) -> tuple[str, ...]:
-    return _counted(archive.read(name), f"its own `{name}`", name, classes)
-
-
-def _sidecar_labels(path: Path, labels: Path | None, classes: int) -> Labels:
-    file = labels or next((path.with_suffix(end) for end in (".txt", ".csv") if path.with_suffix(end).is_file()), None)
-    if file is None:
-        raise ModelError(f"{model_title(path)}: carries no labels for its {counted(classes, 'output')}; {SET_LABELS}")
-    content = read_regular_file(file, "a label file")
-    try:
-        return make_labels(_counted(content, str(file), str(file), classes))
-    except ModelError as error:
-        sentence = str(error)
-        raise ModelError(sentence if sentence.startswith(str(file)) else f"{model_title(path)}: {sentence}") from error
-
-
-def _counted(content: bytes, said: str, file: str, classes: int) -> tuple[str, ...]:
-    parsed = parse_labels(content, file, classes)
-    aligned = align(parsed, classes)
-    if aligned is None:
-        raise ModelError(
-            f"has {counted(classes, 'output')} but {said} holds {counted(len(parsed), 'label')}; "
-            "set `model.labels` to the list that belongs to this model"
-        )
-    return aligned
-
-
-def _for_locale(files: tuple[LabelFile, ...], locale: str) -> LabelFile | None:
-    """The file of exactly that locale, else of its language: `de` serves "de-AT"."""
-    wanted = _normal_locale(locale)
-    exact = next((file for file in files if _normal_locale(file.locale) == wanted), None)
-    if exact or not wanted:
-        return exact
-    language = wanted.split("-", 1)[0]
-    return next((file for file in files if _normal_locale(file.locale).split("-", 1)[0] == language), None)
-
-
-def _normal_locale(locale: str) -> str:
-    """`de_DE.UTF-8` and "de-DE" alike."""
-    return locale.split(".", 1)[0].replace("_", "-").casefold()
-
-
-def read_regular_file(path: Path, what: str) -> bytes:
-    """The content of a regular file; never blocks on a pipe or a device, never reads beyond `_MAX_BYTES`."""
-    title = model_title(path)
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{title}: is not a file; give {what}")
-        if status.st_size > _MAX_BYTES:
-            megabytes = status.st_size // 1_000_000
-            raise ModelError(f"{title}: is {megabytes:,} MB; at most {_MAX_BYTES // 1_000_000} MB are read")
-        with path.open("rb") as file:
-            return file.read(status.st_size)
-    except FileNotFoundError as error:
-        raise ModelError(f"{title}: no such file; give {what}") from error
-    except (OSError, ValueError) as error:
-        if isinstance(error, PermissionError):
-            raise ModelError(f"{title}: permission denied; let the account that runs this read it") from error
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ModelError(f"{title}: cannot be read: {reason}") from error
+def guess_warning(preparation: Preparation) -> str:
+    """Return the warning for a guessed preprocessing, with the alternatives and the remedy."""
+    chosen = preparation.normalisation
+    others = [name for known, name in RANGE_NAMES.items() if (known.mean, known.std) != (chosen.mean, chosen.std)]
+    name = RANGE_NAMES.get(dataclasses.replace(chosen, channels="rgb"), "these pixels")
+    return (
+        f"its preprocessing is a guess: pixels of {name} ({preparation.reason}); it may want "
+        f"{', '.join(others[:-1])} or {others[-1]}, or BGR: `edge-classifierd models probe` finds out, `model.input` "
+        "(--mean, --std, --channels) sets it"
+    )

@@ -6,87 +6,109 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import ModelError
-from edge_classifierd.model.bundle import load_bundle, read_regular_file
-from edge_classifierd.model.normalisation import choose_normalisation
-from edge_classifierd.model.tflite.graph import read_graph
-from edge_classifierd.model.tflite.metadata import read_metadata
-from edge_classifierd.model.tflite.signature import read_structure
+from edge_classifierd.model.bundle import guess_warning, load_bundle, read_content
+from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.model.labels import Labels
+    from edge_classifierd.model.normalisation import DecidedBy
     from edge_classifierd.model.tflite.metadata import Metadata, Normalisation
-    from edge_classifierd.model.tflite.signature import OutputKind, TensorSpec
+    from edge_classifierd.model.tflite.score_output import OutputKind, ScoreOutput
+    from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Everything about one file; `operators` and `multiply_adds` are None where its graph cannot be taken apart."""
+    """The facts about one file; `operators` and `multiply_adds` are None where its graph cannot be taken apart."""
 
     path: Path
     size: int
     input: TensorSpec
     output: TensorSpec
     output_position: int
-    """Which of the graph's outputs carries the scores."""
+    """Which of the graph's outputs has the scores."""
     output_kind: OutputKind
+    outputs: tuple[ScoreOutput, ...]
+    """All outputs that can be scores."""
     edgetpu_compiled: bool
     operators: dict[str, int] | None
-    """Count by name, the commonest first."""
+    """Count by name, the most frequent first."""
     multiply_adds: int | None
     """Of one inference; None also when a part compiled for the Edge TPU hides them."""
     metadata: Metadata
     labels: Labels | None
+    labels_source: str | None
+    """Where the labels are."""
     labels_trouble: str | None
     """Why there are no labels, one sentence."""
     normalisation: Normalisation
     preparation: str
-    """What the daemon does to a picture, in words."""
+    """How the daemon prepares a picture."""
+    decided_by: DecidedBy
     reason: str
     """Why it does that."""
+    warning: str | None
+    """The alternatives, when the preparation is a guess."""
+    cannot_run: str | None
+    """Why no runtime here can run it, one sentence without its subject."""
 
 
-def inspect(path: Path, labels_file: Path | None = None) -> Inspection:
+def inspect(path: Path, labels_file: Path | None = None, options: ModelOptions = NO_OPTIONS) -> Inspection:
     """Read a classifier or an embedding extractor; loads no runtime. Raises ModelError."""
-    data = read_regular_file(path, "a TensorFlow Lite model")
+    content = read_content(path, options)
+    signature = content.signature
+    cannot_run = None
     try:
-        structure = read_structure(data)
-        metadata = read_metadata(structure.metadata, structure.output_position)
+        signature.require_runnable()
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        cannot_run = str(error)
+    bundle, trouble = None, None
     try:
-        graph = read_graph(data)
-    except ModelError:
-        graph = None  # what cannot be rewritten may still run
-    labels, trouble = None, None
-    try:
-        labels = load_bundle(path, labels_file).labels
+        bundle = load_bundle(path, labels_file, options=options, log_guess=False)
     except ModelError as error:
         trouble = str(error)
-    normalisation = choose_normalisation(structure.input, metadata.normalisation)
+    position = content.outputs[0].position if bundle is None else bundle.output_position
+    output = next(one for one in content.outputs if one.position == position)
+    try:
+        metadata = content.metadata(output)
+        preparation = content.preparation(metadata)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    graph = content.graph
     return Inspection(
         path=path,
-        size=len(data),
-        input=structure.input,
-        output=structure.output,
-        output_position=structure.output_position,
-        output_kind=structure.output_kind,
-        edgetpu_compiled=structure.edgetpu_compiled,
+        size=len(content.data),
+        input=signature.input,
+        output=output.tensor,
+        output_position=position,
+        output_kind=output.kind if bundle is None else bundle.output_kind,
+        outputs=content.outputs,
+        edgetpu_compiled=signature.edgetpu_compiled,
         operators=None if graph is None else graph.operator_counts(),
         multiply_adds=None if graph is None else graph.multiply_adds(),
         metadata=metadata,
-        labels=labels,
+        labels=None if bundle is None else bundle.labels,
+        labels_source=None if bundle is None else bundle.labels_source,
         labels_trouble=trouble,
-        normalisation=normalisation,
-        preparation=_preparation(structure.input, normalisation),
-        reason=_reason(structure.input, normalisation, metadata.normalisation),
+        normalisation=preparation.normalisation,
+        preparation=_preparation(signature.input, preparation.normalisation),
+        decided_by=preparation.decided_by,
+        reason=preparation.reason,
+        warning=guess_warning(preparation) if preparation.decided_by == "guess" else None,
+        cannot_run=cannot_run,
     )
 
 
 def _preparation(tensor: TensorSpec, normalisation: Normalisation) -> str:
-    _, height, width, _ = tensor.shape
-    cut = f"turned upright, cut to the region, its centre square scaled to {width}x{height} (mean over the area), RGB"
+    layout = tensor.layout
+    colours = "greyscale" if layout.channels == 1 else normalisation.channels.upper()
+    order = ", channels first" if layout.channels_first else ""
+    cut = (
+        f"turned upright, cut to the region, its centre scaled to {layout.width}x{layout.height} (mean over the area), "
+        f"{colours}{order}"
+    )
     if tensor.dtype == "float32":
         return f"{cut}; then (pixel - {_numbers(normalisation.mean)}) / {_numbers(normalisation.std)} as float32"
     if _is_identity(tensor, normalisation):
@@ -98,25 +120,9 @@ def _preparation(tensor: TensorSpec, normalisation: Normalisation) -> str:
     )
 
 
-def _reason(tensor: TensorSpec, chosen: Normalisation, written: Normalisation | None) -> str:
-    if tensor.dtype == "float32":
-        if written is not None:
-            return "its metadata says so"
-        return "nothing is written in it, and [-1, 1] is what most float models take; wrong scores need its metadata"
-    low, high = tensor.real_range
-    spans = f"its {tensor.dtype} input spans [{low:.3g}, {high:.3g}]"
-    if _is_identity(tensor, chosen):
-        ignored = written is not None and written != chosen
-        aside = ", whatever mean and deviation its metadata names" if ignored else ""
-        return f"{spans}, the whole range of pixels: the pixel itself is what it was made for{aside}"
-    if chosen == written:
-        return f"its metadata says so, and {spans}"
-    return f"{spans}, which is near the range of this well-known normalisation; its metadata names none that fits"
-
-
 def _is_identity(tensor: TensorSpec, normalisation: Normalisation) -> bool:
-    """Whether quantising gives back the pixel (less 128 for int8), for every pixel."""
-    if len(normalisation.mean) != 1 or len(normalisation.std) != 1:
+    """Return whether quantising gives back the pixel (less 128 for int8), for every pixel."""
+    if tensor.dtype == "int16" or len(normalisation.mean) != 1 or len(normalisation.std) != 1:
         return False
     shift = 0 if tensor.dtype == "uint8" else -128
     mean, std = normalisation.mean[0], normalisation.std[0]
@@ -126,5 +132,5 @@ def _is_identity(tensor: TensorSpec, normalisation: Normalisation) -> bool:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
-    told = ", ".join(f"{value:g}" for value in values)
-    return told if len(values) == 1 else f"({told})"
+    numbers = ", ".join(f"{value:g}" for value in values)
+    return numbers if len(values) == 1 else f"({numbers})"

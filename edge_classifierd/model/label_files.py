@@ -1,4 +1,4 @@
-"""Label files as they are found in the field: plain lists, numbered lists, CSV tables."""
+"""Label files: plain lists, numbered lists, CSV tables, JSON, YAML and pbtxt."""
 
 from __future__ import annotations
 
@@ -9,42 +9,52 @@ import re
 from typing import Final
 
 from edge_classifierd.errors import ModelError, shortened
+from edge_classifierd.model.label_documents import labels_in, read_document, read_pbtxt
 from edge_classifierd.model.labels import BACKGROUND
 
 _MAX_BYTES: Final = 16_000_000
 _MAX_INDEX: Final = 200_000
 _MAX_LINES: Final = 2 * _MAX_INDEX
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # all but tab and line feed
-_NUMBERED: Final = re.compile(r"(\d{1,7})(\s*[:=\t]\s*|\s+)(\S.*)")
+_NUMBERED: Final = re.compile(r"(\d{1,7})(\s*[:=\t,;]\s*|\s+)(\S.*)")
+_QUOTED: Final = re.compile(r"""(["'])(.*)\1,?""")
+_SYNSET: Final = re.compile(r"n\d{8}[\s,]+(\S.*)")
+_PBTXT: Final = re.compile(r"\s*item\s*:?\s*\{")
+_DOCUMENTS: Final = frozenset({"json", "yaml", "yml"})
+LABEL_ENDINGS: Final = (".txt", ".csv", ".json", ".yaml", ".yml", ".pbtxt")
 _INDEX_COLUMNS: Final = ("class_index", "index", "class_id", "label_id", "id", "class", "number")
 _LABEL_COLUMNS: Final = ("label", "name", "class_name", "label_name", "display_name", "class")
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def parse_labels(content: bytes, file: str, classes: int) -> tuple[str, ...]:
-    """The labels in `content`, in the order of the model's `classes` outputs.
+    """Return the labels in `content`, in the order of the model's `classes` outputs.
 
-    `file` names the content in messages; its ending `.csv` makes it a table. The result may be longer or shorter than
-    `classes`: what that means is the caller's to say. Raises ModelError.
+    The ending of `file` decides the format: .csv, .json, .yaml, .yml, .pbtxt; everything else is text with one label a
+    line, numbered or not, unless it begins like JSON or pbtxt. `file` also stands in messages. The result may have more
+    or fewer labels than `classes`. Raises ModelError.
     """
-    table = file.lower().endswith(".csv")
+    ending = file.lower().rpartition(".")[2]
     file = shortened(file, 100)
     text = _decode(content, file)
-    if table:
+    if ending == "csv":
         labels = _from_table(text, file)
+    elif ending == "pbtxt" or _PBTXT.match(text):
+        labels = _indexed(read_pbtxt(text), file, classes)
+    elif ending in _DOCUMENTS:
+        labels = _indexed(labels_in(read_document(text, file)) or [], file, classes)
     else:
-        lines = [line.strip() for line in text.split("\n")]
-        labels = _from_numbered([line for line in lines if line], file, classes) or _from_lines(lines, classes)
+        labels = _from_literal(text, file, classes) or _from_text(text, file, classes)
     if not labels:
         raise ModelError(f"{file}: contains no label; write one label a line")
     return labels
 
 
 def align(labels: tuple[str, ...], classes: int) -> tuple[str, ...] | None:
-    """Labels for exactly `classes` outputs, allowing for ImageNet's `background`; None when the counts do not fit.
+    """Return the labels of exactly `classes` outputs, None when the counts do not fit.
 
-    TensorFlow's ImageNet models have 1,001 outputs with `background` first, others 1,000; label files of both kinds
-    are about.
+    TensorFlow's ImageNet models have 1,001 outputs with `background` first, others 1,000; label files of the other
+    kind are adapted.
     """
     if len(labels) == classes:
         return labels
@@ -70,8 +80,31 @@ def _decode(content: bytes, file: str) -> str:
     return _CONTROLS.sub(" ", text)  # a label is printed on terminals
 
 
+def _from_literal(text: str, file: str, classes: int) -> tuple[str, ...]:
+    """Return the labels of a text that begins like a JSON list or map, such as `{0: 'tench', 1: …}`; else none."""
+    if not text.lstrip().startswith(("{", "[")):
+        return ()
+    try:
+        return _indexed(labels_in(read_document(text, file)) or [], file, classes)
+    except ModelError:
+        return ()
+
+
+def _from_text(text: str, file: str, classes: int) -> tuple[str, ...]:
+    lines = [line.strip() for line in text.split("\n")]
+    filled = [line for line in lines if line]
+    if len(filled) == 1 and filled[0].count(",") == classes - 1 > 0:
+        filled = lines = [label.strip() for label in filled[0].split(",")]
+    labels = _from_numbered(filled, file, classes) or _from_lines(lines, classes)
+    for pattern, group in ((_QUOTED, 2), (_SYNSET, 1)):
+        matches = [pattern.fullmatch(label) for label in labels]
+        if labels and all(matches):
+            labels = tuple(match[group] for match in matches if match)
+    return labels
+
+
 def _from_lines(lines: list[str], classes: int) -> tuple[str, ...]:
-    """One label a line; a blank line holds a place only where the count says so."""
+    """Return one label a line; a blank line counts as a class only where the number of classes requires it."""
     while lines and not lines[-1]:
         lines.pop()
     if len(lines) == classes:
@@ -80,10 +113,10 @@ def _from_lines(lines: list[str], classes: int) -> tuple[str, ...]:
 
 
 def _from_numbered(lines: list[str], file: str, classes: int) -> tuple[str, ...] | None:
-    """`index label` on every line, or None: then these are labels that happen to start with numbers ("2 of hearts").
+    """Return the labels where each line is `index label`; None where labels only begin with numbers ("2 of hearts").
 
-    Numbers that count up from 0 or 1 without a gap are indices. With gaps they are where a colon, an equals sign or a
-    tab sets them apart and a plain list of that length would not fit.
+    Numbers that count up from 0 or 1 without a gap are indices. With gaps they are indices where a colon, an equals
+    sign, a comma or a tab follows and the file has another number of lines than the model has classes.
     """
     pairs: list[tuple[int, str, bool]] = []
     for line in lines:
@@ -93,14 +126,24 @@ def _from_numbered(lines: list[str], file: str, classes: int) -> tuple[str, ...]
         pairs.append((int(found[1]), found[3].strip(), bool(found[2].strip(" "))))
     if not pairs:
         return None
-    numbers = sorted(number for number, _, _ in pairs)
-    start = numbers[0]
-    consecutive = start in {0, 1} and numbers == list(range(start, start + len(numbers)))
+    consecutive = _first_index([number for number, _, _ in pairs]) in {0, 1}
     if not consecutive and (len(pairs) == classes or not all(marked for _, _, marked in pairs)):
         return None
-    if consecutive and start == 1 and len(pairs) == classes:
-        pairs = [(number - 1, label, marked) for number, label, marked in pairs]
-    return _placed([(number, label) for number, label, _ in pairs], file)
+    return _indexed([(number, label) for number, label, _ in pairs], file, classes)
+
+
+def _first_index(numbers: list[int]) -> int | None:
+    """Return the smallest of numbers without gap, else None."""
+    start = min(numbers)
+    return start if sorted(numbers) == list(range(start, start + len(numbers))) else None
+
+
+def _indexed(pairs: list[tuple[int, str]], file: str, classes: int) -> tuple[str, ...]:
+    """Return labels by their indices; indices from 1 are shifted where the number of classes requires it."""
+    pairs = [(index, _CONTROLS.sub(" ", label).replace("\n", " ").strip()) for index, label in pairs]
+    if pairs and len(pairs) == classes and _first_index([index for index, _ in pairs]) == 1:
+        pairs = [(index - 1, label) for index, label in pairs]
+    return _placed(pairs, file)
 
 
 def _from_table(text: str, file: str) -> tuple[str, ...]:

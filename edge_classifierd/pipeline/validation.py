@@ -18,6 +18,7 @@ from edge_classifierd.inference.runtime import edgetpu_sentence
 from edge_classifierd.inference.trial import try_model
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
 from edge_classifierd.model.labels import match, nearest
+from edge_classifierd.model.options import ModelOptions
 from edge_classifierd.pipeline.plan import ANY_RULE, BlockedPlan, Plan
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from edge_classifierd.model.labels import Labels
     from edge_classifierd.pipeline.plan import AnyPlan
 
-    _Loaded = dict[tuple[Path, Path | None, str | None], ModelBundle | ModelError]
+    _Loaded = dict[tuple[Path, Path | None, str | None, ModelOptions], ModelBundle | ModelError]
 
 
 def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
@@ -189,9 +190,15 @@ def _source_problems(document: Document, section: PipelineSection, key: str) -> 
             yield document.problem(f"{key}.path", str(error), temporary=True)
 
 
+def model_options(model: ModelSection) -> ModelOptions:
+    """Return the options of the section `model`."""
+    given = model.input
+    return ModelOptions(given.mean, given.std, given.channels, given.size, model.output)
+
+
 def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
     """Each file is read once, however many pipelines share it, and complained of wherever it is named."""
-    wanted = (model.path or bundled_model_path(), model.labels, model.locale)
+    wanted = (model.path or bundled_model_path(), model.labels, model.locale, model_options(model))
     if wanted not in loaded:
         try:
             loaded[wanted] = load_bundle(*wanted)

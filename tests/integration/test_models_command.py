@@ -105,7 +105,7 @@ def test_info_reads_for_people_and_for_programs(tmp_path: Path, repository: Path
     bundled = str(shutil.copy(repository / "models/efficientnet_lite0_int8.tflite", tmp_path))
     text = models(tmp_path, "info", bundled).stdout
     assert "33 CONV_2D" in text
-    assert "because" in text
+    assert "decided by" in text
     document = json.loads(models(tmp_path, "info", bundled, "--json").stdout)
     assert document["input"]["shape"] == [1, 224, 224, 3]
     assert models(tmp_path, "info", str(tmp_path / "absent.tflite")).returncode == 1

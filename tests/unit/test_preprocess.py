@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_classifierd.model.tflite.metadata import Normalisation
-from edge_classifierd.model.tflite.signature import TensorSpec
+from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 from edge_classifierd.preprocess import Preprocessor, Quantiser, Region, View
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from edge_classifierd.config.sections.base import (
 )
 from edge_classifierd.config.sections.durations import Duration
 from edge_classifierd.config.sections.edgetpu import ComputeDevice, EdgeTpuSection
+from edge_classifierd.config.sections.model_input import InputSection, OutputChoice
 from edge_classifierd.config.sections.mqtt import DeviceClass
 from edge_classifierd.config.sections.paths import StatePath, UserPath
 from edge_classifierd.config.sections.sources import Source
@@ -65,6 +66,14 @@ class ModelSection(Section):
     )
     labels: UserPath | None = Field(
         None, description="A label file, if the model contains no labels; null: the labels in the model."
+    )
+    input: InputSection = Field(
+        default_factory=InputSection, description="The preprocessing, if the file of the model does not contain it."
+    )
+    output: OutputChoice | None = Field(
+        None,
+        description="Number (from 0) or name of the output with the scores, for a model with several; null: the one "
+        "that has as many scores as there are labels.",
     )
     device: ComputeDevice = Field(
         "auto",

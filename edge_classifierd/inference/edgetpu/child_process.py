@@ -77,7 +77,9 @@ class _Worker:
         if order["library"] is not None:
             delegates.append(_load_delegate(runtime, order, report))
             report("delegate")
-        self._interpreter: Interpreter = runtime.make_interpreter(order["path"], order["threads"], delegates)
+        self._interpreter: Interpreter = runtime.make_interpreter(
+            order["path"], order["threads"], delegates, tuple(order["input"]["shape"])
+        )
         self._delegates = delegates
         image = self._interpreter.get_input_details()[0]
         scores = self._interpreter.get_output_details()[order["output_position"]]

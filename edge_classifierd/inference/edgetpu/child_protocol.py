@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.model.inspection import Inspection
-    from edge_classifierd.model.tflite.signature import TensorSpec
+    from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

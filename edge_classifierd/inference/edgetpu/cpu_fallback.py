@@ -47,8 +47,8 @@ def check_cpu_model(compiled: ModelBundle, cpu_model: ModelBundle) -> None:
 
 
 def _shape(bundle: ModelBundle) -> str:
-    height, width = bundle.input.shape[1:3]
-    return f"{width}x{height} pixels as {bundle.input.dtype}"
+    layout = bundle.input.layout
+    return f"{layout.width}x{layout.height} pixels as {bundle.input.dtype}"
 
 
 def _preparation(bundle: ModelBundle) -> str:

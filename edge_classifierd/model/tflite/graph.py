@@ -9,15 +9,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from edge_classifierd.errors import ModelError
 from edge_classifierd.model.tflite import operators as op
 from edge_classifierd.model.tflite.flatbuffer import MalformedError, Table
 from edge_classifierd.model.tflite.verification import verify_references
 
-FLOAT32, INT32, UINT8, INT8 = 0, 2, 3, 9
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FLOAT32, FLOAT16, INT32, UINT8, INT8 = 0, 1, 2, 3, 9
 """Numbers of the schema's TensorType."""
+_DTYPES: Final = {FLOAT32: np.float32, FLOAT16: np.float16, UINT8: np.uint8, INT8: np.int8, INT32: np.int32}
 RESHAPE_OPTIONS, SQUEEZE_OPTIONS = 17, 30
 _COUNTED: Final = frozenset({op.CONV_2D, op.DEPTHWISE_CONV_2D, op.FULLY_CONNECTED, op.BATCH_MATMUL, op.TRANSPOSE_CONV})
 _HEADS: Final = frozenset({op.SOFTMAX, op.LOGISTIC, op.LOG_SOFTMAX})
@@ -121,10 +127,6 @@ class Embedding:
     """The tensor (1, height, width, features) whose mean over height and width the embedding is, where it is one."""
     detail_from: int
     """With it, the last tensor before it of twice its side, else itself."""
-
-    def features_of(self, graph: Graph, parts: int) -> int:
-        """How many numbers the embedding and `parts` × `parts` of the detail map's are together."""
-        return self.features + parts * parts * graph.tensors[self.detail_from].shape[-1]
 
 
 def read_graph(data: bytes | memoryview) -> Graph:
@@ -235,6 +237,27 @@ def _is_last_layer(graph: Graph, operator: Operator) -> bool:
         return False
     features = math.prod(source.shape)
     return bool(weights.data) and weights.shape[-1] == features and math.prod(weights.shape[1:]) == features
+
+
+def real_values(tensor: Tensor) -> NDArray[np.float32]:
+    """Return a constant as real numbers in its shape. Raises ModelError for unknown types and damaged scales."""
+    dtype = _DTYPES.get(tensor.type)
+    if dtype is None:
+        raise ModelError(f"has weights of an unknown number type ({tensor.type}); give another model")
+    values = np.frombuffer(tensor.data, dtype, math.prod(tensor.shape)).reshape(tensor.shape)
+    quantisation = tensor.quantisation
+    if quantisation is None:
+        return values.astype(np.float32)
+    scales = np.asarray(quantisation.scales, np.float64)
+    zero_points = np.asarray(quantisation.zero_points or (0,), np.int64)
+    axis, side = quantisation.axis, [1] * values.ndim
+    fit = len(scales) == 1 or (0 <= axis < values.ndim and len(scales) == values.shape[axis])
+    if not fit or len(zero_points) not in {1, len(scales)}:
+        raise ModelError("has weights whose scales do not fit its shape; copy or download it again")
+    if len(scales) > 1:
+        side[axis] = len(scales)
+        scales, zero_points = scales.reshape(side), np.broadcast_to(zero_points, len(scales)).reshape(side)
+    return ((values.astype(np.int64) - zero_points) * scales).astype(np.float32)
 
 
 def _buffer(buffer: Table, view: memoryview) -> bytes | memoryview:

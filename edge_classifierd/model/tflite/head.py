@@ -10,7 +10,17 @@ import numpy as np
 
 from edge_classifierd.errors import ModelError
 from edge_classifierd.model.tflite import operators as op
-from edge_classifierd.model.tflite.graph import FLOAT32, INT8, INT32, UINT8, Graph, Operator, Options, Tensor
+from edge_classifierd.model.tflite.graph import (
+    FLOAT32,
+    INT8,
+    INT32,
+    UINT8,
+    Graph,
+    Operator,
+    Options,
+    Tensor,
+    real_values,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +30,6 @@ if TYPE_CHECKING:
 # Numbers in the union BuiltinOptions.
 _FULLY_CONNECTED_OPTIONS, _SOFTMAX_OPTIONS, _L2_NORM_OPTIONS, _REDUCER_OPTIONS, _DEQUANTIZE_OPTIONS = 8, 9, 12, 27, 38
 _POOL_2D_OPTIONS, _VALID, _CONCATENATION_OPTIONS = 5, 1, 10
-_DTYPES: Final = {FLOAT32: np.float32, UINT8: np.uint8, INT8: np.int8, INT32: np.int32}
 
 
 Pooling = Literal["own", "mean", "detail"]
@@ -87,11 +96,11 @@ def last_layer(graph: Graph, embedding: Embedding) -> tuple[NDArray[np.float32],
     layer = embedding.layer
     if layer is None:
         raise ModelError("is an extractor without classes; there are none to keep")
-    weights = _real(graph.tensors[layer.inputs[1]]).reshape(-1, embedding.features)
+    weights = real_values(graph.tensors[layer.inputs[1]]).reshape(-1, embedding.features)
     bias = np.zeros(len(weights), np.float32)
     if len(layer.inputs) > 2 and layer.inputs[2] >= 0:
         stored = graph.tensors[layer.inputs[2]]
-        bias = _real(stored).reshape(-1)
+        bias = real_values(stored).reshape(-1)
         if stored.type == INT32 and stored.quantisation is None:  # the product of the other two scales is implied
             source, kernel = graph.tensors[layer.inputs[0]].quantisation, graph.tensors[layer.inputs[1]].quantisation
             if source is None or kernel is None:
@@ -209,23 +218,3 @@ class _Builder:
         kind = INT32 if values.dtype == np.int32 else FLOAT32
         self._tensors.append(Tensor(name, values.shape, kind, values.tobytes()))
         return len(self._tensors) - 1
-
-
-def _real(tensor: Tensor) -> NDArray[np.float32]:
-    dtype = _DTYPES.get(tensor.type)
-    if dtype is None:
-        raise ModelError(f"has a last layer of an unknown number type ({tensor.type}); give another model")
-    values = np.frombuffer(tensor.data, dtype, math.prod(tensor.shape)).reshape(tensor.shape)
-    quantisation = tensor.quantisation
-    if quantisation is None:
-        return values.astype(np.float32)
-    scales = np.asarray(quantisation.scales, np.float64)
-    zero_points = np.asarray(quantisation.zero_points or (0,), np.int64)
-    axis, side = quantisation.axis, [1] * values.ndim
-    fit = len(scales) == 1 or (0 <= axis < values.ndim and len(scales) == values.shape[axis])
-    if not fit or len(zero_points) not in {1, len(scales)}:
-        raise ModelError("has a last layer whose scales do not fit its shape; copy or download it again")
-    if len(scales) > 1:
-        side[axis] = len(scales)
-        scales, zero_points = scales.reshape(side), np.broadcast_to(zero_points, len(scales)).reshape(side)
-    return ((values.astype(np.int64) - zero_points) * scales).astype(np.float32)

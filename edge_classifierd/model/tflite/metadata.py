@@ -1,4 +1,4 @@
-"""TensorFlow Lite Metadata: what a model's author wrote into it about its origin, its pictures and its labels.
+"""TensorFlow Lite Metadata: the origin, preprocessing and labels that a model's author wrote into it.
 
 Field numbers follow the public metadata schema (metadata_schema.fbs, identifier `M001`), described at
 https://ai.google.dev/edge/litert/models/metadata.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from edge_classifierd.errors import ModelError
 from edge_classifierd.model.tflite.flatbuffer import MAX_TEXT, MalformedError, Table
@@ -17,17 +17,22 @@ from edge_classifierd.model.tflite.flatbuffer import MAX_TEXT, MalformedError, T
 if TYPE_CHECKING:
     from edge_classifierd.model.tflite.flatbuffer import TableVector
 
+CHANNELS_FILE: Final = "edge-classifierd.json"
+"""In the archive of a model for BGR: TensorFlow Lite metadata has no entry for the order of the channels."""
 _NORMALIZATION_OPTIONS: Final = 1
 _LABEL_FILES: Final = frozenset({2, 3})  # TENSOR_AXIS_LABELS, TENSOR_VALUE_LABELS
-_MAX_LABEL_FILES: Final = 1_000  # one a language
+_MAX_LABEL_FILES: Final = 1_000  # one for each language
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """How a picture becomes real numbers: real = (pixel - mean) / std, pixels 0 to 255; one value, or one a channel."""
+    """How a pixel from 0 to 255 becomes a real number: (pixel - mean) / std."""
 
     mean: tuple[float, ...]
+    """One value, or one for each channel in the order of the model's channels."""
     std: tuple[float, ...]
+    channels: Literal["rgb", "bgr"] = "rgb"
+    """The order of the model's channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class LabelFile:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What the author wrote; None where nothing is written."""
+    """The author's entries; None where there is none."""
 
     name: str | None = None
     description: str | None = None

@@ -1,4 +1,4 @@
-"""Writing a graph back as a `.tflite`, with metadata and a label file, the same bytes for the same content."""
+"""Writes a graph as a `.tflite` with metadata and a label file; the same content gives the same bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import flatbuffers
 
 from edge_classifierd.model.tflite import operators as op
+from edge_classifierd.model.tflite.metadata import CHANNELS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ _NORMALIZATION_OPTIONS, _AXIS_LABELS, _FEATURE_IMAGE = 1, 2, 1
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the file says about itself."""
+    """The metadata of the file to write."""
 
     name: str
     description: str
@@ -38,7 +39,7 @@ class About:
 
 
 def write_model(graph: Graph, about: About | None = None) -> bytes:
-    """The bytes of a `.tflite`; with `about`, TensorFlow Lite metadata inside and the labels in a zip behind it."""
+    """Return a `.tflite`; with `about` it has TensorFlow Lite metadata, and the labels in a zip archive behind it."""
     builder = flatbuffers.Builder(sum(len(tensor.data) for tensor in graph.tensors) + 65_536)
     buffers: list[bytes | memoryview] = [b""]
     tensors = []
@@ -101,6 +102,8 @@ def _archive(about: About) -> bytes:
     with zipfile.ZipFile(archive, "w") as made:
         # Stored, with a fixed date: the same labels give the same bytes whatever zlib is installed.
         made.writestr(zipfile.ZipInfo(LABEL_FILE), "".join(f"{label}\n" for label in about.labels))
+        if about.normalisation.channels == "bgr":
+            made.writestr(zipfile.ZipInfo(CHANNELS_FILE), '{"channels": "bgr"}\n')
         for name, content in about.files:
             made.writestr(zipfile.ZipInfo(name), content)
     return archive.getvalue()
@@ -156,7 +159,7 @@ def _options(builder: flatbuffers.Builder, options: Options) -> int:
 
 
 def _code(builder: flatbuffers.Builder, code: int, custom: str | None, version: int) -> int:
-    # Readers from before 2020 know the 8-bit field only; 127 there says that the number stands in the other.
+    # Readers from before 2020 read the 8-bit field only; 127 in it refers to the other.
     fields = {0: ("int8", min(code, 127)), 2: ("int32", version), 3: ("int32", code)}
     if code == op.CUSTOM and custom:
         fields[1] = ("offset", builder.CreateString(custom))
@@ -190,7 +193,7 @@ def _vector(builder: flatbuffers.Builder, size: int, values: Sequence[float], pr
 
 
 def _table(builder: flatbuffers.Builder, fields: dict[int, tuple[str, int]]) -> int:
-    """One table; each field is a kind and a value. Defaults are stored too: absent and zero then differ for nobody."""
+    """Write one table; each field is a kind and a value. Default values are stored too."""
     prepend = {
         "offset": builder.PrependUOffsetTRelative,
         "uint32": builder.PrependUint32,

@@ -235,7 +235,7 @@ def test_unknown_choice_of_runtime_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_loading_writes_nothing_to_stderr_and_loses_nothing_of_others(tmp_path: Path) -> None:
-    bundle = bundle_of(tmp_path, tflite.classifier(tflite.SOFTMAX))
+    bundle = bundle_of(tmp_path, tflite.classifier(tflite.SOFTMAX, "uint8", 1 / 128, 128))
     script = """
 import os, sys
 from pathlib import Path

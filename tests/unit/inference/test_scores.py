@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from edge_classifierd.errors import InferenceError
 from edge_classifierd.inference.scores import Scores, top_k
-from edge_classifierd.model.tflite.signature import TensorSpec
+from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 
 
 def spec(dtype: str, scale: float = 0.0, zero_point: int = 0) -> TensorSpec:

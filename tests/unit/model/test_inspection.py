@@ -12,7 +12,7 @@ from edge_classifierd.errors import ModelError
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 from edge_classifierd.model.inspection import _is_identity, inspect
 from edge_classifierd.model.tflite.metadata import Normalisation
-from edge_classifierd.model.tflite.signature import TensorSpec
+from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

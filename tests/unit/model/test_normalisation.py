@@ -7,13 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_classifierd.model.normalisation import IMAGENET, choose_normalisation
+from edge_classifierd.model.normalisation import IMAGENET, PIXELS, SYMMETRIC, UNIT, Written, decide_preparation
+from edge_classifierd.model.options import ModelOptions
+from edge_classifierd.model.tflite.leading_arithmetic import GraphHead
 from edge_classifierd.model.tflite.metadata import Normalisation
-from edge_classifierd.model.tflite.signature import TensorSpec
+from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 
 
 def tensor(dtype: str, scale: float = 0.0, zero_point: int = 0) -> TensorSpec:
     return TensorSpec("image", (1, 8, 8, 3), dtype, scale, zero_point)  # type: ignore[arg-type]
+
+
+def choose_normalisation(spec: TensorSpec, written: Normalisation | None) -> Normalisation:
+    return decide_preparation(spec, written=None if written is None else Written(written, "its metadata")).normalisation
 
 
 def quantised(spec: TensorSpec, normalisation: Normalisation) -> np.ndarray:
@@ -78,3 +84,72 @@ def test_no_quantised_model_wastes_most_of_its_range(dtype: str, scale: float, z
     values = quantised(spec, choose_normalisation(spec, None))
     assert values[-1] - values[0] > 200
     assert len(np.unique(values)) > 200
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "expected"),
+    [
+        ((1 / 255,), (0.0,), PIXELS),  # Keras: Rescaling(1/255)
+        ((1 / 127.5,), (-1.0,), PIXELS),  # Keras: MobileNet's preprocess_input
+        ((0.017125, 0.017507, 0.017429), (-2.117904, -2.035714, -1.804444), PIXELS),  # ImageNet's mean and deviation
+        ((1.0,), (-123.68, -116.78, -103.94), PIXELS),  # Caffe
+        ((0.5,), (0.5,), SYMMETRIC),
+        ((2.0,), (-1.0,), UNIT),
+        ((4.367, 4.464, 4.444), (-2.118, -2.036, -1.804), UNIT),
+        ((0.02,), (-0.3,), PIXELS),  # a learned batch normalisation of pixels
+    ],
+)
+def test_arithmetic_in_the_graph_shows_the_pixels_it_is_made_for(
+    scale: tuple[float, ...], offset: tuple[float, ...], expected: Normalisation
+) -> None:
+    decided = decide_preparation(tensor("float32"), head=GraphHead(scale, offset, arithmetic=True, filter_norm=0.6))
+    assert (decided.normalisation, decided.decided_by) == (expected, "graph")
+    assert "its graph begins with" in decided.reason
+
+
+def test_arithmetic_that_suits_no_usual_pixels_decides_nothing() -> None:
+    head = GraphHead((4.0,), (-2.0,), arithmetic=True, filter_norm=0.6)
+    assert decide_preparation(tensor("float32"), head=head).decided_by == "guess"
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "norm", "expected"),
+    [
+        ((1, 8, 8, 3), "image", 0.6, SYMMETRIC),
+        ((1, 8, 8, 3), "image", None, SYMMETRIC),
+        ((1, 8, 8, 3), "image", 0.002, PIXELS),
+        ((1, 8, 8, 1), "image", 0.6, UNIT),
+        ((1, 28, 28), "image", 0.6, UNIT),
+        ((1, 3, 8, 8), "image", 0.6, UNIT),
+        ((1, 8, 8, 3), "serving_default_x:0", 0.6, UNIT),
+    ],
+)
+def test_without_any_hint_the_likeliest_pixels_are_a_guess(
+    shape: tuple[int, ...], name: str, norm: float | None, expected: Normalisation
+) -> None:
+    spec = TensorSpec(name, shape, "float32", 0.0, 0)
+    decided = decide_preparation(spec, head=GraphHead((1.0,), (0.0,), arithmetic=False, filter_norm=norm))
+    assert (decided.normalisation, decided.decided_by) == (expected, "guess")
+
+
+def test_options_come_before_everything_else() -> None:
+    written = Written(UNIT, "its metadata")
+    options = ModelOptions(mean=(1.0, 2.0, 3.0), std=(4.0,), channels="bgr")
+    decided = decide_preparation(tensor("float32"), options=options, written=written)
+    assert decided.normalisation == Normalisation((1.0, 2.0, 3.0), (4.0,), "bgr")
+    assert decided.decided_by == "options"
+
+
+def test_the_order_of_channels_alone_leaves_the_rest_to_the_file() -> None:
+    decided = decide_preparation(
+        tensor("float32"), options=ModelOptions(channels="bgr"), written=Written(UNIT, "its metadata")
+    )
+    assert decided.normalisation == Normalisation((0.0,), (255.0,), "bgr")
+    assert decided.decided_by == "metadata"
+
+
+def test_a_symmetric_int16_input_does_not_tell_its_pixels() -> None:
+    spec = TensorSpec("x", (1, 8, 8, 3), "int16", 1 / 32767, 0)
+    assert decide_preparation(spec).decided_by == "guess"
+    wide = TensorSpec("x", (1, 8, 8, 3), "int16", 2.64 / 32767, 0)
+    assert decide_preparation(wide).normalisation.mean[0] >= 0

@@ -20,7 +20,7 @@ from edge_classifierd.model.tflite import operators as op
 from edge_classifierd.model.tflite.graph import Embedding, Graph, Operator, Quantisation, Tensor
 from edge_classifierd.model.tflite.head import last_layer
 from edge_classifierd.model.tflite.metadata import read_metadata
-from edge_classifierd.model.tflite.signature import read_structure
+from edge_classifierd.model.tflite.signature import read_signature
 from edge_classifierd.model.tflite.writer import _integers, _offsets, _table, _vector
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def refused_soon(data: bytes, reason: str, most_megabytes: int = 150) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ModelError, match=reason):
-            read_structure(data)
+            read_signature(data)
         assert tracemalloc.get_traced_memory()[1] < most_megabytes * 1_000_000
     finally:
         tracemalloc.stop()

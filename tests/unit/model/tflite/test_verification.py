@@ -7,7 +7,7 @@ import pytest
 import tflite_builder as tflite
 
 from edge_classifierd.errors import ModelError
-from edge_classifierd.model.tflite.signature import read_structure
+from edge_classifierd.model.tflite.signature import read_signature
 
 
 def _graph() -> tflite.Graph:
@@ -18,13 +18,13 @@ def _graph() -> tflite.Graph:
 
 
 def test_graph_whose_references_fit_is_read() -> None:
-    assert read_structure(tflite.pack(_graph())).classes == 3
+    assert read_signature(tflite.pack(_graph())).outputs[0].classes == 3
 
 
 def test_optional_input_that_is_left_out_is_no_missing_tensor() -> None:
     graph = _graph()
     graph.operators[0].inputs.append(-1)
-    assert read_structure(tflite.pack(graph)).classes == 3
+    assert read_signature(tflite.pack(graph)).outputs[0].classes == 3
 
 
 @pytest.mark.parametrize("index", [5, -2, 2**31 - 1])
@@ -33,21 +33,21 @@ def test_operator_on_a_tensor_that_is_not_there_is_refused(index: int) -> None:
         graph = _graph()
         getattr(graph.operators[1], used).append(index)
         with pytest.raises(ModelError, match="refers to a tensor that is not there"):
-            read_structure(tflite.pack(graph))
+            read_signature(tflite.pack(graph))
 
 
 def test_more_weights_claimed_than_stored_are_refused() -> None:
     graph = _graph()
     graph.tensors[-1].shape = (2, 4)
     with pytest.raises(ModelError, match="fewer weights than its shape says"):
-        read_structure(tflite.pack(graph))
+        read_signature(tflite.pack(graph))
 
 
 def test_tensor_that_no_device_could_hold_is_refused() -> None:
     graph = _graph()
     graph.tensors.append(tflite.Tensor((50_000, 50_000)))
     with pytest.raises(ModelError, match="would take more than 512 MB"):
-        read_structure(tflite.pack(graph))
+        read_signature(tflite.pack(graph))
 
 
 def test_tensor_without_its_buffer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_tensor_without_its_buffer_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(tflite, "_tensor", elsewhere)
     with pytest.raises(ModelError, match="weights are missing"):
-        read_structure(tflite.pack(_graph()))
+        read_signature(tflite.pack(_graph()))
 
 
 def test_weights_behind_the_end_of_the_file_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_weights_behind_the_end_of_the_file_are_refused(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(tflite.schema, "BufferT", outside)
     with pytest.raises(ModelError, match="weights lie behind the file's end"):
-        read_structure(tflite.pack(_graph()))
+        read_signature(tflite.pack(_graph()))
 
 
 def test_operator_without_a_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_operator_without_a_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(tflite.schema, "OperatorT", Coded)
     with pytest.raises(ModelError, match="an operator has no code"):
-        read_structure(tflite.pack(_graph()))
+        read_signature(tflite.pack(_graph()))
 
 
 def test_an_operators_scratch_tensor_must_be_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,4 +97,4 @@ def test_an_operators_scratch_tensor_must_be_there_too(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(tflite.schema, "OperatorT", Scratching)
     with pytest.raises(ModelError, match="refers to a tensor that is not there"):
-        read_structure(tflite.pack(_graph()))
+        read_signature(tflite.pack(_graph()))
