@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # readme.sh SUITE [root|user] [COMMAND]: runs the README's two commands (or COMMAND) in a clean clone in a fresh minimal
 # Debian, as root or (the default) as an ordinary user with sudo. Needs what run.sh needs, and a network; without them it
-# says why and ends with 77.
+# says why and ends with 77. Files that stay in the temporary folders are a failure.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
@@ -34,4 +34,5 @@ git clone --quiet --no-local "$repository" "$run$home/edge-classifierd"
 chroot "$run" chown -R "$user:" "$home/edge-classifierd"
 variables=(--setenv=LANG=C.UTF-8 ${CI:+--setenv=CI="$CI"} ${PIP_INDEX_URL:+--setenv=PIP_INDEX_URL="$PIP_INDEX_URL"})
 systemd-nspawn --quiet -D "$run" --register=no --keep-unit --as-pid2 --pipe --user="$user" --chdir="$home/edge-classifierd" "${variables[@]}" \
-  /bin/bash -c "$command" </dev/null
+  /bin/bash -c "$command"' || exit
+    find /tmp /var/tmp -mindepth 1 -type f | { ! grep . || { echo "FAILED  these files stayed in the temporary folders"; exit 1; } }' </dev/null
