@@ -85,12 +85,14 @@ stamp=$(
     [[ $suite == fresh-* ]] || cat "$here/camera/"* "$here/../../pyproject.toml"
   } | sha256sum | cut -c1-16
 )
+mkdir -p "$roots"
+exec 4>"$root.lock"
+flock 4 # another run may be building the same tree
 if [ "$(cat "$root/.stamp" 2>/dev/null)" = "$stamp" ]; then
   echo "$root"
   exit
 fi
 exec 3>&1 >&2
-mkdir -p "$roots"
 case $suite in
   fresh-*) build_fresh "${suite#fresh-}" ;;
   operations)
