@@ -67,6 +67,10 @@ class ModelError(EdgeClassifierError):
     """A model file, its labels or its metadata cannot be used."""
 
 
+class ModelRefusedError(ModelError):
+    """The runtime refuses the model or cannot run it; most likely it always will."""
+
+
 class InferenceError(EdgeClassifierError):
     """The runtime loaded the model but failed while running it."""
 

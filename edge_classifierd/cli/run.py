@@ -26,6 +26,7 @@ def command(
     """Run the daemon: capture, classify and publish until stopped.
 
     SIGTERM and Ctrl-C end it orderly (exit code 0). A configuration that is wrong ends it at once (exit code 2).
+    A pipeline that cannot start is tried again until it works; the others run.
     It ends by itself when every source has come to its end (a folder without `loop`).
 
     Example: edge-classifierd run --config config.yaml

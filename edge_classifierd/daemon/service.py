@@ -130,7 +130,8 @@ class Service:
             saved_state=saved_state,
             clock=self._clock,
         )
-        self._pipelines = Pipelines(plans, surroundings, sink, ModelTrials(state_directory() / "models.json"))
+        trials = ModelTrials(state_directory() / "models.json", self._clock)
+        self._pipelines = Pipelines(plans, surroundings, sink, trials)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.settimeout(0)
         self._wake_write.settimeout(0)

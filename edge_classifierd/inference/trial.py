@@ -7,7 +7,7 @@ import threading
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.errors import ModelError
+from edge_classifierd.errors import ModelError, ModelRefusedError
 from edge_classifierd.inference.runtime import CHOICE
 from edge_classifierd.model.bundle import bundled_model_path, model_title
 from edge_classifierd.state_file import StateFile
@@ -15,11 +15,14 @@ from edge_classifierd.state_file import StateFile
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_classifierd.clock import Clock
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.model.inspection import Inspection
 
 _DEADLINE_S: Final = 30.0
 _MOST_REMEMBERED: Final = 200
+_REFUSED_FOR_S: Final = 300.0
+"""How long a refusal is believed: the cause may have been a shortage of memory."""
 _VERSION: Final = "models that passed, version 1"
 _RUNTIME_PACKAGES: Final = ("ai-edge-litert", "tflite-runtime")
 
@@ -27,8 +30,8 @@ _RUNTIME_PACKAGES: Final = ("ai-edge-litert", "tflite-runtime")
 def try_model(bundle: ModelBundle | Inspection) -> None:
     """Build a model for the CPU in a child process and run it once there; takes about a second.
 
-    Raises ModelError with one sentence when the runtime refuses it, crashes, hangs, or gives another output than the
-    file describes.
+    Raises ModelError with one sentence when the runtime crashes or hangs, ModelRefusedError when it refuses the model
+    or gives another output than the file describes.
     """
     # Only here: most commands never start a child process.
     from edge_classifierd.inference.edgetpu.subprocess_classifier import (  # noqa: PLC0415
@@ -43,14 +46,21 @@ def try_model(bundle: ModelBundle | Inspection) -> None:
         reason = error.reason.removeprefix(f"{model_title(bundle.path)}: ")
         if error.kind in {"died", "hung"}:
             reason += "; the runtime cannot use this model, give another one"
-        raise ModelError(f"{model_title(bundle.path)}: {reason}") from error
+        refused = error.kind in {"refused", "failed"} and error.stage != "starting"
+        kind = ModelRefusedError if refused else ModelError
+        raise kind(f"{model_title(bundle.path)}: {reason}") from error
 
 
 class ModelTrials:
-    """Tries each model once, and remembers in a file which ones have passed, by hash and runtime; any thread."""
+    """Tries each model once, and remembers in a file which ones have passed, by hash and runtime; any thread.
 
-    def __init__(self, file: Path) -> None:
+    A refusal is remembered for five minutes: a pipeline that is tried again must not start a process each time.
+    """
+
+    def __init__(self, file: Path, clock: Clock) -> None:
         """Read the file; one that is missing or damaged only means that models are tried again."""
+        self._clock = clock
+        self._refused: dict[tuple[str, Path], tuple[float, str]] = {}
         self._file = StateFile(file, _VERSION, "models are tried again at the next start")
         self._lock = threading.Lock()  # one trial at a time: each takes the memory of a whole model
         self._passed: dict[str, None] = self._file.read(lambda keys: dict.fromkeys(map(str, keys)), {})
@@ -64,10 +74,22 @@ class ModelTrials:
         with self._lock:
             if self.passed(bundle):
                 return
-            try_model(bundle)
+            self._try(bundle)
             passed = [*self._passed, _key(bundle)][-_MOST_REMEMBERED:]
             self._passed = dict.fromkeys(passed)
             self._file.write(passed, durably=False)
+
+    def _try(self, bundle: ModelBundle) -> None:
+        key = (_key(bundle), bundle.path)
+        now_s = self._clock.monotonic()
+        self._refused = {one: found for one, found in self._refused.items() if now_s - found[0] < _REFUSED_FOR_S}
+        if key in self._refused:
+            raise ModelRefusedError(self._refused[key][1])
+        try:
+            try_model(bundle)
+        except ModelRefusedError as error:
+            self._refused[key] = (now_s, str(error))
+            raise
 
 
 def _key(bundle: ModelBundle) -> str:

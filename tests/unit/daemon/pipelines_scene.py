@@ -127,7 +127,7 @@ class Scene:
             clock=self.clock,
             make_source=self._camera,
         )
-        trials = ModelTrials(folder / "models.json")
+        trials = ModelTrials(folder / "models.json", self.clock)
         self.fleet = Pipelines(self.plans(*pipelines), around, self.sink, trials)
 
     def __enter__(self) -> Self:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import tflite_builder as tflite
 
-from edge_classifierd.errors import ModelError
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.errors import ModelError, ModelRefusedError
 from edge_classifierd.inference import trial
 from edge_classifierd.inference.trial import ModelTrials, try_model
 from edge_classifierd.model.bundle import ModelBundle, load_bundle
@@ -16,6 +17,13 @@ from edge_classifierd.model.inspection import inspect
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+class StillClock(SystemClock):
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
 
 
 def bundle_of(folder: Path, graph: tflite.Graph) -> ModelBundle:
@@ -52,11 +60,11 @@ def test_a_model_that_passed_is_not_tried_again_until_it_or_the_runtime_changes(
     tried: list[str] = []
     monkeypatch.setattr(trial, "try_model", lambda bundle: tried.append(bundle.sha256))
     bundle = bundle_of(tmp_path, tflite.classifier(tflite.SOFTMAX))
-    trials = ModelTrials(tmp_path / "trials.json")
+    trials = ModelTrials(tmp_path / "trials.json", StillClock())
     assert not trials.passed(bundle)
     trials.require(bundle)
     trials.require(bundle)
-    ModelTrials(tmp_path / "trials.json").require(bundle)
+    ModelTrials(tmp_path / "trials.json", StillClock()).require(bundle)
     assert tried == [bundle.sha256]
     monkeypatch.setattr(trial, "_runtimes", lambda: ("ai-edge-litert 99",))
     trials.require(bundle)
@@ -65,13 +73,32 @@ def test_a_model_that_passed_is_not_tried_again_until_it_or_the_runtime_changes(
     assert tried == [bundle.sha256, bundle.sha256, other.sha256]
 
 
-def test_a_model_that_failed_is_tried_again(tmp_path: Path) -> None:
-    trials = ModelTrials(tmp_path / "trials.json")
+def test_a_refusal_is_remembered_for_five_minutes_and_another_failure_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StillClock()
+    trials = ModelTrials(tmp_path / "trials.json", clock)
     broken = bundle_of(tmp_path, tflite.mistyped())
-    for _ in range(2):
-        with pytest.raises(ModelError):
-            trials.require(broken)
+    with pytest.raises(ModelRefusedError, match="convert the model again"):
+        trials.require(broken)
     assert not (tmp_path / "trials.json").exists()
+    tried: list[str] = []
+
+    def crash(bundle: ModelBundle) -> None:
+        tried.append(bundle.sha256)
+        raise ModelError("the process was killed by SIGSEGV")
+
+    monkeypatch.setattr(trial, "try_model", crash)
+    with pytest.raises(ModelRefusedError, match="convert the model again"):
+        trials.require(broken)
+    assert tried == []
+    for clock.now_s in (301.0, 302.0):
+        with pytest.raises(ModelError, match="SIGSEGV"):
+            trials.require(broken)
+    assert tried == [broken.sha256] * 2
+    repaired = bundle_of(tmp_path, tflite.classifier(tflite.SOFTMAX))
+    monkeypatch.setattr(trial, "try_model", lambda _bundle: None)
+    trials.require(repaired)
 
 
 def test_what_is_remembered_is_bounded_and_may_be_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,8 +106,8 @@ def test_what_is_remembered_is_bounded_and_may_be_damaged(tmp_path: Path, monkey
     file = tmp_path / "trials.json"
     file.write_text(json.dumps({trial._VERSION: [str(number) for number in range(200)]}))
     bundle = bundle_of(tmp_path, tflite.classifier(tflite.SOFTMAX))
-    ModelTrials(file).require(bundle)
+    ModelTrials(file, StillClock()).require(bundle)
     kept = json.loads(file.read_text())[trial._VERSION]
     assert (len(kept), kept[0], bundle.sha256 in kept[-1]) == (200, "1", True)
     file.write_text("{")
-    assert not ModelTrials(file).passed(bundle)
+    assert not ModelTrials(file, StillClock()).passed(bundle)
