@@ -35,9 +35,8 @@ class OwnTopicMonitor:
         self._clock = clock
         self._events_filter = f"{topics.base}/+/event"
         self._published: dict[int, None] = {}  # hashes of payloads, in order
-        self._expected: bytes | None = None
-        self._expected_topic = ""
-        self._deadline_s = 0.0
+        self._topic = ""
+        self._deadline_s: float | None = None
         self._verified = False
         self._expected_online = 0
         self._corrected_s = self._same_id_s = float("-inf")
@@ -63,18 +62,17 @@ class OwnTopicMonitor:
         if len(published) > _REMEMBERED_EVENTS:
             del published[next(iter(published))]
 
-    def acknowledged(self, topic: str, payload: bytes) -> None:
+    def acknowledged(self, topic: str) -> None:
         """Record that the broker acknowledged an event; network thread."""
-        if self._verified or self._expected is not None or self._client.endpoint.protocol == "5":
+        if self._verified or self._deadline_s is not None or self._client.endpoint.protocol == "5":
             return
         if self._client.refusals.subscription(self._events_filter) is None:
-            self._expected = payload
-            self._expected_topic = topic
+            self._topic = topic
             self._deadline_s = self._clock.monotonic() + _ECHO_TIMEOUT_S
 
     def connected(self) -> None:
         """Expect the first event of the connection."""
-        self._verified, self._expected = False, None
+        self._verified, self._deadline_s = False, None
         self._expected_online = 1
 
     def disconnected(self) -> None:
@@ -82,11 +80,11 @@ class OwnTopicMonitor:
 
     def tick(self) -> None:
         """Report an event that has not come back in time."""
-        if self._expected is None or self._clock.monotonic() < self._deadline_s:
+        if self._deadline_s is None or self._clock.monotonic() < self._deadline_s:
             return
-        self._expected, self._verified = None, True
+        self._deadline_s, self._verified = None, True
         sentence = (
-            f"{self._client.endpoint}: the broker acknowledged an event on {self._expected_topic} but did not return"
+            f"{self._client.endpoint}: the broker acknowledged an event on {self._topic} but did not return"
             " it: its ACL discards the device's events, or does not let the device read them; check the ACL"
         )
         if self._lost is None:
@@ -98,11 +96,11 @@ class OwnTopicMonitor:
             return
         if hash(incoming.payload) not in self._published:
             self._report_same_id()
-        elif incoming.payload == self._expected:
-            self._expected, self._verified = None, True
-            if self._lost is not None:
-                _log.info("%s: the broker delivers events", self._client.endpoint)
-                self._lost = None
+            return
+        self._deadline_s, self._verified = None, True  # it may arrive before the acknowledgement
+        if self._lost is not None:
+            _log.info("%s: the broker delivers events", self._client.endpoint)
+            self._lost = None
 
     def _on_status(self, incoming: Incoming) -> None:
         if incoming.retained:

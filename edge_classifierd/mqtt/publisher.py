@@ -183,7 +183,7 @@ class Publisher:
     def _on_outcome(self, row: Stored) -> Callable[[PublishOutcome, str], None]:
         def record(outcome: PublishOutcome, _reason: str) -> None:
             if outcome is PublishOutcome.DELIVERED and self._monitor is not None:
-                self._monitor.acknowledged(row.topic, row.payload)
+                self._monitor.acknowledged(row.topic)
             self._results.append((row, outcome))
             if not self._wake.is_set():
                 self._wake.set()
