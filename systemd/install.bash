@@ -319,10 +319,21 @@ install_system() {
   report
 }
 
+purge_broker() { # remove the device from Home Assistant and its retained messages from the broker
+  if [ ! -x "$COMMAND" ] || [ ! -f "$CONFIG_DIR/config.yaml" ]; then return; fi
+  local command=(env EDGE_CLASSIFIERD_STATE="$STATE_DIR" "$COMMAND" discovery purge --states --config "$CONFIG_DIR/config.yaml")
+  if [ -n "$dry_run" ]; then
+    act "${command[@]}"
+  elif ! "${command[@]}" >/dev/null; then
+    say "  The device's retained messages stay on the broker, for the reason above."
+  fi
+}
+
 uninstall_system() {
   local entry
   check_machine "$@"
   act systemctl disable --quiet --now "$UNIT" || true
+  [ -z "$purge" ] || purge_broker
   for entry in "${SYSTEM_FILES[@]}"; do act rm -f "${entry#*:}"; done
   [ -n "$dry_run" ] || rmdir --ignore-fail-on-non-empty /etc/sysusers.d 2>/dev/null || true
   act rm -f "$COMMAND"
@@ -344,6 +355,8 @@ uninstall_system() {
     say "  Removed, with its configuration, its events and its user. Debian packages stay."
   else
     say "  Removed. $CONFIG_DIR, $STATE_DIR and the user edge-classifierd stay; --uninstall --purge removes them too."
+    say "  The device stays in Home Assistant, and its retained messages on the broker. To remove them, install again and run"
+    say "  sudo ./install.sh --uninstall --purge, or: sudo systemctl stop $UNIT; sudo edge-classifierd discovery purge --states"
   fi
 }
 

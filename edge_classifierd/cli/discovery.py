@@ -15,10 +15,12 @@ from edge_classifierd.errors import BrokerError, ExitCode, UsageError
 if TYPE_CHECKING:
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Incoming
+    from edge_classifierd.mqtt.published_topics import PublishedTopics
+    from edge_classifierd.mqtt.topics import Topics
 
 app = typer.Typer(help="Manage what Home Assistant has of the device.", no_args_is_help=True)
 
-_LISTEN_S = 2.0  # nothing retained comes later than this after the subscription
+_LISTEN_S = 2.0  # retained messages are received within this time after the subscription
 _DELIVER_S = 10.0
 
 
@@ -33,7 +35,7 @@ def purge(
     config: Config = DEFAULT_CONFIG,
     *,
     device: Annotated[str | None, typer.Option(help="Another device's id.")] = None,
-    states: Annotated[bool, typer.Option("--states", help="Also take all its retained topics off the broker.")] = False,
+    states: Annotated[bool, typer.Option("--states", help="Also remove all its retained topics.")] = False,
     wait: Annotated[float, typer.Option(min=0.1, help="For how many seconds to wait for the broker.")] = 10.0,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
@@ -48,8 +50,9 @@ def purge(
     """
     from edge_classifierd.clock import SystemClock
     from edge_classifierd.config.loading.load import load
+    from edge_classifierd.config.sections.paths import state_directory
     from edge_classifierd.mqtt.client import MqttClient
-    from edge_classifierd.mqtt.home_assistant.messages import discovery_filters
+    from edge_classifierd.mqtt.published_topics import FILE, PublishedTopics
     from edge_classifierd.mqtt.topics import Topics
 
     if device == "+":
@@ -58,61 +61,86 @@ def purge(
     configuration = load(config).configuration
     name = device or configuration.device.id
     topics = Topics(configuration.mqtt.base_topic, name)
+    published = PublishedTopics(state_directory() / FILE, topics.base)
     section = configuration.mqtt.model_copy(update={"client_id": f"edge-classifierd-purge-{uuid.uuid4().hex[:8]}"})
-    session = MqttClient(section, topics=topics, clock=SystemClock(), announce=False)
+    client = MqttClient(section, topics=topics, clock=SystemClock(), announce=False)
+    wanted = {topic for topic in published.topics(topics.base) if states or not topic.startswith(f"{topics.base}/")}
+    searched = () if published.topics(topics.base) else _search_filters(section.home_assistant.prefix, topics, states)
+    if searched:
+        sentence = "no list of its published topics here; searching the broker. Some brokers, as RabbitMQ, find nothing"
+        typer.echo(f"{name}: {sentence}", err=True)
     found: dict[str, bytes] = {}
 
-    def hear(incoming: Incoming) -> None:
+    def on_message(incoming: Incoming) -> None:
         if incoming.retained and incoming.payload:
             found[incoming.topic] = incoming.payload
 
-    filters = (*discovery_filters(section.home_assistant.prefix, name), topics.status)
-    for topic_filter in (*filters, *([f"{topics.base}/#"] if states else [])):
-        session.subscribe(topic_filter, hear)
-    session.start()
+    for topic_filter in (*searched, topics.status):
+        client.subscribe(topic_filter, on_message)
+    client.start()
     try:
-        _await_connection(session, wait)
+        _await_connection(client, wait)
         time.sleep(_LISTEN_S)
         if found.get(topics.status) == b"online":
             raise BrokerError(
                 f"{name} is online and would announce itself again; stop its daemon first, "
                 "or set `mqtt.home_assistant.enabled: false` there"
             )
-        purged = sorted(topic for topic in found if states or topic != topics.status)
-        _clear(session, purged)
+        wanted |= {topic for topic in found if states or topic != topics.status}
+        purged = _clear(client, sorted(wanted), published)
     finally:
-        session.stop(1.0)
+        client.stop(1.0)
+        published.save()
     if json:
         print_json({"device": name, "purged": purged})
     else:
-        typer.echo("\n".join(purged) if purged else f"{name}: nothing is announced on {session.endpoint}")
+        typer.echo("\n".join(purged) if purged else f"{name}: nothing is announced on {client.endpoint}")
     return ExitCode.OK
 
 
-def _await_connection(session: MqttClient, wait_s: float) -> None:
+def _search_filters(prefix: str, topics: Topics, states: bool) -> tuple[str, ...]:  # noqa: FBT001
+    """Return filters for the retained topics of a device: only the kinds of topics that the daemon publishes."""
+    from edge_classifierd.mqtt.home_assistant.messages import discovery_filters
+
+    kinds = ("status", "health", "+/status", "+/state", "+/image", "+/enabled")
+    kinds_of_watches = ("+/+/state", "+/+/stats", "+/+/threshold")
+    found = [f"{topics.base}/{kind}" for kind in kinds + kinds_of_watches] if states else []
+    return (*discovery_filters(prefix, topics.device), *found)
+
+
+def _await_connection(client: MqttClient, wait_s: float) -> None:
     deadline_s = time.monotonic() + wait_s
-    while session.connection is None:
+    while client.connection is None:
         if time.monotonic() > deadline_s:
-            raise BrokerError(f"no connection within {wait_s:g} s: {session.status_sentence}")
+            raise BrokerError(f"no connection within {wait_s:g} s: {client.status_sentence}")
         time.sleep(0.02)
 
 
-def _clear(session: MqttClient, topics: list[str]) -> None:
-    """Empty retained messages, one after another, until the broker has acknowledged each."""
+def _clear(client: MqttClient, topics: list[str], published: PublishedTopics) -> list[str]:
+    """Publish an empty retained message on each topic; return the cleared topics. Raises BrokerError if one fails."""
     import queue
 
     from edge_classifierd.mqtt.message import Message, PublishOutcome
 
-    outcomes: queue.SimpleQueue[tuple[str, PublishOutcome, str]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[PublishOutcome, str]] = queue.SimpleQueue()
+
+    def on_outcome(outcome: PublishOutcome, reason: str) -> None:
+        results.put((outcome, reason))
+
+    cleared, failed = [], []
     for topic in topics:
-
-        def note(outcome: PublishOutcome, reason: str, topic: str = topic) -> None:
-            outcomes.put((topic, outcome, reason))
-
-        session.publish(Message(topic, b"", qos=1, retain=True, on_outcome=note))
+        accepted = client.publish(Message(topic, b"", qos=1, retain=True, on_outcome=on_outcome))
         try:
-            cleared, outcome, reason = outcomes.get(timeout=_DELIVER_S)
+            outcome, reason = results.get(timeout=_DELIVER_S if accepted else 0.01)
         except queue.Empty as error:
-            raise BrokerError(f"{topic}: the broker does not acknowledge; {session.status_sentence}") from error
-        if outcome is not PublishOutcome.DELIVERED:
-            raise BrokerError(f"{cleared}: cannot be cleared ({reason or outcome.name.lower()}); check the ACL")
+            raise BrokerError(f"{topic}: the broker does not acknowledge; {client.status_sentence}") from error
+        if outcome is PublishOutcome.DELIVERED:
+            published.record(topic, empty=True, outcome=outcome)
+            cleared.append(topic)
+        else:
+            failed.append(f"{topic} ({reason or outcome.name.lower()})")
+            _await_connection(client, _DELIVER_S)
+    if failed:
+        count = f"{len(failed)} of {len(topics)} topics"
+        raise BrokerError(f"{count} cannot be cleared; check the ACL: {', '.join(failed)}")
+    return cleared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import jsonschema
 import pytest
 import yaml
 from broker_process import Broker, Subscriber, wait_until
+from client_scene import publish as publish_message
+from client_scene import retained
 from daemon_process import Daemon, a_pipeline, photographs, write_config
 from home_assistant_schema import check_message, topics_read
 from paho.mqtt import publish
@@ -414,8 +417,11 @@ def test_purge_removes_the_announcement_and_is_refused_while_the_daemon_runs(
 
     def purge(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "edge_classifierd", "discovery", "purge", "--config", str(file), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(state)}
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
+    state = tmp_path / "state"
+    publish_message(broker.port, f"{BASE}/driveway/foreign", "of another program", "-r")
     with Daemon(file) as daemon:
         wait_until(lambda: subscriber.last(DEVICE) is not None)
         wait_until(lambda: subscriber.last(f"{BASE}/driveway/image") is not None)
@@ -430,6 +436,13 @@ def test_purge_removes_the_announcement_and_is_refused_while_the_daemon_runs(
     purged = json.loads(purge("--states", "--json").stdout)["purged"]
     assert f"{BASE}/driveway/image" in purged
     wait_until(lambda: subscriber.last(f"{BASE}/driveway/image") == b"")
+    assert retained(broker.port) == [(f"{BASE}/driveway/foreign", b"of another program")]
+    publish_message(broker.port, f"{BASE}/driveway/cat/state", "ON", "-r")
+    state = tmp_path / "absent"
+    searched = purge("--states", "--json")
+    assert json.loads(searched.stdout)["purged"] == [f"{BASE}/driveway/cat/state"]
+    assert "searching the broker" in searched.stderr
+    assert retained(broker.port) == [(f"{BASE}/driveway/foreign", b"of another program")]
     broker.stop()
     start_s = time.monotonic()
     gone = purge("--wait", "1")
