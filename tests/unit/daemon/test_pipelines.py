@@ -15,6 +15,7 @@ import tflite_builder as tflite
 from pipelines_scene import BASE, Scene, pipeline, until
 
 from edge_classifierd.errors import MissingError, SourceError
+from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
 from edge_classifierd.pipeline import classifiers
@@ -320,6 +321,33 @@ def test_a_pipeline_that_an_exception_has_ended_is_offline_with_the_reason(tmp_p
         assert "ZeroDivisionError" in str(failed.offline_reason)
         assert scene.retained("driveway")["status"] == b"offline"
         until(lambda: ticked(scene) and scene.fleet.pipelines[0].online)
+
+
+def test_an_exception_in_an_inference_costs_its_own_pipeline_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = CpuClassifier.run
+    broken = True
+
+    def sometimes(classifier: CpuClassifier, tensor: Any) -> Any:
+        if broken and threading.current_thread().name == "infer-garden":
+            raise IndexError("index 300 is out of bounds")
+        return run(classifier, tensor)
+
+    monkeypatch.setattr(CpuClassifier, "run", sometimes)
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
+        garden = scene.fleet.pipelines[1]
+        until(lambda: garden.failure)
+        until(lambda: scene.camera("garden").closed)
+        time.sleep(0.1)  # the camera's own end must not hide the reason
+        assert not garden.online
+        assert "IndexError: index 300" in str(garden.offline_reason)
+        assert scene.retained("garden")["status"] == b"offline"
+        assert ticked(scene)
+        assert scene.fleet.pipelines[0].online
+        broken = False
+        until(lambda: ticked(scene) and scene.fleet.pipelines[1].online)
+        assert scene.fleet.pipelines[0].metrics.snapshot().restarts == 0
 
 
 @pytest.mark.parametrize("refused", ["infer-garden", "judge-garden", "capture garden", "load-garden", "infer-garden-1"])
