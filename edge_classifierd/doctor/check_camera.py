@@ -43,10 +43,14 @@ def look_through(
     """
     name = f"camera {plan.section.name}"
     source = plan.section.source
+    watched = source.type == "folder" and source.watch
     if daemon is not None:
         reported = _reported(name, plan.section.name, daemon)
         if source.type in EXCLUSIVE or reported.verdict == "failed":
             return reported
+    if watched:  # look at a picture that is there, and delete nothing
+        below = source.type == "folder" and source.includes_below
+        source = source.model_copy(update={"watch": False, "after": "keep", "recursive": below})
     capture: Capture[None] = Capture(
         make(source, clock, plan.region),
         lambda _frame: None,
@@ -59,6 +63,8 @@ def look_through(
         frame, count, seconds = _latest(capture, still=source.type == "folder")
     finally:
         stopped = capture.stop(2.0)
+    if frame is None and watched and "holds no pictures" in capture.last_error:
+        return CheckResult(name, "ok", "the folder is empty and waits for pictures")
     if frame is None:
         sentence = capture.last_error or f"no frame within {_FIRST_FRAME_S:.0f} s; check the camera"
         return from_sentence(name, sentence, missing=_is_absent(sentence))

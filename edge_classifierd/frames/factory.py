@@ -1,4 +1,4 @@
-"""Making the frame source that a configuration section describes."""
+"""Makes the frame source that a configuration section describes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ from typing import TYPE_CHECKING, assert_never
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.sections.sources import Picamera2Section, Source, StreamSection
+    from edge_classifierd.config.sections.sources import FolderSection, Picamera2Section, Source, StreamSection
     from edge_classifierd.frames.base import FrameSource, Needs
     from edge_classifierd.preprocess import Region
 
 
 def make_source(section: Source, clock: Clock, region: Region | None = None, needs: Needs | None = None) -> FrameSource:
-    """The source, closed; nothing is touched. What a kind of source needs is imported only when it is used.
+    """Return the source, closed; nothing is opened. What a kind of source needs is imported only when it is used.
 
-    `region` is the part of the upright picture that counts, for sources that cut it out themselves; `needs` tells those
-    that can scale for the model how small it may be.
+    Args:
+        section: The configuration.
+        clock: The clock that frames carry the time of.
+        region: The part of the upright picture that is used, for sources that can cut it out.
+        needs: How small a picture may be for the model, for sources that can scale it.
     """
     if section.type == "folder":
-        from edge_classifierd.frames.folder import FolderSource as Folder  # noqa: PLC0415
+        return _folder(section, clock)
+    if section.type == "snapshot":
+        from edge_classifierd.frames.snapshot import SnapshotSource as Snapshot  # noqa: PLC0415
 
-        return Folder(section.path, fps=section.fps, loop=section.loop, recursive=section.recursive, clock=clock)
+        return Snapshot(
+            section.url,
+            interval_s=section.interval,
+            verify=section.verify,
+            ca_file=section.ca_file,
+            stall_timeout_s=section.stall_timeout,
+            clock=clock,
+        )
     if section.type == "picamera2":
         return _picamera2(section, clock, region, needs)
     if section.type == "stream":
@@ -39,6 +51,22 @@ def make_source(section: Source, clock: Clock, region: Region | None = None, nee
             clock=clock,
         )
     assert_never(section.type)
+
+
+def _folder(section: FolderSection, clock: Clock) -> FrameSource:
+    if section.watch:
+        from edge_classifierd.frames.folder_watch import FolderWatch as Watch  # noqa: PLC0415
+
+        return Watch(
+            section.path,
+            fps=section.fps,
+            recursive=section.includes_below,
+            delete=section.after == "delete",
+            clock=clock,
+        )
+    from edge_classifierd.frames.folder import FolderSource as Folder  # noqa: PLC0415
+
+    return Folder(section.path, fps=section.fps, loop=section.loop, recursive=section.recursive, clock=clock)
 
 
 def _picamera2(section: Picamera2Section, clock: Clock, region: Region | None, needs: Needs | None) -> FrameSource:
@@ -72,7 +100,12 @@ def _stream(section: StreamSection, clock: Clock) -> FrameSource:
         from edge_classifierd.frames.network import NetworkSource  # noqa: PLC0415
 
         return NetworkSource(
-            section.url, transport=section.transport, stall_timeout_s=section.stall_timeout, clock=clock
+            section.url,
+            transport=section.transport,
+            verify=section.verify,
+            ca_file=section.ca_file,
+            stall_timeout_s=section.stall_timeout,
+            clock=clock,
         )
     from edge_classifierd.frames.stream import VideoFileSource  # noqa: PLC0415
 

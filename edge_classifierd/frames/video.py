@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.damage import Damage
 from edge_classifierd.frames.h264 import FrameNumbers
+from edge_classifierd.frames.video_errors import in_words, no_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -132,7 +132,7 @@ class Video:
         except av.error.FFmpegError as error:
             # Not `from error`: its own text holds the address, secrets included.
             if timeout_s is not None and time.monotonic() - begun_s >= timeout_s:
-                raise SourceError(f"{self._shown}: {_no_answer(timeout_s)}") from None  # RTSP calls it invalid data
+                raise SourceError(f"{self._shown}: {no_answer(timeout_s)}") from None  # RTSP calls it invalid data
             raise self._failure(error, opening=True) from None
         except ValueError as error:
             raise SourceError(f"{self._shown}: cannot be opened; check the address") from error
@@ -315,9 +315,7 @@ class Video:
         return target if target[0] * target[1] <= MOST_PIXELS else (width, height)
 
     def _failure(self, error: av.error.FFmpegError, *, opening: bool) -> SourceError:
-        words = self._settings.words.get(error.errno or 0) or _in_words(
-            error, self._settings.timeout_s, opening=opening
-        )
+        words = self._settings.words.get(error.errno or 0) or in_words(error, self._settings.timeout_s, opening=opening)
         return SourceError(f"{self._shown}: {words}")
 
 
@@ -342,44 +340,3 @@ def _is_mirrored(picture: av.VideoFrame) -> bool:
         return False
     a, b, _, c, d = struct.unpack_from("5i", bytes(matrix))
     return bool(a * d - b * c < 0)
-
-
-_WORDS: tuple[tuple[type[Exception], str], ...] = (
-    (av.error.HTTPUnauthorizedError, "401 unauthorised; check the user name and password in the address"),
-    (av.error.HTTPForbiddenError, "403 forbidden; check the account's rights on the camera"),
-    (av.error.HTTPNotFoundError, "404 not found; check the path in the address"),
-    (av.error.ConnectionRefusedError, "connection refused; check that the camera is on, and the port"),
-    (av.error.ConnectionResetError, "the connection was reset; check the camera"),
-    (av.error.BrokenPipeError, "the connection was closed; check the camera"),
-    (av.error.FileNotFoundError, "no such file; check the path"),
-    (av.error.PermissionError, "permission denied; make it readable for the service user"),
-    (av.error.IsADirectoryError, "a folder, not a video; for pictures use `type: folder`"),
-    (av.error.ProtocolNotFoundError, "this kind of address is unknown to FFmpeg; use a file, rtsp:// or http(s)://"),
-)
-
-
-def _in_words(  # noqa: PLR0911 - one return a cause
-    error: av.error.FFmpegError, timeout_s: float | None, *, opening: bool
-) -> str:
-    if isinstance(error, av.error.ExitError | av.error.TimeoutError):
-        return _no_answer(timeout_s) if opening else f"no data{_within(timeout_s)}; check the camera and the network"
-    for kind, words in _WORDS:
-        if isinstance(error, kind):
-            return words
-    if isinstance(error, av.error.InvalidDataError) and opening:
-        return "not a video that can be read; check the address, or that the file is complete"
-    if error.errno == errno.EPROTONOSUPPORT:  # the RTSP status 461
-        return "the camera does not send in this way (461 unsupported transport); set `transport: udp`, or tcp"
-    if error.errno == errno.EIO:
-        if opening:
-            return "cannot be reached or sends no video; check the address and the network"
-        return "the data ended early; check the network"
-    return f"{(error.strerror or type(error).__name__).rstrip('. ')}; check the source"
-
-
-def _no_answer(timeout_s: float | None) -> str:
-    return f"no answer{_within(timeout_s)}; check the camera and the network"
-
-
-def _within(timeout_s: float | None) -> str:
-    return "" if timeout_s is None else f" within {timeout_s:g} s"

@@ -182,7 +182,7 @@ def _source_problems(document: Document, section: PipelineSection, key: str) -> 
     if isinstance(section.source, FolderSection):
         folder = section.source.path
         try:
-            if not images_in(folder, recursive=section.source.recursive):
+            if not images_in(folder, recursive=section.source.recursive) and not section.source.watch:
                 below = "" if section.source.recursive else " (set `recursive: true` to look into the folders below)"
                 message = f"{folder}: holds no pictures{below}; put some there"
                 yield document.problem(f"{key}.path", message, temporary=True)

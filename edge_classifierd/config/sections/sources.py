@@ -12,7 +12,8 @@ from edge_classifierd.config.sections.base import Section, Switch
 from edge_classifierd.config.sections.durations import Duration
 from edge_classifierd.config.sections.paths import FOLDER, UserPath, resolve
 
-_SCHEMES = ("rtsp", "rtsps", "http", "https")
+_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "tcp", "udp")
+_ESCAPES = "in a password write / as %2F, ? as %3F, # as %23 and @ as %40"
 
 Mirror = Literal["none", "horizontal", "vertical", "both"]
 Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(lambda value: None if value is False else value)]
@@ -49,19 +50,47 @@ def _address(value: object, info: ValidationInfo) -> str:
         raise PydanticCustomError("rule", f"must be a file or begin with one of {allowed}")
     if not rest.rpartition("@")[2].strip("/"):
         raise PydanticCustomError("rule", "names no host after ://")
-    # FFmpeg takes the host to end at the first /, ? or #, also where that stands in a password.
-    port = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2].rpartition("]")[2].partition(":")[2]
-    if re.fullmatch(r"[0-9]*", port) is None:
-        cause = "; in a password write / as %2F, ? as %3F, # as %23 and @ as %40" if "@" in rest else ""
-        raise PydanticCustomError("rule", f"has a port that is no number{cause}")
+    _check_port(rest)
     return scheme.lower() + separator + rest
+
+
+def _check_port(rest: str) -> None:
+    """Check the port of an address without its scheme.
+
+    The host ends at the first /, ? or #, also where that stands in a password: what follows looks like a port then.
+    """
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    after_bracket = authority.rpartition("@")[2].rpartition("]")[2]
+    port = after_bracket.partition(":")[2]
+    if re.fullmatch(r"[0-9]*", port) is None:
+        raise PydanticCustomError("rule", "has a port that is no number" + (f"; {_ESCAPES}" if "@" in rest else ""))
+    if ":" in after_bracket and "@" in rest and "@" not in authority:
+        raise PydanticCustomError("rule", f"has an @ behind the first /, ? or #; {_ESCAPES}")
+    if port and not 0 < int(port) <= 65_535:
+        raise PydanticCustomError("rule", "has a port that is not between 1 and 65535")
+
+
+def _snapshot_address(value: object, info: ValidationInfo) -> str:
+    address = _address(value, info)
+    if not address.startswith(("http://", "https://")):
+        raise PydanticCustomError(
+            "rule", "must begin with http:// or https://; for pictures in files use `type: folder`"
+        )
+    return address
 
 
 Address = Annotated[
     str,
     BeforeValidator(_address),
     WithJsonSchema({"type": "string", "minLength": 1}),
-    Expected("a file or an rtsp://, rtsps://, http:// or https:// address"),
+    Expected("a file or an rtsp://, rtsps://, http://, https://, rtmp://, tcp:// or udp:// address"),
+]
+
+SnapshotAddress = Annotated[
+    str,
+    BeforeValidator(_snapshot_address),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+    Expected("an http:// or https:// address"),
 ]
 
 
@@ -129,7 +158,36 @@ class FolderSection(_Source):
         5.0, gt=0, le=1000, description="Pictures per second; null or 0: as fast as they can be classified."
     )
     loop: Switch = Field(default=False, description="Begin again after the last picture; else the pipeline ends there.")
-    recursive: Switch = Field(default=False, description="Also take the pictures in folders below.")
+    recursive: Switch = Field(
+        default=False, description="Also take the pictures in folders below; when it is not set, `watch` does so."
+    )
+    watch: Switch = Field(
+        default=False,
+        description="Wait for new pictures, as an FTP camera uploads them: each one once, when it is complete. "
+        "Pictures from before the start are left alone, unless `after` is `delete`. The folder may be empty.",
+    )
+    after: Literal["keep", "delete"] = Field(
+        "keep", description="What becomes of a picture that was classified; `delete` needs `watch: true`."
+    )
+
+    @property
+    def includes_below(self) -> bool:
+        """Whether the pictures in folders below are taken."""
+        return self.recursive or (self.watch and "recursive" not in self.model_fields_set)
+
+    @field_validator("watch", mode="after")
+    @classmethod
+    def _not_looped(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
+        if value and info.data.get("loop"):
+            raise PydanticCustomError("rule", "cannot be used with `loop`; a watched folder never ends")
+        return value
+
+    @field_validator("after", mode="after")
+    @classmethod
+    def _only_when_watched(cls, value: str, info: ValidationInfo) -> str:
+        if value == "delete" and info.data.get("watch") is False:
+            raise PydanticCustomError("rule", "can be `delete` with `watch: true` only")
+        return value
 
 
 class Picamera2Section(_LiveSource):
@@ -176,14 +234,51 @@ class Picamera2Section(_LiveSource):
         return self.region_in_camera
 
 
-class StreamSection(_LiveSource):
-    """A video file, an RTSP camera, or a video or MJPEG stream over HTTP."""
+class _NetworkSource(_LiveSource):
+    """What sources at an address have in common."""
+
+    verify: Switch = Field(
+        default=False,
+        description="Check the certificate of an `https://` or `rtsps://` camera. Most cameras have one that they made "
+        "themselves: name it in `ca_file`.",
+    )
+    ca_file: UserPath | None = Field(
+        None, description="Certificate (PEM) to check the camera's with; null: the system's. Needs `verify: true`."
+    )
+
+    @field_validator("ca_file", mode="after")
+    @classmethod
+    def _only_when_verified(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("verify") is False:
+            raise PydanticCustomError("rule", "needs `verify: true`")
+        return value
+
+    @field_serializer("url", check_fields=False)
+    def _masked(self, url: str) -> str:
+        return shown_url(url)
+
+
+class SnapshotSection(_NetworkSource):
+    """A camera that sends one JPEG per HTTP request."""
+
+    type: Literal["snapshot"] = Field(description="Single pictures of a network camera, over HTTP.")
+    url: SnapshotAddress = Field(
+        repr=False,
+        description="The `http://` or `https://` address of the camera's snapshot. One that carries a password is best "
+        "read with `!credential`, `!env` or `!file`.",
+    )
+    interval: Duration = Field(10.0, ge=0.1, le=86400, description="Fetch a picture this often.")
+
+
+class StreamSection(_NetworkSource):
+    """A video file, an RTSP camera, or a video or MJPEG stream over HTTP, RTMP, TCP or UDP."""
 
     type: Literal["stream"] = Field(description="A video file or a network camera.")
     url: Address = Field(
         repr=False,
-        description="A video file (relative to the configuration file), or an `rtsp://`, `rtsps://`, `http://` or "
-        "`https://` address. One that carries a password is best read with `!credential`, `!env` or `!file`.",
+        description="A video file (relative to the configuration file), or an `rtsp://`, `rtsps://`, `http://`, "
+        "`https://`, `rtmp://`, `tcp://` or `udp://` address. One that carries a password is best read with "
+        "`!credential`, `!env` or `!file`.",
     )
     paced: Switch = Field(
         default=True, description="Play a video file at its own pace; false: as fast as can be classified."
@@ -201,9 +296,28 @@ class StreamSection(_LiveSource):
             raise PydanticCustomError("rule", "is for video files; an address delivers at its own pace and never ends")
         return value
 
-    @field_serializer("url")
-    def _masked(self, url: str) -> str:
-        return shown_url(url)
+
+def _format_name(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return _FOURCC.get(value.upper(), value.lower() if value.isupper() else value)
+
+
+_FOURCC = {
+    "MJPG": "mjpeg",
+    "JPEG": "mjpeg",
+    "YUYV": "yuyv422",
+    "UYVY": "uyvy422",
+    "GREY": "gray",
+    "NV12": "nv12",
+    "YU12": "yuv420p",
+    "H264": "h264",
+}
+InputFormat = Annotated[
+    Literal["mjpeg", "h264", "yuyv422", "uyvy422", "gray", "nv12", "yuv420p"],
+    BeforeValidator(_format_name),
+    WithJsonSchema({"enum": ["mjpeg", "h264", "yuyv422", "uyvy422", "gray", "nv12", "yuv420p", *sorted(_FOURCC)]}),
+]
 
 
 class V4l2Section(_LiveSource):
@@ -217,9 +331,13 @@ class V4l2Section(_LiveSource):
     width: int = Field(640, ge=16, le=8192, description="Width to ask of the camera, in pixels.")
     height: int = Field(480, ge=16, le=8192, description="Height to ask of the camera, in pixels.")
     fps: float | None = Field(None, gt=0, le=1000, description="Frame rate to ask of the camera; null: its own choice.")
-    input_format: Literal["mjpeg", "yuyv422"] | None = Field(
-        None, description="Pixel format to ask of the camera; null: its own. `mjpeg` is often needed for high rates."
+    input_format: InputFormat | None = Field(
+        None,
+        description="Format to ask of the camera; null: its own. `mjpeg` is often needed for high rates. The names of "
+        "`v4l2-ctl --list-formats` (`YUYV`, `GREY`, `MJPG` …) are understood too.",
     )
 
 
-Source = Annotated[FolderSection | Picamera2Section | StreamSection | V4l2Section, Field(discriminator="type")]
+Source = Annotated[
+    FolderSection | Picamera2Section | SnapshotSection | StreamSection | V4l2Section, Field(discriminator="type")
+]

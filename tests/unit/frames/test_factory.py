@@ -15,8 +15,10 @@ from edge_classifierd.config.sections.sources import Source
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.factory import make_source
 from edge_classifierd.frames.folder import FolderSource
+from edge_classifierd.frames.folder_watch import FolderWatch
 from edge_classifierd.frames.network import NetworkSource
 from edge_classifierd.frames.picamera.source import Picamera2Source
+from edge_classifierd.frames.snapshot import SnapshotSource
 from edge_classifierd.frames.stream import VideoFileSource
 from edge_classifierd.frames.v4l2 import V4l2Source
 
@@ -25,6 +27,9 @@ from edge_classifierd.frames.v4l2 import V4l2Source
     ("section", "kind", "live"),
     [
         ({"type": "folder", "path": "/nowhere"}, FolderSource, False),
+        ({"type": "folder", "path": "/nowhere", "watch": True, "after": "delete"}, FolderWatch, False),
+        ({"type": "snapshot", "url": "http://porch/picture.jpg"}, SnapshotSource, True),
+        ({"type": "stream", "url": "udp://@239.0.0.1:5000"}, NetworkSource, True),
         ({"type": "stream", "url": "/nowhere/a.mp4"}, VideoFileSource, True),
         ({"type": "stream", "url": "/nowhere/a.mp4", "paced": False}, VideoFileSource, False),
         ({"type": "stream", "url": "rtsp://porch/live"}, NetworkSource, True),

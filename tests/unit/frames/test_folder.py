@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -160,3 +161,42 @@ def test_frames_carry_the_clock_they_were_given(tmp_path: Path) -> None:
     frame = made.read()
     assert frame is not None
     assert (frame.captured_s, frame.captured_at) == (clock.now_s, clock.utc())
+
+
+def test_a_share_that_goes_away_in_a_pass_is_an_error_and_the_rest_comes_when_it_is_back(tmp_path: Path) -> None:
+    for number in range(1, 6):
+        put(tmp_path / "share", f"{number}.jpg")
+    made = source(tmp_path / "share")
+    assert names(made, 2) == ["1.jpg", "2.jpg"]
+    (tmp_path / "share").rename(tmp_path / "gone")
+    with pytest.raises(SourceError, match="share: no such folder"):
+        made.read()
+    made.close()
+    (tmp_path / "share").mkdir()  # the place where it is mounted
+    with pytest.raises(SourceError, match="share: holds no pictures"):
+        made.open()
+    (tmp_path / "share").rmdir()
+    (tmp_path / "gone").rename(tmp_path / "share")
+    made.open()
+    assert names(made) == ["3.jpg", "4.jpg", "5.jpg"]
+    assert made.skipped == 0
+
+
+def test_a_picture_that_is_still_being_written_is_tried_again(tmp_path: Path) -> None:
+    whole = put(tmp_path, "1.jpg").read_bytes()
+    put(tmp_path, "3.jpg")
+    (tmp_path / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    made = source(tmp_path)
+    threading.Timer(0.4, (tmp_path / "2.jpg").write_bytes, [whole]).start()
+    assert names(made) == ["1.jpg", "3.jpg", "2.jpg"]
+    assert made.skipped == 0
+
+
+def test_pictures_of_phones_and_browsers_are_found_by_their_endings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, "1.jfif")
+    (tmp_path / "2.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    os.utime(tmp_path / "2.HEIC", (1, 1))
+    assert names(source(tmp_path)) == ["1.jfif"]
+    assert "2.HEIC: HEIC pictures cannot be read here; convert it to JPEG" in caplog.text

@@ -208,11 +208,11 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
         ),
         (
             "pipelines: [{name: a, source: {type: strem}}]",
-            "source.type: must be one of folder, picamera2, stream, v4l2, not 'strem'; did you mean `stream`?",
+            "source.type: must be one of folder, picamera2, snapshot, stream, v4l2, not 'strem'; did you mean `stream`",
         ),
         (
             "pipelines: [{name: a, source: {path: x}}]",
-            "source.type: is missing; it must be one of folder, picamera2, stream, v4l2",
+            "source.type: is missing; it must be one of folder, picamera2, snapshot, stream, v4l2",
         ),
         ("pipelines: [{name: a, source: }]", "source: must be a mapping of keys, not null"),
         ("pipelines: [{name: a, source: {type: folder, path: x, fps: -1}}]", "source.fps: must be a number above 0"),
@@ -255,6 +255,34 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
             "source.url: has a port that is no number; in a password write / as %2F",
         ),
         ("pipelines: [{name: a, source: {type: stream, url: 'http://x:live'}}]", "source.url: has a port that is no"),
+        (
+            "pipelines: [{name: a, source: {type: stream, url: 'rtsp://admin:2024#cam@127.0.0.1:554/live'}}]",
+            "source.url: has an @ behind the first /, ? or #; in a password write / as %2F, ? as %3F, # as %23",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: stream, url: 'rtsp://admin:12/34@127.0.0.1:554/live'}}]",
+            "source.url: has an @ behind the first /, ? or #; in a password write / as %2F, ? as %3F, # as %23",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: stream, url: 'http://x:99999/'}}]",
+            "source.url: has a port that is not between 1 and 65535",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: snapshot, url: 'rtsp://x/'}}]",
+            "source.url: must begin with http:// or https://",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: stream, url: 'https://x/', ca_file: a.pem}}]",
+            "source.ca_file: needs `verify: true`",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: folder, path: x, watch: true, loop: true}}]",
+            "source.watch: cannot be used with `loop`",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: folder, path: x, after: delete}}]",
+            "source.after: can be `delete` with `watch: true` only",
+        ),
         (
             _pipeline("top_k: 1")[:-1] + ", {name: b, source: {type: v4l2}}]",
             "pipelines[1].source.type: pipeline number 1 uses this",
@@ -361,3 +389,48 @@ def test_sections_can_be_made_without_a_file() -> None:
 )
 def test_a_name_is_made_fit_for_a_topic(name: str, made: str) -> None:
     assert slug(name) == made
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://cam/picture?user=me@home", "rtsp://a:b%40c@cam:554/1", "udp://@239.0.0.1:5000", "tcp://cam:5000",
+     "rtmp://cam/live/stream", "rtsp://[::1]:554/1", "rtsp://me@cam/1"],
+)  # fmt: skip
+def test_addresses_of_cameras_are_taken(tmp_path: Path, url: str) -> None:
+    source = (
+        loaded(tmp_path, f"pipelines: [{{name: a, source: {{type: stream, url: '{url}'}}}}]")
+        .configuration.pipelines[0]
+        .source
+    )
+    assert source.type == "stream"
+    assert source.url == url
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("GREY", "gray"), ("UYVY", "uyvy422"), ("YUYV", "yuyv422"), ("MJPG", "mjpeg"), ("H264", "h264"), ("h264", "h264")],
+)
+def test_the_formats_of_a_usb_camera_have_the_names_of_v4l2_ctl_too(tmp_path: Path, written: str, meant: str) -> None:
+    source = (
+        loaded(tmp_path, f"pipelines: [{{name: a, source: {{type: v4l2, input_format: {written}}}}}]")
+        .configuration.pipelines[0]
+        .source
+    )
+    assert source.type == "v4l2"
+    assert source.input_format == meant
+
+
+@pytest.mark.parametrize(
+    ("keys", "below"),
+    [("", False), ("recursive: true", True), ("watch: true", True), ("watch: true, recursive: false", False)],
+)
+def test_a_watched_folder_includes_the_folders_below_unless_told_otherwise(
+    tmp_path: Path, keys: str, below: bool
+) -> None:
+    source = (
+        loaded(tmp_path, f"pipelines: [{{name: a, source: {{type: folder, path: x, {keys}}}}}]")
+        .configuration.pipelines[0]
+        .source
+    )
+    assert source.type == "folder"
+    assert source.includes_below is below
