@@ -24,7 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_classifierd.mqtt import connection_errors
 from edge_classifierd.mqtt.message import Incoming, Message, PublishOutcome
-from edge_classifierd.mqtt.paho_client import connect, new_client, publish_properties, tcp_socket
+from edge_classifierd.mqtt.paho_client import PacketTooLargeError, connect, new_client, publish_properties, tcp_socket
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -178,6 +178,8 @@ class Connection:
                 wake.recv(4096)
         try:
             self._drive(readable=pending or bool(ready.get(descriptor, 0) & ~select.POLLOUT))
+        except PacketTooLargeError as error:
+            self._fail(connection_errors.of_too_large(error, self._options.endpoint))
         except _DECODE_ERRORS as error:
             before = not self.established
             self._fail(connection_errors.of_nonsense(error, self._options.endpoint, before_answer=before))

@@ -159,6 +159,11 @@ def of_nonsense(error: Exception, endpoint: Endpoint, *, before_answer: bool) ->
     )
 
 
+def of_too_large(error: Exception, endpoint: Endpoint) -> ConnectionFailure:
+    """Return the failure for a packet that is refused by its length."""
+    return ConnectionFailure(f"{endpoint}: the broker {error}")
+
+
 def of_tls_text(text: str, endpoint: Endpoint) -> str:
     """Return the sentence for OpenSSL's reason, given as a symbol or inside a message."""
     upper = text.upper().replace(" ", "_")

@@ -65,11 +65,28 @@ def make_options(
     )
 
 
+class PacketTooLargeError(Exception):
+    """The broker announces a packet that is larger than this client accepts."""
+
+
+class _BoundedClient(paho.Client):
+    """Refuses a packet by its announced length, before it is read: MQTT 3.1.1 has no maximum packet size."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """Receive up to `bufsize` bytes; paho asks for what is left of a packet."""
+        if bufsize > _MAX_INCOMING_BYTES:
+            raise PacketTooLargeError(
+                f"sent a packet of {bufsize:,} bytes, and at most {_MAX_INCOMING_BYTES:,} are read; publish nothing so "
+                "large to the command topics or to Home Assistant's status topic"
+            )
+        return super()._sock_recv(bufsize)
+
+
 def new_client(options: Options) -> paho.Client:
     """Return a client that is not connected yet. Network data is read and written by its user."""
     endpoint = options.endpoint
     version5 = endpoint.protocol == "5"
-    client = paho.Client(
+    client = _BoundedClient(
         CallbackAPIVersion.VERSION2,
         client_id=endpoint.client_id,
         clean_session=None if version5 else True,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from client_scene import ShiftedClock, wait_until
+from client_scene import ShiftedClock, publish, wait_until
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.events.outbox import Outbox
@@ -17,9 +19,6 @@ from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity,
 from edge_classifierd.mqtt.message import Message, PublishOutcome
 from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_refused_topics_are_logged_and_refused_events_stay_in_the_outbox(
@@ -170,9 +169,7 @@ def test_refused_subscription_is_logged_once_over_reconnections(
 
 
 @pytest.mark.parametrize(("size", "most"), [(1, 2002), (1_000_000, 11)])
-def test_queue_is_bounded_in_messages_and_bytes(
-    make_client: Any, size: int, most: int
-) -> None:
+def test_queue_is_bounded_in_messages_and_bytes(make_client: Any, size: int, most: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = make_client(server.getsockname()[1])
         client.start()
@@ -199,9 +196,7 @@ def test_sent_messages_free_the_queue(broker: Any, make_client: Any) -> None:
         assert sent.acquire(timeout=10)
 
 
-def test_message_above_the_packet_limit_is_refused_without_disconnecting(
-    make_broker: Any, make_client: Any
-) -> None:
+def test_message_above_the_packet_limit_is_refused_without_disconnecting(make_broker: Any, make_client: Any) -> None:
     narrow = make_broker("allow_anonymous true\nmax_packet_size 1000")
     client = make_client(narrow.port)
     outcomes: list[tuple[PublishOutcome, str]] = []
@@ -230,3 +225,42 @@ def test_broker_without_retain_and_qos_1_receives_neither(make_client: Any) -> N
             assert b"online" in said
             assert said[0] == 0x30, "PUBLISH, QoS 0, not retained"
             client.stop(0.5)
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", 5])
+def test_a_huge_message_is_not_read_into_memory(
+    make_broker: Any, make_client: Any, protocol: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = make_broker()
+    client = make_client(broker.port, protocol=protocol)
+    topic, received = "edge-classifierd/porch/reload/set", []
+    client.subscribe(topic, received.append)
+    client.start()
+    wait_until(lambda: client.connected)
+    publish(broker.port, topic, "before")
+    wait_until(lambda: received)
+    before = resident_bytes()
+    huge = subprocess.Popen(
+        ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(broker.port), "-t", topic, "-s"], stdin=subprocess.PIPE
+    )
+    assert huge.stdin is not None
+    for _ in range(100):
+        huge.stdin.write(bytes(1_000_000))
+    huge.stdin.close()
+    most = before
+    deadline = time.monotonic() + 3.0
+    while time.monotonic() < deadline:
+        most = max(most, resident_bytes())
+        time.sleep(0.01)
+    assert huge.wait(10) == 0
+    assert most - before < 20_000_000
+    if protocol == "3.1.1":
+        assert "sent a packet of 100,000,0" in caplog.text
+        assert "publish nothing so large" in caplog.text
+    wait_until(lambda: client.connected)
+    publish(broker.port, topic, "after")
+    wait_until(lambda: received[-1].payload == b"after")
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
