@@ -11,9 +11,9 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
-RESHAPE, SOFTMAX, LOGISTIC, LOG_SOFTMAX, DEQUANTIZE, QUANTIZE, ADD, CAST, GATHER, WHERE, CUSTOM = (
-    22, 25, 14, 50, 6, 114, 0, 53, 36, 109, 32,
+TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
+RESHAPE, SOFTMAX, LOGISTIC, LOG_SOFTMAX, DEQUANTIZE, QUANTIZE, ADD, MUL, SUB, CAST, GATHER, WHERE, CUSTOM = (
+    22, 25, 14, 50, 6, 114, 0, 18, 41, 53, 36, 109, 32,
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_classifierd.cli.model_probe import probe_command
 from edge_classifierd.cli.options import (
     DEFAULT_CONFIG,
     Channels,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     from edge_classifierd.model.catalogue import Entry
 
-app = typer.Typer(help="List, inspect, download and verify models.")
+app = typer.Typer(help="List, inspect, download, verify and probe models.")
+app.command("probe")(probe_command)
 
 Folder = Annotated[
     Path | None, file_option("--folder", help="Where models lie; default: `models` in the state directory.")

@@ -295,3 +295,43 @@ def test_a_picture_scaled_down_beforehand_looks_the_same_to_the_model(fit: Any) 
     small = np.rint(slow_resize(large, height, width)).astype(np.uint8)
     difference = np.abs(preprocess(picture(small)).astype(int) - preprocess(picture(large)).astype(int))
     assert difference.mean() < 1.5
+
+
+def test_a_greyscale_tensor_holds_the_luma_as_pillow_computes_it() -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    quantise = Quantiser(TensorSpec("x", (1, 5, 7, 1), "uint8", 1.0, 0), Normalisation((0.0,), (1.0,)))
+    expected = np.asarray(Image.fromarray(pixels).convert("L"))
+    np.testing.assert_array_equal(quantise(pixels)[0, ..., 0], expected)
+    plane = Quantiser(TensorSpec("x", (1, 5, 7), "float32", 0.0, 0), Normalisation((0.0,), (255.0,)))(pixels)
+    np.testing.assert_allclose(plane[0], expected / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point"),
+    [("float32", 0.0, 0), ("uint8", 1 / 128, 128), ("int8", 0.02, -10), ("int16", 3 / 32767, 0)],
+)
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_layout_and_order_of_channels_only_move_the_values(
+    dtype: str, scale: float, zero_point: int, channels: str, channels_first: bool
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    shape = (1, 3, 4, 6) if channels_first else (1, 4, 6, 3)
+    normalisation = Normalisation((120.0, 110.0, 100.0), (60.0, 50.0, 40.0), channels)
+    made = Quantiser(TensorSpec("x", shape, dtype, scale, zero_point), normalisation)(pixels)
+    assert (made.shape, made.dtype, made.flags.c_contiguous) == (shape, np.dtype(dtype), True)
+    ordered = pixels[..., ::-1] if channels == "bgr" else pixels
+    real = (ordered - np.array(normalisation.mean)) / np.array(normalisation.std)
+    if dtype != "float32":
+        limits = np.iinfo(dtype)
+        real = np.clip(np.rint(real / scale) + zero_point, limits.min, limits.max)
+    seen = made[0].transpose(1, 2, 0) if channels_first else made[0]
+    np.testing.assert_allclose(seen, real, atol=1e-4)
+
+
+def test_letterbox_bars_have_the_mean_in_the_order_of_the_model() -> None:
+    spec_ = TensorSpec("x", (1, 4, 4, 3), "uint8", 1.0, 0)
+    quantise = Quantiser(spec_, Normalisation((10.0, 20.0, 30.0), (1.0,), "bgr"))
+    assert quantise.canvas(1, 1)[0, 0].tolist() == [30, 20, 10]

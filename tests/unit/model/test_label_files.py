@@ -152,3 +152,48 @@ def test_numbers_with_gaps_belong_to_the_labels_where_the_list_is_as_long_as_the
     content = b"10: ten\n20: twenty\n30: thirty\n"
     assert parse_labels(content, "labels.txt", 3) == ("10: ten", "20: twenty", "30: thirty")
     assert parse_labels(content, "labels.txt", 31)[20] == "twenty"
+
+
+@pytest.mark.parametrize(
+    ("content", "file"),
+    [
+        (b'"red"\n"green"\n"blue"\n', "labels.txt"),
+        (b"'red',\n'green',\n'blue'\n", "labels.txt"),
+        (b"0,red\n1,green\n2,blue\n", "labels.txt"),
+        (b"0: 'red'\n1: 'green'\n2: 'blue'\n", "labels.txt"),
+        (b"{0: 'red',\n 1: 'green',\n 2: 'blue'}", "imagenet_clsidx_to_labels.txt"),
+        (b"red,green,blue", "labels.txt"),
+        (b"n00000001 red\nn00000002 green\nn00000003 blue\n", "synset_words.txt"),
+        (b'["red", "green", "blue"]', "a.json"),
+        (b'{"0": "red", "2": "blue", "1": "green"}', "a.json"),
+        (b'{"1": "red", "2": "green", "3": "blue"}', "a.json"),
+        (b'{"red": 0, "green": 1, "blue": 2}', "a.json"),
+        (b'{"0": ["n01", "red"], "1": ["n02", "green"], "2": ["n03", "blue"]}', "imagenet_class_index.json"),
+        (b'{"id2label": {"0": "red", "1": "green", "2": "blue"}}', "config.json"),
+        (b'{"categories": [{"id": 2, "name": "green"}, {"id":1, "name":"red"}, {"id": 3, "name": "blue"}]}', "x.json"),
+        (b'{"classes": {"Label": ["red", "green", "blue"]}}', "signature.json"),
+        (b'[{"label": "red"}, {"label": "green"}, {"label": "blue"}]', "a.json"),
+        (b"- red\n- green\n- blue\n", "a.yaml"),
+        (b"path: x\nnames: [red, green, blue]\n", "data.yml"),
+        (b'item{id:1 name: "/m/1" display_name: "red"} item{id: 2\nname: "green"} item{id: 3 name: "blue"}', "a.pbtxt"),
+    ],
+)  # fmt: skip
+def test_every_format_gives_the_same_labels(content: bytes, file: str) -> None:
+    assert parse_labels(content, file, 3) == ("red", "green", "blue")
+
+
+@pytest.mark.parametrize(
+    ("content", "file", "sentence"),
+    [
+        (b"{" * 100_000, "a.json", "a.json: is not"),
+        (b"[" * 100_000, "a.json", "a.json: is"),
+        (b'{"version": 1, "name": "x"}', "a.json", "contains no label"),
+        (b"a: &a [x]\nb: *a\n", "a.yaml", "has references"),
+        (b"[" * 50 + b"]" * 50, "a.yaml", "nested too deeply|neither JSON nor YAML|contains no label"),
+        (b"a: [", "a.yaml", "is neither JSON nor YAML"),
+        (b"item { name: 'x' }", "a.pbtxt", "contains no label"),
+    ],
+)
+def test_a_document_without_labels_is_one_sentence(content: bytes, file: str, sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        parse_labels(content, file, 3)
