@@ -25,6 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge_classifierd.mqtt import connection_errors
 from edge_classifierd.mqtt.message import Incoming, Message, PublishOutcome
 from edge_classifierd.mqtt.paho_client import PacketTooLargeError, connect, new_client, publish_properties, tcp_socket
+from edge_classifierd.mqtt.refusals import TOO_LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.mqtt.paho_client import Options
-
-TOO_LARGE = "larger than the broker's maximum packet size"
 
 _TCP_USER_TIMEOUT_MS = 30_000
 _IN_FLIGHT_311 = 100  # MQTT 3.1.1 has no receive maximum
@@ -95,6 +94,8 @@ class Connection:
         """Time of the last message or subscription sent."""
         self.refused: tuple[float, Message | Subscription] | None = None
         """What the broker last refused with a reason code, and when."""
+        self.acknowledged: tuple[float, Message] | None = None
+        """The last message that the broker acknowledged, and when."""
 
     def open(self) -> None:
         """Connect and send the login; blocks during the handshakes. Sets `failure` if it fails."""
@@ -277,8 +278,11 @@ class Connection:
         if message is not None:
             refused = reason.is_failure
             outcome = PublishOutcome.REFUSED if refused else PublishOutcome.DELIVERED
+            answer = (self._clock.monotonic(), message)
             if refused:
-                self.refused = (self._clock.monotonic(), message)
+                self.refused = answer
+            else:
+                self.acknowledged = answer
             self._prove(message)
             self._outcomes.append((message, outcome, str(reason.getName()).lower() if refused else ""))
 

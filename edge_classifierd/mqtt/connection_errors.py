@@ -7,6 +7,8 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from paho.mqtt.client import WebsocketConnectionError
+
 if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
@@ -180,6 +182,7 @@ def of_tls_text(text: str, endpoint: Endpoint) -> str:
 
 
 _NETWORK = (
+    (WebsocketConnectionError, "no WebSocket of MQTT there; check mqtt.port, mqtt.websocket_path and mqtt.transport"),
     (UnicodeError, "the host name is not valid; check mqtt.host"),
     (ConnectionRefusedError, "connection refused; does the broker run, and is mqtt.port right?"),
     (ConnectionResetError, "the connection was reset; is mqtt.port right, with TLS, without, or a client certificate?"),

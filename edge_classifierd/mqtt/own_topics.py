@@ -17,6 +17,7 @@ _log = logging.getLogger(__name__)
 
 _ECHO_TIMEOUT_S: Final = 10.0
 _REMEMBERED_EVENTS: Final = 2000  # more than can be on their way
+_UNVERIFIED_CONNECTIONS: Final = 3
 _SAME_ID_S: Final = 600.0
 _CORRECTION_INTERVAL_S: Final = 1.0
 
@@ -38,6 +39,7 @@ class OwnTopicMonitor:
         self._topic = ""
         self._deadline_s: float | None = None
         self._verified = False
+        self._unverified = 0  # connections
         self._expected_online = 0
         self._corrected_s = self._same_id_s = float("-inf")
         self._lost: str | None = None
@@ -76,12 +78,18 @@ class OwnTopicMonitor:
         self._expected_online = 1
 
     def disconnected(self) -> None:
-        """Do nothing."""
+        """Count connections that ended before an acknowledged event came back: some brokers close it then."""
+        if self._deadline_s is not None:
+            self._unverified += 1
+            if self._unverified >= _UNVERIFIED_CONNECTIONS:
+                self._report_lost()
 
     def tick(self) -> None:
         """Report an event that has not come back in time."""
-        if self._deadline_s is None or self._clock.monotonic() < self._deadline_s:
-            return
+        if self._deadline_s is not None and self._clock.monotonic() >= self._deadline_s:
+            self._report_lost()
+
+    def _report_lost(self) -> None:
         self._deadline_s, self._verified = None, True
         sentence = (
             f"{self._client.endpoint}: the broker acknowledged an event on {self._topic} but did not return"
@@ -98,6 +106,7 @@ class OwnTopicMonitor:
             self._report_same_id()
             return
         self._deadline_s, self._verified = None, True  # it may arrive before the acknowledgement
+        self._unverified = 0
         if self._lost is not None:
             _log.info("%s: the broker delivers events", self._client.endpoint)
             self._lost = None

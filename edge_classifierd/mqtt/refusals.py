@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+TOO_LARGE = "larger than the broker's maximum packet size"
+"""Reason of a message that is not sent, because it exceeds the limit that the broker has announced (MQTT 5)."""
+
 RETRY_S = 600.0
 """Time until a refused topic is tried again, also over reconnections."""
 
@@ -73,10 +76,12 @@ class Refusals:
         """Return the refusal of a subscription; it stays until the broker accepts it."""
         return self._subscriptions.get(topic_filter)
 
-    def waits(self, topic: str) -> bool:
-        """Whether messages on a topic are left out now."""
+    def waits(self, topic: str, size: int) -> bool:
+        """Whether a message of `size` bytes on a topic is left out now."""
         refusal = self._messages.get(topic)
-        return refusal is not None and not self.due(refusal)
+        if refusal is None or (refusal.reason == TOO_LARGE and size < refusal.size):
+            return False
+        return not self.due(refusal)
 
     def due(self, refusal: Refusal) -> bool:
         """Whether it is time to try a refused topic again."""

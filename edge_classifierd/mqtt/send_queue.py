@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.mqtt.message import Message, PublishOutcome
+from edge_classifierd.mqtt.refusals import TOO_LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 _MAX_MESSAGES: Final = 2000
 _MAX_BYTES: Final = 8_000_000
 _RECENT_S: Final = 5.0  # a connection that ends later after the last message was not closed over a message
-_REFUSED_BEFORE_S: Final = 1.0  # some brokers refuse a message with a reason code and then close the connection
+_AFTER_ANSWER_S: Final = 1.0  # some brokers answer a message that they refuse and then close the connection
+_ENDS_AFTER_ACKNOWLEDGEMENT: Final = 3
 _LARGE_BYTES: Final = 8192
 
 
@@ -41,6 +43,8 @@ class SendQueue:
         self._alone = False  # nothing may be sent before the last message or subscription is answered
         self._searching_s = float("-inf")  # time of the last `subscribe_alone`
         self._suspect: str | None = None  # was the first unanswered when the last connection ended
+        self._last_acknowledged = ""
+        self._ends_after_acknowledgement = 0  # of connections in a row
         self._accepted: set[str] = set()  # topics and filters that the broker has accepted
         self._largest_accepted = 0
         self.careful = False
@@ -134,7 +138,9 @@ class SendQueue:
 
     def record_outcome(self, message: Message, outcome: PublishOutcome, reason: str, broker: object) -> None:
         """Record whether the broker accepted a message."""
-        if outcome is PublishOutcome.DELIVERED and message.qos:
+        refusal = self._refusals.message(message.topic)
+        too_large = refusal is not None and refusal.reason == TOO_LARGE  # then this one is smaller
+        if outcome is PublishOutcome.DELIVERED and (message.qos or too_large):
             self._accept(message.topic)
             self._largest_accepted = max(self._largest_accepted, len(message.payload))
             self._refusals.remove_message(message.topic)
@@ -155,34 +161,55 @@ class SendQueue:
         The first unanswered message is left out when it is sent alone and was never accepted, when two connections in a
         row ended with it, or when it is much larger than any accepted one.
         """
-        if (
-            connection.failure is None
-            or not connection.failure.by_broker
-            or self._clock.monotonic() - connection.sent_s > _RECENT_S
-        ):
+        now_s = self._clock.monotonic()
+        if not (connection.failure and connection.failure.by_broker and now_s - connection.sent_s < _RECENT_S):
             return False
         was_careful, self.careful = self.careful, True
-        if connection.refused is not None and self._clock.monotonic() - connection.refused[0] < _REFUSED_BEFORE_S:
+        if connection.refused is not None and now_s - connection.refused[0] < _AFTER_ANSWER_S:
             self._leave_out(connection.refused[1], broker)
             return True
-        unproven = connection.unproven
-        if not unproven or (not was_careful and self._clock.monotonic() - self._searching_s < _RECENT_S):
+        if not connection.unproven:
+            return self._blame_acknowledged(connection, broker)
+        self._ends_after_acknowledgement = 0
+        if not was_careful and now_s - self._searching_s < _RECENT_S:
             return False
+        return self._blame_unproven(connection.unproven, broker, was_careful=was_careful)
+
+    def _blame_unproven(
+        self, unproven: Sequence[Message | Subscription], broker: object, *, was_careful: bool
+    ) -> bool:
         messages = [one for one in unproven if isinstance(one, Message)]
         largest = max(messages, key=lambda one: len(one.payload), default=None)
         subscribing = len(messages) < len(unproven)
         limit = max(_LARGE_BYTES, 2 * self._largest_accepted)
-        if not subscribing and largest is not None and len(largest.payload) > limit:
-            self._leave_out(largest, broker)
-            return True
         topic = _topic(unproven[0])
         alone = was_careful and len(unproven) == 1 and topic not in self._accepted
-        if topic is not None and (alone or topic == self._suspect):
+        if not subscribing and largest is not None and len(largest.payload) > limit:
+            self._leave_out(largest, broker)
+        elif topic is not None and (alone or topic == self._suspect):
             self._leave_out(unproven[0], broker)
-            return True
-        found = topic is not None and topic != self._suspect
-        self._suspect = topic
-        return found
+        else:
+            self._suspect = topic
+            return False
+        return True
+
+    def _blame_acknowledged(self, connection: Connection, broker: object) -> bool:
+        """Leave out a topic if three connections in a row ended right after an acknowledgement of it.
+
+        mosquitto 2.0.11 acknowledges what its ACL denies to a client with MQTT 3.1.1, and closes the connection.
+        """
+        if connection.acknowledged is None or self._clock.monotonic() - connection.acknowledged[0] > _AFTER_ANSWER_S:
+            self._ends_after_acknowledgement = 0
+            return False
+        message = connection.acknowledged[1]
+        same = message.topic == self._last_acknowledged
+        self._ends_after_acknowledgement = self._ends_after_acknowledgement + 1 if same else 1
+        self._last_acknowledged = message.topic
+        if self._ends_after_acknowledgement < _ENDS_AFTER_ACKNOWLEDGEMENT:
+            return False
+        self._ends_after_acknowledgement = 0
+        self._leave_out(message, broker)
+        return True
 
     def _accept(self, topic: str) -> None:
         self._accepted.add(topic)

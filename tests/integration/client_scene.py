@@ -7,11 +7,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edge_classifierd.clock import SystemClock
+from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity
 from edge_classifierd.mqtt.topics import Topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.mqtt.client import MqttClient
 
 
@@ -56,3 +58,14 @@ def retained(port: int) -> list[tuple[str, bytes]]:
 def publish(port: int, topic: str, payload: str, *more: str) -> None:
     command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(port), "-q", "1", "-t", topic, "-m", payload, *more]
     subprocess.run(command, check=True)
+
+
+def append_events(outbox: Outbox, count: int = 1) -> None:
+    """Append events of the pipeline `driveway`."""
+    draft = EventDraft(
+        type=EventType.DETECTED, device="porch", pipeline="driveway", watch="dog", label="dog", confidence=0.8, top=(),
+        time=SystemClock().utc(), clock_synchronised=True, inference_ms=5.0,
+        model=ModelIdentity("efficientnet_lite0_int8", "0" * 64, "ai-edge-litert 2.3.0", "cpu"),
+    )  # fmt: skip
+    for _ in range(count):
+        outbox.append([draft])

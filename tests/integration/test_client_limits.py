@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_scene import ShiftedClock, publish, wait_until
+from client_scene import ShiftedClock, append_events, publish, wait_until
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.events.outbox import Outbox
-from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, decode
+from edge_classifierd.events.schema import decode
 from edge_classifierd.mqtt.message import Message, PublishOutcome
 from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
@@ -31,7 +31,7 @@ def test_refused_topics_are_logged_and_refused_events_stay_in_the_outbox(
     publisher = Publisher(outbox, client, clock, refused_pause_s=0.3)
     states = RetainedTopics(client, clock)
     states.set("forbidden/state", "ON")
-    append(outbox)
+    append_events(outbox)
     publisher.start()
     client.start()
     wait_until(lambda: len(client.refusals.sentences) == 2)
@@ -55,11 +55,11 @@ def test_refused_event_is_not_retried_at_once(guarded: Any, make_client: Any, tm
     outbox = Outbox(tmp_path / "outbox.sqlite3", topic=lambda _: "forbidden/event", clock=clock)
     client = make_client(guarded.port, username="edge", password="secret-word")
     publisher = Publisher(outbox, client, clock)
-    append(outbox)
+    append_events(outbox)
     publisher.start()
     client.start()
     wait_until(lambda: client.reasons)
-    append(outbox)
+    append_events(outbox)
     time.sleep(2.0)
     assert guarded.log.read_text().count("Denied PUBLISH") == 1
     assert outbox.depth == 2
@@ -83,11 +83,11 @@ def test_refused_topic_delays_no_other_and_is_delivered_in_order_once_allowed(
         reader.subscribe(topic, lambda one: heard[one.topic].append(decode(one.payload).seq))
     reader.start()
     wait_until(lambda: reader.connected)
-    append(outbox, 900)
+    append_events(outbox, 900)
     publisher.start()
     client.start()
     wait_until(lambda: outbox.depth == 600)
-    append(outbox, 3)
+    append_events(outbox, 3)
     wait_until(lambda: outbox.depth == 602)
     denied = guarded.log.read_text().count("Denied PUBLISH")
     assert "refuses messages on forbidden/" in client.reasons[0].sentence
@@ -106,17 +106,6 @@ def test_refused_topic_delays_no_other_and_is_delivered_in_order_once_allowed(
     wait_until(lambda: sum(len(one) for one in heard.values()) >= 903)
     assert heard["forbidden/b"] == list(range(1, 904, 3))
     assert heard["forbidden/c"] == list(range(2, 904, 3))
-
-
-def append(outbox: Outbox, count: int = 1) -> None:
-    clock = SystemClock()
-    draft = EventDraft(
-        type=EventType.DETECTED, device="porch", pipeline="driveway", watch="dog", label="dog", confidence=0.8, top=(),
-        time=clock.utc(), clock_synchronised=True, inference_ms=5.0,
-        model=ModelIdentity("efficientnet_lite0_int8", "0" * 64, "ai-edge-litert 2.3.0", "cpu"),
-    )  # fmt: skip
-    for _ in range(count):
-        outbox.append([draft])
 
 
 def test_receive_maximum_is_respected_and_one_message_is_in_flight_after_a_drop(make_client: Any) -> None:

@@ -7,7 +7,6 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.mqtt.connection import TOO_LARGE
 from edge_classifierd.mqtt.home_assistant.former_topics import FormerTopics
 from edge_classifierd.mqtt.home_assistant.messages import (
     COMPONENTS,
@@ -18,6 +17,7 @@ from edge_classifierd.mqtt.home_assistant.messages import (
     without,
 )
 from edge_classifierd.mqtt.message import JSON, Message, PublishOutcome
+from edge_classifierd.mqtt.refusals import TOO_LARGE
 from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ class Discovery:
 
         Home Assistant would give the new entities other ids (`…_2`) while it has those of the former device.
         """
-        if any(self._client.refusals.waits(topic) for topic in self._announced.messages):
+        refusals = self._client.refusals
+        if any(refusals.waits(topic, len(encode(payload))) for topic, payload in self._announced.messages.items()):
             return True
         own_id = self._topics.device
         return any(one.undecided and base.rpartition("/")[2] != own_id for base, one in self._former.items())

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from edge_classifierd.config.sections.mqtt import HomeAssistantSection
-from edge_classifierd.mqtt.connection import TOO_LARGE
 from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities
 from edge_classifierd.mqtt.home_assistant.discovery import Discovery
 from edge_classifierd.mqtt.home_assistant.entities import CameraFacts, DeviceFacts, WatchFacts
 from edge_classifierd.mqtt.message import Incoming, Message, PublishOutcome
 from edge_classifierd.mqtt.published_topics import PublishedTopics
-from edge_classifierd.mqtt.refusals import Refusals
+from edge_classifierd.mqtt.refusals import TOO_LARGE, Refusals
 from edge_classifierd.mqtt.topics import Topics
 
 if TYPE_CHECKING:
