@@ -18,6 +18,7 @@ from edge_classifierd.health.report import (
     encode,
 )
 from edge_classifierd.mqtt.message import JSON
+from edge_classifierd.pipeline.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,6 +69,8 @@ class HealthReporter:
         self._published: Health | None = None
         self._published_s = float("-inf")
         self._checked_s = float("-inf")
+        self.configuration_sha256: str | None = None
+        """Set by the service when it has loaded the configuration."""
 
     def tick(self, topic: str, pipelines: Iterable[AnyPipeline]) -> None:
         """Publish health and write its file every 30 s, and within a second of an important change.
@@ -107,6 +110,8 @@ class HealthReporter:
             ),
             board=self._board.read(),
             mqtt=self._mqtt(now_s),
+            address=self._session.local_address,
+            configuration_sha256=self.configuration_sha256,
         )
 
     def status_line(self, pipelines: Iterable[AnyPipeline]) -> str:
@@ -170,10 +175,12 @@ def _known(health: Health) -> set[tuple[str, str]]:
 
 def _pipeline(pipeline: AnyPipeline) -> PipelineHealth:
     pipeline.refresh_metrics()
+    plan = pipeline.plan
     return PipelineHealth(
         name=pipeline.name,
         status="online" if pipeline.online else "offline",
         status_reason=pipeline.offline_reason,
         figures=pipeline.metrics.snapshot(),
+        model=(plan.bundle.name, plan.bundle.sha256) if isinstance(plan, Plan) else None,
         edgetpus=tuple(EdgeTpuHealth(name, at.temperature_c, at.clock_mhz) for name, at in pipeline.temperatures),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import select
 import signal
@@ -123,6 +124,7 @@ class Service:
             file=HealthFile(state_directory()),
             volatile=volatile,
         )
+        self._health.configuration_sha256 = _sha256(config)
         surroundings = Surroundings(
             device=configuration.device.id,
             sink=sink,
@@ -284,6 +286,7 @@ class Service:
                 _log.warning("%s: changes of `%s` take effect with the next restart", document.file, section)
         changed = self._pipelines.change_to(plans)
         self._document = document
+        self._health.configuration_sha256 = _sha256(self._config)
         self._commands.watches = self._pipelines.watches
         self._home_assistant.announce(plans)
         _log.info("%s: reloaded; %d of %d pipelines changed", document.file, changed, len(plans))
@@ -299,3 +302,11 @@ class Service:
             self._thread_names.update()
             if self._notifier.active:
                 self._notifier.status(self._health.status_line(self._pipelines.pipelines))
+
+
+def _sha256(file: Path) -> str | None:
+    """Return the SHA-256 of a file; None if it cannot be read any more."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return None

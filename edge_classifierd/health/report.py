@@ -46,6 +46,8 @@ class PipelineHealth:
     """Why it is offline, one sentence; None when that is intended (starting, disabled, source at its end)."""
     figures: PipelineSnapshot
     edgetpus: tuple[EdgeTpuHealth, ...] = ()
+    model: tuple[str, str] | None = None
+    """Name and SHA-256 of the model; None while its file cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,10 @@ class Health:
     outbox: OutboxHealth | None
     board: BoardState
     mqtt: MqttHealth | None
+    address: str | None = None
+    """The device's IP address on the last connection to the broker."""
+    configuration_sha256: str | None = None
+    """SHA-256 of the configuration file as it was last loaded."""
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -142,6 +148,8 @@ def document(health: Health) -> dict[str, Any]:
         "time": timestamp(health.time),
         "uptime_s": round(health.uptime_s, 1),
         "clock_synchronised": health.clock_synchronised,
+        "address": health.address,
+        "configuration_sha256": health.configuration_sha256,
         "degraded": bool(reasons),
         "reasons": [reason.sentence for reason in reasons],
         "pipelines": {pipeline.name: _pipeline(pipeline) for pipeline in health.pipelines},
@@ -164,6 +172,7 @@ def _pipeline(pipeline: PipelineHealth) -> dict[str, Any]:
         "status": pipeline.status,
         "degraded": bool(reasons),
         "reasons": [reason.sentence for reason in reasons],
+        "model": None if pipeline.model is None else {"name": pipeline.model[0], "sha256": pipeline.model[1]},
         "accelerator": figures.accelerator,
         "fps": _rounded(figures.fps, 2),
         "frames": figures.frames,

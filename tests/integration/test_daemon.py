@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
@@ -309,6 +310,9 @@ def test_health_tells_the_truth(broker: Broker, subscriber: Subscriber, tmp_path
         assert health["pipelines"]["driveway"]["status"] == "online"
         assert health["pipelines"]["porch"]["status"] == "offline"
         assert "video9" in health["reasons"][0]
+        assert health["pipelines"]["driveway"]["model"]["name"]
+        assert health["configuration_sha256"] == hashlib.sha256(config.read_bytes()).hexdigest()
+        assert health["address"] == "127.0.0.1"
         assert health["outbox"]["durable"] is True
         assert daemon.end()[0] == 0, daemon.said
 

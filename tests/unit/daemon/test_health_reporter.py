@@ -34,6 +34,7 @@ class OnePipeline:
     offline_reason: str | None = None
     enabled = True
     finished = False
+    plan = None  # without a usable model
     temperatures = (("pci:0", SimpleNamespace(temperature_c=61.25, clock_mhz=500.0)),)
 
     def __init__(self, clock: Clock) -> None:
@@ -59,6 +60,7 @@ class Daemon:
             status_sentence="connecting to b:1883",
             endpoint=Endpoint("b", 1883, tls=False, username=None, client_id="c", protocol="5"),
             reasons=(),
+            local_address="192.0.2.7",
         )
         self.own_topics = SimpleNamespace(reasons=())
         self.publisher = SimpleNamespace(delivered=11)
@@ -155,6 +157,8 @@ def test_the_document_tells_what_each_part_says(daemon: Daemon) -> None:
         "reasons": [],
     }
     assert told["board"]["temperature_c"] == 45.0
+    assert (told["address"], told["configuration_sha256"]) == ("192.0.2.7", None)
+    assert told["pipelines"]["driveway"]["model"] is None
     assert told["pipelines"]["driveway"]["status"] == "online"
     assert told["pipelines"]["driveway"]["edgetpus"] == {"pci:0": {"temperature_c": 61.2, "clock_mhz": 500.0}}
     assert daemon.pipeline.refreshed == 1

@@ -45,7 +45,7 @@ FIGURES = PipelineSnapshot(
     ambiguous_share=0.12345,
     hint=None,
 )
-DRIVEWAY = PipelineHealth("driveway", "online", None, FIGURES, (EdgeTpuHealth("pci:0", 61.34, 500.0),))
+DRIVEWAY = PipelineHealth("driveway", "online", None, FIGURES, (EdgeTpuHealth("pci:0", 61.34, 500.0),), ("m", "0" * 64))
 CALM = ThrottleFlags(under_voltage=False, frequency_capped=False, throttled=False, soft_temperature_limit=False)
 WELL = Health(
     version="0.1.0",
@@ -64,6 +64,8 @@ WELL = Health(
         disk_free_mb=12345.6,
     ),
     mqtt=MqttHealth(connected_since_s=3600.0, reconnects=2),
+    address="192.0.2.7",
+    configuration_sha256="f" * 64,
 )
 
 
@@ -88,6 +90,8 @@ def test_a_healthy_daemon_s_document() -> None:
         "time": "2026-11-21T22:26:11.123Z",
         "uptime_s": 86400.0,
         "clock_synchronised": True,
+        "address": "192.0.2.7",
+        "configuration_sha256": "f" * 64,
         "degraded": False,
         "reasons": [],
         "pipelines": {
@@ -95,6 +99,7 @@ def test_a_healthy_daemon_s_document() -> None:
                 "status": "online",
                 "degraded": False,
                 "reasons": [],
+                "model": {"name": "m", "sha256": "0" * 64},
                 "accelerator": "cpu",
                 "fps": 9.88,
                 "frames": 1000,
