@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import ModelError, counted
@@ -16,7 +18,6 @@ from edge_classifierd.model.tflite.metadata import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from edge_classifierd.model.tflite.metadata import LabelFile
     from edge_classifierd.model.tflite.score_output import ScoreOutput
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 _TEXT_ENDINGS: Final = (".txt", ".csv")
 _DESCRIPTIONS: Final = frozenset({"metadata.json", "metadata.yaml", "temp_meta.txt", "signature.json"})
-_BESIDE: Final = ("labels.txt", "label.txt", "classes.txt", "class_names.txt", "names.txt")
+_BESIDE: Final = ("labels.txt", "label.txt", "classes.txt", "class_names.txt", "names.txt", "dict.txt")
+_WORDS: Final = ("class", "categor", "synset", "index_to_name", "id_to_name")
 _MAX_ENTRIES: Final = 5_000
 _MAX_BESIDE_BYTES: Final = 16_000_000
 
@@ -71,18 +73,33 @@ def find_labels(
     if found is not None:
         return found
     misfits: list[str] = []
-    for file, content in _files_beside(path):
-        try:
-            names, output = _fit(content, f"`{file.name}` beside it", str(file), outputs)
-        except _MisfitError as error:
-            misfits.append(f", and `{file.name}` beside it holds {error.count:,}")
-            continue
-        except ModelError:
-            continue  # a file of another purpose
-        return FoundLabels(make_labels(names), output, str(file), beside=path.stem not in file.name)
+    for group in _files_beside(path):
+        fitting = list(_fitting(group, outputs, misfits))
+        fitting = [one for one in fitting if path.stem in one.source.rpartition("/")[2]] or fitting
+        if len({one.labels.names for one in fitting}) > 1:
+            listed = ", ".join(f"`{Path(one.source).name}`" for one in fitting[:5])
+            raise ModelError(f"{model_title(path)}: has several label files beside it ({listed}); {SET_LABELS}")
+        if fitting:
+            found = fitting[0]
+            return dataclasses.replace(found, beside=path.stem not in Path(found.source).name)
     counts = _counts(outputs)
     misfit = misfits[0] if misfits else ""
     raise ModelError(f"{model_title(path)}: carries no labels for its {counts}{misfit}; {SET_LABELS}")
+
+
+def _fitting(files: Sequence[Path], outputs: Sequence[ScoreOutput], misfits: list[str]) -> Iterator[FoundLabels]:
+    """Yield the labels of the files that fit one of the outputs; add a note to `misfits` for each other label file."""
+    for file in files:
+        try:
+            if not file.is_file() or file.stat().st_size > _MAX_BESIDE_BYTES:
+                continue
+            names, output = _fit(read_regular_file(file, "a label file"), str(file), str(file), outputs)
+        except _MisfitError as error:
+            misfits.append(f", and `{file.name}` beside it holds {error.count:,}")
+        except (OSError, ModelError):
+            continue  # a file of another purpose
+        else:
+            yield FoundLabels(make_labels(names), output, str(file))
 
 
 def choose_output(outputs: Sequence[ScoreOutput], wanted: int | str | None) -> tuple[ScoreOutput, ...]:
@@ -192,8 +209,8 @@ def _as_document(name: str) -> str:
     return name if name.endswith((".json", ".yaml")) else f"{name}.yaml"
 
 
-def _files_beside(path: Path) -> Iterator[tuple[Path, bytes]]:
-    """Yield the files beside a model that may hold its labels, the likeliest first."""
+def _files_beside(path: Path) -> list[list[Path]]:
+    """Return the files beside a model that may hold its labels, in groups, the likeliest first."""
     own = [path.with_suffix(ending).name for ending in LABEL_ENDINGS]
     try:
         with os.scandir(path.parent) as entries:
@@ -201,21 +218,16 @@ def _files_beside(path: Path) -> Iterator[tuple[Path, bytes]]:
     except OSError:
         present = [*own, *_BESIDE]
     lower = {name: name.lower() for name in present}
+    texts = {name: low for name, low in lower.items() if low.endswith(LABEL_ENDINGS)}
     groups = (
         [name for name in own if name in lower],
         [name for name in _BESIDE if name in lower],
-        [name for name, low in lower.items() if "label" in low and low.endswith(LABEL_ENDINGS)],
+        [name for name, low in texts.items() if "label" in low],
         [name for name in sorted(_DESCRIPTIONS) if name in lower],
-        [name for name, low in lower.items() if "class" in low and low.endswith(LABEL_ENDINGS)],
+        [name for name, low in texts.items() if any(word in low for word in _WORDS)],
         [name for name, low in lower.items() if low.endswith((".pbtxt", ".yaml", ".yml"))],
     )
-    for name in dict.fromkeys(name for group in groups for name in group):
-        file = path.with_name(name)
-        try:
-            if file.is_file() and file.stat().st_size <= _MAX_BESIDE_BYTES:
-                yield file, read_regular_file(file, "a label file")
-        except (OSError, ModelError):
-            continue
+    return [[path.with_name(name) for name in group] for group in groups]
 
 
 def _user_locale() -> str:

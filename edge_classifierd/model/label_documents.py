@@ -76,7 +76,8 @@ def _from_map(value: dict[Any, Any], depth: int) -> list[tuple[int, str]] | None
         found = _labels(value.get(key), depth - 1)
         if found:
             return found
-    return None
+    inner = (_labels(one, depth - 1) for one in value.values() if isinstance(one, dict))
+    return next((found for found in inner if found), None)
 
 
 def _from_list(value: list[object]) -> list[tuple[int, str]] | None:

@@ -6,7 +6,8 @@
 3. Quantisation: where the 256 values of the tensor span [-1, 1], [0, 1] or [0, 255] within two steps, the pixel goes in
    as it is (less 128 for int8). Coral's classifiers (and pycoral's classify example, mean 128, deviation 128) are made
    for that, although their metadata says 127.5. A range near one of these comes from calibration with few pictures:
-   then the nominal range is used. About [-2.12, 2.64] is that of ImageNet's mean and deviation (PyTorch's models).
+   then the nominal range is used. About [-2.12, 2.64] is that of ImageNet's mean and deviation (PyTorch's models). The
+   same holds where the graph quantises a float input first.
 4. Arithmetic by constants at the begin of the graph: the input range that it turns into a usual range.
 5. A guess, with a warning. Small weights of the first layer hint at pixels from 0 to 255 (converters put the arithmetic
    into them); else [-1, 1], which TensorFlow's MobileNets and Inceptions and Teachable Machine use, or [0, 1] for
@@ -89,18 +90,18 @@ def _from_file(tensor: TensorSpec, written: Written | None, head: GraphHead | No
     if written is not None:
         return Preparation(written.normalisation, "metadata", f"{written.source} says so")
     if tensor.dtype == "int16":
-        known = _nearest_known(tensor)
+        known = _nearest_known(tensor.real_range)
         if known is not None and known != SYMMETRIC:  # int16 is always symmetric: it suits [0, 1] as well
             return Preparation(known, "quantisation", f"{_spans(tensor)}, the range of {RANGE_NAMES[known]}")
-    return _from_graph(head) or _guess(tensor, head)
+    return _from_graph(head) or _from_inner_quantisation(head) or _guess(tensor, head)
 
 
 def _quantised(tensor: TensorSpec, written: Written | None) -> Preparation:
     low, _ = tensor.real_range
     identity = Normalisation((0.0 - low / tensor.scale,), (1.0 / tensor.scale,))
     fitting = written if written is not None and _fits(tensor, written.normalisation) else None
-    chosen = fitting.normalisation if fitting is not None else _nearest_known(tensor)
-    if chosen is None or (len(chosen.mean) == len(chosen.std) == 1 and _mismatch(tensor, chosen) < _EXACT):
+    chosen = fitting.normalisation if fitting is not None else _nearest_known(tensor.real_range)
+    if chosen is None or (len(chosen.mean) == len(chosen.std) == 1 and _mismatch(tensor.real_range, chosen) < _EXACT):
         ignored = ", whatever mean and deviation its metadata contains" if written is not None else ""
         reason = f"{_spans(tensor)}, the whole range of pixels: it takes the pixel as it is{ignored}"
         return Preparation(identity, "quantisation", reason)
@@ -123,6 +124,16 @@ def _from_graph(head: GraphHead | None) -> Preparation | None:
             return None
         best = PIXELS
     return Preparation(best, "graph", f"{computed}, which is made for pixels of {RANGE_NAMES[best]}")
+
+
+def _from_inner_quantisation(head: GraphHead | None) -> Preparation | None:
+    """Return the decision where the graph quantises a float input first."""
+    known = None if head is None or head.quantised_range is None else _nearest_known(head.quantised_range)
+    if known is None or head is None or head.quantised_range is None:
+        return None
+    low, high = head.quantised_range
+    reason = f"its graph quantises the input to [{low:.3g}, {high:.3g}], near the range of {RANGE_NAMES[known]}"
+    return Preparation(known, "quantisation", reason)
 
 
 def _misfit(head: GraphHead, candidate: Normalisation) -> float:
@@ -158,14 +169,14 @@ def _spans(tensor: TensorSpec) -> str:
     return f"its {tensor.dtype} input spans [{low:.3g}, {high:.3g}]"
 
 
-def _nearest_known(tensor: TensorSpec) -> Normalisation | None:
-    known = min(RANGE_NAMES, key=lambda candidate: _mismatch(tensor, candidate))
-    return known if _mismatch(tensor, known) < _NEAR else None
+def _nearest_known(real_range: tuple[float, float]) -> Normalisation | None:
+    known = min(RANGE_NAMES, key=lambda candidate: _mismatch(real_range, candidate))
+    return known if _mismatch(real_range, known) < _NEAR else None
 
 
-def _mismatch(tensor: TensorSpec, normalisation: Normalisation) -> float:
-    """Return the distance of the tensor's range from that of the pixels, relative to the latter."""
-    low, high = tensor.real_range
+def _mismatch(real_range: tuple[float, float], normalisation: Normalisation) -> float:
+    """Return the distance of a tensor's range from that of the pixels, relative to the latter."""
+    low, high = real_range
     pixel_low, pixel_high = _pixel_range(normalisation)
     return max(abs(low - pixel_low), abs(high - pixel_high)) / (pixel_high - pixel_low)
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from edge_classifierd.errors import ModelError
 from edge_classifierd.model.tflite import operators as op
-from edge_classifierd.model.tflite.graph import real_values
+from edge_classifierd.model.tflite.graph import INT8, UINT8, real_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.model.tflite.graph import Graph, Operator
+    from edge_classifierd.model.tflite.graph import Graph, Operator, Tensor
 
 _ARITHMETIC: Final = frozenset({op.MUL, op.DIV, op.ADD, op.SUB})
 _PASSED: Final = frozenset({op.CAST, op.QUANTIZE, op.DEQUANTIZE, op.PAD, op.TRANSPOSE, op.RESHAPE, op.STRIDED_SLICE})
@@ -35,6 +35,8 @@ class GraphHead:
     """Whether there is any; else scale is 1 and offset 0."""
     filter_norm: float | None
     """Mean Euclidean norm of the first layer's filters, for inputs before the arithmetic; None where unknown."""
+    quantised_range: tuple[float, float] | None = None
+    """The range to which the graph quantises the input before any arithmetic."""
 
     def output_range(self, low: float, high: float) -> tuple[float, float]:
         """Return the range after the arithmetic of inputs between `low` and `high`."""
@@ -58,6 +60,7 @@ def read_graph_head(graph: Graph) -> GraphHead:
     tensor = graph.inputs[0]
     scale, offset = np.ones(1), np.zeros(1)
     arithmetic = False
+    quantised: tuple[float, float] | None = None
     for _ in range(_MAX_STEPS):
         following = [one for one in consumers.get(tensor, ()) if one.code != op.SHAPE]
         if len(following) != 1 or not following[0].outputs:
@@ -73,17 +76,34 @@ def read_graph_head(graph: Graph) -> GraphHead:
         elif operator.code not in _PASSED:
             norm = _filter_norm(graph, producers, operator)
             effective = None if norm is None else norm * float(np.abs(scale).mean())
-            return _head(scale, offset, effective, arithmetic=arithmetic)
+            return _head(scale, offset, effective, arithmetic=arithmetic, quantised=quantised)
+        elif operator.code == op.QUANTIZE and not arithmetic:
+            quantised = quantised or _range(graph.tensors[operator.outputs[0]])
         tensor = operator.outputs[0]
-    return _head(scale, offset, None, arithmetic=arithmetic)
+    return _head(scale, offset, None, arithmetic=arithmetic, quantised=quantised)
 
 
 def _head(
-    scale: NDArray[np.float64], offset: NDArray[np.float64], norm: float | None, *, arithmetic: bool
+    scale: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    norm: float | None,
+    *,
+    arithmetic: bool,
+    quantised: tuple[float, float] | None,
 ) -> GraphHead:
     if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
         return GraphHead((1.0,), (0.0,), arithmetic=False, filter_norm=None)
-    return GraphHead(tuple(scale.tolist()), tuple(offset.tolist()), arithmetic, norm)
+    return GraphHead(tuple(scale.tolist()), tuple(offset.tolist()), arithmetic, norm, quantised)
+
+
+def _range(tensor: Tensor) -> tuple[float, float] | None:
+    """Return the range of a tensor quantised to 8 bits, None for others."""
+    stored = tensor.quantisation
+    if stored is None or len(stored.scales) != 1 or tensor.type not in {UINT8, INT8}:
+        return None
+    zero_point = (stored.zero_points or (0,))[0]
+    low, high = (0, 255) if tensor.type == UINT8 else (-128, 127)
+    return (low - zero_point) * stored.scales[0], (high - zero_point) * stored.scales[0]
 
 
 def _after(

@@ -139,7 +139,7 @@ def _other_kind(shapes: Sequence[tuple[int, ...]], picture: PictureLayout) -> st
         height, width = maps[0][1:3]
         if height * 4 <= picture.height and width * 4 <= picture.width:
             return f"is a FOMO model: it gives a map of {width}x{height} positions of objects; {needed}"
-        return f"is a segmentation model: it gives a label for each pixel of a map of {width}x{height}; {needed}"
+        return f"is a segmentation model, or another that gives a map of {width}x{height}; {needed}"
     if maps or vectors:
         return f"is an object-detection model; {needed}"
     listed = ", ".join(shape_text(shape) for shape in shapes[:8]) or "none"

@@ -109,3 +109,12 @@ def test_an_unknown_output_lists_those_there_are(tmp_path: Path) -> None:
     path.write_bytes(tflite.pack(two_outputs()))
     with pytest.raises(ModelError, match=r"has no output `x` of scores; .* 0 \(`colours`, 3 scores\) or 1 \(`sizes`"):
         load_bundle(path, options=ModelOptions(output="x"))
+
+
+def test_label_files_that_differ_are_ambiguous_unless_one_has_the_model_s_name(model: Path) -> None:
+    model.with_name("a_labels.txt").write_text("red\ngreen\nblue\n")
+    model.with_name("b_labels.txt").write_text("one\ntwo\nthree\n")
+    with pytest.raises(ModelError, match=r"several label files beside it \(`a_labels.txt`, `b_labels.txt`\); set"):
+        load_bundle(model)
+    model.with_name("model_labels.txt").write_text("x\ny\nz\n")
+    assert load_bundle(model).labels.names == ("x", "y", "z")

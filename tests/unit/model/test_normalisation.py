@@ -153,3 +153,9 @@ def test_a_symmetric_int16_input_does_not_tell_its_pixels() -> None:
     assert decide_preparation(spec).decided_by == "guess"
     wide = TensorSpec("x", (1, 8, 8, 3), "int16", 2.64 / 32767, 0)
     assert decide_preparation(wide).normalisation.mean[0] >= 0
+
+
+def test_the_range_to_which_the_graph_quantises_decides() -> None:
+    head = GraphHead((1.0,), (0.0,), arithmetic=False, filter_norm=None, quantised_range=(0.0, 0.998))
+    decided = decide_preparation(tensor("float32"), head=head)
+    assert (decided.normalisation, decided.decided_by) == (UNIT, "quantisation")

@@ -61,3 +61,14 @@ def test_constants_that_give_no_number_are_ignored() -> None:
 
 def test_the_range_after_a_negative_scale_is_in_order() -> None:
     assert head_of((tflite.SUB, [255.0], False)).output_range(0, 255) == (0.0, 255.0)
+
+
+def test_a_float_input_that_is_quantised_first_has_a_range() -> None:
+    tensors = [
+        tflite.Tensor((1, 1, 1, 3), name="image"),
+        tflite.Tensor((1, 1, 1, 3), "int8", 1 / 127.5, -1),
+        tflite.Tensor((1, 3), "int8", 1 / 127.5, -1),
+    ]
+    operators = [tflite.Operator(tflite.QUANTIZE, [0], [1]), tflite.Operator(tflite.RESHAPE, [1], [2])]
+    head = read_graph_head(read_graph(tflite.pack(tflite.Graph(tensors, operators))))
+    assert head.quantised_range == pytest.approx((-127 / 127.5, 128 / 127.5))
