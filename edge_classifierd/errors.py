@@ -5,8 +5,11 @@ Any other exception is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 
 class ExitCode(IntEnum):
@@ -19,10 +22,52 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+_MIN_HIDDEN: Final = 5
+"""Shorter texts are not hidden: they stand in messages by chance."""
+_MOST_HIDDEN: Final = 200
+_hidden: dict[str, str] = {}
+
+
+def hide(text: str, words: str) -> None:
+    """Replace `text` by `words` in every later message: the content of `!file` and `!env` is never shown."""
+    if len(text.strip()) >= _MIN_HIDDEN:
+        _hidden.pop(text.strip(), None)
+        _hidden[text.strip()] = words
+        while len(_hidden) > _MOST_HIDDEN:
+            del _hidden[next(iter(_hidden))]
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Return text with every control and formatting character escaped (`\x1b`, `\n`, `\u202e`), except in `keep`.
+
+    Names of files, topics and cameras come from others: they could forge log lines or control a terminal. Unicode's
+    bidirectional marks are formatting characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one
+        if one.isprintable() or one in keep or "\udc80" <= one <= "\udcff" or unicodedata.category(one) == "Zs"
+        else one.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for one in text
+    )
+
+
+def message_text(text: str, *, keep: str = "") -> str:
+    """Return text for a message: printable, and without the content of `!file` and `!env`."""
+    for hidden in sorted(_hidden, key=len, reverse=True):
+        if hidden in text:
+            text = re.sub(rf"(?<!\w){re.escape(hidden)}(?!\w)", lambda _, one=hidden: _hidden[one], text)  # type: ignore[misc]
+    return printable(text, keep=keep)
+
+
 class EdgeClassifierError(Exception):
-    """An expected failure. `str()` is a complete sentence for people, with the remedy."""
+    """An expected failure. `str()` is a complete sentence for people, with the remedy, on one line."""
 
     exit_code: ExitCode = ExitCode.FAILED
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(message_text(sentence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +85,12 @@ class Problem:
     temporary: bool = False
     """The file is valid, but a pipeline cannot start now, because a file that it names is missing or damaged."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", message_text(self.message))
+
     def __str__(self) -> str:
         key = f"{self.key}: " if self.key else ""
-        return f"{self.file}:{max(1, self.line)}:{max(1, self.column)}: {key}{self.message}"
+        return f"{printable(self.file)}:{max(1, self.line)}:{max(1, self.column)}: {key}{self.message}"
 
 
 class ConfigurationError(EdgeClassifierError):
@@ -54,7 +102,7 @@ class ConfigurationError(EdgeClassifierError):
         self.problems = problems
         if problems and all(problem.temporary for problem in problems):
             self.exit_code = ExitCode.FAILED
-        super().__init__("\n".join(str(problem) for problem in problems))
+        Exception.__init__(self, "\n".join(str(problem) for problem in problems))
 
 
 class UsageError(EdgeClassifierError):
@@ -127,5 +175,5 @@ def counted(number: int, noun: str) -> str:
 
 def shortened(text: str, length: int = 60) -> str:
     """Return `text` as one printable line of at most `length` characters."""
-    line = "".join(character if character.isprintable() else "?" for character in text[: length + 1])
+    line = printable(text[: length + 1])
     return line if len(line) <= length else line[: length - 1] + "…"

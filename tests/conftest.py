@@ -41,3 +41,9 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"needs the photographs and models in {folder}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what the tags of earlier tests' configurations hide in messages."""
+    monkeypatch.setattr("edge_classifierd.errors._hidden", {})

@@ -21,7 +21,7 @@ from edge_classifierd.cli.options import (
     model_options,
     reporting,
 )
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import print_json, show
 from edge_classifierd.errors import ExitCode, counted
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def command(
     measured = []
     for bundle in bundles:
         for count in counts:
-            typer.echo(f"measuring {_named(bundle.name, count)} …", err=True)
+            show(f"measuring {_named(bundle.name, count)} …", err=True)
             measured.append(measure(bundle.path, labels, count, seconds=seconds, device=device, options=options))
     if json:
         print_json({"fps": fps, "results": [_document(one, fps) for one in measured]})
@@ -119,14 +119,14 @@ def _print(measured: list[Measurement], fps: float) -> None:
         )
     print_table(table)
     first = measured[0]
-    typer.echo(f"\nMilliseconds; {first.runtime}. Frames of 640x480, one after the other; the daemon works on")
-    typer.echo("two at a time and more. `bare` is the runtime's invoke with nothing around it.\n")
+    show(f"\nMilliseconds; {first.runtime}. Frames of 640x480, one after the other; the daemon works on")
+    show("two at a time and more. `bare` is the runtime's invoke with nothing around it.\n")
     for one in measured:
-        typer.echo(one.verdict(fps))
+        show(one.verdict(fps))
         if one.heat is not None:
-            typer.echo(f"  {one.heat}")
+            show(f"  {one.heat}")
     fit = [one for one in measured if one.meets(fps)]
     if len(measured) > 1:
         best = min(fit, key=lambda one: one.stages.whole.p95, default=None)
         said = "none of them keeps up" if best is None else f"the fastest is {_named(best.model, best.threads)}"
-        typer.echo(f"{len(fit)} of {len(measured)} keep up with {fps:g} fps; {said}")
+        show(f"{len(fit)} of {len(measured)} keep up with {fps:g} fps; {said}")

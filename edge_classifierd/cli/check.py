@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
-from edge_classifierd.cli.streams import complain, print_json
-from edge_classifierd.errors import ExitCode, counted
+from edge_classifierd.cli.streams import complain, print_json, show
+from edge_classifierd.errors import ExitCode, counted, message_text
 
 if TYPE_CHECKING:
     from edge_classifierd.errors import Problem
@@ -86,12 +84,11 @@ def _print(
         watches = pipeline["watches"]
         assert isinstance(watches, dict)
         told = ", ".join(
-            f"{name} ({counted(count, 'label') if count else 'the top label'})"
-            for name, count in watches.items()
+            f"{name} ({counted(count, 'label') if count else 'the top label'})" for name, count in watches.items()
         )
         title = model_title(Path(str(pipeline["model"])))
-        typer.echo(f"{pipeline['name']}: {title}; watches {told}")
-    typer.echo(f"{file}: ok")
+        show(message_text(f"{pipeline['name']}: {title}; watches {told}"))
+    show(f"{file}: ok")
 
 
 def _document(problem: Problem) -> dict[str, object]:

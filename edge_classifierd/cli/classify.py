@@ -21,8 +21,8 @@ from edge_classifierd.cli.options import (
     model_options,
     reporting,
 )
-from edge_classifierd.cli.streams import complain, print_json
-from edge_classifierd.errors import ExitCode, SourceError, UsageError
+from edge_classifierd.cli.streams import complain, print_json, show
+from edge_classifierd.errors import ExitCode, SourceError, UsageError, printable
 
 if TYPE_CHECKING:
     from edge_classifierd.inference.base import Classifier
@@ -84,7 +84,7 @@ def command(
         if json:
             print_json(document)
         else:
-            typer.echo(_text(document))
+            show(_text(document))
     classifier.close()
     if failed:
         what = "pictures and folders" if barren else "pictures"
@@ -137,6 +137,6 @@ def _classified(
 def _text(document: dict[str, object]) -> str:
     ranked = document["top"]
     assert isinstance(ranked, list)
-    lines = [f"{document['file']}  ({document['inference_ms']} ms)"]
-    lines += [f"  {one['confidence']:7.1%}  {one['label']}  [{one['index']}]" for one in ranked]
+    lines = [f"{printable(str(document['file']))}  ({document['inference_ms']} ms)"]
+    lines += [f"  {one['confidence']:7.1%}  {printable(one['label'])}  [{one['index']}]" for one in ranked]
     return "\n".join(lines)

@@ -18,6 +18,7 @@ import typer
 
 from edge_classifierd.cli.options import Json, LogLevel, reporting
 from edge_classifierd.cli.outputs import program
+from edge_classifierd.cli.streams import show
 from edge_classifierd.errors import ExitCode, counted
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def command(
     if shown is None:
         return ExitCode.INTERRUPTED
     if not shown:
-        typer.echo("demo: no event arrived; run it again with --log-level info to see why", err=True)
+        show("demo: no event arrived; run it again with --log-level info to see why", err=True)
         return ExitCode.FAILED
     events = counted(shown, "event")
     _say(f"\n{events}. Next: a configuration of your own, to be completed with what matters to you:", json=json)
@@ -106,7 +107,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _say(text: str, *, json: bool) -> None:
-    typer.echo(text, err=json)
+    show(text, err=json)
 
 
 def _show(config: Path, port: int, folder: Path, seconds: float, log_level: str, *, json: bool) -> int | None:
@@ -148,9 +149,9 @@ def _show_message(message: Incoming, *, json: bool) -> bool:
     is_event = message.topic.endswith("/event")
     if is_event:
         text = message.payload.decode()
-        typer.echo(text if json else f"{message.topic}  {_brief(text)}")
+        show(text if json else f"{message.topic}  {_brief(text)}")
     elif not json and message.topic.endswith(("/status", "/state")) and message.payload[:1] != b"{":
-        typer.echo(f"{message.topic}  {message.payload.decode()}")
+        show(f"{message.topic}  {message.payload.decode()}")
     sys.stdout.flush()
     return is_event
 

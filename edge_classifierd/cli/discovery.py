@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import print_json, show
 from edge_classifierd.errors import BrokerError, ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def purge(
     searched = () if published.topics(topics.base) else _search_filters(section.home_assistant.prefix, topics, states)
     if searched:
         sentence = "no list of its published topics here; searching the broker. Some brokers, as RabbitMQ, find nothing"
-        typer.echo(f"{name}: {sentence}", err=True)
+        show(f"{name}: {sentence}", err=True)
     found: dict[str, bytes] = {}
 
     def on_message(incoming: Incoming) -> None:
@@ -94,7 +94,7 @@ def purge(
     if json:
         print_json({"device": name, "purged": purged})
     else:
-        typer.echo("\n".join(purged) if purged else f"{name}: nothing is announced on {client.endpoint}")
+        show("\n".join(purged) if purged else f"{name}: nothing is announced on {client.endpoint}")
     return ExitCode.OK
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import print_json, show
 from edge_classifierd.errors import ExitCode, UsageError, counted
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(
     else:
         failed = sum(finding.verdict == "failed" for finding in findings)
         warnings = sum(finding.verdict == "warning" for finding in findings)
-        typer.echo(f"{counted(len(findings), 'check')}: {failed} failed, {counted(warnings, 'warning')}")
+        show(f"{counted(len(findings), 'check')}: {failed} failed, {counted(warnings, 'warning')}")
     return code
 
 
@@ -80,7 +80,7 @@ def _print(finding: CheckResult) -> None:
     colour = _COLOURS.get(finding.verdict)
     if colour and not os.environ.get("NO_COLOR"):  # https://no-color.org; click knows terminals only
         line = line.replace(finding.verdict, typer.style(finding.verdict, fg=colour), 1)
-    typer.echo(line)
+    show(line)
     sys.stdout.flush()
 
 
@@ -88,8 +88,8 @@ def _print_summary(findings: list[CheckResult], config: Path) -> None:
     from edge_classifierd.doctor.summary import next_command, summary_lines
 
     for line in summary_lines(findings, shutil.get_terminal_size().columns):
-        typer.echo(line)
-    typer.echo(f"\nNext: {next_command(findings, config, default=config == DEFAULT_CONFIG)}")
+        show(line)
+    show(f"\nNext: {next_command(findings, config, default=config == DEFAULT_CONFIG)}")
 
 
 def _suggest() -> None:
@@ -99,6 +99,6 @@ def _suggest() -> None:
     from edge_classifierd.inference.edgetpu.devices import list_tpus
 
     found = find_cameras(), list_tpus(), find_broker()
-    typer.echo(suggest(*found), nl=False)
+    show(suggest(*found), nl=False)
     for line in found_lines(*found):
-        typer.echo(line, err=True)
+        show(line, err=True)

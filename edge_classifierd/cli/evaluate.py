@@ -24,7 +24,7 @@ from edge_classifierd.cli.options import (
     reporting,
 )
 from edge_classifierd.cli.outputs import refuse_unwritable, write_output
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import print_json, show
 from edge_classifierd.errors import ExitCode, UsageError, counted
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def command(
     _report_left_out(evaluations)
     flattered = [_flattered(one) for one in evaluations if one.learnt]
     for sentence in flattered:
-        typer.echo(f"warning: {sentence}", err=True)
+        show(f"warning: {sentence}", err=True)
     code = ExitCode.OK
     if report is not None:
         title = "How good is it?" if len(evaluations) > 1 else f"How good is {evaluations[0].model}?"
@@ -121,11 +121,11 @@ def command(
 def _report_left_out(evaluations: Sequence[Evaluation]) -> None:
     for one in evaluations:
         for sentence in one.unreadable:
-            typer.echo(f"left out: {sentence}", err=True)
+            show(f"left out: {sentence}", err=True)
         if one.left_out:
             shown = ", ".join(f"`{name}`" for name in one.left_out[:5])
             classes = counted(len(one.left_out), "class")
-            typer.echo(f"{one.model}: left out {classes} that it does not know: {shown}", err=True)
+            show(f"{one.model}: left out {classes} that it does not know: {shown}", err=True)
 
 
 def _flattered(one: Evaluation) -> str:
@@ -134,9 +134,7 @@ def _flattered(one: Evaluation) -> str:
     return f"{one.model} was trained on {which} pictures and is less accurate on new ones; {others}"
 
 
-def _trials(
-    models: Sequence[Path], labels: Path | None, watch: Sequence[str], options: ModelOptions
-) -> list[Trial]:
+def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str], options: ModelOptions) -> list[Trial]:
     from edge_classifierd.learning.predict import Trial
     from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 

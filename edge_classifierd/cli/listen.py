@@ -14,6 +14,7 @@ import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
 from edge_classifierd.cli.streams import can_show, complain
+from edge_classifierd.cli.streams import show as print_text
 from edge_classifierd.errors import ExitCode, PayloadError, UsageError, shortened
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _print_messages(
         except PayloadError as error:
             complain(shortened(f"{message.topic}: {error}", 300))
             continue
-        typer.echo(line)
+        print_text(line)
         sys.stdout.flush()
         printed += 1
     return printed, connected

@@ -29,6 +29,7 @@ from edge_classifierd.cli import (
     streams,
     train,
 )
+from edge_classifierd.cli.streams import show
 from edge_classifierd.errors import ExitCode
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
     if wanted:
-        typer.echo(f"edge-classifierd {__version__}")
+        show(f"edge-classifierd {__version__}")
         raise typer.Exit
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from edge_classifierd.cli.streams import show
 from edge_classifierd.cli.tables import print_table
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.config.loading.read_file import is_absent
@@ -56,11 +55,11 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     here = [row for row in rows if row["used_by"] or row["installed"]]
     others = [row for row in rows if row not in here]
     _print_table("in use, installed", here)
-    typer.echo()
+    show()
     _print_table("to be fetched", [row for row in others if row["description"] != EMBEDDING])
-    typer.echo()
+    show()
     _print_table("for `train --extractor`", [row for row in others if row["description"] == EMBEDDING])
-    typer.echo(f"\n{_NOTES}", err=True)
+    show(f"\n{_NOTES}", err=True)
 
 
 def _row(name: str, file: Path, used_by: list[str], **facts: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
@@ -88,7 +87,7 @@ def _used(config: Path, *, optional: bool) -> dict[Path, list[str]]:
     try:
         pipelines = load(config).configuration.pipelines
     except ConfigurationError as error:
-        typer.echo(f"which models are in use is not known: {error.problems[0]}", err=True)
+        show(f"which models are in use is not known: {error.problems[0]}", err=True)
         return used
     for pipeline in pipelines:
         for path in (pipeline.model.path or bundled_model_path(), pipeline.model.cpu_model):

@@ -18,7 +18,7 @@ from edge_classifierd.cli.options import (
     model_options,
     reporting,
 )
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import print_json, show
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -58,16 +58,14 @@ def probe_command(
     bundle = load_bundle(model, labels, options=model_options(None, None, None, size, output), log_guess=False)
     sources = pictures or [Path(edge_classifierd.__file__).parent / "demo_photos"]
     with progress_bar() as report:
-        result = probe(
-            bundle, sources, lambda done, of: report(bundle.name, done, of), fit=fit, threads=threads
-        )
+        result = probe(bundle, sources, lambda done, of: report(bundle.name, done, of), fit=fit, threads=threads)
     if json:
         print_json(_document(result))
         return ExitCode.OK
     _print_table(result)
-    typer.echo(f"\n{result.sentence}")
+    show(f"\n{result.sentence}")
     if result.decided:
-        typer.echo(f"\nmodel:\n  {_yaml(result.candidates[0].normalisation)}")
+        show(f"\nmodel:\n  {_yaml(result.candidates[0].normalisation)}")
     return ExitCode.OK
 
 

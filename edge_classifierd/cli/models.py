@@ -24,7 +24,7 @@ from edge_classifierd.cli.options import (
     model_options,
     reporting,
 )
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import print_json, show
 from edge_classifierd.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def info_command(
     if json:
         print_json(document)
     else:
-        typer.echo(info_text(document))
+        show(info_text(document))
     return ExitCode.OK if runs.possible else ExitCode.FAILED
 
 
@@ -128,13 +128,13 @@ def fetch_command(
         try:
             document = _fetched(entry, place, mirror)
         except FetchError as error:
-            typer.echo(str(error), err=True)
+            show(str(error), err=True)
             failed += 1
             continue
         if json:
             print_json(document)
         else:
-            typer.echo(f"{document['path']}" + ("" if document["fresh"] else "  (was there already)"))
+            show(f"{document['path']}" + ("" if document["fresh"] else "  (was there already)"))
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
@@ -161,9 +161,9 @@ def verify_command(
         if json:
             print_json(result)
         else:
-            typer.echo(f"{result['file']}: {result['sentence']}")
+            show(f"{result['file']}: {result['sentence']}")
     if not results and not json:
-        typer.echo(f"{_folder(folder)}: no models there", err=True)
+        show(f"{_folder(folder)}: no models there", err=True)
     return ExitCode.OK if all(result["ok"] for result in results) else ExitCode.FAILED
 
 

@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from edge_classifierd.cli.streams import complain
+from edge_classifierd.cli.streams import complain, show
 from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ def write_output(what: str, path: Path, write: Callable[[], None]) -> ExitCode:
     except UsageError as error:
         complain(str(error))
         return ExitCode.FAILED
-    typer.echo(f"{what}: {path}", err=True)
+    show(f"{what}: {path}", err=True)
     return ExitCode.OK
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, file_argument, file_option, reporting
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import print_json, show
 from edge_classifierd.errors import ExitCode, UsageError, counted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def command(
         if json:
             print_json(event.document())
         elif other is None:
-            typer.echo(f"{_when(event.at_s)}  {event.frame}  {event.draft}")
+            show(f"{_when(event.at_s)}  {event.frame}  {event.draft}")
         else:
             events.append(event)
         sys.stdout.flush()
@@ -109,11 +109,11 @@ def _print_side_by_side(events: list[ReplayedEvent], configs: list[str]) -> None
 
 def _report(summary: Summary, counts: dict[str, int]) -> None:
     for sentence in summary.damaged:
-        typer.echo(f"skipped: {sentence}", err=True)
+        show(f"skipped: {sentence}", err=True)
     if summary.failed:
-        typer.echo(f"{counted(summary.failed, 'picture')} could not be classified", err=True)
+        show(f"{counted(summary.failed, 'picture')} could not be classified", err=True)
     events = ", ".join(f"{config}: {counted(count, 'event')}" for config, count in counts.items())
-    typer.echo(
+    show(
         f"{events}; {counted(summary.frames, 'picture')}, {summary.recorded_s:.0f} s recorded, "
         f"replayed in {summary.took_s:.1f} s ({summary.speed:.0f} times faster)",
         err=True,

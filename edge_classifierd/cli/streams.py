@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import typer
 
+from edge_classifierd.errors import printable
+
 _REPLACE: Final = "edge-classifierd"
 _PLAIN: Final = {"…": "...", "–": "-", "—": "-", "×": "x", "°": " deg", "“": '"', "”": '"', "’": "'"}
 
@@ -49,10 +51,15 @@ def failure() -> OSError | None:
     return raw.failure
 
 
+def show(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print text for people on stdout, or with `err` on stderr. Control characters are escaped, except line feeds."""
+    typer.echo(printable(text, keep="\n\t"), err=err, nl=nl)
+
+
 def complain(sentence: str) -> None:
     """Print a sentence on stderr. If stderr cannot be written, only the exit code is left."""
     try:
-        typer.echo(sentence, err=True)
+        show(sentence, err=True)
     except OSError:
         silence()
 
@@ -72,9 +79,9 @@ def can_show(text: str) -> bool:
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - anything that json accepts
-    """Print one line of JSON on stdout, in ASCII where the encoding lacks a character (a file name not in UTF-8)."""
+    """Print one line of JSON on stdout, in ASCII where a character cannot be shown (a file name not in UTF-8)."""
     text = json.dumps(document, ensure_ascii=False)
-    typer.echo(text if can_show(text) else json.dumps(document))
+    typer.echo(text if can_show(text) and text.isprintable() else json.dumps(document))
 
 
 class _FailureRecorder(io.FileIO):

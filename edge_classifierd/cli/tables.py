@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -41,6 +43,8 @@ def print_table(table: Table) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
+    for column in table.columns:
+        column._cells = [printable(cell) if isinstance(cell, str) else cell for cell in column.cells]
     console = Console()
     needed = Measurement.get(console, console.options.update(width=_WIDEST), table).maximum
     Console(width=max(console.width, needed)).print(table, markup=False, highlight=False)
@@ -69,7 +73,7 @@ def _print_details(show: Callable[..., None], one: Evaluation, *, named: bool) -
     from rich.table import Table
 
     if named:
-        show(f"\n[bold]{escape(one.model)}[/bold]")
+        show(f"\n[bold]{escape(printable(one.model))}[/bold]")
     show()
     weakest = sorted(one.per_class, key=lambda score: (score.recall, score.precision or 0.0))
     classes = Table(box=None, pad_edge=False)
@@ -83,7 +87,10 @@ def _print_details(show: Callable[..., None], one: Evaluation, *, named: bool) -
     if len(weakest) > _CLASSES:
         show(f"… and {len(weakest) - _CLASSES} better ones (all with --json or --report)")
     for pair in one.confusions[:_CONFUSIONS]:
-        show(f"{pair.count} × {escape(pair.truth)} taken for {escape(pair.predicted)}", highlight=False)
+        show(
+            f"{pair.count} × {escape(printable(pair.truth))} taken for {escape(printable(pair.predicted))}",
+            highlight=False,
+        )
     recommended = [sweep for sweep in one.sweeps if sweep.threshold is not None]
     if recommended:
         show()

@@ -22,7 +22,7 @@ from edge_classifierd.cli.options import (
     reporting,
 )
 from edge_classifierd.cli.outputs import program, refuse_unwritable, write_output
-from edge_classifierd.cli.streams import print_json
+from edge_classifierd.cli.streams import print_json, show
 from edge_classifierd.errors import ExitCode, counted
 
 if TYPE_CHECKING:
@@ -104,15 +104,15 @@ def command(
         options=model_options(mean, std, channels),
     )
     with progress_bar() as told:
-        training = train(plan, told, lambda sentence: typer.echo(sentence, err=True))
+        training = train(plan, told, lambda sentence: show(sentence, err=True))
     for sentence in (*(f"left out: {one}" for one in training.unreadable), *training.warnings):
-        typer.echo(sentence, err=True)
+        show(sentence, err=True)
     codes = {ExitCode.OK}
     if held_out is not None:
         codes.add(write_output("held out", held_out, lambda: write_table(held_out, training.held_out)))
     facts = _facts(training, plan.extractor)
     if report is not None and training.evaluation is None:
-        typer.echo(f"{report}: not written: nothing was held out to measure with; give more pictures", err=True)
+        show(f"{report}: not written: nothing was held out to measure with; give more pictures", err=True)
     elif report is not None and training.evaluation is not None:
         page = Page(f"What {output.stem} has learnt", str(source), facts, training.warnings)
         measured = [training.evaluation]
@@ -121,12 +121,12 @@ def command(
         print_json(training_document(training))
         return max(codes)
     for fact in facts:
-        typer.echo(fact, err=True)
+        show(fact, err=True)
     if training.evaluation is None:
-        typer.echo(f"{output}: {counted(len(training.labels), 'label')}; nothing was held out to measure with")
+        show(f"{output}: {counted(len(training.labels), 'label')}; nothing was held out to measure with")
     else:
         print_evaluations([training.evaluation])
-    typer.echo(f"\nNext, see what it makes of a picture:\n  {_next_command(plan, training)}", err=True)
+    show(f"\nNext, see what it makes of a picture:\n  {_next_command(plan, training)}", err=True)
     return max(codes)
 
 

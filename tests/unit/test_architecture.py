@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # From the bottom up; what stands on one level does not import one another.
 LEVELS = (
-    ("errors", "clock", "log", "state_file", "memory_maps", "decision"),
+    ("errors",),
+    ("clock", "log", "state_file", "memory_maps", "decision"),
     ("backoff", "health", "config", "model"),
     ("events", "preprocess"),
     ("mqtt", "frames", "inference"),

@@ -73,3 +73,40 @@ def test_a_process_without_stderr_logs_without_failing(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stderr", None)
     monkeypatch.setenv("JOURNAL_STREAM", "8:1")
     assert log._stderr_is_journal() is False
+
+
+HOSTILE = """
+import logging, pathlib, sys
+from edge_classifierd import log
+from edge_classifierd.errors import ConfigurationError, Problem, SourceError, hide
+log.configure("debug")
+logger = logging.getLogger("x")
+name = "a\\x1b[31m\\n<2>2026-01-01 ERROR forged\\u202e\\r"
+hide("hidden-word", "`!file x`")
+for argument in (name, pathlib.Path(name), SourceError(name), ValueError(name), [name], {"a": name}, name.encode()):
+    logger.warning("%s: refused", argument)
+logger.warning(name)
+logger.warning("%r %d hidden-word", name, 5)
+try:
+    raise ValueError(name)
+except ValueError:
+    logger.exception("%s", name)
+logger.error("%s", ConfigurationError((Problem("c", 1, 1, "k", "first"), Problem("c", 2, 1, "k", name))))
+"""
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_no_name_forges_a_line_or_controls_a_terminal(tmp_path: Path, journal: bool) -> None:
+    program = HOSTILE
+    if journal:
+        program = HOSTILE.replace("log.configure", "log._stderr_is_journal = lambda: True; log.configure")
+    with (tmp_path / "log").open("wb") as stderr:
+        subprocess.run([sys.executable, "-c", program], stderr=stderr, check=True, timeout=30)
+    text = (tmp_path / "log").read_text()
+    lines = text.split("\n")
+    assert not any(character in text for character in "\x1b\u202e\r")
+    assert "hidden-word" not in text
+    assert not any(line.startswith(("<2>", "2026-01-01")) for line in lines)
+    before = lines[: next(at for at, line in enumerate(lines) if "Traceback" in line)]
+    assert len(before) == 10
+    assert lines[-3].endswith("c:1:1: k: first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ from edge_classifierd.config.descriptions import close_match
 from edge_classifierd.config.loading.read_file import UnreadableError
 from edge_classifierd.config.loading.secrets import READERS
 from edge_classifierd.config.loading.yaml_tree import Mapping, Node, Place, Scalar, Sequence
-from edge_classifierd.errors import shortened
+from edge_classifierd.config.sections.sources import shown_url
+from edge_classifierd.errors import hide, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +155,8 @@ class _Reader:
         fetched = self._fetch(node.tag, node.text)
         if isinstance(fetched, UnreadableError):
             return self._unread(node, path, f"{self._values.sources[path]}: {fetched}")
+        for shown in {fetched, shown_url(fetched), os.path.normpath(fetched)}:
+            hide(shown, self._values.sources[path])
         return fetched
 
     def _fetch(self, tag: str, text: str) -> str | UnreadableError:
