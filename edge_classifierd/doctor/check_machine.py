@@ -1,4 +1,4 @@
-"""The doctor's look at the machine: disk, memory, heat, supply, clock, accounts, and the service's watchdog."""
+"""Checks the machine: disk, memory, temperature, power supply, clock, groups, and the watchdog of the service."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _SYSTEMCTL_S: Final = 5.0
 
 
 def check_outbox(path: Path, daemon: RunningDaemon | None) -> CheckResult:
-    """Whether the outbox's folder takes a file, and how long until it is on the disk; else what the daemon reports."""
+    """Check that the outbox's folder can be written, and how fast; beside a daemon use what it reports."""
     name = "outbox"
     if daemon is not None:
         return _outbox_of(daemon, path)
     folder = path.parent
     try:
         if not folder.is_dir():
-            return _to_be_made(name, folder)
+            return _not_yet_created(name, folder)
         times_ms = _sync_times_ms(folder)
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-            return _not_for_us(name, path)
+            return _no_permission(name, path)
     except PermissionError:
-        return _not_for_us(name, folder)
+        return _no_permission(name, folder)
     except OSError as error:
         remedy = "events would be kept in memory only: free or mount the disk, or correct outbox.path"
         return CheckResult(name, "failed", f"{folder}: cannot be written ({error.strerror})", remedy)
@@ -75,28 +75,28 @@ def _speed(name: str, folder: Path, times_ms: list[float]) -> CheckResult:
 
 
 def check_board(board: BoardState, state: Path) -> list[CheckResult]:
-    """Disk, memory, temperature and supply, as far as the machine tells them."""
-    findings = []
+    """Check disk, memory, temperature and power supply where the machine reports them."""
+    results = []
     if board.disk_free_mb is not None:
         verdict = _below(board.disk_free_mb, _LITTLE_DISK_MB, _NO_DISK_MB)
         free = f"{board.disk_free_mb / 1000:.1f} GB" if board.disk_free_mb >= 1000 else f"{board.disk_free_mb:.0f} MB"
         said = f"{free} free on the disk of {state}"
-        findings.append(CheckResult("disk", verdict, said, "" if verdict == "ok" else "free some"))
+        results.append(CheckResult("disk", verdict, said, "" if verdict == "ok" else "free some"))
     if board.available_mb is not None:
         verdict = _below(board.available_mb, _LITTLE_MEMORY_MB, _NO_MEMORY_MB)
         remedy = "" if verdict == "ok" else "end other programs, or choose a smaller model"
-        findings.append(CheckResult("memory", verdict, f"{board.available_mb:.0f} MB available", remedy))
+        results.append(CheckResult("memory", verdict, f"{board.available_mb:.0f} MB available", remedy))
     if board.temperature_c is not None:
         hot = board.temperature_c >= _HOT_C
         said = f"{board.temperature_c:.0f} °C"
-        findings.append(CheckResult("temperature", "warning" if hot else "ok", said, "cool the board" if hot else ""))
+        results.append(CheckResult("temperature", "warning" if hot else "ok", said, "cool the board" if hot else ""))
     if board.throttling is not None:
-        findings.append(_supply(board.throttling))
-    return findings
+        results.append(_supply(board.throttling))
+    return results
 
 
 def check_clock(clock: Clock) -> CheckResult:
-    """Whether timestamps can be believed."""
+    """Check that the clock is synchronised."""
     if clock.synchronised():
         return CheckResult("clock", "ok", "synchronised")
     remedy = "allow NTP (`timedatectl set-ntp true`); until then events say clock_synchronised: false"
@@ -104,7 +104,7 @@ def check_clock(clock: Clock) -> CheckResult:
 
 
 def check_groups(wanted: Sequence[str]) -> CheckResult:
-    """Whether the service's account, without one this account, is in the groups that the daemon's devices belong to."""
+    """Check the groups of the service's account, or of this account where there is no service account."""
     account = _account()
     if account is None:
         who = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
@@ -123,11 +123,11 @@ def check_groups(wanted: Sequence[str]) -> CheckResult:
 
 
 def check_watchdog(root: Path = Path("/")) -> CheckResult:
-    """Whether systemd restarts a daemon that hangs."""
+    """Check that systemd restarts a daemon that hangs."""
     name = "watchdog"
     systemctl = shutil.which("systemctl")
     if systemctl is None or not (root / "run/systemd/system").is_dir():
-        return CheckResult(name, "unused", "systemd does not run here, so nothing restarts a daemon that hangs")
+        return CheckResult(name, "unused", "systemd does not run here, so a daemon that hangs is not restarted")
     try:
         answer = subprocess.run(  # noqa: S603 - a fixed command
             [systemctl, "show", SERVICE, "--property=LoadState,ActiveState,WatchdogUSec,NRestarts"],
@@ -138,16 +138,16 @@ def check_watchdog(root: Path = Path("/")) -> CheckResult:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return CheckResult(name, "warning", "systemctl does not answer", "see `systemctl status`")
-    told = dict(line.partition("=")[::2] for line in answer.splitlines())
-    if told.get("LoadState") != "loaded":
+    properties = dict(line.partition("=")[::2] for line in answer.splitlines())
+    if properties.get("LoadState") != "loaded":
         return CheckResult(name, "unused", f"{SERVICE} is not installed", "install.sh installs it")
-    return _judge_unit(name, told)
+    return _unit_result(name, properties)
 
 
-def _judge_unit(name: str, told: dict[str, str]) -> CheckResult:
-    watchdog = told.get("WatchdogUSec", "0")
-    state = told.get("ActiveState", "unknown")
-    restarts = int(told["NRestarts"]) if re.fullmatch(r"\d{1,9}", told.get("NRestarts", "")) else 0
+def _unit_result(name: str, properties: dict[str, str]) -> CheckResult:
+    watchdog = properties.get("WatchdogUSec", "0")
+    state = properties.get("ActiveState", "unknown")
+    restarts = int(properties["NRestarts"]) if re.fullmatch(r"\d{1,9}", properties.get("NRestarts", "")) else 0
     said = f"{SERVICE} is {state}, restarted {counted(restarts, 'time')}, watchdog {watchdog}"
     if watchdog in {"0", "infinity", ""}:
         return CheckResult(name, "warning", said, "set WatchdogSec= in the unit")
@@ -159,12 +159,12 @@ def _judge_unit(name: str, told: dict[str, str]) -> CheckResult:
     return CheckResult(name, "ok", said)
 
 
-def _not_for_us(name: str, place: Path) -> CheckResult:
+def _no_permission(name: str, place: Path) -> CheckResult:
     remedy = "run this as the daemon's account (`sudo -u …`), or give the outbox and its folder to that account"
     return CheckResult(name, "failed", f"{place}: permission denied", remedy)
 
 
-def _to_be_made(name: str, folder: Path) -> CheckResult:
+def _not_yet_created(name: str, folder: Path) -> CheckResult:
     above = nearest_existing(folder)
     if os.access(above, os.W_OK | os.X_OK):
         return CheckResult(name, "ok", f"{folder}: the daemon will make it")

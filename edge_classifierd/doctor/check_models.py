@@ -1,4 +1,4 @@
-"""The doctor's look at what computes: the runtime, the Edge TPUs, and each model's first inferences."""
+"""Checks the Edge TPUs and the first inferences of each model."""
 
 from __future__ import annotations
 
@@ -33,44 +33,44 @@ _INFERENCES: Final = 10
 
 
 def check_tpus(root: Path, *, wanted: bool) -> list[CheckResult]:
-    """Each Edge TPU that the kernel lists; one line when there is none."""
+    """Return a result for each Edge TPU that the kernel lists, or one result when there is none."""
     tpus = list_tpus(root)
     if not tpus:
         if wanted:
             return [CheckResult("edge tpu", "warning", "none is plugged in", "see docs/edge-tpu.md for its driver")]
-        return [CheckResult("edge tpu", "unused", "none is plugged in, and no model wants one")]
+        return [CheckResult("edge tpu", "unused", "none is plugged in, and no model needs one")]
     return [_tpu(tpu, root) for tpu in tpus]
 
 
 def check_model(plan: Plan, root: Path, *, daemon: RunningDaemon | None) -> list[CheckResult]:
-    """Load each of a pipeline's models where it is to run, and time a few inferences."""
+    """Load each model of a pipeline on its device and measure some inferences."""
     name = f"model {plan.section.name}"
     model = plan.section.model
     if not plan.bundle.edgetpu_compiled:
         return [_timed_on_cpu(name, plan.bundle, share_threads(model.threads, model.instances, plan.bundle.size))]
-    findings = []
+    results = []
     if plan.cpu_bundle is not None:
-        alone = model.device == "cpu"  # beside an Edge TPU one inference at a time is enough
+        alone = model.device == "cpu"  # as a fallback it runs one inference at a time
         shares = share_threads(model.threads, model.instances, plan.cpu_bundle.size) if alone else (model.threads,)
-        findings.append(_timed_on_cpu(f"{name} (cpu_model)", plan.cpu_bundle, shares))
+        results.append(_timed_on_cpu(f"{name} (cpu_model)", plan.cpu_bundle, shares))
     if model.device == "cpu":
-        return findings
+        return results
     selector = Selector(None, None) if model.device == "auto" else Selector.parse(model.device)
     candidates = [tpu for tpu in list_tpus(root) if selector.matches(tpu)]
     if not candidates:
         remedy = "plug one in, or see docs/edge-tpu.md for its driver"
         if plan.cpu_bundle is not None:
-            said = f"no Edge TPU is plugged in (device {model.device}): cpu_model computes"
-            return [*findings, CheckResult(name, "warning", said, remedy)]
+            said = f"no Edge TPU is plugged in (device {model.device}): `cpu_model` runs on the CPU"
+            return [*results, CheckResult(name, "warning", said, remedy)]
         said = f"is compiled for the Edge TPU and none is plugged in (device {model.device})"
-        return [*findings, CheckResult(name, "failed", said, f"{remedy}, or give `cpu_model`", missing=True)]
-    return [*findings, _timed_on_tpu(name, plan, candidates, root, daemon=daemon)]
+        return [*results, CheckResult(name, "failed", said, f"{remedy}, or give `cpu_model`", missing=True)]
+    return [*results, _timed_on_tpu(name, plan, candidates, root, daemon=daemon)]
 
 
 def _timed_on_cpu(name: str, bundle: ModelBundle, shares: tuple[int, ...]) -> CheckResult:
     threads = shares[0]
     try:
-        try_model(bundle)  # in a child process: what it ends must not be the doctor
+        try_model(bundle)  # in a child process, because the runtime may crash
         classifier = CpuClassifier(bundle, find_runtime(), threads)
     except EdgeClassifierError as error:
         return from_sentence(name, str(error), missing=isinstance(error, MissingError))
@@ -102,15 +102,15 @@ def _timed_on_tpu(
 
 
 def _reported(name: str, pipeline: str, daemon: RunningDaemon) -> CheckResult:
-    """What the running daemon, which has the Edge TPU, reports of a pipeline's model."""
+    """Return the result from the health of the running daemon, which uses the Edge TPU."""
     reported = None if daemon.health is None else daemon.health.pipelines.get(pipeline)
     if reported is None or reported.accelerator is None:
-        said = "its Edge TPU is in use by the running daemon, which does not report how it computes: not tested"
+        said = "its Edge TPU is in use by the running daemon, which does not report the device: not tested"
         return CheckResult(name, "warning", said, "see the line `daemon`, or stop the daemon to test the Edge TPU")
     if reported.accelerator == "cpu":
         reason = f" ({reported.reasons[0]})" if reported.reasons else ""
-        return CheckResult(name, "warning", f"the running daemon computes on the processor{reason}")
-    return CheckResult(name, "ok", f"the running daemon computes on {reported.accelerator}")
+        return CheckResult(name, "warning", f"the running daemon uses the CPU{reason}")
+    return CheckResult(name, "ok", f"the running daemon uses {reported.accelerator}")
 
 
 def _timed(name: str, bundle: ModelBundle, classifier: Classifier, where: str) -> CheckResult:

@@ -1,4 +1,4 @@
-"""A finding: what one check of the doctor saw, its verdict, and what to do about it."""
+"""The result of one check: the verdict, what was found, and the remedy."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Verdict = Literal["ok", "unused", "warning", "failed"]
-"""`ok` was tested and works; `unused` is not there and not needed."""
+"""`ok`: tested and works. `unused`: missing and not needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line of the doctor's."""
+    """One line of the doctor's output."""
 
     name: str
-    """What was looked at: `camera driveway`, `disk`."""
+    """What was checked: `camera driveway`, `disk`."""
     verdict: Verdict
     sentence: str
     remedy: str = ""
-    """The next step; empty where nothing is to be done."""
+    """The next step; empty when there is nothing to do."""
     missing: bool = False
-    """Whether hardware or a runtime is not there, rather than there and not working."""
+    """Whether hardware or a runtime is missing, in contrast to not working."""
 
     @property
     def text(self) -> str:
-        """Name, sentence and remedy on one line."""
+        """Return name, sentence and remedy on one line."""
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{self.name}: {self.sentence}{remedy}"
 
@@ -38,14 +38,14 @@ class CheckResult:
 
 
 def from_sentence(name: str, sentence: str, verdict: Verdict = "failed", *, missing: bool = False) -> CheckResult:
-    """From a sentence in the project's manner, which has its remedy behind the last `; `."""
+    """Make a result of an error message, whose remedy follows the last `; `."""
     said, separator, remedy = sentence.rpartition("; ")
     return CheckResult(name, verdict, said if separator else sentence, remedy if separator else "", missing)
 
 
-def exit_code(findings: Iterable[CheckResult]) -> ExitCode:
-    """3 when hardware or a runtime is missing, else 1 when anything failed, else 0; warnings do not count."""
-    failed = [finding for finding in findings if finding.verdict == "failed"]
-    if any(finding.missing for finding in failed):
+def exit_code(results: Iterable[CheckResult]) -> ExitCode:
+    """Return 3 when hardware or a runtime is missing, else 1 when a check failed, else 0. Warnings do not count."""
+    failed = [result for result in results if result.verdict == "failed"]
+    if any(result.missing for result in failed):
         return ExitCode.MISSING
     return ExitCode.FAILED if failed else ExitCode.OK

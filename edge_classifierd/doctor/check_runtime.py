@@ -1,4 +1,4 @@
-"""The doctor's trial of the runtime, in a child process: what ends that process is reported and explained."""
+"""Tries the runtime in a child process, and explains what ended that process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from edge_classifierd.inference.runtime import find_runtime, one_line
 _TRIAL: Final = "from edge_classifierd.doctor.check_runtime import try_runtime; try_runtime()"
 _TRIAL_S: Final = 60.0
 _EXPLAINED: Final = 64
-"""Added to the child's exit code where its last line is a whole sentence; a traceback ends with 1."""
+"""Added to the child's exit code when its last line is a complete sentence. A traceback exits with 1."""
 _LIBRARIES: Final = {"numpy": "numpy", "av": "av", "paho-mqtt": "paho.mqtt.client"}
 
 
 def check_runtime() -> CheckResult:
-    """Import the libraries with machine code and run the bundled model once; takes a second or a few."""
+    """Import the libraries with machine code and run the bundled model once. Takes a few seconds."""
     name = "runtime"
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(Path(__file__).resolve().parents[2]))))
     try:
@@ -47,7 +47,7 @@ def check_runtime() -> CheckResult:
 
 
 def try_runtime() -> None:
-    """Name each library before it is loaded, then run the bundled model and name the versions; the child's program."""
+    """Run in the child: print each library before loading it, run the bundled model, print the versions."""
     try:
         for library, module in _LIBRARIES.items():
             _write(library)
@@ -96,7 +96,7 @@ def _killed(name: str, library: str, number: int) -> CheckResult:
 
 
 def _processor() -> str:
-    """The board's name, else the processor's, else the architecture."""
+    """Return the name of the board, else of the processor, else the architecture."""
     try:
         return Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace").strip("\0 \n")
     except OSError:

@@ -1,4 +1,4 @@
-"""The doctor: touches everything that the daemon needs, one finding each, without disturbing a daemon that runs."""
+"""The doctor: checks everything that the daemon needs, one result each, without disturbing a running daemon."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.config.loading.read_file import is_absent
 from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.doctor.check_broker import check_absent_daemon, visit_broker
-from edge_classifierd.doctor.check_camera import EXCLUSIVE, look_through
+from edge_classifierd.doctor.check_camera import EXCLUSIVE, check_pipeline_camera
 from edge_classifierd.doctor.check_machine import (
     check_board,
     check_clock,
@@ -37,16 +37,19 @@ if TYPE_CHECKING:
 
 
 def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[CheckResult]:
-    """Look at the configuration and everything it names, then at the machine; findings come as they are made.
+    """Check the configuration and everything that it names, then the machine. Yield each result when it is known.
 
-    `optional`: a configuration that is not there is no failure (a machine that has none yet).
+    Args:
+        config: The configuration file.
+        clock: Tells whether the time is synchronised.
+        optional: Whether a missing configuration is only a warning (a machine that has none yet).
     """
     document: Document | None = None
     plans: tuple[AnyPlan, ...] = ()
     if optional and is_absent(config):
         remedy = f"`edge-classifierd doctor --suggest` prints one for {config}"
         yield CheckResult(
-            "configuration", "warning", f"{config}: not there, so cameras and broker are not known", remedy
+            "configuration", "warning", f"{config}: does not exist, so cameras and broker are not known", remedy
         )
     else:
         try:
@@ -69,8 +72,8 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
     if document is not None:
         yield from _configured(document, plans, clock, root, runtime)
     state = state_directory()
-    there = nearest_existing(state)
-    yield from check_board(Board(clock, root=root, state=there).read(), there)
+    existing = nearest_existing(state)
+    yield from check_board(Board(clock, root=root, state=existing).read(), existing)
     yield check_clock(clock)
     yield check_watchdog()
 
@@ -78,10 +81,10 @@ def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[C
 def _configured(
     document: Document, plans: tuple[AnyPlan, ...], clock: Clock, root: Path, runtime: CheckResult
 ) -> Iterator[CheckResult]:
-    """What the configuration names: broker, outbox, models and cameras."""
+    """Check what the configuration names: broker, outbox, models and cameras."""
     configuration = document.configuration
     visit = visit_broker(configuration, clock)
-    yield from visit.findings
+    yield from visit.results
     daemon = find_daemon(configuration.outbox.path, state_directory())
     yield from [check_absent_daemon(visit.status)] if daemon is None else check_daemon(daemon)
     yield check_outbox(configuration.outbox.path, daemon)
@@ -89,11 +92,11 @@ def _configured(
         if not isinstance(plan, Plan):
             yield from_sentence(f"model {plan.section.name}", plan.reason)
             continue
-        if runtime.verdict == "failed":  # it would end this process, too
-            yield CheckResult(f"model {plan.section.name}", "failed", "not tested, as the runtime does not work")
+        if runtime.verdict == "failed":  # loading a model could end this process too
+            yield CheckResult(f"model {plan.section.name}", "failed", "not tested, because the runtime does not work")
         else:
             yield from check_model(plan, root, daemon=daemon)
-        yield look_through(plan, clock, daemon=daemon)
+        yield check_pipeline_camera(plan, clock, daemon=daemon)
 
 
 def _groups(plans: tuple[Plan, ...], root: Path) -> list[str]:

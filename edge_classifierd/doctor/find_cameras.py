@@ -1,4 +1,4 @@
-"""The cameras of this machine: those that the kernel lists (Video4Linux) and those that libcamera drives."""
+"""Finds the cameras of this machine: Video4Linux devices and cameras of libcamera."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CAPABILITY: Final = struct.Struct("16s32s32sIII12x")
 _QUERYCAP: Final = 0x80685600
 _VIDEO_CAPTURE: Final = 0x1
 _DEVICE_CAPS: Final = 0x80000000
-# Raw sensors and codecs of the Raspberry Pi, which libcamera uses: no cameras on their own.
+# Drivers of raw sensors and codecs of the Raspberry Pi, which libcamera uses; not cameras by themselves.
 _NO_CAMERAS: Final = ("unicam", "bcm2835", "rp1", "pisp", "rpi", "rpivid", "codec")
 
 
@@ -29,11 +29,11 @@ class FoundCamera:
     device: str
     """The device to configure (a stable link where there is one), or the number of a picamera2 camera."""
     name: str
-    """What it calls itself."""
+    """The name that the camera reports."""
 
 
 def find_cameras(root: Path = Path("/")) -> tuple[FoundCamera, ...]:
-    """The Raspberry Pi's own cameras first, then USB cameras; opens devices for a moment, streams nothing."""
+    """Return Raspberry Pi cameras, then USB cameras. Opens devices for a moment, without streaming."""
     return (*_libcamera_cameras(), *_kernel_cameras(root))
 
 
@@ -48,7 +48,7 @@ def _kernel_cameras(root: Path) -> list[FoundCamera]:
 
 
 def _capture_name(node: Path) -> str | None:
-    """The card's name, None when the node captures no video."""
+    """Return the name of the device; None when it does not capture video."""
     try:
         descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -72,6 +72,6 @@ def _libcamera_cameras() -> list[FoundCamera]:
         listed = module.Picamera2.global_camera_info()
     except (ImportError, AttributeError, RuntimeError, OSError):  # not installed, or libcamera cannot start
         return []
-    # USB cameras are listed by libcamera too; V4L2 serves them with less.
+    # libcamera lists USB cameras too, but V4L2 needs less for them.
     own = [camera for camera in listed if "usb" not in str(camera.get("Id", "")).lower()]
     return [FoundCamera("picamera2", str(camera.get("Num", 0)), str(camera.get("Model", "camera"))) for camera in own]

@@ -1,4 +1,4 @@
-"""How good a camera's picture is: its brightness, its contrast, and how sharp it is, for turning the lens."""
+"""Measures brightness, contrast and sharpness of a picture, to adjust the lens."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from edge_classifierd.preprocess import View
 
 _SIDE: Final = 640
-"""Pictures are looked at in this width at most, so that the figures of different cameras can be compared."""
+"""Pictures are scaled down to this side length, so that values of different cameras can be compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class PictureQuality:
-    """Figures of one picture."""
+    """Measurements of one picture."""
 
     width: int
-    """Of the region that is looked at, in pixels of the source."""
+    """Width of the region, in pixels of the source."""
     height: int
     brightness: float
     """Mean luma, 0 (black) to 255 (white)."""
     contrast: float
     """Standard deviation of the luma; near 0 for a covered lens."""
     sharpness: float
-    """Variance of the Laplacian: grows with detail, has its peak at the best focus; under about 20 is a blur."""
+    """Variance of the Laplacian: maximal at the best focus; below about 20 the picture is blurred."""
 
 
-def appraise(picture: av.VideoFrame, view: View) -> PictureQuality:
-    """Look at the view's region of a frame."""
+def measure(picture: av.VideoFrame, view: View) -> PictureQuality:
+    """Measure the region of `view` in a frame."""
     turns = view.quarter_turns(picture)
     across = bool(turns % 2)
     width, height = (picture.height, picture.width) if across else (picture.width, picture.height)

@@ -1,4 +1,4 @@
-"""The running daemon as the doctor sees it: its process, and the health that it last reported in its file."""
+"""Finds the running daemon and checks the health that it reported in its file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_classifierd.health.health_file import ReportedHealth
 
 _STARTING_S: Final = 8.0
-"""For so long after its start a daemon may still be opening cameras and connecting."""
+"""Time after its start in which a daemon may still be opening cameras and connecting."""
 _SILENT_S: Final = 3 * PERIOD_S
 _LOOK_EVERY_S: Final = 0.25
 _JOURNAL: Final = "see `journalctl -u edge-classifierd`"
@@ -26,27 +26,27 @@ _JOURNAL: Final = "see `journalctl -u edge-classifierd`"
 
 @dataclass(frozen=True, slots=True)
 class RunningDaemon:
-    """A daemon that runs on this machine with the examined configuration's outbox."""
+    """A daemon on this machine that uses the outbox of the configuration."""
 
     process: int
-    """0 when the kernel does not tell it."""
+    """Process id; 0 when unknown."""
     health: ReportedHealth | None
-    trouble: CheckResult | None = None
-    """Why there is no health, or why it does not count."""
+    problem: CheckResult | None = None
+    """Why there is no health, or why it is not used."""
 
     @property
     def named(self) -> str:
-        """`process 4711`."""
+        """Return `process 4711`."""
         return f"process {self.process}" if self.process else "another process"
 
 
 def find_daemon(outbox: Path, state: Path) -> RunningDaemon | None:
-    """Find the daemon that has the outbox open; one that was just started is given a few seconds."""
+    """Return the daemon that has the outbox open. Wait a few seconds for one that was just started."""
     while True:
         process = daemon_on(outbox)
         if process is None:
             return None
-        daemon = _ask(process, state)
+        daemon = _with_health(process, state)
         age_s = process_age_s(process) if process else _STARTING_S
         if age_s >= _STARTING_S or (daemon.health is not None and not _starts(daemon.health)):
             return daemon
@@ -54,15 +54,15 @@ def find_daemon(outbox: Path, state: Path) -> RunningDaemon | None:
 
 
 def daemon_on(outbox: Path) -> int | None:
-    """The process that has the outbox open (0 when it cannot be told which), None when none has.
+    """Return the process that has the outbox open, 0 when it is unknown which, None when there is none.
 
-    Looks the lock up in /proc/locks and takes none: a lock of ours, however short, could keep a daemon from starting.
+    Reads /proc/locks and takes no lock itself, because even a short lock could prevent a daemon from starting.
     """
     with contextlib.suppress(OSError):
         status = outbox.with_name(f"{outbox.name}.last").stat()
         wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
         lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-        # Some file systems show another device number there than stat tells: then the file's number decides.
+        # On some file systems the device number differs from that of stat. Then the inode number decides.
         for inode_only in (False, True):
             for fields in (line.split() for line in lines):
                 if "FLOCK" not in fields or len(fields) < 6:
@@ -73,10 +73,10 @@ def daemon_on(outbox: Path) -> int | None:
 
 
 def check_daemon(daemon: RunningDaemon) -> list[CheckResult]:
-    """Whether the running daemon reports its health and is connected, and what else it complains of."""
+    """Check that the daemon reports its health and is connected, and return its other reasons as warnings."""
     name, health = "daemon", daemon.health
-    if daemon.trouble is not None:
-        return [daemon.trouble]
+    if daemon.problem is not None:
+        return [daemon.problem]
     if health is None:
         return [CheckResult(name, "warning", f"{daemon.named} runs and has not reported its health", _JOURNAL)]
     if health.connected:
@@ -90,8 +90,8 @@ def check_daemon(daemon: RunningDaemon) -> list[CheckResult]:
     ]
 
 
-def _ask(process: int, state: Path) -> RunningDaemon:
-    """Read what this process reported; a file that an earlier process left behind does not count."""
+def _with_health(process: int, state: Path) -> RunningDaemon:
+    """Read the health that this process reported. A file of an earlier process is ignored."""
     age_s = process_age_s(process) if process else None
     for file in possible_paths(state):
         try:
@@ -100,18 +100,18 @@ def _ask(process: int, state: Path) -> RunningDaemon:
             continue
         except PermissionError:
             sentence = f"process {process} runs, but {file}, where it reports its health, cannot be read"
-            trouble = CheckResult("daemon", "warning", sentence, "run this as root (`sudo`)")
-            return RunningDaemon(process, None, trouble)
+            problem = CheckResult("daemon", "warning", sentence, "run this as root (`sudo`)")
+            return RunningDaemon(process, None, problem)
         except (OSError, ValueError) as error:
-            trouble = CheckResult("daemon", "warning", f"{file}: cannot be read ({error})", _JOURNAL)
-            return RunningDaemon(process, None, trouble)
+            problem = CheckResult("daemon", "warning", f"{file}: cannot be read ({error})", _JOURNAL)
+            return RunningDaemon(process, None, problem)
         if age_s is None or health.uptime_s <= age_s + 1:
-            return RunningDaemon(process, health, _silence(process, age_s, health))
+            return RunningDaemon(process, health, _hang(process, age_s, health))
     return RunningDaemon(process, None)
 
 
-def _silence(process: int, age_s: float | None, health: ReportedHealth) -> CheckResult | None:
-    """Complain of a process that stopped reporting; by its age, as the wall clock may have been set since."""
+def _hang(process: int, age_s: float | None, health: ReportedHealth) -> CheckResult | None:
+    """Return a failure for a process that stopped reporting. Compares ages, because the wall clock may be set."""
     if age_s is None or age_s - health.uptime_s <= _SILENT_S:
         return None
     said = f"process {process} hangs: it last reported its health {age_s - health.uptime_s:.0f} s ago"
@@ -119,6 +119,6 @@ def _silence(process: int, age_s: float | None, health: ReportedHealth) -> Check
 
 
 def _starts(health: ReportedHealth) -> bool:
-    """Whether the broker or a camera is still awaited."""
+    """Return whether the daemon still waits for the broker or a camera."""
     awaited = any(not pipeline.online and not pipeline.reasons for pipeline in health.pipelines.values())
     return awaited or not health.connected

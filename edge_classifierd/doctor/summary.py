@@ -22,7 +22,7 @@ _HEADINGS: Final[dict[Verdict, str]] = {
 
 
 def summary_lines(results: Sequence[CheckResult], width: int) -> Iterator[str]:
-    """Return cameras, broker, models and Edge TPUs, and besides what failed or is a warning, wrapped for a terminal."""
+    """Return the results of cameras, broker, models and Edge TPUs, and all failures and warnings, wrapped."""
     for verdict, heading in _HEADINGS.items():
         listed = [
             result
@@ -36,7 +36,7 @@ def summary_lines(results: Sequence[CheckResult], width: int) -> Iterator[str]:
 
 
 def next_command(results: Sequence[CheckResult], config: Path, *, default: bool) -> str:
-    """Return the command that helps most with what was found; `default`: commands find this configuration alone."""
+    """Return the command to run next. `default`: the configuration has its default path."""
     file = quote(str(config))
     option = "" if default else f" --config {file}"
     failed = [result.name for result in results if result.verdict == "failed"]
@@ -50,5 +50,5 @@ def next_command(results: Sequence[CheckResult], config: Path, *, default: bool)
 
 
 def wrapped(text: str, width: int, *, indent: int) -> list[str]:
-    """Break a line at spaces only, so that paths and commands can be copied."""
+    """Wrap a line at spaces only, so that paths and commands can be copied."""
     return wrap(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)

@@ -16,7 +16,7 @@ from stand_in import Machine, build_delegate, model_pair
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.loading.load import load
-from edge_classifierd.doctor.check_camera import look_through
+from edge_classifierd.doctor.check_camera import check_pipeline_camera
 from edge_classifierd.doctor.check_machine import check_board, check_groups, check_outbox, check_watchdog
 from edge_classifierd.doctor.check_models import check_model, check_tpus
 from edge_classifierd.doctor.check_result import CheckResult, exit_code, from_sentence
@@ -63,7 +63,7 @@ def test_the_remedy_is_taken_out_of_a_sentence() -> None:
 @pytest.mark.parametrize(("level", "verdict", "words"), [(0, "warning", "black"), (255, "warning", "white")])
 def test_a_picture_that_shows_nothing_is_a_warning(tmp_path: Path, level: int, verdict: str, words: str) -> None:
     write_video(tmp_path / "v.avi", [level] * 5)
-    finding = look_through(plan_for(tmp_path, {"type": "stream", "url": "v.avi"}), SystemClock())
+    finding = check_pipeline_camera(plan_for(tmp_path, {"type": "stream", "url": "v.avi"}), SystemClock())
     assert finding.verdict == verdict
     assert words in finding.sentence
     assert finding.remedy
@@ -75,17 +75,17 @@ def test_a_blurred_picture_is_a_warning_and_a_detailed_one_is_fine(tmp_path: Pat
     ramp = np.repeat(np.broadcast_to(np.linspace(0, 250, 160), (120, 160))[:, :, None], 3, axis=2).astype(np.uint8)
     (folder / "0.jpg").write_bytes(encoded(av.VideoFrame.from_ndarray(np.ascontiguousarray(ramp), format="rgb24")))
     plan = plan_for(tmp_path, {"type": "folder", "path": "pictures"})
-    blurred = look_through(plan, SystemClock())
+    blurred = check_pipeline_camera(plan, SystemClock())
     assert blurred.verdict == "warning"
     assert "blurred" in blurred.sentence
     (folder / "0.jpg").write_bytes(encoded(picture(100, noise=True)))
-    fine = look_through(plan, SystemClock())
+    fine = check_pipeline_camera(plan, SystemClock())
     assert (fine.verdict, "fps" in fine.sentence) == ("ok", False), "a folder has no rate of its own"
 
 
 def test_a_camera_that_is_not_there_is_missing_hardware(tmp_path: Path) -> None:
     plan = plan_for(tmp_path, {"type": "v4l2", "device": "/dev/video99"})
-    finding = look_through(plan, SystemClock())
+    finding = check_pipeline_camera(plan, SystemClock())
     assert (finding.verdict, finding.missing) == ("failed", True)
     assert "/dev/video99" in finding.sentence
 
@@ -107,17 +107,18 @@ def test_a_running_daemons_camera_is_left_alone_and_its_report_counts(
     tmp_path: Path, reported: ReportedPipeline, verdict: str, words: str
 ) -> None:
     plan = plan_for(tmp_path, {"type": "v4l2"})
-    finding = look_through(plan, SystemClock(), daemon=RunningDaemon(7, a_health(porch=reported)), make=untouchable)
+    daemon = RunningDaemon(7, a_health(porch=reported))
+    finding = check_pipeline_camera(plan, SystemClock(), daemon=daemon, make=untouchable)
     assert (finding.verdict, finding.missing) == (verdict, "no such device" in words)
     assert words in finding.sentence
 
 
 def test_a_camera_of_which_the_daemon_reports_nothing_is_not_ok(tmp_path: Path) -> None:
     plan = plan_for(tmp_path, {"type": "v4l2"})
-    silent = look_through(plan, SystemClock(), daemon=RunningDaemon(7, None), make=untouchable)
+    silent = check_pipeline_camera(plan, SystemClock(), daemon=RunningDaemon(7, None), make=untouchable)
     assert silent.verdict == "warning"
     assert "not tested" in silent.sentence
-    added = look_through(plan, SystemClock(), daemon=RunningDaemon(7, a_health()), make=untouchable)
+    added = check_pipeline_camera(plan, SystemClock(), daemon=RunningDaemon(7, a_health()), make=untouchable)
     assert (added.verdict, "reload" in added.remedy) == ("warning", True)
 
 
@@ -125,10 +126,10 @@ def test_a_folder_that_only_the_daemon_cannot_read_fails(tmp_path: Path) -> None
     shutil.copy(Path(__file__).parents[3] / "edge_classifierd/demo_photos/cat.jpg", tmp_path)
     plan = plan_for(tmp_path, {"type": "folder", "path": "."})
     works = ReportedPipeline(online=True, reasons=(), accelerator="cpu", fps=5.0)
-    looked = look_through(plan, SystemClock(), daemon=RunningDaemon(7, a_health(porch=works)))
+    looked = check_pipeline_camera(plan, SystemClock(), daemon=RunningDaemon(7, a_health(porch=works)))
     assert "brightness" in looked.sentence, "any process may read a folder"
     hidden = ReportedPipeline(False, (f"{tmp_path}: permission denied; open it",), "cpu", 0.0)
-    finding = look_through(plan, SystemClock(), daemon=RunningDaemon(7, a_health(porch=hidden)))
+    finding = check_pipeline_camera(plan, SystemClock(), daemon=RunningDaemon(7, a_health(porch=hidden)))
     assert (finding.verdict, finding.remedy) == ("failed", "open it")
 
 
@@ -252,7 +253,7 @@ def test_edge_tpus_are_listed_from_the_kernel(tmp_path: Path) -> None:
     assert (finding.verdict, finding.name) == ("ok", "edge tpu usb:0")
     assert "1-1.2" in finding.sentence
     (none,) = check_tpus(tmp_path / "empty", wanted=False)
-    assert (none.verdict, "no model wants one" in none.sentence) == ("unused", True)
+    assert (none.verdict, "no model needs one" in none.sentence) == ("unused", True)
     (absent,) = check_tpus(tmp_path / "empty", wanted=True)
     assert (absent.verdict, "docs/edge-tpu.md" in absent.remedy) == ("warning", True)
 

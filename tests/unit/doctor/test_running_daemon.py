@@ -92,7 +92,7 @@ def test_a_daemon_that_was_just_started_is_given_time(daemon: Callable[..., Runn
     assert daemon(8.0, a_health(2.0, door=STARTS)).health == a_health(2.0, door=STARTS), "but not for ever"
 
 
-def test_a_daemon_without_its_broker_fails_and_other_complaints_are_warnings() -> None:
+def test_a_daemon_without_its_broker_fails_and_other_defects_are_warnings() -> None:
     reasons = ("door: it is gone", "the broker refuses events", "the board is hot")
     health = ReportedHealth(9.0, False, True, reasons, {"door": STARTS})
     findings = check_daemon(RunningDaemon(7, health))
