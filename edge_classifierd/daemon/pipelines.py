@@ -115,7 +115,7 @@ class Pipelines:
                 self._unconfirmed.add((name, watch))
             case TakePicture():
                 if running is not None:
-                    running.want_picture()
+                    running.request_picture()
             case _:
                 _log.debug("%s: a reload has removed the watch of this command: %s", pipeline.name, command)
 
@@ -239,7 +239,7 @@ class Pipelines:
                 pipeline.metrics.restarted()
             pipeline.start()
         elif change is Change.WATCHES and isinstance(pipeline, Pipeline) and isinstance(wanted, Plan):
-            pipeline.adopt(wanted)
+            pipeline.change_plan(wanted)
 
     def _publish_settings(self, pipeline: AnyPipeline, plan: AnyPlan) -> None:
         """Publish the settings, and log commanded values that differ from the configuration."""

@@ -1,4 +1,4 @@
-"""The thread that owns a frame source and keeps a slot of one prepared frame filled for inference."""
+"""The thread that reads a frame source, prepares each frame and offers the newest one for inference."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 FRESHNESS_S: Final = 0.010
-"""How long a live frame is offered before a newer one may replace it; so no camera takes the cores from inference."""
+"""Time that a live frame is offered before the next one is read, so that a fast camera does not slow down inference."""
 _STEADY_S: Final = 10.0
-"""A failure after delivering this long begins a new cycle of retries; an earlier one continues the old one."""
+"""A failure after at least this time of delivery begins a new cycle of retries; an earlier one continues it."""
 _REOPEN: Final = Backoff(0.5, 30.0)
 _MISSING_LIBRARY: Final = Backoff(30.0, 300.0)
 """A missing library is not installed within seconds."""
 _STALL_CHECK_S: Final = 1.0
-_QUIET_S: Final = 60.0
-"""A frame that cannot be prepared is warned of once in this long."""
+_WARNING_INTERVAL_S: Final = 60.0
+"""Minimum time between two warnings about frames that cannot be prepared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Captured(Generic[T]):
-    """A frame and what `prepare` made of it (the input tensor)."""
+    """A frame and the result of `prepare` for it (the input tensor)."""
 
     frame: Frame
     prepared: T
 
 
 class CaptureStatus(StrEnum):
-    """What a capture does now."""
+    """The state of a capture."""
 
     STARTING = "starting"
     DELIVERING = "delivering"
@@ -54,11 +54,11 @@ class CaptureStatus(StrEnum):
 
 
 class Capture(Generic[T]):
-    """Reads a source in a thread of its own, prepares each frame there, and offers the newest.
+    """Reads a source in its own thread, prepares each frame there and offers the newest.
 
-    Live sources never wait for the taker: a frame that is not taken within `FRESHNESS_S` is replaced by the next one.
-    Every frame of another source is kept until it is taken. A source that fails is reopened for ever, with backoff.
-    `on_status` is called in the capture thread at every change of status, with the sentence that explains it (or "").
+    A live source does not wait for its frames to be taken: after `FRESHNESS_S` the next frame replaces one that was not
+    taken. Each frame of another source waits until it is taken. A source that fails is reopened without end, with
+    backoff.
     """
 
     def __init__(
@@ -72,6 +72,17 @@ class Capture(Generic[T]):
         on_status: Callable[[CaptureStatus, str], None] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
+        """Prepare the thread.
+
+        Args:
+            source: The source; the capture opens and closes it.
+            prepare: Called with each frame in the capture thread.
+            name: Name for log messages and the thread.
+            clock: The clock.
+            stall_timeout_s: A live source that delivers nothing for this long is reopened.
+            on_status: Called in the capture thread at each change of the status, with the reason (or "").
+            backoff: Pauses between attempts to open the source.
+        """
         self._source = source
         self._prepare = prepare
         self._name = name
@@ -100,37 +111,37 @@ class Capture(Generic[T]):
         self._attempt = 0
         self._delivering_since_s: float | None = None
         self._reported_recovery = False
-        self._skipping = threading.Lock()  # over what `skip` counts
-        self._quiet_until_s = -inf
+        self._skip_lock = threading.Lock()  # protects the counter of `skip` and the time of its next warning
+        self._next_warning_s = -inf
 
     @property
     def status(self) -> CaptureStatus:
-        """What it does now."""
+        """The present state."""
         return self._status
 
     @property
     def last_error(self) -> str:
-        """The sentence of the latest failure; empty when there was none."""
+        """The reason of the latest failure, one sentence; empty when there was none."""
         return self._last_error
 
     @property
     def delivered(self) -> int:
-        """Frames prepared and offered."""
+        """Number of frames that were prepared and offered."""
         return self._delivered
 
     @property
     def dropped(self) -> int:
-        """Frames replaced by a newer one before they were taken."""
+        """Number of frames that a newer one replaced before they were taken."""
         return self._dropped
 
     @property
     def skipped(self) -> int:
-        """Pictures that could not be decoded or prepared."""
+        """Number of pictures that could not be decoded or prepared."""
         return self._source.skipped + self._unprepared
 
     @property
     def fps(self) -> float:
-        """Frames a second over the latest 33 frames, sinking towards 0 when no more come."""
+        """Frames per second over the latest 33 frames; it falls towards 0 when no more frames arrive."""
         times_s = self._times_s
         if len(times_s) < 2:
             return 0.0
@@ -139,16 +150,16 @@ class Capture(Generic[T]):
 
     @property
     def finished(self) -> bool:
-        """True when the source has ended, or `stop` was called, and its last frame was taken; not after a bug."""
+        """Whether the source has ended or was stopped and its last frame was taken; False after a bug."""
         return self._slot.ended and self._slot.empty and self._bug is None
 
     @property
     def last_beat_s(self) -> float:
-        """Monotonic time at which the thread last made progress or chose to wait; infinity once it has ended.
+        """Monotonic time of the thread's last progress, in seconds; infinity after its end.
 
-        Retrying, pacing and waiting for a taker are chosen waits, each as long as it was meant to be, and so is a live
-        source's `open` or `read` up to the stall timeout. What stops the beat is a call that outlasts that and ignores
-        `cancel`, or a thread that does not come back from a wait.
+        A planned wait counts as progress for its planned time: a retry, pacing, an offer, and `open` or `read` of a
+        live source up to the stall timeout. The time stands still while a call lasts longer and ignores `cancel`, or
+        while the thread does not return from a wait.
         """
         if self._slot.ended and not self._thread.is_alive():
             return inf
@@ -158,20 +169,20 @@ class Capture(Generic[T]):
         return min(self._clock.monotonic(), beat_s)
 
     def start(self) -> None:
-        """Start the thread; once only."""
+        """Start the thread. Call it once."""
         self._thread.start()
 
-    def take(self, timeout_s: float, *, ask: bool = True) -> Captured[T] | None:
-        """The newest frame that was not taken yet, waiting for it up to `timeout_s`; None when none came.
+    def take(self, timeout_s: float, *, request_next: bool = True) -> Captured[T] | None:
+        """Take the newest frame, waiting for one up to `timeout_s`. Checks for stalls while it waits.
 
-        None at once when `finished`. Looks for stalls while it waits. Called by one thread at a time. With `ask` False
-        a live source is left alone until `ask` is called, or `take` finds nothing; another one has a picture to decode
-        meanwhile. An unexpected exception of the capture thread (a bug in the source or in `prepare`) is raised here.
+        Called by one thread at a time. Returns None when there is no frame, at once when `finished`. With
+        `request_next` False a live source is not read until `request_next` is called or a `take` finds no frame.
+        Raises an unexpected exception of the capture thread (a bug in the source or in `prepare`).
         """
-        ask = ask or not self._source.live
+        request_next = request_next or not self._source.live
         left_s = timeout_s
         while True:
-            captured = self._slot.take(min(left_s, _STALL_CHECK_S), ask=ask)
+            captured = self._slot.take(min(left_s, _STALL_CHECK_S), request_next=request_next)
             if captured is not None:
                 return captured
             if self._slot.ended:
@@ -184,52 +195,50 @@ class Capture(Generic[T]):
             raise self._bug
         return None
 
-    def ask(self) -> None:
-        """Have the next frame read, once the last one was taken; any thread."""
-        self._slot.ask()
+    def request_next(self) -> None:
+        """Read the next frame if the last one was taken; any thread."""
+        self._slot.request_next()
 
     def check_stall(self) -> None:
-        """Cancel the read of a live source that has delivered nothing for longer than the stall timeout; any thread.
-
-        `take` does this too; call it from elsewhere when nobody takes (a pipeline that is switched off).
-        """
+        """Cancel a read of a live source that takes longer than the stall timeout; any thread. `take` calls it too."""
         since_s = self._reading_since_s
         if since_s is None or self._stalled or not self._source.live:
             return
-        # A tenth more than the source's own deadline, whose sentence says more.
+        # A tenth more than the source's own deadline, because its error message is more specific.
         if self._clock.monotonic() - max(since_s, self._source.pauses_until_s) > 1.1 * self._stall_timeout_s:
             self._stalled = True
             self._source.cancel()
 
     def skip(self, error: EdgeClassifierError) -> None:
-        """Count a frame that could not be prepared, and warn of it once a minute; any thread."""
-        with self._skipping:
+        """Count a frame that could not be prepared, and log a warning at most once a minute; any thread."""
+        with self._skip_lock:
             self._unprepared += 1
             self._last_error = str(error)
             now_s = self._clock.monotonic()
-            quiet = now_s < self._quiet_until_s
-            if not quiet:
-                self._quiet_until_s = now_s + _QUIET_S
-        if not quiet:
+            warn = now_s >= self._next_warning_s
+            if warn:
+                self._next_warning_s = now_s + _WARNING_INTERVAL_S
+        if warn:
             _log.warning("%s: skipped a frame: %s", self._name, error)
 
     def request_stop(self) -> None:
-        """Begin to end: cancel the source and drop the frame that waits. `stop` waits for it."""
+        """Begin to stop: cancel the source and discard the offered frame. `stop` then waits for the thread."""
         self._stopping.set()
         self._source.cancel()
         self._slot.end(discard=True)
 
     def stop(self, timeout_s: float) -> bool:
-        """Cancel the source and join the thread; True when it has ended. Safe to call twice and without `start`.
+        """Cancel the source and join the thread. May be called twice and without `start`.
 
-        A thread that is stuck in a native call is left behind; it does not keep the process from ending.
+        Returns:
+            Whether the thread has ended. A daemon thread that is stuck in a native call is abandoned.
         """
         self.request_stop()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    # From here on: the capture thread.
+    # The methods below run in the capture thread.
 
     def _run(self) -> None:
         status = CaptureStatus.STOPPED
@@ -244,7 +253,7 @@ class Capture(Generic[T]):
                     if not self._stopping.is_set():
                         status = CaptureStatus.FINISHED
                     break
-        except BaseException as error:  # noqa: BLE001 - a bug: handed to the owner, who raises it in `take`
+        except BaseException as error:  # noqa: BLE001 - a bug; `take` raises it in the thread of the owner
             self._bug = error
             self._last_error = f"{type(error).__name__}: {error}"
         finally:
@@ -253,14 +262,14 @@ class Capture(Generic[T]):
     def _end(self, status: CaptureStatus) -> None:
         try:
             self._source.close()
-            self._tell(status, self._last_error if self._bug is not None else "")
-        except BaseException as error:  # noqa: BLE001 - the same
+            self._set_status(status, self._last_error if self._bug is not None else "")
+        except BaseException as error:  # noqa: BLE001 - as above
             self._bug = self._bug or error
         finally:
             self._slot.end()
 
     def _open_and_deliver(self) -> None:
-        """Offer the source's frames until it ends or it is time to stop. Raises SourceError, MissingError."""
+        """Offer the frames of the source until it ends or `stop` is called. Raises SourceError, MissingError."""
         self._beat_s = self._clock.monotonic()
         self._source.open()
         while not self._stopping.is_set():
@@ -310,7 +319,7 @@ class Capture(Generic[T]):
             level = logging.DEBUG if self._reported_recovery else logging.INFO
             _log.log(level, "%s: delivers again after %d failed attempts", self._name, self._attempt)
             self._reported_recovery = True
-        self._tell(CaptureStatus.DELIVERING, "")
+        self._set_status(CaptureStatus.DELIVERING, "")
 
     def _retry_later(self, error: SourceError | MissingError) -> None:
         if self._stopping.is_set():
@@ -328,12 +337,12 @@ class Capture(Generic[T]):
             _log.warning("%s: %s (trying again until it works)", self._name, error)
         else:
             _log.debug("%s: %s (attempt %d, next in %.1f s)", self._name, error, self._attempt, delay_s)
-        self._tell(CaptureStatus.RETRYING, self._last_error)
+        self._set_status(CaptureStatus.RETRYING, self._last_error)
         self._waits_until_s = self._clock.monotonic() + delay_s
         self._stopping.wait(delay_s)
         self._beat_s, self._waits_until_s = self._clock.monotonic(), -inf
 
-    def _tell(self, status: CaptureStatus, sentence: str) -> None:
+    def _set_status(self, status: CaptureStatus, sentence: str) -> None:
         changed, self._status = status is not self._status, status
         if changed and self._on_status is not None:
             self._on_status(status, sentence)

@@ -1,4 +1,4 @@
-"""A slot for one item between one thread that fills it and one that empties it."""
+"""A slot that hands the newest item from one thread to another."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ T = TypeVar("T")
 
 
 class LatestSlot(Generic[T]):
-    """Holds the newest item; both sides sleep while they wait, and wake each other.
+    """Holds the newest item. One thread offers items, another takes them; each can wait for the other.
 
-    A lock that is free is a signal, and to take it is to wait: this is on the way of every frame, and
-    `threading.Condition` does more.
+    Locks serve as signals: a free lock is a set signal, and acquiring it waits for the signal and clears it. Every
+    frame passes here, and `threading.Condition` is slower.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # over all that follows
+        self._lock = threading.Lock()  # protects all that follows
         self._item: T | None = None
         self._ended = False
         self._filled = threading.Lock()
@@ -26,53 +26,61 @@ class LatestSlot(Generic[T]):
 
     @property
     def ended(self) -> bool:
-        """True when nothing will be offered any more; an item may still be there."""
+        """Whether no more items will be offered; an item may still be in the slot."""
         return self._ended
 
     @property
     def empty(self) -> bool:
-        """True when there is nothing to take now."""
+        """Whether the slot is empty now."""
         return self._item is None
 
     def offer(self, item: T, patience_s: float | None) -> bool:
-        """Put `item` in, over one that was not taken, and wait for its being taken: `patience_s`, None for ever.
+        """Put `item` into the slot, replacing an item that was not taken, and wait until it is taken.
 
-        True when it replaced another. Does nothing once ended.
+        Does nothing after `end`.
+
+        Args:
+            item: The item.
+            patience_s: Maximum wait in seconds; None waits without limit.
+
+        Returns:
+            Whether it replaced another item.
         """
         with self._lock:
             if self._ended:
                 return False
             replaced = self._item is not None
             self._item = item
-            self._emptied.acquire(blocking=False)  # what it said of an earlier item
+            self._emptied.acquire(blocking=False)  # clear the signal of an earlier item
             _signal(self._filled)
         self._emptied.acquire(timeout=-1 if patience_s is None else patience_s)
         return replaced
 
-    def take(self, timeout_s: float, *, ask: bool = True) -> T | None:
-        """Take the item out, waiting up to `timeout_s` for one; None when none came, at once when ended and empty.
+    def take(self, timeout_s: float, *, request_next: bool = True) -> T | None:
+        """Take the item, waiting for one up to `timeout_s`. Return None when there is none; at once after `end`.
 
-        With `ask` False the other side learns of it later: from `ask`, or from a `take` that finds nothing.
+        With `request_next` False the offering thread continues to wait until `request_next` is called, or until a
+        `take` finds the slot empty.
         """
         if self._item is None and not self._ended and timeout_s > 0:
-            self.ask()
+            self.request_next()
             self._filled.acquire(timeout=timeout_s)
         with self._lock:
             item, self._item = self._item, None
             if item is not None:
                 self._filled.acquire(blocking=False)
-                if ask:
+                if request_next:
                     _signal(self._emptied)
             return item
 
-    def ask(self) -> None:
-        """Let the other side go on, if its item was taken; any thread."""
+    def request_next(self) -> None:
+        """Wake the offering thread if its item was taken; any thread."""
         with self._lock:
             if self._item is None:
                 _signal(self._emptied)
 
     def end(self, *, discard: bool = False) -> None:
-        """Offer no more; wakes both sides. `discard` also drops the item that is there."""
+        """Accept no more items and wake both threads. With `discard`, also remove the item in the slot."""
         with self._lock:
             self._ended = True
             if discard:

@@ -1,4 +1,4 @@
-"""The classifiers in use: pipelines with the same model and device share one."""
+"""The loaded classifiers. Pipelines with the same model and settings share one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Classifiers:
-    """Loads each classifier at its first use, one at a time; any thread."""
+    """Loads each classifier at its first use. Its methods may be called from any thread."""
 
     def __init__(self) -> None:
         self._loading = threading.RLock()
@@ -47,7 +47,7 @@ class Classifiers:
         return self._loaded[key]
 
     def keep_only(self, plans: Iterable[AnyPlan]) -> None:
-        """Close the classifiers that none of `plans` uses: one Edge TPU serves one classifier only."""
+        """Close the classifiers that none of `plans` uses, because an Edge TPU serves one classifier only."""
         with self._loading:
             for key in self._loaded.keys() - {_key(plan) for plan in plans if isinstance(plan, Plan)}:
                 self._loaded.pop(key).close()
@@ -59,7 +59,7 @@ class Classifiers:
 
 def _key(plan: Plan) -> tuple[Path, str, str | None, str]:
     cpu_model = None if plan.cpu_bundle is None else plan.cpu_bundle.sha256
-    # Not as JSON: a file name need not be UTF-8.
+    # repr instead of JSON, because a file name may contain bytes that are not UTF-8.
     return (plan.bundle.path, plan.bundle.sha256, cpu_model, repr(plan.section.model))
 
 

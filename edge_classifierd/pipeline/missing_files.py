@@ -1,4 +1,4 @@
-"""Files that a configuration names and that cannot be used now: the daemon waits for them, so they are warnings."""
+"""Finds files of a configuration that cannot be used now. They are warnings, because the daemon waits for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def missing_certificates(document: Document) -> Iterator[Problem]:
-    """Yield the certificates that no connection could be made with. Nothing is connected to."""
+    """Yield a problem for each certificate that cannot be used. Makes no connection."""
     tls = document.configuration.mqtt.tls
     for key, error in _unusable(tls) if tls is not None else ():
         sentence = of_credentials(error, error.filename).sentence.removesuffix("; see mqtt.tls")
@@ -29,7 +29,7 @@ def missing_certificates(document: Document) -> Iterator[Problem]:
 
 
 def missing_videos(document: Document) -> Iterator[Problem]:
-    """Yield the video files that cannot be used now."""
+    """Yield a problem for each video file that cannot be used now."""
     for key, pipeline in document.pipelines:
         source = pipeline.source
         if not isinstance(source, StreamSection) or "://" in source.url:
@@ -41,7 +41,7 @@ def missing_videos(document: Document) -> Iterator[Problem]:
 
 
 def _unusable(tls: TlsSection) -> Iterator[tuple[str, OSError]]:
-    """The keys whose files cannot be opened, and of the other files those that are of no use."""
+    """Yield each key whose file cannot be opened, and each pair whose files can be opened but are invalid."""
     closed = set()
     for key in ("ca_file", "cert_file", "key_file"):
         file = getattr(tls, key)

@@ -1,4 +1,4 @@
-"""Preflight: everything about a configuration that can be known without hardware or network, every mistake at once."""
+"""Validates a configuration with its models and labels, without hardware or network, and plans its pipelines."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def prepare(config: Path) -> tuple[Document, tuple[Plan, ...]]:
 
 
 def plan_pipelines(config: Path) -> tuple[Document, tuple[AnyPlan, ...]]:
-    """Return the configuration file and a plan of each pipeline: blocked where its model cannot be used now.
+    """Return the configuration file and the plan of each pipeline, a BlockedPlan if its model cannot be used now.
 
-    Raises ConfigurationError with every problem when there are mistakes in the file. Folders are not looked at.
+    Folders are not checked. Raises ConfigurationError with every problem when the file has mistakes.
     """
     document, plans, problems = examine(config, sources=False)
     if not all(problem.temporary for problem in problems):
@@ -62,15 +62,15 @@ def plan_pipelines(config: Path) -> tuple[Document, tuple[AnyPlan, ...]]:
 
 
 def preflight(document: Document) -> tuple[Plan, ...]:
-    """The plans of all pipelines. Raises ConfigurationError with the problems of models, labels, globs and folders."""
-    plans, mistakes = _look_at_all(document, sources=True)
+    """Return the plans of all pipelines. Raises ConfigurationError with the problems of models, labels and folders."""
+    plans, mistakes = _plan_all(document, sources=True)
     if mistakes:
         raise ConfigurationError(_listed(document, mistakes))
     return _complete(plans)
 
 
 def examine(config: Path, *, sources: bool = True) -> tuple[Document, tuple[AnyPlan, ...], tuple[Problem, ...]]:
-    """Return the file, the plans of those pipelines that have no mistake, and every problem in the file's order.
+    """Return the file, the plans of the pipelines without mistakes, and every problem in the file's order.
 
     Raises ConfigurationError for a file that cannot be read at all.
     """
@@ -80,12 +80,12 @@ def examine(config: Path, *, sources: bool = True) -> tuple[Document, tuple[AnyP
         document = load(config)
     except FaultyFileError as error:
         document, found, more = error.rest, error.found, error.more
-    plans, mistakes = _look_at_all(document, sources=sources)
+    plans, mistakes = _plan_all(document, sources=sources)
     return document, plans, _listed(document, [*map(_Mistake, found), *mistakes], more)
 
 
 def unusable_models(document: Document, plans: Iterable[AnyPlan]) -> Iterator[Problem]:
-    """Build every model that would run on the CPU in a child process; yield one problem for each use that fails."""
+    """Load each CPU model in a child process and yield a problem for each key whose model fails."""
     keys = {id(section): key for key, section in document.pipelines}
     tried: dict[Path, str | None] = {}
     for plan in _complete(plans):
@@ -116,30 +116,30 @@ def _complete(plans: Iterable[AnyPlan]) -> tuple[Plan, ...]:
     return tuple(plan for plan in plans if isinstance(plan, Plan))
 
 
-def _look_at_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...], list[_Mistake]]:
+def _plan_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...], list[_Mistake]]:
     mistakes: list[_Mistake] = []
     bundles: _Loaded = {}
     plans = []
     for key, section in document.pipelines:
         if sources:
             mistakes += map(_Mistake, _source_problems(document, section, f"{key}.source"))
-        plan, found = _look(document, key, section, bundles)
+        plan, found = _plan_one(document, key, section, bundles)
         mistakes += found
         if plan is not None:
             plans.append(plan)
     return tuple(plans), mistakes
 
 
-def _look(
+def _plan_one(
     document: Document, key: str, section: PipelineSection, bundles: _Loaded
 ) -> tuple[AnyPlan | None, list[_Mistake]]:
-    """Return the plan of one pipeline, None when there is a mistake in the file, and what was found."""
+    """Return the plan of one pipeline (None when the file has a mistake there) and its mistakes."""
     again = partial(_plan_again, document, key, section)
     models = _Models(document, section.model, bundles, f"{key}.model")
     mistakes = [*map(_Mistake, models.problems)]
     plan: AnyPlan | None = None
     if models.bundle is not None:
-        selection = _Selection(document, section, models.bundle, models.twin, key)
+        selection = _Selection(document, section, models.bundle, models.cpu_bundle, key)
         plan = selection.plan(again)
         mistakes += selection.mistakes
     reason = next((problem.message for problem in models.problems if problem.temporary), None)
@@ -150,7 +150,7 @@ def _look(
 
 def _plan_again(document: Document, key: str, section: PipelineSection) -> AnyPlan:
     """Make the plan of one pipeline from its files as they are now."""
-    plan, mistakes = _look(document, key, section, {})
+    plan, mistakes = _plan_one(document, key, section, {})
     if plan is not None and not (mistakes and isinstance(plan, Plan)):
         return plan
     reason = mistakes[0].problem.message + mistakes[0].remedy()
@@ -161,11 +161,11 @@ def _plan_again(document: Document, key: str, section: PipelineSection) -> AnyPl
 class _Mistake:
     problem: Problem
     remedy: Callable[[], str] = str
-    """The end of the sentence; takes a while, so only those that are listed are asked."""
+    """Returns the end of the sentence. It is slow, so it is called for listed mistakes only."""
 
 
 def _listed(document: Document, mistakes: list[_Mistake], more: int = 0) -> tuple[Problem, ...]:
-    """In the file's order; beyond `MAX_PROBLEMS` they are only counted, as are the `more` that were found before."""
+    """Return the first `MAX_PROBLEMS` in the file's order; the others and the `more` found before are only counted."""
     temporary = not more and all(mistake.problem.temporary for mistake in mistakes)
     first = sorted(mistakes, key=lambda mistake: _place(mistake.problem))[:MAX_PROBLEMS]
     listed = [replace(one.problem, message=one.problem.message + one.remedy()) for one in first]
@@ -174,7 +174,7 @@ def _listed(document: Document, mistakes: list[_Mistake], more: int = 0) -> tupl
 
 
 def _place(problem: Problem) -> tuple[bool, int, int]:
-    """In the file's order; what has no place last."""
+    """Return a sort key: the order in the file; problems without a place come last."""
     return (problem.line == 0, problem.line, problem.column)
 
 
@@ -197,7 +197,7 @@ def model_options(model: ModelSection) -> ModelOptions:
 
 
 def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
-    """Each file is read once, however many pipelines share it, and complained of wherever it is named."""
+    """Return the model or its error. Each file is read once; an error is reported at every key that names the file."""
     wanted = (model.path or bundled_model_path(), model.labels, model.locale, model_options(model))
     if wanted not in loaded:
         try:
@@ -208,88 +208,93 @@ def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
 
 
 class _Models:
-    """The models that one pipeline names, each looked at whatever is wrong with the other."""
+    """Loads the models of one pipeline and collects their problems; an error of one does not hide one of the other."""
 
     def __init__(self, document: Document, model: ModelSection, loaded: _Loaded, key: str) -> None:
         self.problems: list[Problem] = []
         self._document = document
         self._model = model
         self._key = key
-        self.bundle = self._unless_faulty("path", _bundle(model, loaded))
-        self.twin: ModelBundle | None = None
+        self.bundle = self._usable("path", _bundle(model, loaded))
+        self.cpu_bundle: ModelBundle | None = None
         if model.cpu_model is not None:
-            twin = _bundle(model.model_copy(update={"path": model.cpu_model}), loaded)
-            if self.bundle is not None or not self._blames_labels(twin):
-                self.twin = self._unless_faulty("cpu_model", twin)
-        if self.bundle is not None and (model.cpu_model is None or self.twin is not None):
-            self._check_accelerator(self.bundle, self.twin)
+            cpu_bundle = _bundle(model.model_copy(update={"path": model.cpu_model}), loaded)
+            if self.bundle is not None or not self._is_about_labels(cpu_bundle):
+                self.cpu_bundle = self._usable("cpu_model", cpu_bundle)
+        if self.bundle is not None and (model.cpu_model is None or self.cpu_bundle is not None):
+            self._check_accelerator(self.bundle, self.cpu_bundle)
 
-    def _unless_faulty(self, name: str, found: ModelBundle | ModelError) -> ModelBundle | None:
+    def _usable(self, name: str, found: ModelBundle | ModelError) -> ModelBundle | None:
         if not isinstance(found, ModelError):
             return found
-        blames_labels = name == "path" and self._blames_labels(found)
-        self._complain("labels" if blames_labels else name, found, temporary=True)
-        if name == "path" and self._model.labels is not None and not blames_labels:
+        about_labels = name == "path" and self._is_about_labels(found)
+        self._add("labels" if about_labels else name, found, temporary=True)
+        if name == "path" and self._model.labels is not None and not about_labels:
             try:
                 read_regular_file(self._model.labels, "a label file")
             except ModelError as error:
-                self._complain("labels", error, temporary=True)
+                self._add("labels", error, temporary=True)
         return None
 
-    def _blames_labels(self, found: ModelBundle | ModelError) -> bool:
+    def _is_about_labels(self, found: ModelBundle | ModelError) -> bool:
         labels = self._model.labels
         return isinstance(found, ModelError) and labels is not None and str(labels) in str(found)
 
-    def _check_accelerator(self, bundle: ModelBundle, twin: ModelBundle | None) -> None:
-        """What device, model and CPU twin have against one another, as far as no hardware must be asked."""
-        if self._model.device == "cpu" and twin is None and bundle.edgetpu_compiled:
-            self._complain("path", edgetpu_sentence(bundle.path))
+    def _check_accelerator(self, bundle: ModelBundle, cpu_bundle: ModelBundle | None) -> None:
+        """Check that device, model and CPU model fit together, as far as this is possible without hardware."""
+        if self._model.device == "cpu" and cpu_bundle is None and bundle.edgetpu_compiled:
+            self._add("path", edgetpu_sentence(bundle.path))
         try:
             if self._model.device not in {"auto", "cpu"}:
-                from edge_classifierd.inference.edgetpu.delegate import check_compiled  # noqa: PLC0415 - brings the child process along
+                from edge_classifierd.inference.edgetpu.delegate import check_compiled  # noqa: PLC0415 - imports the child process
 
                 check_compiled(bundle)
         except ModelError as error:
-            self._complain("device", error)
+            self._add("device", error)
         try:
-            if twin is not None:
-                check_cpu_model(bundle, twin)
+            if cpu_bundle is not None:
+                check_cpu_model(bundle, cpu_bundle)
         except ModelError as error:
-            self._complain("cpu_model", error)
+            self._add("cpu_model", error)
 
-    def _complain(self, name: str, what: ModelError | str, *, temporary: bool = False) -> None:
+    def _add(self, name: str, what: ModelError | str, *, temporary: bool = False) -> None:
         self.problems.append(self._document.problem(f"{self._key}.{name}", str(what), temporary=temporary))
 
 
 class _Selection:
-    """Turns one pipeline's label patterns into class indices and gathers what is wrong with them."""
+    """Converts the label patterns of one pipeline to class indices and collects the mistakes in them."""
 
     def __init__(
-        self, document: Document, section: PipelineSection, bundle: ModelBundle, twin: ModelBundle | None, key: str
+        self,
+        document: Document,
+        section: PipelineSection,
+        bundle: ModelBundle,
+        cpu_bundle: ModelBundle | None,
+        key: str,
     ) -> None:
         self.mistakes: list[_Mistake] = []
         self._document = document
         self._section = section
         self._bundle = bundle
-        self._twin = twin
+        self._cpu_bundle = cpu_bundle
         self._key = key
         self._allowed = self._allow_and_deny()
 
     def plan(self, again: Callable[[], AnyPlan]) -> Plan | None:
-        """The plan, None when there are problems."""
+        """Return the plan, None when there are mistakes."""
         rules = [self._rule(number, watch) for number, watch in enumerate(self._section.watches)]
         if self.mistakes:
             return None
         found = tuple(rule for rule in rules if rule is not None)
-        # Background is not a thing to report, but a watch that names it may have it ("the door stands open").
+        # The background class is never the top label, but a watch may use it ("the door is open").
         mask = _mask(self._allowed - {self._bundle.labels.background}, len(self._bundle.labels))
-        return Plan(self._section, self._bundle, self._twin, found or (ANY_RULE,), mask, again)
+        return Plan(self._section, self._bundle, self._cpu_bundle, found or (ANY_RULE,), mask, again)
 
     def _allow_and_deny(self) -> set[int]:
         allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))
         allowed = allow - self._matching(self._section.deny, "deny")
         if not allowed and not self.mistakes:
-            self._complain("deny", "leaves no label to report; deny fewer")
+            self._add("deny", "leaves no label to report; deny fewer")
         return allowed
 
     def _rule(self, number: int, watch: WatchSection) -> WatchRule | None:
@@ -298,7 +303,7 @@ class _Selection:
         indices = tuple(sorted(matched & self._allowed))
         if not indices:
             if matched:
-                self._complain(place, "`allow` and `deny` leave none of these labels")
+                self._add(place, "`allow` and `deny` leave none of these labels")
             return None
         combine: Combine = "max" if self._bundle.output_kind == "multi_label" else "sum"
         return WatchRule(watch.name, indices, watch.threshold, watch.release, watch.confirm, watch.cooldown, combine)
@@ -312,10 +317,10 @@ class _Selection:
             if not matched:
                 known = f"the model's {len(labels):,} labels (indices 0 to {len(labels) - 1})"
                 message = f"{pattern!r} matches none of {known}"
-                self._complain(f"{place}[{number}]", message, partial(_similar, labels, pattern))
+                self._add(f"{place}[{number}]", message, partial(_similar, labels, pattern))
         return indices
 
-    def _complain(self, place: str, message: str, remedy: Callable[[], str] = str) -> None:
+    def _add(self, place: str, message: str, remedy: Callable[[], str] = str) -> None:
         self.mistakes.append(_Mistake(self._document.problem(f"{self._key}.{place}", message), remedy))
 
 

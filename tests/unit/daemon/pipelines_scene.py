@@ -1,4 +1,4 @@
-"""A fleet with everything around it but hardware and network: cameras that do as they are told, a broker's memory."""
+"""The pipelines of a device with fake cameras and a fake broker; all other parts are real."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BASE = "edge-classifierd/porch"
 
 
 class FakeBroker:
-    """Stands for the session: remembers what a broker would retain."""
+    """Replaces the MQTT client and records what a broker would retain."""
 
     def __init__(self) -> None:
         self.retained: dict[str, bytes] = {}
@@ -58,7 +58,7 @@ class FakeBroker:
 
 
 class Camera:
-    """Delivers one picture again and again until its trouble is set: an exception, or `deaf` for a call that hangs."""
+    """Delivers the same picture again and again. `trouble` is an exception to raise, `deaf` makes `read` hang."""
 
     skipped = 0
     pauses_until_s = -inf
@@ -99,12 +99,12 @@ class Camera:
 def until(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline_s, "it did not come to be"
+        assert time.monotonic() < deadline_s, "the condition did not become true"
         time.sleep(0.01)
 
 
 class Scene:
-    """The fleet of the device `porch`; used as a context, which stops it."""
+    """The pipelines of the device `porch`; a context manager that starts and stops them."""
 
     def __init__(self, folder: Path, *pipelines: dict[str, Any]) -> None:
         self.folder = folder
@@ -128,26 +128,26 @@ class Scene:
             make_source=self._camera,
         )
         trials = ModelTrials(folder / "models.json", self.clock)
-        self.fleet = Pipelines(self.plans(*pipelines), around, self.sink, trials)
+        self.pipelines = Pipelines(self.plans(*pipelines), around, self.sink, trials)
 
     def __enter__(self) -> Self:
-        self.fleet.start()
+        self.pipelines.start()
         until(self.tried)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.fleet.stop(1.0)
-        self.fleet.close()
+        self.pipelines.stop(1.0)
+        self.pipelines.close()
         self.outbox.close()
 
     def tried(self) -> bool:
-        self.fleet.tick()
-        return self.fleet.tried
+        self.pipelines.tick()
+        return self.pipelines.tried
 
     def execute(self, command: Any) -> None:
         """Execute a command and store it without the pause between two stores."""
-        self.fleet.execute(command)
-        self.fleet.store_commands(at_once=True)
+        self.pipelines.execute(command)
+        self.pipelines.store_commands(at_once=True)
 
     def plans(self, *pipelines: dict[str, Any]) -> tuple[AnyPlan, ...]:
         config = self.folder / "config.yaml"
@@ -156,21 +156,21 @@ class Scene:
         return plans
 
     def change_to(self, *pipelines: dict[str, Any]) -> int:
-        return self.fleet.change_to(self.plans(*pipelines))
+        return self.pipelines.change_to(self.plans(*pipelines))
 
     def retained(self, pipeline: str) -> dict[str, bytes]:
-        """What the broker keeps of a pipeline, without the part of the topic that all have."""
+        """Return the retained messages of a pipeline, by the last part of the topic."""
         start = f"{BASE}/{pipeline}/"
-        return {topic[len(start) :]: said for topic, said in self.broker.retained.items() if topic.startswith(start)}
+        return {topic[len(start) :]: value for topic, value in self.broker.retained.items() if topic.startswith(start)}
 
-    def clear_what_leaves(self) -> None:
-        """As if the seconds had passed after which a withdrawn topic is cleared."""
+    def remove_topics(self) -> None:
+        """Remove withdrawn topics now, instead of after some seconds."""
         for topic in self.states._removals:
             self.states._removals[topic] = 0.0
         self.states.tick()
 
     def camera(self, pipeline: str) -> Camera:
-        """The newest of that pipeline; in `cameras` they stand in the order in which their threads came to run."""
+        """Return the newest camera of that pipeline; `cameras` is in the order of the thread starts."""
         return next(camera for camera in reversed(self.cameras) if camera.pipeline == pipeline)
 
     def _camera(self, source: Any, *_: object) -> Any:
@@ -179,7 +179,7 @@ class Scene:
 
 
 def pipeline(name: str = "driveway", *watches: str, **keys: Any) -> dict[str, Any]:
-    """A pipeline whose watches are named; none of them ever sees what it looks for."""
+    """Return a pipeline section with watches of these names, which never detect anything."""
     source = {"type": "v4l2", "device": f"/dev/{name}"}
     listed = [{"name": watch, "labels": [281], "threshold": 0.99} for watch in watches]
     return {"name": name, "source": source, "model": {"threads": 1}, "watches": listed, **keys}

@@ -77,7 +77,7 @@ def test_a_failed_pipeline_is_started_again_after_a_pause_and_its_bug_keeps_its_
     assert scene.starts == 1
 
 
-def test_one_that_fails_again_and_again_is_tried_for_ever_and_its_failure_is_logged_once(
+def test_a_repeated_failure_is_retried_without_end_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     scene = Supervised(*[BUG] * 100)
@@ -90,7 +90,9 @@ def test_one_that_fails_again_and_again_is_tried_for_ever_and_its_failure_is_log
     assert len(caplog.records) == 1
 
 
-def test_an_expected_failure_is_one_sentence_and_another_one_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_expected_failure_is_logged_as_one_sentence_and_so_is_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     missing, damaged = ModelError("m.tflite: no such file"), ModelError("m.tflite: is damaged")
     scene = Supervised(missing, missing, damaged, RuntimeError("can't start new thread"), None)
     for _ in range(4):
@@ -106,7 +108,7 @@ def test_an_expected_failure_is_one_sentence_and_another_one_is_logged_too(caplo
     ]
 
 
-def test_the_pause_before_a_new_start_grows_with_the_failures_and_is_short_again_when_those_are_long_ago() -> None:
+def test_the_pause_grows_with_recent_failures() -> None:
     scene = Supervised(*[BUG] * 20)
     pauses = []
     for _ in range(8):
@@ -120,7 +122,7 @@ def test_the_pause_before_a_new_start_grows_with_the_failures_and_is_short_again
     assert scene.pause_s == 0.375
 
 
-def test_nothing_is_started_before_its_time() -> None:
+def test_no_pipeline_starts_before_its_pause_is_over() -> None:
     scene = Supervised(BUG, None)
     failed = scene.pipelines["driveway"]
     for scene.clock.now_s in (0.0, 0.1, 0.37):

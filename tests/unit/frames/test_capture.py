@@ -82,7 +82,7 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-def test_a_slow_taker_of_a_live_source_gets_fresh_frames_and_the_stale_ones_are_counted(bench: Bench) -> None:
+def test_a_slow_reader_of_a_live_source_gets_fresh_frames_and_stale_ones_are_counted(bench: Bench) -> None:
     camera = ScriptedCamera()
     capture = bench.capture(camera)
     found = []
@@ -98,10 +98,10 @@ def test_a_slow_taker_of_a_live_source_gets_fresh_frames_and_the_stale_ones_are_
     assert found[-1] <= 0.7 / FRESHNESS_S
 
 
-def test_a_source_that_is_not_live_goes_on_unasked(bench: Bench) -> None:
+def test_a_source_that_is_not_live_is_read_without_a_request(bench: Bench) -> None:
     camera = ScriptedCamera([["frame"] * 3], live=False)
     capture = bench.capture(camera)
-    assert capture.take(1.0, ask=False) is not None
+    assert capture.take(1.0, request_next=False) is not None
     until(lambda: camera.reads == 2)
 
 
@@ -117,7 +117,7 @@ def test_a_source_that_is_not_live_never_loses_a_frame(bench: Bench) -> None:
     assert (capture.delivered, capture.dropped) == (30, 0)
 
 
-def test_a_fast_taker_gets_every_frame_of_a_live_source(bench: Bench) -> None:
+def test_a_fast_reader_gets_every_frame_of_a_live_source(bench: Bench) -> None:
     capture = bench.capture(ScriptedCamera([["frame"] * 200]))
     assert len(taken(capture, 200)) + capture.dropped == 200
     assert capture.dropped <= 5  # a busy machine may be late for a few
@@ -131,7 +131,7 @@ def test_preparing_happens_in_the_capture_thread(bench: Bench) -> None:
     assert "capture porch" in {thread.name for thread in threading.enumerate()}
 
 
-def test_the_end_of_a_source_is_told_after_its_last_frame(bench: Bench) -> None:
+def test_a_source_is_finished_after_its_last_frame(bench: Bench) -> None:
     capture = bench.capture(ScriptedCamera([["frame"]]))
     until(lambda: capture.status is CaptureStatus.FINISHED)
     assert not capture.finished
@@ -182,7 +182,7 @@ def test_waiting_to_retry_ends_at_once_when_stopped(bench: Bench) -> None:
     until(lambda: capture.status is CaptureStatus.RETRYING)
     before_s = capture.last_beat_s
     time.sleep(0.05)
-    assert capture.last_beat_s > before_s  # it waits knowingly
+    assert capture.last_beat_s > before_s  # a planned wait counts as progress
     began = time.monotonic()
     assert capture.stop(5.0)
     assert time.monotonic() - began < 1
@@ -218,7 +218,7 @@ def test_a_read_that_ignores_being_cancelled_stops_the_beat(bench: Bench) -> Non
     capture = bench.capture(camera, stall_timeout_s=0.1)
     until(lambda: camera.reads)
     assert capture.take(0.05) is None
-    assert time.monotonic() - capture.last_beat_s < 0.2  # within the stall timeout it waits knowingly
+    assert time.monotonic() - capture.last_beat_s < 0.2  # within the stall timeout
     for _ in range(4):
         assert capture.take(0.1) is None
     assert time.monotonic() - capture.last_beat_s > 0.25
@@ -227,7 +227,7 @@ def test_a_read_that_ignores_being_cancelled_stops_the_beat(bench: Bench) -> Non
     assert capture.stop(2.0)
 
 
-def test_pausing_on_purpose_is_no_stall(bench: Bench) -> None:
+def test_a_planned_pause_is_no_stall(bench: Bench) -> None:
     camera = ScriptedCamera([["deaf", "frame"]])
     camera.pauses_until_s = time.monotonic() + 60
     capture = bench.capture(camera, stall_timeout_s=0.05)
@@ -240,7 +240,7 @@ def test_pausing_on_purpose_is_no_stall(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_a_pause_that_does_not_end_is_noticed(bench: Bench, live: bool) -> None:
+def test_a_pause_that_does_not_end_stops_the_beat(bench: Bench, live: bool) -> None:
     clock = ManualClock()
     camera = ScriptedCamera([["deaf"]], live=live)
     camera.pauses_until_s = clock.now_s + 100.0
@@ -248,16 +248,16 @@ def test_a_pause_that_does_not_end_is_noticed(bench: Bench, live: bool) -> None:
     until(lambda: camera.reads)
     clock.now_s += 99.0
     capture.check_stall()
-    assert capture.last_beat_s == clock.now_s, "it waits knowingly"
+    assert capture.last_beat_s == clock.now_s, "a planned wait counts as progress"
     assert not camera.cancelled.is_set()
-    clock.now_s += 30.0  # the thread still waits: it is as if it were frozen
+    clock.now_s += 30.0  # the thread still waits, as if it were frozen
     assert clock.now_s - capture.last_beat_s == (19.0 if live else 29.0)
     capture.check_stall()
     assert camera.cancelled.is_set() == live
     camera.wake.set()
 
 
-def test_a_source_that_is_not_live_may_take_its_time(bench: Bench) -> None:
+def test_a_slow_source_that_is_not_live_is_not_cancelled(bench: Bench) -> None:
     camera = ScriptedCamera([["deaf"]], live=False)
     capture = bench.capture(camera, stall_timeout_s=0.05)
     for _ in range(4):
@@ -267,7 +267,7 @@ def test_a_source_that_is_not_live_may_take_its_time(bench: Bench) -> None:
     assert capture.take(2.0) is not None
 
 
-def test_a_thread_that_does_not_come_back_from_a_retry_is_noticed(bench: Bench) -> None:
+def test_a_thread_that_does_not_return_from_a_retry_stops_the_beat(bench: Bench) -> None:
     clock = ManualClock()
     slow = Backoff(first_s=60.0, longest_s=60.0)
     capture = bench.capture(ScriptedCamera([GONE]), stall_timeout_s=10.0, backoff=slow, clock=clock)
@@ -277,12 +277,12 @@ def test_a_thread_that_does_not_come_back_from_a_retry_is_noticed(bench: Bench) 
     time.sleep(0.1)  # now it has begun to wait
     started_s = clock.now_s
     clock.now_s += 30.0
-    assert capture.last_beat_s == clock.now_s, "it waits knowingly"
-    clock.now_s += 200.0  # the thread itself still waits: it is as if it were frozen
+    assert capture.last_beat_s == clock.now_s, "a planned wait counts as progress"
+    clock.now_s += 200.0  # the thread itself still waits, as if it were frozen
     assert capture.last_beat_s <= started_s + 60.0 + 10.0
 
 
-def test_waiting_for_a_taker_is_a_chosen_wait(bench: Bench) -> None:
+def test_an_offer_that_waits_counts_as_progress(bench: Bench) -> None:
     capture = bench.capture(ScriptedCamera(live=False))
     until(lambda: capture.delivered)
     time.sleep(0.1)
@@ -304,7 +304,7 @@ def test_a_frame_that_cannot_be_prepared_is_skipped_with_one_warning(
     assert [record.getMessage() for record in caplog.records] == ["porch: skipped a frame: odd size"]
 
 
-def test_a_bug_reaches_the_taker_with_its_traceback(bench: Bench) -> None:
+def test_take_raises_a_bug_with_its_traceback(bench: Bench) -> None:
     def prepare(frame: Frame) -> int:
         return 1 // (1 - frame.sequence)
 
@@ -318,7 +318,7 @@ def test_a_bug_reaches_the_taker_with_its_traceback(bench: Bench) -> None:
     assert not capture.finished
 
 
-def test_a_bug_in_the_source_reaches_the_taker(bench: Bench) -> None:
+def test_take_raises_a_bug_of_the_source(bench: Bench) -> None:
     capture = bench.capture(ScriptedCamera([[KeyError("x")]]))
     with pytest.raises(KeyError):
         capture.take(2.0)
@@ -338,7 +338,7 @@ def test_stopping_ends_a_blocked_read_and_a_blocked_take(bench: Bench) -> None:
     assert camera.closed
 
 
-def test_the_rate_of_recent_frames_is_told_and_sinks_when_no_more_come(bench: Bench) -> None:
+def test_the_rate_falls_when_no_more_frames_arrive(bench: Bench) -> None:
     clock = ManualClock()
     camera = ScriptedCamera([["frame"] * 50 + ["deaf"]], live=False)
 

@@ -1,4 +1,4 @@
-"""The slot: who offers and who takes wait for each other exactly as long as they should, whatever happened before."""
+"""The slot: the offering and the taking thread wait for each other exactly as long as they should."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_waiting(thread: threading.Thread) -> bool:
     return thread.is_alive()
 
 
-def assert_offer_waits_for_its_taking(slot: LatestSlot[int], item: int) -> None:
+def assert_offer_waits_until_taken(slot: LatestSlot[int], item: int) -> None:
     thread = begin(lambda: slot.offer(item, None))
     assert is_waiting(thread)
     assert slot.take(1.0) == item
@@ -39,23 +39,23 @@ def slot() -> LatestSlot[int]:
 
 
 def test_an_offer_waits_until_it_is_taken(slot: LatestSlot[int]) -> None:
-    assert_offer_waits_for_its_taking(slot, 1)
+    assert_offer_waits_until_taken(slot, 1)
 
 
-def test_an_offer_is_not_over_because_an_earlier_one_was_taken_late(slot: LatestSlot[int]) -> None:
+def test_a_late_take_of_an_earlier_item_does_not_end_an_offer(slot: LatestSlot[int]) -> None:
     slot.offer(1, 0.001)
     assert slot.take(0.0) == 1
-    assert_offer_waits_for_its_taking(slot, 2)
+    assert_offer_waits_until_taken(slot, 2)
 
 
-def test_an_impatient_offer_is_replaced_by_the_next(slot: LatestSlot[int]) -> None:
+def test_an_offer_that_timed_out_is_replaced_by_the_next(slot: LatestSlot[int]) -> None:
     assert not slot.offer(1, 0.001)
     assert slot.offer(2, 0.001)
     assert slot.take(0.0) == 2
     assert slot.empty
 
 
-def test_who_took_without_waiting_waits_for_the_next(slot: LatestSlot[int]) -> None:
+def test_a_take_after_one_that_did_not_wait_waits_for_the_next_item(slot: LatestSlot[int]) -> None:
     slot.offer(1, 0.001)
     assert slot.take(1.0) == 1
     taken: list[int | None] = []
@@ -66,13 +66,13 @@ def test_who_took_without_waiting_waits_for_the_next(slot: LatestSlot[int]) -> N
     assert taken == [2]
 
 
-def test_nothing_came(slot: LatestSlot[int]) -> None:
+def test_a_take_without_an_item_returns_none_after_its_timeout(slot: LatestSlot[int]) -> None:
     began = time.monotonic()
     assert slot.take(0.05) is None
     assert time.monotonic() - began >= 0.05
 
 
-def test_the_end_wakes_who_takes(slot: LatestSlot[int]) -> None:
+def test_the_end_wakes_the_taking_thread(slot: LatestSlot[int]) -> None:
     thread = begin(lambda: slot.take(60.0))
     assert is_waiting(thread)
     slot.end()
@@ -83,40 +83,40 @@ def test_the_end_wakes_who_takes(slot: LatestSlot[int]) -> None:
 
 
 @pytest.mark.parametrize("discard", [True, False])
-def test_the_end_wakes_who_offers_and_may_leave_the_last_one(slot: LatestSlot[int], discard: bool) -> None:
+def test_the_end_wakes_the_offering_thread_and_may_keep_the_last_item(slot: LatestSlot[int], discard: bool) -> None:
     thread = begin(lambda: slot.offer(1, None))
     assert is_waiting(thread)
     slot.end(discard=discard)
     thread.join(5)
     assert not thread.is_alive()
-    assert not slot.offer(2, None), "nothing is offered any more"
+    assert not slot.offer(2, None), "no more items are accepted"
     assert slot.take(60.0) == (None if discard else 1)
     assert slot.empty
 
 
-def test_who_took_without_asking_asks_later(slot: LatestSlot[int]) -> None:
+def test_the_next_item_can_be_requested_after_a_take(slot: LatestSlot[int]) -> None:
     thread = begin(lambda: slot.offer(1, None))
-    assert slot.take(1.0, ask=False) == 1
+    assert slot.take(1.0, request_next=False) == 1
     assert is_waiting(thread)
-    slot.ask()
+    slot.request_next()
     thread.join(5)
     assert not thread.is_alive()
 
 
-def test_who_finds_nothing_asks(slot: LatestSlot[int]) -> None:
+def test_a_take_that_finds_nothing_requests_the_next_item(slot: LatestSlot[int]) -> None:
     thread = begin(lambda: slot.offer(1, None))
-    assert slot.take(1.0, ask=False) == 1
+    assert slot.take(1.0, request_next=False) == 1
     assert is_waiting(thread)
-    assert slot.take(0.05, ask=False) is None
+    assert slot.take(0.05, request_next=False) is None
     thread.join(5)
     assert not thread.is_alive()
 
 
-def test_asking_does_not_lose_what_was_not_taken_yet(slot: LatestSlot[int]) -> None:
+def test_a_request_does_not_lose_an_item_that_was_not_taken(slot: LatestSlot[int]) -> None:
     thread = begin(lambda: slot.offer(1, None))
     while slot.empty:
         time.sleep(0.001)
-    slot.ask()
+    slot.request_next()
     assert is_waiting(thread)
     assert slot.take(0.0) == 1
     thread.join(5)

@@ -39,7 +39,7 @@ def test_every_certificate_that_cannot_be_used_is_named(nonsense: Path, tls: str
     assert all(f"{warned[key]}: " in message for key, message in found.items())
 
 
-def test_the_systems_authorities_are_no_warning(tmp_path: Path) -> None:
+def test_the_certificates_of_the_system_give_no_warning(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("mqtt: {tls: {}}\n" + PIPELINES)
     assert list(missing_certificates(load(file))) == []

@@ -1,4 +1,4 @@
-"""One pipeline: orders from other threads, and its end."""
+"""One pipeline: commands from other threads, and its stop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_however_many_orders_come_between_two_frames_the_last_of_each_kind_is_obeyed(tmp_path: Path) -> None:
+def test_the_last_of_many_commands_of_a_kind_takes_effect(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat", "dog")) as scene:
-        (one,) = scene.fleet.pipelines
+        (one,) = scene.pipelines.pipelines
         for number in range(1, 1001):
             one.set_threshold("cat", number / 1001)
             one.set_threshold("dog", 1 - number / 1001)
@@ -29,9 +29,9 @@ def test_however_many_orders_come_between_two_frames_the_last_of_each_kind_is_ob
         until(lambda: one.online)
 
 
-def test_a_camera_that_hangs_does_not_hold_up_the_end_and_is_told(tmp_path: Path) -> None:
+def test_a_camera_that_hangs_does_not_delay_the_stop_of_others(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "cat")) as scene:
-        driveway, garden = scene.fleet.pipelines
+        driveway, garden = scene.pipelines.pipelines
         scene.camera("driveway").deaf = True
         time.sleep(0.1)  # the read that it was in has ended, the next one hangs
         assert not driveway.stop(0.2)
@@ -40,17 +40,17 @@ def test_a_camera_that_hangs_does_not_hold_up_the_end_and_is_told(tmp_path: Path
         assert driveway.stop(5.0)
 
 
-def test_the_end_is_asked_of_all_threads_before_any_is_waited_for(tmp_path: Path) -> None:
+def test_a_requested_stop_ends_the_capture_thread_without_a_wait(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
-        (one,) = scene.fleet.pipelines
+        (one,) = scene.pipelines.pipelines
         captures = [thread for thread in threading.enumerate() if thread.name == "capture driveway"]
         one.request_stop()
         until(lambda: not any(thread.is_alive() for thread in captures))
 
 
-def test_a_replaced_twin_is_loaded(tmp_path: Path) -> None:
+def test_a_replaced_cpu_model_is_loaded(tmp_path: Path) -> None:
     stand_in.model_pair(tmp_path)
-    twin = tmp_path / "colours.tflite"
+    cpu_model = tmp_path / "colours.tflite"
     model = {"path": "colours_edgetpu.tflite", "cpu_model": "colours.tflite", "device": "cpu", "threads": 1}
     section = pipeline("driveway") | {"model": model}
     scene = Scene(tmp_path, section)
@@ -59,15 +59,15 @@ def test_a_replaced_twin_is_loaded(tmp_path: Path) -> None:
     first = classifiers.get(plan)
     assert classifiers.get(scene.plans(section)[0]) is first
     graph = tflite.classifier(tflite.SOFTMAX, "uint8", 1 / 16, 128)
-    twin.write_bytes(tflite.pack(graph, files={"labels.txt": b"red\ngreen\nblue\n", "note": b"another"}))
+    cpu_model.write_bytes(tflite.pack(graph, files={"labels.txt": b"red\ngreen\nblue\n", "note": b"another"}))
     (plan,) = scene.plans(section)
     assert classifiers.get(plan) is not first
     classifiers.close()
-    scene.fleet.close()
+    scene.pipelines.close()
     scene.outbox.close()
 
 
-def test_labels_below_a_folder_whose_name_is_not_utf_8_are_taken(tmp_path: Path) -> None:
+def test_labels_in_a_folder_whose_name_is_not_utf_8_are_read(tmp_path: Path) -> None:
     stand_in.model_pair(tmp_path)
     folder = tmp_path / os.fsdecode(b"d\xff")
     folder.mkdir()

@@ -1,0 +1,106 @@
+"""A pipeline whose classifier has several lanes: Edge TPUs or instances of a model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import stand_in
+from pipelines_scene import Scene, pipeline, until
+from workers_scene import Pictures, Run
+
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.health.heartbeat import Heartbeats
+from edge_classifierd.inference.base import Inference
+from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
+from edge_classifierd.inference.factory import make_classifier
+from edge_classifierd.inference.shared import SharedClassifier
+from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold
+from edge_classifierd.pipeline.reporter import Reporter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from edge_classifierd.frames.base import Frame
+    from edge_classifierd.pipeline.event_builder import FrameResult
+
+
+def test_two_edge_tpus_make_one_pipeline_faster(tmp_path: Path) -> None:
+    compiled, twin = stand_in.model_pair(tmp_path)
+    machine = stand_in.Machine(tmp_path / "root")
+    machine.add("1-1")
+    machine.add("1-2")
+    (tmp_path / "slow").touch()
+    options = {"mode": "slow", "while": str(tmp_path / "slow")}  # 60 ms an inference
+    settings = EdgeTpuSettings(str(stand_in.build_delegate(tmp_path)), options, 2.0, count=2)
+    pool = make_classifier(compiled, "usb", cpu_bundle=twin, edgetpu=settings, root=machine.root)
+    tensor = stand_in.pixel(255, 0, 0)
+    start_s = time.monotonic()
+    made = Run(Pictures(20), lambda _frame: tensor, SharedClassifier(pool), Heartbeats(SystemClock()))
+    numbers = made.to_the_end()
+    took_s = time.monotonic() - start_s
+    assert made.stop()
+    pool.close()
+    assert numbers == list(range(20))
+    by = {one.outcome.accelerator for one in made.results if isinstance(one.outcome, Inference)}
+    assert by == {"usb:0", "usb:1"}
+    assert took_s < 20 * 0.06 * 0.85, "two at a time: 0.6 s; one after the other: 1.2 s"
+
+
+def test_a_pipeline_with_two_instances_is_disabled_and_enabled(tmp_path: Path) -> None:
+    section = pipeline("driveway", "cat") | {"model": {"threads": 1, "instances": 2}}
+    with Scene(tmp_path, section) as scene:
+        (one,) = scene.pipelines.pipelines
+        until(lambda: one.metrics.snapshot().inferences > 5)
+        lanes = [thread for thread in threading.enumerate() if thread.name.startswith("infer-driveway-")]
+        assert len(lanes) == 2
+        scene.pipelines.execute(SetEnabled("driveway", False))
+        until(lambda: not any(thread.is_alive() for thread in lanes))
+        scene.pipelines.execute(SetEnabled("driveway", True))
+        so_far = one.metrics.snapshot().inferences
+        until(lambda: one.metrics.snapshot().inferences > so_far + 5)
+        assert one.failure is None
+        assert one.stop(2.0)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("infer-driveway")]
+
+
+def test_a_command_to_a_pipeline_with_two_instances_takes_effect_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_classifierd.pipeline.pipeline._IDLE_S", 30.0)
+    section = pipeline("driveway", "cat") | {"model": {"threads": 1, "instances": 2}}
+    with Scene(tmp_path, section) as scene:
+        (one,) = scene.pipelines.pipelines
+        until(lambda: one.metrics.snapshot().inferences > 5)
+        scene.pipelines.execute(SetThreshold("driveway", "cat", 0.75))
+        until(lambda: one.thresholds() == {"cat": 0.75}, 10.0)
+
+
+def test_a_command_is_not_executed_during_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reporting, overlaps = threading.Event(), []
+    report, set_threshold = Reporter.report, Reporter.set_threshold
+
+    def slow_report(self: Reporter, frame: Frame, inference: Inference) -> FrameResult:
+        reporting.set()
+        time.sleep(0.02)
+        reporting.clear()
+        return report(self, frame, inference)
+
+    def watched_set_threshold(self: Reporter, watch: str, threshold: float) -> None:
+        overlaps.append(reporting.is_set())
+        set_threshold(self, watch, threshold)
+
+    monkeypatch.setattr(Reporter, "report", slow_report)
+    monkeypatch.setattr(Reporter, "set_threshold", watched_set_threshold)
+    section = pipeline("driveway", "cat") | {"model": {"threads": 1, "instances": 2}}
+    with Scene(tmp_path, section) as scene:
+        (one,) = scene.pipelines.pipelines
+        until(lambda: one.metrics.snapshot().inferences > 5)
+        for number in range(20):
+            threshold = 0.5 + number / 100
+            scene.pipelines.execute(SetThreshold("driveway", "cat", threshold))
+            until(lambda wanted=threshold: one.thresholds() == {"cat": wanted})
+    assert overlaps == [False] * 20
