@@ -25,6 +25,7 @@ class Server:
     """Answers every connection in a thread of its own until it is stopped."""
 
     scheme = "http"
+    tls: ssl.SSLContext | None = None
 
     def __init__(self, port: int = 0) -> None:
         self.stopping = threading.Event()
@@ -64,7 +65,10 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:  # readers leave when they like
-            self.serve(connection)
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+            with connection:
+                self.serve(connection)
 
 
 class HttpServer(Server):
@@ -138,20 +142,17 @@ class SnapshotServer(Server):
         self._pictures = list(pictures) or [encoded(picture(LEVELS[0]))]
         self._login = login
         self._etag = etag
-        self._tls = tls
+        self.tls = tls
         self.scheme = "https" if tls else "http"
         self.requests: list[str] = []
         super().__init__()
 
     def serve(self, connection: socket.socket) -> None:
-        if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_side=True)
-        with connection:
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += connection.recv(65536)
-            self.requests.append(request.decode())
-            connection.sendall(self._answer(request.decode()))
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += connection.recv(65536)
+        self.requests.append(request.decode())
+        connection.sendall(self._answer(request.decode()))
 
     def _answer(self, request: str) -> bytes:
         if self._login and "\nAuthorization: " not in request:

@@ -42,5 +42,5 @@ class Damage:
         self._good += 1
 
     def progress(self) -> None:
-        """Record that the source continues, whatever is damaged: the limit of damage in a row starts again."""
+        """Start again with the limit of damage in a row: the source continues, or was opened again."""
         self._in_a_row = 0

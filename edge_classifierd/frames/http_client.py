@@ -108,7 +108,10 @@ class HttpRequest:
             kind: type[http.client.HTTPConnection] = http.client.HTTPConnection
             options = {}
             if parts.scheme == "https":
-                kind, options = http.client.HTTPSConnection, {"context": self._tls()}
+                kind, options = (
+                    http.client.HTTPSConnection,
+                    {"context": _tls_context(verify=self._verify, ca_file=self._ca_file)},
+                )
             connection = kind(parts.hostname or "", parts.port, timeout=self._timeout_s, **options)  # type: ignore[arg-type]
             self._connection = connection
             connection.connect()
@@ -121,13 +124,6 @@ class HttpRequest:
             return connection.getresponse()
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._failure(error, opening=True) from None
-
-    def _tls(self) -> ssl.SSLContext:
-        if self._verify:
-            return ssl.create_default_context(cafile=self._ca_file)
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return context
 
     def _redirected(self, url: str, location: str) -> str:
         target = urljoin(url, location)
@@ -151,24 +147,53 @@ class HttpRequest:
         if isinstance(error, TimeoutError):
             what = "no answer" if opening else "no data"
             words = f"{what} within {self._timeout_s:g} s; check the camera and the network"
-        elif isinstance(error, ssl.SSLCertVerificationError):
-            words = (
-                f"its certificate is not trusted ({error.verify_message}); set `ca_file` to the camera's certificate, "
-                "or `verify: false`"
-            )
-        elif isinstance(error, ssl.SSLError):
-            words = f"TLS failed ({error.reason or 'no reason given'}); check that the camera speaks https on this port"
+        elif isinstance(error, ssl.SSLError | FileNotFoundError):
+            words = tls_words(error, self._ca_file)
         elif isinstance(error, ConnectionRefusedError):
             words = "connection refused; check that the camera is on, and the port"
         elif isinstance(error, socket.gaierror):
             words = "its host name is unknown; check the address and the network's name server"
-        elif isinstance(error, FileNotFoundError):
-            words = f"`ca_file` {self._ca_file}: no such file; check the path"
         elif isinstance(error, http.client.HTTPException | ValueError) and opening:
             words = "the answer is not HTTP; check the address and the port"
         elif isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             words = f"cannot be reached ({os.strerror(error.errno)}); check the address and the network"
         return SourceError(f"{self._shown}: {words}")
+
+
+def _tls_context(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file if verify else None)
+    if verify:
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # certificates that cameras made themselves lack extensions
+        return context
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def explain_tls(host: str, port: int, ca_file: Path | None, timeout_s: float) -> str | None:
+    """Return why a certificate is not accepted, or None when it is: FFmpeg does not report the cause."""
+    try:
+        context = _tls_context(verify=True, ca_file=ca_file)
+        with (
+            socket.create_connection((host, port), timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return None
+    except (ssl.SSLError, FileNotFoundError) as error:
+        return tls_words(error, ca_file)
+    except OSError:
+        return None
+
+
+def tls_words(error: ssl.SSLError | FileNotFoundError, ca_file: Path | None) -> str:
+    """Return what an error of TLS means and what to do."""
+    if isinstance(error, FileNotFoundError):
+        return f"`ca_file` {ca_file}: no such file; check the path"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({error.verify_message}); set `ca_file` to the camera's certificate, "
+            "or `verify: false`"
+        )
+    return f"TLS failed ({error.reason or 'no reason given'}); check the port, and that `ca_file` is a certificate"
 
 
 def authorisation(challenges: list[str], method: str, target: str, user: str, password: str) -> str:

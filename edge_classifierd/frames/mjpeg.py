@@ -123,13 +123,27 @@ class JpegSplitter:
 class MjpegStream:
     """The pictures of a motion JPEG stream; used by one thread."""
 
-    def __init__(self, receive: Callable[[int], bytes], *, shown: str, wanted: Callable[[], bool]) -> None:
-        """`receive` returns up to that many bytes, none at the end. `shown` names the stream in messages."""
+    def __init__(
+        self,
+        receive: Callable[[int], bytes],
+        *,
+        shown: str,
+        wanted: Callable[[], bool],
+        damage: Damage | None = None,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            receive: Returns up to that many bytes, none at the end.
+            shown: Names the stream in messages.
+            wanted: Called before every picture: when it returns False, `read` returns None.
+            damage: Counts what is skipped, over several streams of one source.
+        """
         self._receive = receive
         self._shown = shown
         self._wanted = wanted
         self._splitter = JpegSplitter()
-        self._damage = Damage(shown)
+        self._damage = damage or Damage(shown)
         self._ready: deque[bytes] = deque()
         self.pictures = 0
         """Complete pictures so far."""

@@ -14,11 +14,13 @@ from collections import deque
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, Protocol
+from urllib.parse import urlsplit
 
 from edge_classifierd.config.sections.sources import shown_url
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
-from edge_classifierd.frames.http_client import HttpRequest
+from edge_classifierd.frames.damage import Damage
+from edge_classifierd.frames.http_client import HttpRequest, explain_tls
 from edge_classifierd.frames.mjpeg import MjpegStream
 from edge_classifierd.frames.rtsp import explain_refusal
 from edge_classifierd.frames.video import InputSettings, Video
@@ -47,8 +49,6 @@ _VIDEO_TYPES: Final = ("video/", "audio/", "application/vnd.apple.mpegurl", "app
 class _Pictures(Protocol):
     """A decoded stream: `Video` or `MjpegStream`."""
 
-    @property
-    def skipped(self) -> int: ...
     def read(self) -> av.VideoFrame | None: ...
 
 
@@ -74,7 +74,7 @@ class NetworkSource:
         self._cancelled = False
         self._changed = threading.Condition()
         self._connection: _Connection | None = None
-        self._skipped_before = 0
+        self._damage = Damage(self._shown)
         self._sequence = 0
 
     @property
@@ -85,8 +85,7 @@ class NetworkSource:
     @property
     def skipped(self) -> int:
         """Damaged packets and frames so far, over all connections."""
-        connection = self._connection
-        return self._skipped_before + (0 if connection is None else connection.skipped)
+        return self._damage.skipped
 
     @property
     def pauses_until_s(self) -> float:
@@ -99,7 +98,7 @@ class NetworkSource:
         self._disconnect()
         if self._cancelled:
             raise SourceError(f"{self._shown}: opening was cancelled")
-        self._connection = connection = _Connection(self._target, self._changed, self._clock)
+        self._connection = connection = _Connection(self._target, self._changed, self._damage, self._clock)
         connection.thread.start()
         with self._changed:
             # One second more than the deadline of the network code, which knows the cause better.
@@ -155,7 +154,6 @@ class NetworkSource:
             connection.leave()
             self._changed.notify_all()
         connection.thread.join(_JOIN_S)
-        self._skipped_before += connection.skipped
         if connection.thread.is_alive():
             _log.debug("%s: the old connection ends within %g s", self._shown, self._stall_timeout_s)
 
@@ -177,12 +175,11 @@ class _Target:
 class _Connection:
     """One connection and its thread; the public attributes are guarded by the condition `changed`."""
 
-    def __init__(self, target: _Target, changed: threading.Condition, clock: Clock) -> None:
+    def __init__(self, target: _Target, changed: threading.Condition, damage: Damage, clock: Clock) -> None:
         self.frames: deque[tuple[av.VideoFrame, float, datetime]] = deque()
         self.opened = False
         self.ended = False
         self.unwanted = False
-        self.skipped = 0
         self.patient_until_s = -inf
         """Until when a key frame may be awaited, since packets arrive."""
         self.error: BaseException = SourceError(f"{target.shown}: the stream ended; check the camera")
@@ -191,6 +188,7 @@ class _Connection:
         self.thread = threading.Thread(target=self._run, name=f"stream {target.shown}", daemon=True)
         self._target = target
         self._changed = changed
+        self._damage = damage
         self._clock = clock
         self._request: HttpRequest | None = None
         self._waits_since_s: float | None = None
@@ -203,6 +201,7 @@ class _Connection:
             self._request.abort()
 
     def _run(self) -> None:
+        self._damage.progress()
         try:
             if not (self._target.url.startswith("http") and self._read_jpegs()):
                 self._read_video()
@@ -236,6 +235,7 @@ class _Connection:
                 lambda most: parts.pop() if parts else request.receive(most),
                 shown=target.shown,
                 wanted=lambda: not self.unwanted,
+                damage=self._damage,
             )
             self._deliver(stream)
             self._explain_end(stream, kind)
@@ -269,11 +269,17 @@ class _Connection:
                 shown=target.shown,
                 on_skip=self._wait_for_key_frame,
                 wanted=lambda: not self.unwanted,  # also while only sound comes
+                damage=self._damage,
             )
         except SourceError as error:
             if "401 " in str(error) and target.url.startswith("rtsp://"):
                 words = explain_refusal(target.url, target.timeout_s)
                 raise SourceError(f"{target.shown}: {words}") from None
+            if target.verify and target.url.startswith("rtsps://"):
+                parts = urlsplit(target.url)
+                cause = explain_tls(parts.hostname or "", parts.port or 322, target.ca_file, target.timeout_s)
+                if cause is not None:
+                    raise SourceError(f"{target.shown}: {cause}") from None
             raise
         try:
             with self._changed:
@@ -306,7 +312,6 @@ class _Connection:
             most = 1 if picture.width * picture.height > _BIG_PIXELS else _MOST_WAITING
             del picture
             with self._changed:
-                self.skipped = stream.skipped
                 self.patient_until_s = -inf
                 self._changed.wait_for(lambda most=most: self.unwanted or len(self.frames) < most)  # type: ignore[misc]
                 if self.unwanted:
@@ -315,7 +320,6 @@ class _Connection:
                 self.opened = True
                 self._changed.notify_all()
             del item
-        self.skipped = stream.skipped
 
 
 def _options(url: str, transport: str, *, verify: bool, ca_file: Path | None) -> dict[str, str]:

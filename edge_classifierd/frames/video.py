@@ -67,6 +67,7 @@ class Video:
         on_idle: Callable[[], None] | None = None,
         on_skip: Callable[[], None] | None = None,
         wanted: Callable[[], bool] | None = None,
+        damage: Damage | None = None,
     ) -> None:
         """Open an input; blocks for at most about `timeout_s`.
 
@@ -76,6 +77,7 @@ class Video:
             shown: Names the input in messages, without secrets.
             on_idle: For inputs opened non-blocking: called whenever there is no packet yet; waits a little, may raise.
             on_skip: Called for each packet that is skipped while the first key frame is awaited; may raise.
+            damage: Counts what is skipped, over several inputs of one source.
             wanted: Called before every packet, also of sound: when it returns False, `read` returns None.
 
         Raises:
@@ -86,7 +88,7 @@ class Video:
         self._on_idle = on_idle
         self._on_skip = on_skip
         self._wanted = wanted
-        self._damage = Damage(shown, quiet=settings.quiet)
+        self._damage = damage or Damage(shown, quiet=settings.quiet)
         self._ready: deque[av.VideoFrame] = deque()
         self._mirrored: bool | None = None  # as its first frame is
         self._last_s = 0.0

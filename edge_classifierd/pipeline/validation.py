@@ -187,7 +187,8 @@ def _source_problems(document: Document, section: PipelineSection, key: str) -> 
                 message = f"{folder}: holds no pictures{below}; put some there"
                 yield document.problem(f"{key}.path", message, temporary=True)
         except SourceError as error:
-            yield document.problem(f"{key}.path", str(error), temporary=True)
+            if not (section.source.watch and not folder.exists()):
+                yield document.problem(f"{key}.path", str(error), temporary=True)
 
 
 def model_options(model: ModelSection) -> ModelOptions:

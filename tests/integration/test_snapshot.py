@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from moving_pictures import encoded, level, picture
-from stream_servers import EndlessServer, HttpServer, Server, SnapshotServer
+from stream_servers import EndlessServer, HttpServer, RtspServer, Server, SnapshotServer
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
@@ -124,14 +124,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return file, key
 
 
-@pytest.mark.parametrize("kind", ["snapshot", "stream"])
+@pytest.mark.parametrize("kind", ["snapshot", "https", "rtsps"])
 def test_a_certificate_is_checked_when_asked_for(
     serve: Callable[[Server], Server], certificate: tuple[Path, Path], kind: str
 ) -> None:
     file, key = certificate
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file, key)
-    server = serve(SnapshotServer(PICTURES, tls=context))
+    server = serve(RtspServer() if kind == "rtsps" else SnapshotServer(PICTURES, tls=context))
+    server.tls, server.scheme = context, "rtsps" if kind == "rtsps" else "https"
 
     def look(*, verify: bool, ca_file: Path | None = None) -> None:
         if kind == "snapshot":
@@ -140,8 +141,11 @@ def test_a_certificate_is_checked_when_asked_for(
         made = NetworkSource(server.url, verify=verify, ca_file=ca_file, stall_timeout_s=3, clock=SystemClock())
         made.open()
         made.read()
+        made.close()
 
     look(verify=False)
     look(verify=True, ca_file=file)
-    with pytest.raises(SourceError, match=r"https://\*\*\*@.*its certificate is not trusted .*; set `ca_file`"):
+    with pytest.raises(SourceError, match=r"`ca_file` \S*absent\.pem: no such file; check the path"):
+        look(verify=True, ca_file=file.with_name("absent.pem"))
+    with pytest.raises(SourceError, match=r"(https|rtsps)://\*\*\*@.*its certificate is not trusted .*; set `ca_file`"):
         look(verify=True)

@@ -350,6 +350,19 @@ def test_damaged_pictures_of_a_stream_are_skipped_with_one_warning(
     assert source.skipped == 3
 
 
+def test_a_warning_about_damage_is_not_repeated_at_every_connection(
+    serve: Callable[[Server], Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = camera(serve(HttpServer(frames=10, damaged=frozenset({3, 7}))))
+    for connection in range(1, 4):
+        source.open()
+        with pytest.raises(SourceError, match="ended"):
+            drain(source)
+        source.close()
+        assert source.skipped == 2 * connection
+    assert len(caplog.records) == 1
+
+
 def test_a_camera_that_only_sounds_any_more_keeps_no_connection_of_a_reader_that_left(
     serve: Callable[[Server], Server],
 ) -> None:
