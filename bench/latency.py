@@ -2,7 +2,7 @@
 
 usage: python bench/latency.py [--events 300] [--json]
 
-Starts a mosquitto on a free loopback port and runs the real chain in this process (capture → classifier → judge →
+Starts a mosquitto on a free loopback port and runs the real chain in this process (capture → classifier → events →
 durable outbox → publisher → PUBACK) on two bundled photographs in turn, so that every frame makes an event.
 """
 

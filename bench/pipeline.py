@@ -3,7 +3,7 @@
 usage: python bench/pipeline.py [MODEL.tflite] [--threads 1,2] [--seconds 0.3] [--rounds 60] [--frames N] [--json]
 
 A synthetic camera delivers 640×480 frames as fast as anybody takes them. In each round the bare loop
-(`set_tensor; invoke; get_tensor`) and the pipeline (capture thread → slot → classifier → judge) run one after the
+(`set_tensor; invoke; get_tensor`) and the pipeline (capture thread → slot → classifier → events) run one after the
 other in one process; the ratio is the median over many short rounds, so that a machine that speeds up or slows down in
 between does not count. `2` is the daemon's `threads: 2`, which it shares out among as many instances of the model as it
 does by itself; `1x2` is one instance with two threads, `2x1` two instances with one each. The bare loop always has one

@@ -1,4 +1,4 @@
-"""The benchmark: how long a frame takes with one model and number of threads, stage by stage, and how steadily."""
+"""The benchmark: the time of each stage of a frame, for one model and number of threads."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ if TYPE_CHECKING:
 _WARM_UP_S: Final = 0.5
 _WARM_UP_RUNS: Final = 5
 _TURN_S: Final = 0.05
-"""The bare loop and ours take short turns, so that a machine that changes its pace changes it for both."""
+"""The bare loop and the classifier alternate, so that a change of the machine's speed affects both."""
 _STEADY_DRIFT, _STEADY_VARIATION = 0.10, 0.25
 _HEATED_C: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Of whole frames, one after the other on one thread: percentiles of each stage, in milliseconds."""
+    """Percentiles of each stage in milliseconds, for frames one after the other on one thread."""
 
     prepare: Percentiles
-    """Crop, scale, quantise; a picture of 640x480."""
+    """Crop, scale and quantise a picture of 640x480."""
     inference: Percentiles
     """The runtime's invoke."""
     scores: Percentiles
-    """The tensors' way in and out, and confidences from scores."""
-    judge: Percentiles
-    """Ranking and deciding."""
+    """Copy the tensors, and convert scores to confidences."""
+    decide: Percentiles
+    """Rank and decide."""
     whole: Percentiles
 
 
@@ -71,30 +71,30 @@ class Measurement:
     runtime: str
     load_ms: float
     first_ms: float
-    """The first inference after loading and its own warm-up."""
+    """The first inference after loading, which runs the model once itself."""
     runs: int
     inference: Percentiles
-    """Of the invoke alone, back to back."""
+    """Of the runtime's invoke alone."""
     bare_ms: float | None
-    """Median of a loop that does nothing but invoke, in turns with ours; None on an Edge TPU."""
+    """Median of a loop that only calls invoke; None on an Edge TPU."""
     stages: Stages
     memory_mb: float
-    """By how much the process grew for the model."""
+    """Growth of the process by the model."""
     drift: float
-    """Median of the second half over that of the first, less 1."""
+    """Median of the second half divided by that of the first, minus 1."""
     variation: float
-    """Standard deviation over mean."""
+    """Standard deviation divided by mean."""
     temperature_c: float | None
     heat: str | None
-    """What happened to the board meanwhile, one sentence; None when nothing did."""
+    """A sentence about heat or supply voltage of the board during the measurement; None without trouble."""
 
     @property
     def steady(self) -> bool:
-        """Whether the figures can be believed."""
+        """Whether the figures are reliable."""
         return abs(self.drift) <= _STEADY_DRIFT and self.variation <= _STEADY_VARIATION
 
     def verdict(self, fps: float) -> str:
-        """In plain words, whether it keeps up with a frame rate."""
+        """Return a sentence that says whether the model keeps up with a frame rate."""
         budget_ms = 1000.0 / fps
         whole = self.stages.whole
         name = f"{self.model} with {counted(self.threads, 'thread')}"
@@ -105,16 +105,16 @@ class Measurement:
             said += f"but 95 of 100 need {whole.p95:.1f} of {budget_ms:.1f} ms"
         else:
             said = f"does not keep up with {fps:g} fps: it does {1000 / whole.p50:.1f}, {whole.p50:.1f} ms a frame"
-        doubt = "" if self.steady else " (the figures swing: end other work and measure again)"
+        doubt = "" if self.steady else " (the figures vary much: end other work and measure again)"
         return f"{name} {said}{doubt}"
 
     def meets(self, fps: float) -> bool:
-        """Whether 95 of 100 frames are done within a frame's time."""
+        """Return whether 95 of 100 frames take at most a frame's time."""
         return self.stages.whole.p95 <= 1000.0 / fps
 
 
 def synthetic_picture(pixel_format: str = "yuv420p", width: int = 640, height: int = 480) -> av.VideoFrame:
-    """A soft pattern of colours, every time the same."""
+    """Return a smooth pattern of colours, always the same."""
     coarse = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     small = av.VideoFrame.from_ndarray(coarse, format="rgb24")
     return small.reformat(width, height, "rgb24").reformat(format=pixel_format)
@@ -123,15 +123,15 @@ def synthetic_picture(pixel_format: str = "yuv420p", width: int = 640, height: i
 def measure(
     path: Path, labels: Path | None, threads: int, *, seconds: float, device: str, options: ModelOptions = NO_OPTIONS
 ) -> Measurement:
-    """Measure in a process of its own, so that memory and threads of one model do not colour the next one's.
+    """Measure in a child process, so that memory and threads of one model do not affect the next one.
 
-    Takes about a second more than `seconds`; the main thread's only. Raises ModelError, MissingError, InferenceError,
-    UsageError.
+    Takes about a second longer than `seconds`; for the main thread only. Raises ModelError, MissingError,
+    InferenceError, UsageError.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL)) as pool:
         try:
-            # Ctrl-C reaches the process too: deaf to it while it loads, then it dies of it without a traceback.
+            # Ctrl-C reaches the child too: ignored while it starts, after that it ends it without a traceback.
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)
             try:
                 measured = pool.submit(measure_here, path, labels, threads, seconds, device, options)
@@ -140,7 +140,7 @@ def measure(
             return measured.result()
         except BrokenProcessPool as error:
             raise InferenceError(
-                f"{path}: the process that measured it was killed, perhaps for want of memory; see `dmesg`"
+                f"{path}: the process that measured it was killed, perhaps because memory ran out; see `dmesg`"
             ) from error
 
 
@@ -152,7 +152,7 @@ def measure_here(  # noqa: PLR0917 - the arguments of `submit`
     device: str,
     options: ModelOptions = NO_OPTIONS,
 ) -> Measurement:
-    """The same in this process."""
+    """Measure in this process; see `measure`."""
     clock = SystemClock()
     board = Board(clock)
     bundle = load_bundle(path, labels, options=options, log_guess=False)
@@ -167,7 +167,7 @@ def measure_here(  # noqa: PLR0917 - the arguments of `submit`
         first_ms = classifier.classify(tensor).inference_ms
         _warm_up(lambda: classifier.classify(tensor))
         grown = (board.read().rss_mb or 0.0) - (before.rss_mb or 0.0)
-        # The same interpreter: a second one's threads would lie on other cores.
+        # The same interpreter: the threads of a second one would run on other cores.
         bare = classifier.invoke if isinstance(classifier, CpuClassifier) else None
         ours_ms, bare_ms = _in_turns(classifier, tensor, bare, seconds * 2 / 3)
         stages, after = _stages(bundle, classifier, picture, seconds / 3), board.read()
@@ -204,7 +204,7 @@ def _warm_up(run: Callable[[], object]) -> None:
 def _in_turns(
     classifier: Classifier, tensor: Tensor, bare: Callable[[], None] | None, seconds: float
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds of our inferences and of the bare ones; at least two of ours a turn."""
+    """Return milliseconds of the classifier's inferences and of the bare ones; at least two in each turn."""
     ours_ms: list[float] = []
     bare_ms: list[float] = []
     last_s = time.perf_counter() + seconds
@@ -223,12 +223,12 @@ def _in_turns(
 
 
 def _stages(bundle: ModelBundle, classifier: Classifier, picture: av.VideoFrame, seconds: float) -> Stages:
-    """Whole frames through the daemon's own parts, without its threads."""
+    """Measure whole frames with the parts of the daemon, without its threads."""
     clock = SystemClock()
     prepare = Preprocessor(bundle.input, bundle.normalisation)
     section = PipelineSection.model_validate({"name": "bench", "source": {"type": "v4l2"}})
     plan = Plan(section, bundle, None, (WatchRule("any", None, 0.6, 0.4),), None)
-    judge = EventBuilder(plan, device="bench", runtime=lambda: classifier.runtime)
+    events = EventBuilder(plan, device="bench", runtime=lambda: classifier.runtime)
     rows: list[tuple[float, ...]] = []
     end_s = time.perf_counter() + seconds
     while len(rows) < 10 or time.perf_counter() < end_s:
@@ -238,16 +238,16 @@ def _stages(bundle: ModelBundle, classifier: Classifier, picture: av.VideoFrame,
         prepared_s = time.perf_counter()
         inference = classifier.classify(tensor)
         classified_s = time.perf_counter()
-        judge.observe(frame, inference, clock_synchronised=lambda: True)
-        judged_s = time.perf_counter()
+        events.observe(frame, inference, clock_synchronised=lambda: True)
+        decided_s = time.perf_counter()
         classify_ms = (classified_s - prepared_s) * 1000
         rows.append(
             (
                 (prepared_s - start_s) * 1000,
                 inference.inference_ms,
                 classify_ms - inference.inference_ms,
-                (judged_s - classified_s) * 1000,
-                (judged_s - start_s) * 1000,
+                (decided_s - classified_s) * 1000,
+                (decided_s - start_s) * 1000,
             )
         )
     return Stages(*(_percentiles(column) for column in zip(*rows, strict=True)))
@@ -262,12 +262,12 @@ def _percentiles(values_ms: Sequence[float]) -> Percentiles:
 def _heat(before: BoardState, after: BoardState) -> str | None:
     now = after.throttling.now if after.throttling is not None else None
     if now is not None and (now.throttled or now.frequency_capped or now.soft_temperature_limit):
-        return "the board slowed its processor down meanwhile; cool it and measure again"
+        return "the board lowered its clock during the measurement; cool it and measure again"
     if now is not None and now.under_voltage:
-        return "the board's supply voltage fell too low meanwhile; use a stronger power supply"
+        return "the board's supply voltage was too low during the measurement; use a stronger power supply"
     if before.temperature_c is not None and after.temperature_c is not None:
         risen_c = after.temperature_c - before.temperature_c
         if risen_c >= _HEATED_C:
             warmed = f"the board warmed by {risen_c:.0f} °C to {after.temperature_c:.0f} °C"
-            return f"{warmed}; measure longer to see the end of it"
+            return f"{warmed}; measure longer to see the final temperature"
     return None

@@ -1,4 +1,4 @@
-"""The pages of mapped files, such as models and shared libraries: resident only as long as they are needed."""
+"""Releases resident pages of mapped files, such as models and shared libraries."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class MemoryMapping:
 
 
 def release_file(file: Path) -> None:
-    """Let go of the resident pages of a file that is mapped for reading, such as a model that was loaded.
+    """Release the resident pages of a file that is mapped for reading, such as a loaded model.
 
-    Whoever reads them again gets them from the page cache. The CPU backend keeps its own packed copy of the weights and
-    reads the file while loading only: without this the file stays resident beside the copy for ever. Does nothing where
-    the file is not mapped or /proc is missing.
+    A later read gets them from the page cache. The CPU backend has its own packed copy of the weights and reads the
+    file only while loading: without this the file would stay resident beside the copy. Does nothing where the file is
+    not mapped or /proc is missing.
     """
     name = str(file.resolve())
     try:
@@ -42,7 +42,7 @@ def release_file(file: Path) -> None:
 
 
 def read_only_mappings() -> frozenset[MemoryMapping]:
-    """The private mappings of files that cannot be written: code, constants, and data that was relocated."""
+    """Return the private read-only mappings of files: code, constants and relocated data."""
     try:
         return frozenset(mapping for mapping, _ in _read(_MAPS) if _is_read_only(mapping))
     except OSError:
@@ -50,14 +50,14 @@ def read_only_mappings() -> frozenset[MemoryMapping]:
 
 
 def release_unchanged(known: Collection[MemoryMapping]) -> None:
-    """Let go of the resident pages of those of the `known` mappings that hold nothing but what is in their files.
+    """Release the resident pages of those `known` mappings whose content is that of their files.
 
-    Starting reads eight times as much of the libraries as running does, and the kernel counts it as resident, and
-    prefers to keep it, for as long as nobody else needs the memory. What is used again comes back from the page cache.
+    Start-up reads eight times as much of the libraries as normal operation, and the kernel counts these pages as
+    resident until somebody else needs the memory. Pages that are used again come back from the page cache.
 
-    `known` is from `read_only_mappings` a good while ago: a library that is just being loaded is mapped as a whole at
-    first, and its data, which is not in the file, then comes into the same range. Data that the loader has relocated
-    is left alone, also where it is swapped out.
+    `known` comes from an earlier call of `read_only_mappings`: a library that is being loaded is first mapped as a
+    whole, and data that is not in the file is then placed in the same range. Relocated data is not released, also where
+    it is swapped out.
     """
     try:
         unchanged = [
@@ -80,10 +80,10 @@ def _is_read_only(mapping: MemoryMapping) -> bool:
 
 
 def _read(source: Path) -> Iterator[tuple[MemoryMapping, dict[str, int]]]:
-    """Each mapping of a file or device; from smaps with its sizes in kB. Raises OSError."""
+    """Yield each mapping of a file or device; from smaps with its sizes in kB. Raises OSError."""
     mapping: MemoryMapping | None = None
     sizes: dict[str, int] = {}
-    # Line by line: as a whole it is a megabyte that Python would keep. A name may hold anything but a line's end.
+    # Line by line: the whole text would take a megabyte. A name may contain anything but a line feed.
     with source.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
             # address range, permissions, offset, device, inode, path; in smaps followed by lines of name, size, unit

@@ -1,16 +1,16 @@
-"""Preprocessing: a picture as the source delivers it becomes exactly the input tensor that a model was made for.
+"""Preprocessing: converts a picture of a source to the input tensor of a model.
 
 The order is: turn upright → region → fit (crop, letterbox or stretch) → antialiased resize → normalise and quantise.
-Only pixels that count are touched: the crop is a view (FFmpeg's crop filter moves pointers), the resize reads it in the
-source's own pixel format, and turning and mirroring happen on the small result.
+Only the needed pixels are read: the crop is a view (FFmpeg's crop filter moves pointers), the resize reads it in the
+source's pixel format, and the small result is turned and mirrored.
 
-The resize averages over the area that a target pixel covers, and is bilinear where it enlarges: it keeps more detail
-than a bilinear filter as wide as the scale, in four fifths of its time. Measured, 480×480 out of 640×480 RGB to
+The resize takes the mean over the area of a target pixel, and is bilinear where it enlarges: it keeps more detail than
+a bilinear filter of the same width, in four fifths of its time. Measured, 480×480 out of 640×480 RGB to
 224×224: 0.27 ms to planar RGB, 0.04 ms for packing it; equal to the exact mean within rounding. Straight to packed RGB
 takes longer than both.
 
-Between two inferences nothing of this is in the processor's caches any more, and what takes microseconds when it is
-repeated takes ten times as long: so there are few calls here, each on as little memory as will do.
+After an inference the processor's caches are cold, and a call that takes microseconds when repeated takes ten times as
+long: so there are few calls here, each on little memory.
 """
 
 from __future__ import annotations
@@ -70,25 +70,25 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How people see the source's frames: turned clockwise, then mirrored, then cut to a region of that."""
+    """The changes to the source's frames: turned clockwise, then mirrored, then cut to a region."""
 
     rotation: Rotation = 0
     mirror: Mirror = "none"
     region: Region = Region()
 
     def quarter_turns(self, picture: av.VideoFrame) -> int:
-        """Clockwise quarter turns that show the picture upright: its own mark (EXIF) plus the configured ones."""
+        """Return the clockwise quarter turns that show the picture upright: its own (EXIF) plus the configured ones."""
         return (round(-picture.rotation / 90) + self.rotation // 90) % 4
 
     def region_box(self, width: int, height: int) -> Box:
-        """The region in pixels of an upright frame of that size; at least one pixel each way."""
+        """Return the region in pixels of an upright frame of that size; at least one pixel high and wide."""
         left, right = round(self.region.x * width), round((self.region.x + self.region.width) * width)
         top, bottom = round(self.region.y * height), round((self.region.y + self.region.height) * height)
         left, top = min(left, width - 1), min(top, height - 1)
         return Box(left, top, max(1, min(right, width) - left), max(1, min(bottom, height) - top))
 
     def source_box(self, box: Box, turns: int, width: int, height: int) -> Box:
-        """Where a box of the upright frame (`width` × `height`) lies in the picture as the source delivers it."""
+        """Return the place of a box of the upright frame (`width` × `height`) in the picture of the source."""
         x, y = box.x, box.y
         if self.mirror in {"horizontal", "both"}:
             x = width - x - box.width
@@ -103,7 +103,7 @@ class View:
         return Box(x, y, box.width, box.height)
 
     def upright(self, pixels: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
-        """Turn and mirror (height, width[, 3]) pixels of the source's orientation; a view, nothing is copied."""
+        """Turn and mirror (height, width[, 3]) pixels of the source's orientation; return a view."""
         if turns:
             pixels = np.rot90(pixels, -turns)
         if self.mirror in {"horizontal", "both"}:
@@ -114,7 +114,7 @@ class View:
 
 
 class Scaler:
-    """Cuts a box out of pictures and resizes it to packed RGB; keeps swscale's tables, so use one per thread."""
+    """Cuts a box out of pictures and resizes it to packed RGB; holds swscale's tables, so use one per thread."""
 
     def __init__(self) -> None:
         self._resize = VideoReformatter()
@@ -123,16 +123,16 @@ class Scaler:
         self._cut_for: tuple[str, int, int, Box] | None = None
 
     def rgb(self, picture: av.VideoFrame, box: Box, width: int, height: int) -> NDArray[np.uint8]:
-        """Shape (height, width, 3), RGB; a view on a frame made for this call. `box` is in the picture's own pixels."""
+        """Return RGB pixels, shape (height, width, 3), a view of a new frame; `box` is in pixels of the picture."""
         planar = self._scale(self._cut(picture, box), width, height, "gbrp")
         packed = self._pack.reformat(planar, width, height, "rgb24", threads=1)
         return _pixels(packed, 0, 0, width, height)
 
     def jpeg(self, picture: av.VideoFrame, box: Box, width: int, height: int) -> av.VideoFrame:
-        """The same in `yuvj420p`, as JPEG files hold it: BT.601 in the whole range. May be the picture itself."""
+        """Return the same in `yuvj420p`, as in JPEG files: BT.601, full range. May return `picture` itself."""
         cut = self._cut(picture, box)
         if cut.colorspace not in _BT601:
-            # swscale takes no short cut from one matrix to another.
+            # swscale does not convert directly from one matrix to another.
             cut = self._scale(cut, width, height, "gbrp")
         return self._scale(cut, width, height, "yuvj420p", Colorspace.ITU601)
 
@@ -150,7 +150,7 @@ class Scaler:
             return picture
         pixel_format = picture.format.name
         if pixel_format in {"rgb24", "bgr24"}:
-            # Packed pixels are cut by numpy: a third of the filter's time when caches are cold.
+            # numpy cuts packed pixels in a third of the filter's time when caches are cold.
             return av.VideoFrame.from_numpy_buffer(_pixels(picture, box.x, box.y, box.width, box.height), pixel_format)
         key = (pixel_format, picture.width, picture.height, box)
         if self._cutter is None or key != self._cut_for:
@@ -162,7 +162,7 @@ class Scaler:
 
 
 class Preprocessor:
-    """Makes the input tensor of one model from pictures of one source; use one per thread."""
+    """Converts pictures of one source to input tensors of one model; use one per thread."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class Preprocessor:
         turns = self._view.quarter_turns(picture)
         seen = (picture.width, picture.height, turns)
         if seen != self._seen:
-            self._seen, self._geometry = seen, self._measured(*seen)
+            self._seen, self._geometry = seen, self._geometry_for(*seen)
         source, (width, height), target = self._geometry
         pixels = self._view.upright(self._scaler.rgb(picture, source, width, height), turns)
         if target is None:
@@ -198,15 +198,15 @@ class Preprocessor:
         return self._quantise(canvas)
 
     def needs(self, width: int, height: int) -> tuple[int, int]:
-        """The smallest size that pictures of this size may be given beforehand without enlarging any of it here."""
-        source, (across, down), _ = self._measured(width, height, self._view.rotation // 90)
+        """Return the smallest size to which pictures of this size may be scaled before, without enlarging here."""
+        source, (across, down), _ = self._geometry_for(width, height, self._view.rotation // 90)
         scale = min(1.0, max(across / source.width, down / source.height))
         return ceil(width * scale), ceil(height * scale)
 
-    def _measured(self, width: int, height: int, turns: int) -> tuple[Box, tuple[int, int], Box | None]:
-        """For pictures of that size: the box to cut, the size to give it, both as delivered; the place in the tensor.
+    def _geometry_for(self, width: int, height: int, turns: int) -> tuple[Box, tuple[int, int], Box | None]:
+        """Return the box to cut and its new size, both in the source's orientation, and the place in the tensor.
 
-        No place when it fills the tensor.
+        The place is None when it fills the tensor.
         """
         across = bool(turns % 2)
         if across:
@@ -217,7 +217,7 @@ class Preprocessor:
         return source, size, None if (target.width, target.height) == (self._width, self._height) else target
 
     def _fitted(self, region: Box) -> tuple[Box, Box]:
-        """Which box of the upright frame is resized, and the box of the tensor that it fills."""
+        """Return the box of the upright frame that is resized, and the box of the tensor that it fills."""
         whole = Box(0, 0, self._width, self._height)
         if self._fit == "stretch":
             return region, whole
@@ -235,14 +235,14 @@ class Preprocessor:
 
 
 def _pixels(picture: av.VideoFrame, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-    """That part of a picture in packed RGB or BGR, shape (height, width, 3); a view."""
+    """Return a part of a picture in packed RGB or BGR, shape (height, width, 3), as a view."""
     (plane,) = picture.planes
     stride = plane.line_size
     return np.ndarray((height, width, 3), np.uint8, memoryview(plane), y * stride + 3 * x, (stride, 3, 1))
 
 
 def _crop_graph(pixel_format: str, width: int, height: int, box: Box) -> av.filter.Graph:
-    """FFmpeg's crop filter: it moves the planes' pointers and copies nothing; chroma offsets are rounded down."""
+    """Return FFmpeg's crop filter, which moves the planes' pointers without a copy; chroma offsets are rounded down."""
     box = _croppable(box, av.VideoFormat(pixel_format))
     graph = av.filter.Graph()
     graph.threads = 1
@@ -256,10 +256,10 @@ def _crop_graph(pixel_format: str, width: int, height: int, box: Box) -> av.filt
 
 
 def _croppable(box: Box, pixel_format: av.VideoFormat) -> Box:
-    """Moved to the left, by one column at most, to where a sample of the chroma begins.
+    """Return the box moved to the left by at most one column, to the begin of a chroma sample.
 
-    The filter halves the offset into a row of chroma in bytes, not in samples: that is the middle of one where U and V
-    take turns (NV12) or have two bytes each (10 bits), and from there on they are swapped or garbage.
+    The filter halves the offset into a row of chroma in bytes, not in samples: where U and V alternate (NV12) or have
+    two bytes each (10 bits) that is the middle of a sample, and U and V would be swapped or garbage.
     """
     components = pixel_format.components
     whole = len({each.plane for each in components}) == 2 or any(each.bits > 8 for each in components)

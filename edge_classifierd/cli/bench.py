@@ -1,4 +1,4 @@
-"""`bench`: latency of models on this machine, stage by stage, side by side."""
+"""`bench`: the latency of models on this machine, by stage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def command(
     *,
     threads: Annotated[str, typer.Option(help="Numbers of threads to compare: 1,2,4.")] = "1,2",
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long for each line.")] = 3.0,
-    fps: Annotated[float, typer.Option(min=0.1, max=1000, help="The frame rate to judge by.")] = 30.0,
+    fps: Annotated[float, typer.Option(min=0.1, max=1000, help="The frame rate to compare with.")] = 30.0,
     labels: Annotated[Path | None, file_option(help="A labels file, when the models carry none.")] = None,
     device: Annotated[
         str, typer.Option(help="What computes: auto, cpu, edgetpu, or one Edge TPU such as usb:0 or pci:0.")
@@ -102,8 +102,8 @@ def _print(measured: list[Measurement], fps: float) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)
-    numbers = ("threads", "inference p50", "p95", "p99", "bare", "prepare", "scores", "judge", "frame p50", "p95", "MB")
-    for column in numbers:
+    parts = ("prepare", "scores", "decide")
+    for column in ("threads", "inference p50", "p95", "p99", "bare", *parts, "frame p50", "p95", "MB"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in measured:
         stages = one.stages
@@ -112,7 +112,7 @@ def _print(measured: list[Measurement], fps: float) -> None:
             str(one.threads),
             *(f"{value:.2f}" for value in (one.inference.p50, one.inference.p95, one.inference.p99)),
             "" if one.bare_ms is None else f"{one.bare_ms:.2f}",
-            *(f"{stage.p50:.2f}" for stage in (stages.prepare, stages.scores, stages.judge)),
+            *(f"{stage.p50:.2f}" for stage in (stages.prepare, stages.scores, stages.decide)),
             f"{stages.whole.p50:.2f}",
             f"{stages.whole.p95:.2f}",
             f"{one.memory_mb:.0f}",
@@ -120,7 +120,7 @@ def _print(measured: list[Measurement], fps: float) -> None:
     print_table(table)
     first = measured[0]
     show(f"\nMilliseconds; {first.runtime}. Frames of 640x480, one after the other; the daemon works on")
-    show("two at a time and more. `bare` is the runtime's invoke with nothing around it.\n")
+    show("two at a time and more. `bare` is the runtime's invoke alone.\n")
     for one in measured:
         show(one.verdict(fps))
         if one.heat is not None:
@@ -128,5 +128,5 @@ def _print(measured: list[Measurement], fps: float) -> None:
     fit = [one for one in measured if one.meets(fps)]
     if len(measured) > 1:
         best = min(fit, key=lambda one: one.stages.whole.p95, default=None)
-        said = "none of them keeps up" if best is None else f"the fastest is {_named(best.model, best.threads)}"
-        show(f"{len(fit)} of {len(measured)} keep up with {fps:g} fps; {said}")
+        fastest = "none of them keeps up" if best is None else f"the fastest is {_named(best.model, best.threads)}"
+        show(f"{len(fit)} of {len(measured)} keep up with {fps:g} fps; {fastest}")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FitOption = Annotated[
     Literal["crop", "letterbox", "stretch"],
-    typer.Option("--fit", help="How pictures meet the model's input."),
+    typer.Option("--fit", help="How pictures are fitted to the model's input."),
 ]
 
 
@@ -70,10 +70,10 @@ def command(
         complain(f"the labels come from {bundle.labels_source}")
     classifier = make_classifier(bundle, "auto", threads)
     prepare = Preprocessor(bundle.input, bundle.normalisation, fit=fit, crop_fraction=crop_fraction)
-    files, barren = _files(images)
-    for sentence in barren:
+    files, empty = _files(images)
+    for sentence in empty:
         complain(sentence)
-    failed = len(barren)
+    failed = len(empty)
     for file in files:
         try:
             document = _classified(file, bundle, prepare, classifier, top)
@@ -87,33 +87,33 @@ def command(
             show(_text(document))
     classifier.close()
     if failed:
-        what = "pictures and folders" if barren else "pictures"
-        complain(f"{failed} of {len(files) + len(barren)} {what} could not be read")
+        what = "pictures and folders" if empty else "pictures"
+        complain(f"{failed} of {len(files) + len(empty)} {what} could not be read")
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
 def _files(images: list[str]) -> tuple[list[Path], list[str]]:
-    """The pictures that are meant, and one sentence for each folder that gives none. Raises UsageError."""
+    """Return the picture files, and one sentence for each folder without pictures. Raises UsageError."""
     from edge_classifierd.frames.folder import images_in
 
     files: list[Path] = []
-    barren: list[str] = []
+    empty: list[str] = []
     for image in images:
-        if not image:  # to Path it would be the current folder
+        if not image:  # Path would take it for the current folder
             raise UsageError("IMAGE: must not be empty; give a picture file, or a folder of them")
         path = Path(image)
-        if not os.path.isdir(path):  # noqa: PTH112 - Path's raises in a closed folder
+        if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises in a folder without permission
             files.append(path)
             continue
         try:
             found = images_in(path)
         except SourceError as error:
-            barren.append(str(error))
+            empty.append(str(error))
             continue
         files.extend(found)
         if not found:
-            barren.append(f"{path}: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files")
-    return files, barren
+            empty.append(f"{path}: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files")
+    return files, empty
 
 
 def _classified(

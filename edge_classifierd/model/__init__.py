@@ -1,1 +1,1 @@
-"""What a `.tflite` file is: tensors, labels, metadata; nothing here loads a runtime."""
+"""Reads model files: tensors, labels, metadata, preprocessing; loads no runtime."""

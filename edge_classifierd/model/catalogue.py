@@ -1,9 +1,9 @@
-"""The catalogue: the ready-made models that can be fetched, each pinned to the byte.
+"""The catalogue of models that can be downloaded, each with a checksum.
 
-They are the classification models of Coral's repository of test data, at one commit. A file is told by its git blob id,
-the SHA-1 of `blob <size>`, a NUL and the content, so that size and content are both pinned even where the table below
-does not know the size. The accuracies are published ones on ImageNet: TensorFlow's list of hosted quantised models
-(MobileNet, Inception) and the EfficientNet-EdgeTPU page of the TPU repository.
+They are the classification models of Coral's repository of test data, at one commit. The checksum is the git blob id,
+the SHA-1 of `blob <size>`, a NUL and the content, which also fixes the size where the table does not contain it. The
+accuracies are published ones on ImageNet: TensorFlow's list of hosted quantised models (MobileNet, Inception) and the
+EfficientNet-EdgeTPU page of the TPU repository.
 """
 
 from __future__ import annotations
@@ -131,13 +131,13 @@ class Entry:
     side: int
     """Of its square input, in pixels."""
     top1: float | None
-    """Published share of ImageNet's pictures whose label is right, in percent."""
+    """Published accuracy on ImageNet, in percent."""
     top5: float | None
     edgetpu: bool
-    """Whether it is compiled for the Edge TPU, and so runs there only."""
+    """Whether it is compiled for the Edge TPU and runs only there."""
     blob: str
     size: int | None
-    """Bytes; None where it is not known before the download."""
+    """Bytes; None where it is unknown before the download."""
 
     @property
     def file_name(self) -> str:
@@ -146,12 +146,12 @@ class Entry:
 
     @property
     def twin(self) -> str:
-        """The name of the same model for the other processor."""
+        """The name of the same model for the Edge TPU, or for the CPU."""
         return self.name.removesuffix(_EDGETPU) if self.edgetpu else self.name + _EDGETPU
 
 
 def catalogue() -> tuple[Entry, ...]:
-    """Every entry: a model's CPU file, then its Edge TPU file."""
+    """Return all entries: of each model the CPU file, then the Edge TPU file."""
     entries: list[Entry] = []
     for line in _TABLE.strip().splitlines():
         fields = line.split()
@@ -175,20 +175,20 @@ def catalogue() -> tuple[Entry, ...]:
 
 
 def find_entry(name: str) -> Entry:
-    """The entry of a name, with or without its ending. Raises UsageError with the nearest names."""
+    """Return the entry with a name, with or without ending. Raises UsageError with similar names."""
     entries = {entry.name: entry for entry in catalogue()}
     wanted = name.removesuffix(_ENDING)
     if wanted in entries:
         return entries[wanted]
     if wanted == BUNDLED_MODEL.removesuffix(_ENDING):
-        raise UsageError(f"{name}: comes with this program and needs no fetching; leave out `model.path` to use it")
+        raise UsageError(f"{name}: comes with this program and needs no download; leave out `model.path` to use it")
     near = difflib.get_close_matches(wanted, entries, 3, 0.5) or [one for one in entries if wanted in one][:3]
     hint = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
     raise UsageError(f"{name}: not in the catalogue{hint or '; `edge-classifierd models list` shows what is'}")
 
 
 def blob_id(path: Path) -> str:
-    """A file's git blob id. Raises OSError."""
+    """Return the git blob id of a file. Raises OSError."""
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -1,4 +1,4 @@
-"""Fetching a model of the catalogue: resumed where it was cut, checked to the byte, and in place only when complete."""
+"""Downloads models of the catalogue: resumes, verifies the checksum, and replaces a file only by a complete one."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1 << 16
 _TIMEOUT_S: Final = 20.0
 _ATTEMPTS: Final = 5
-"""As many connections in a row that bring nothing end it; one that brought something is gone on with."""
+"""Number of consecutive connections without data after which a download fails."""
 _MOST_BYTES: Final = 200_000_000
 _CUT: Final = (http.client.HTTPException, ConnectionError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file that is there now."""
+    """A downloaded file."""
 
     path: Path
     fresh: bool
-    """False when it was there already."""
+    """False when it existed already."""
 
 
 def fetch(entry: Entry, folder: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Fetched:
-    """Put a model's file into `folder`. Raises FetchError; UsageError for a mirror that is no http or https address.
+    """Download a model into `folder`.
 
-    The download goes on from `.<name>.part` when an earlier one was cut. What is in place is never touched before the
-    new bytes are complete, checked and on the disk. `progress` is called with the bytes that are there and the size, or
-    None where it is not known.
+    Continues an interrupted download (`.<name>.part`). An existing file is replaced only when the new one is complete,
+    verified and written to the disk. `progress` is called with the bytes so far and the size, None where it is unknown.
+    Raises FetchError; UsageError for a mirror that is no http or https address.
     """
     url = f"{_checked_base(mirror or BASE_URL)}/{entry.file_name}"
     target = folder / entry.file_name
@@ -62,7 +62,7 @@ def fetch(entry: Entry, folder: Path, *, mirror: str | None = None, progress: Pr
             if blob_id(part) != entry.blob:
                 part.unlink()
                 raise FetchError(
-                    f"{url}: the bytes are not those of the catalogue (blob {entry.blob[:12]}…); "
+                    f"{url}: the content is not that of the catalogue (blob {entry.blob[:12]}…); "
                     "fetch it again, or choose another mirror"
                 )
             os.fsync(file.fileno())
@@ -82,25 +82,25 @@ def _checked_base(base: str) -> str:
 
 @contextlib.contextmanager
 def _locked(part: Path, entry: Entry) -> Iterator[IO[bytes]]:
-    """The partial file, ours alone; raises FetchError when another process fetches it."""
+    """Open and lock the partial file. Raises FetchError when another process downloads it."""
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FetchError(f"{entry.name}: another process fetches it just now; wait for that one") from error
-        if not part.exists():  # that one was done between our opening and our locking
-            raise FetchError(f"{entry.name}: another process has just fetched it; look again")
+            raise FetchError(f"{entry.name}: another process downloads it now; wait for that one") from error
+        if not part.exists():  # it was completed between opening and locking
+            raise FetchError(f"{entry.name}: another process has just downloaded it; try again")
         try:
             yield file
         finally:
-            # Nothing came: nothing to go on with. A file that went into place is longer.
+            # An empty partial file is of no use; one that was moved into place is not empty.
             if not os.fstat(file.fileno()).st_size:
                 part.unlink(missing_ok=True)
 
 
 def _download(url: str, file: IO[bytes], entry: Entry, progress: Progress | None) -> None:
-    """Fill the file to its end, over as many connections as that takes. Raises FetchError, and OSError for the disk."""
+    """Download the whole file, over as many connections as needed. Raises FetchError, OSError for the disk."""
     idle = 0
     while True:
         before = _end(file)
@@ -123,10 +123,10 @@ def _download(url: str, file: IO[bytes], entry: Entry, progress: Progress | None
 
 
 def _one_connection(url: str, file: IO[bytes], entry: Entry, progress: Progress | None) -> bool:
-    """Go on after the file's end; False when the connection ended before the file did."""
+    """Download from the end of the partial file; return False when the connection ended too early."""
     there = _end(file)
     if entry.size is not None and there >= entry.size:
-        return True  # whether it is right is found out afterwards
+        return True  # the checksum is verified later
     headers = {"User-Agent": "edge-classifierd"} | ({"Range": f"bytes={there}-"} if there else {})
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - `_checked_base` has seen the scheme
     try:
@@ -135,7 +135,7 @@ def _one_connection(url: str, file: IO[bytes], entry: Entry, progress: Progress 
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not there:
             raise
         error.close()
-        return True  # nothing comes after what is there
+        return True  # the partial file is complete
     with response:
         if there and not _continues(response, there):
             file.truncate(0)
@@ -154,13 +154,13 @@ def _one_connection(url: str, file: IO[bytes], entry: Entry, progress: Progress 
 
 
 def _continues(response: http.client.HTTPResponse, there: int) -> bool:
-    """Whether the server sends the rest, and not the whole again."""
-    told = response.headers.get("Content-Range", "")
-    return response.status == http.HTTPStatus.PARTIAL_CONTENT and told.startswith(f"bytes {there}-")
+    """Return whether the server sends the rest, and not the whole file again."""
+    sent = response.headers.get("Content-Range", "")
+    return response.status == http.HTTPStatus.PARTIAL_CONTENT and sent.startswith(f"bytes {there}-")
 
 
 def _check_size(url: str, size: int | None, entry: Entry, file: IO[bytes], *, grows: bool = False) -> None:
-    """Raises FetchError for a size that cannot be right, before the disk is filled with it."""
+    """Raise FetchError for a wrong size, before the disk is filled."""
     if size is None:
         return
     most = entry.size or _MOST_BYTES
@@ -180,17 +180,17 @@ def _disk_error(error: OSError, folder: Path, entry: Entry) -> FetchError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         part = folder / f".{entry.file_name}.part"
         with contextlib.suppress(OSError):
-            part.unlink()  # a disk that is full serves the daemon badly
+            part.unlink()  # the daemon needs the space
         free = shutil.disk_usage(folder).free
         needed = "" if entry.size is None else f", {entry.size / 1e6:.1f} MB are needed"
-        said = f"{free / 1e6:.1f} MB free{needed}"
-        return FetchError(f"{folder}: the disk is full ({said}); free some or name a --folder")
+        space = f"{free / 1e6:.1f} MB free{needed}"
+        return FetchError(f"{folder}: the disk is full ({space}); free some or name a --folder")
     where = error.filename or folder
     return FetchError(f"{where}: {error.strerror or error}; name a folder that can be written (--folder)")
 
 
 def _write(file: IO[bytes], chunk: bytes) -> None:
-    """All of it: a disk that fills up takes a part first."""
+    """Write all bytes: on a disk that becomes full, one call writes only a part."""
     rest = memoryview(chunk)
     while rest:
         rest = rest[file.write(rest) :]

@@ -1,4 +1,4 @@
-"""The labels of a model, and which of them a pattern of the configuration means."""
+"""The labels of a model, and the patterns that select labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Final
 
 _RANGE: Final = re.compile(r"(\d{1,9})(?:\s*-\s*(\d{1,9}))?")
-_NO_LITERAL: Final = re.compile(r"[*?]|\[.*")  # what follows a [ is taken for no literal, wherever the ] may be
+_NO_LITERAL: Final = re.compile(r"[*?]|\[.*")  # everything after a [ counts as not literal
 BACKGROUND: Final = "background"
 
 
@@ -20,16 +20,16 @@ class Labels:
 
     names: tuple[str, ...]
     display: tuple[str, ...]
-    """What people are shown: by locale where the model carries it, else the names."""
+    """The names shown to people: in their language where the model contains it, else `names`."""
     background: int | None
-    """The output that stands for "none of these"."""
+    """The index of the class "none of these"."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
     def terms(self) -> dict[str, tuple[int, ...]]:
-        """The labels that each folded name or synonym means."""
+        """The indices of the labels with each name or synonym (folded, see `_fold`)."""
         terms: dict[str, dict[int, None]] = {}
         for index in range(len(self)):
             for term, _ in _spelled(self, index):
@@ -38,29 +38,29 @@ class Labels:
 
     @cached_property
     def spellings(self) -> dict[str, str]:
-        """Each folded name or synonym as it is written."""
+        """The original spelling of each folded name or synonym."""
         return {term: name for index in range(len(self)) for term, name in reversed(_spelled(self, index))}
 
     @cached_property
     def similar(self) -> dict[str, str]:
-        """The same for each of their words too."""
+        """`spellings`, and the same for each single word."""
         spelled = self.spellings
         return {word: name for term, name in reversed(spelled.items()) for word in term.split()} | spelled
 
 
 def make_labels(names: tuple[str, ...], display: tuple[str, ...] | None = None) -> Labels:
-    """Labels whose background is recognised by its name."""
+    """Return labels; the background class is found by its name."""
     background = next((i for i, name in enumerate(names) if name.casefold() == BACKGROUND), None)
     return Labels(names, display or names, background)
 
 
 def match(labels: Labels, pattern: str | int) -> tuple[int, ...]:
-    """The indices that `pattern` means, ascending; empty when it means none.
+    """Return the indices that `pattern` selects, ascending; empty when it selects none.
 
     An integer is an index. A text is, in this order: a label's exact name or one of its synonyms ("tabby" for
     "tabby, tabby cat"), an index or a range of indices with both ends ("151", "151-268"), or a glob over names and
     synonyms. Upper and lower case are the same; display names count like names. A range that runs backwards or past
-    the last label means none.
+    the last label selects none.
     """
     if isinstance(pattern, int):
         return (pattern,) if 0 <= pattern < len(labels) else ()
@@ -81,7 +81,7 @@ def match(labels: Labels, pattern: str | int) -> tuple[int, ...]:
 
 
 def nearest(labels: Labels, pattern: str | int, count: int = 3) -> tuple[str, ...]:
-    """Labels that somebody who wrote `pattern` may have meant, the likeliest first."""
+    """Return labels that are similar to `pattern`, the most similar first."""
     wanted = re.sub(r"[*?\[\]!]+", " ", _fold(str(pattern))).strip()
     if not wanted:
         return ()
@@ -99,7 +99,7 @@ def _fold(text: str) -> str:
 
 
 def _spelled(labels: Labels, index: int) -> list[tuple[str, str]]:
-    """Every way to name a label, folded and as written: the whole, and each synonym."""
+    """Return every name of a label, folded and as written: the whole, and each synonym."""
     wholes = dict.fromkeys((labels.names[index], labels.display[index]))
     spellings = [(_fold(whole), whole) for whole in wholes]
     spellings += [(_fold(part), part) for whole in wholes if ", " in whole for part in whole.split(", ")]

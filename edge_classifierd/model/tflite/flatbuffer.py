@@ -1,8 +1,7 @@
-"""Reading a flatbuffer without trusting it: every offset and length is checked against the file before use.
+"""Reads flatbuffers from untrusted files: every offset and length is checked against the file before use.
 
-The `flatbuffers` package reads what a generated schema points at and verifies nothing, so a damaged file makes it loop,
-allocate or raise whatever comes; this reader knows tables, vectors, strings and scalars, and raises `MalformedError`
-only.
+The `flatbuffers` package verifies nothing: a damaged file can make it loop, allocate memory or raise any exception.
+This reader reads tables, vectors, strings and scalars, and raises only `MalformedError`.
 Layout: https://flatbuffers.dev/internals/ (little-endian; a table starts with the signed distance back to its vtable).
 """
 
@@ -14,18 +13,18 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# No list or text that is read from a real model comes near; they bound the time and memory a hostile file can cost.
+# Real models stay far below these; they bound the time and memory that a hostile file can take.
 MAX_ELEMENTS: Final = 65_536
 MAX_TEXT: Final = 16_384
 MAX_NAME: Final = 1_024
 
 
 class MalformedError(Exception):
-    """The bytes are not the flatbuffer they claim to be; `str()` says what does not fit."""
+    """The bytes are not a valid flatbuffer; the message says what is wrong."""
 
 
 class Table:
-    """One table in `data`; fields are numbered as in the schema, absent ones give the default."""
+    """One table in `data`; fields are numbered as in the schema, an absent field gives its default."""
 
     __slots__ = ("_data", "_fields", "_position", "_vtable")
 
@@ -40,20 +39,20 @@ class Table:
 
     @classmethod
     def root(cls, data: bytes | memoryview) -> Table:
-        """The table a flatbuffer starts with."""
+        """Return the root table of a flatbuffer."""
         return cls(data, int(_scalar(data, "I", 0)))
 
     def has(self, field: int) -> bool:
-        """Whether the field is stored."""
+        """Return whether the field is stored."""
         return self._place(field) is not None
 
     def integer(self, field: int, code: str, default: int = 0) -> int:
-        """A scalar of the struct code `code` (b B h H i I q Q)."""
+        """Return a scalar of the struct code `code` (b B h H i I q Q)."""
         place = self._place(field)
         return default if place is None else int(_scalar(self._data, code, place))
 
     def text(self, field: int, longest: int = MAX_NAME) -> str | None:
-        """A string, at most `longest` bytes of it; bytes that are not UTF-8 are replaced."""
+        """Return at most `longest` bytes of a string; bytes that are not UTF-8 are replaced."""
         place = self._place(field)
         if place is None:
             return None
@@ -61,7 +60,7 @@ class Table:
         return bytes(self._data[start : start + min(length, longest)]).decode("utf-8", "replace")
 
     def raw(self, field: int) -> bytes | memoryview:
-        """A vector of bytes, as a slice of the file."""
+        """Return a vector of bytes, as a slice of the file."""
         place = self._place(field)
         if place is None:
             return b""
@@ -69,25 +68,25 @@ class Table:
         return self._data[start : start + length]
 
     def size(self, field: int) -> int:
-        """How long a vector of bytes is, which is not copied for that."""
+        """Return the length of a vector of bytes without copying it."""
         place = self._place(field)
         return 0 if place is None else self._vector(place, 1)[1]
 
     def integers(self, field: int, code: str = "i", first: int = MAX_ELEMENTS) -> tuple[int, ...]:
-        """A vector of integers of the struct code `code`, or its `first` so many."""
+        """Return the `first` integers of a vector of the struct code `code`."""
         return tuple(int(value) for value in self._unpack(field, code, first))
 
     def floats(self, field: int) -> tuple[float, ...]:
-        """A vector of 32-bit floats."""
+        """Return a vector of 32-bit floats."""
         return tuple(float(value) for value in self._unpack(field, "f", MAX_ELEMENTS))
 
     def table(self, field: int) -> Table | None:
-        """The table that the field points at."""
+        """Return the table that the field refers to."""
         place = self._place(field)
         return None if place is None else Table(self._data, self._follow(place))
 
     def tables(self, field: int) -> TableVector:
-        """A vector of tables, read as they are asked for."""
+        """Return a vector of tables; each is read when it is used."""
         place = self._place(field)
         if place is None:
             return TableVector(self._data, 0, 0)
@@ -96,9 +95,9 @@ class Table:
         return TableVector(self._data, start, length)
 
     def stored(self) -> dict[int, tuple[int, bytes]]:
-        """Each stored field's position in the file and its bytes up to the next field or the table's end.
+        """Return the position in the file of each stored field, and its bytes up to the next field or the end.
 
-        For copying a table of scalars whose schema is not known: the bytes are the value and its padding.
+        For copying a table of scalars of unknown schema: the bytes are the value and its padding.
         """
         end = self._position + int(_scalar(self._data, "H", self._vtable + 2))
         if end > len(self._data):
@@ -137,7 +136,7 @@ class Table:
 
 
 class TableVector:
-    """A vector of tables; indexing outside it is malformed, since only indices from the file are used."""
+    """A vector of tables; an index outside it raises MalformedError, because all indices come from the file."""
 
     __slots__ = ("_data", "_length", "_start")
 
@@ -154,7 +153,7 @@ class TableVector:
 
     def __getitem__(self, index: int) -> Table:
         if not 0 <= index < self._length:
-            raise MalformedError(f"entry {index} of a list with {self._length} entries is asked for")
+            raise MalformedError(f"entry {index} of a list with {self._length} entries does not exist")
         place = self._start + 4 * index
         return Table(self._data, place + int(_scalar(self._data, "I", place)))
 

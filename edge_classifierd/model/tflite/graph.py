@@ -1,7 +1,7 @@
-"""A model's graph as plain data: its tensors and operators, what they cost, and where its embedding is.
+"""A model's graph as plain data: its tensors and operators, their cost, and its embedding.
 
-Needs no runtime and no generated schema, so that it works the same beside LiteRT and tflite-runtime. Field numbers
-follow the public schema (tensorflow/compiler/mlir/lite/schema/schema.fbs); `model.rewrite` writes the same fields back.
+Needs no runtime and no generated schema, so it works with LiteRT and tflite-runtime alike. Field numbers follow the
+public schema (tensorflow/compiler/mlir/lite/schema/schema.fbs); `writer` writes the same fields.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESHAPE_OPTIONS, SQUEEZE_OPTIONS = 17, 30
 _COUNTED: Final = frozenset({op.CONV_2D, op.DEPTHWISE_CONV_2D, op.FULLY_CONNECTED, op.BATCH_MATMUL, op.TRANSPOSE_CONV})
 _HEADS: Final = frozenset({op.SOFTMAX, op.LOGISTIC, op.LOG_SOFTMAX})
 _RESHAPING: Final = frozenset({op.RESHAPE, op.SQUEEZE, op.EXPAND_DIMS, op.QUANTIZE, op.DEQUANTIZE})
-# Options that hold more than scalars, by their number in the union BuiltinOptions, and which field is a list of int32.
+# Options with a list of int32: their number in the union BuiltinOptions, and the field of the list.
 _LISTS: Final = {RESHAPE_OPTIONS: 0, SQUEEZE_OPTIONS: 0}
 _NOT_COPIED: Final = {3: "CONCAT_EMBEDDINGS", 111: "VAR_HANDLE", 115: "BUCKETIZE"}
 _FULLY_CONNECTED_OPTIONS, _QUANT_SPEC = 8, 5
@@ -90,12 +90,12 @@ class Graph:
     outputs: tuple[int, ...]
 
     def operator_counts(self) -> dict[str, int]:
-        """How many operators of each name, the commonest first."""
+        """Return the number of operators of each name, the most frequent first."""
         counts = Counter(op.operator_name(operator.code, operator.custom) for operator in self.operators)
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def multiply_adds(self) -> int | None:
-        """Multiplications with an addition in one inference; None when a compiled part hides them."""
+        """Return the multiply-adds of one inference; None when a compiled part hides them."""
         if any(operator.code == op.CUSTOM for operator in self.operators):
             return None
         return sum(self._multiply_adds(operator) for operator in self.operators)
@@ -117,23 +117,23 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """Where a graph's description of the picture lies: one number per feature, just before the classes."""
+    """The tensor with the features of the picture, before the layer that computes the classes."""
 
     tensor: int
     features: int
     layer: Operator | None
-    """The classifier's last layer, which reads the tensor; None for an extractor, which ends there."""
+    """The classifier's last layer, which reads the tensor; None for an extractor."""
     pooled_from: int | None
-    """The tensor (1, height, width, features) whose mean over height and width the embedding is, where it is one."""
+    """The tensor (1, height, width, features) of which the embedding is the mean; None where it is no mean."""
     detail_from: int
-    """With it, the last tensor before it of twice its side, else itself."""
+    """The last tensor before `pooled_from` of twice its side; else the same tensor."""
 
 
 def read_graph(data: bytes | memoryview) -> Graph:
-    """Read a `.tflite`; the graph's constants are views of `data`. Raises ModelError when the file is damaged.
+    """Read a `.tflite`; the graph's constants are views of `data`.
 
-    Also raises ModelError for what is not copied faithfully (sparse weights, StableHLO operators, control flow): such
-    models are no image classifiers for small devices.
+    Raises ModelError when the file is damaged, and for what cannot be copied exactly: sparse weights, StableHLO
+    operators, control flow.
     """
     view = memoryview(data)
     if len(data) < 8 or bytes(view[4:8]) != b"TFL3":
@@ -158,7 +158,7 @@ def read_graph(data: bytes | memoryview) -> Graph:
 
 
 def find_embedding(graph: Graph, output: int, *, labelled: bool) -> Embedding:
-    """The embedding behind the tensor `output`.
+    """Return the embedding from which the tensor `output` is computed.
 
     The output is followed back through softmax and reshaping to the layer that makes one score per class (a matrix
     product, or a 1×1 convolution of a single position); its input is the embedding. An extractor, recognised by having
@@ -208,7 +208,7 @@ def _embedding(graph: Graph, tensor: int, layer: Operator | None, producers: dic
 
 
 def _detail(graph: Graph, pooled: int, producers: dict[int, Operator]) -> int:
-    """Follow the main line of the network up to where its maps have twice the side."""
+    """Return the last tensor on the way to `pooled` whose map has twice the side."""
     side = graph.tensors[pooled].shape[1]
     trail = pooled
     while (operator := producers.get(trail)) is not None and operator.inputs:
@@ -220,7 +220,7 @@ def _detail(graph: Graph, pooled: int, producers: dict[int, Operator]) -> int:
 
 
 def _pools_everything(graph: Graph, operator: Operator) -> bool:
-    """Whether it takes the mean of one tensor (1, height, width, features) over both sides, each of 3 or more."""
+    """Return whether it is the mean of one tensor (1, height, width, features) over both sides, each 3 or more."""
     if operator.code not in {op.AVERAGE_POOL_2D, op.MEAN}:
         return False
     source, made = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]

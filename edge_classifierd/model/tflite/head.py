@@ -1,4 +1,4 @@
-"""Replacing a model's last layer: the graph is cut at its embedding and a float head is put there."""
+"""Replaces a model's last layer: cuts the graph at its embedding and appends a float head."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _POOL_2D_OPTIONS, _VALID, _CONCATENATION_OPTIONS = 5, 1, 10
 
 
 Pooling = Literal["own", "mean", "detail"]
-"""How the embedding is taken from the graph.
+"""How the embedding is computed.
 
-`own`: the model's own tensor. `mean`: the mean of the map (1, height, width, channels) behind it taken anew in floats,
-since a quantised mean has steps as coarse as the map's. `detail`: that mean, and the means of 3 × 3 overlapping parts
-of the last map of twice the side, which also say how something is shaped and where it is.
+`own`: the model's own tensor. `mean`: the mean of the map (1, height, width, channels) in floats, because a quantised
+mean has only the steps of the map. `detail`: that mean, and the means of 3 × 3 overlapping parts of the last map of
+twice the side, which contain shape and position.
 """
 PARTS: Final = 3
 
@@ -52,16 +52,16 @@ class Head:
     """Shape (classes,)."""
     pooling: Pooling = "own"
     square_root: bool = False
-    """Whether the square root of the (never negative) embedding is taken first."""
+    """Whether the head gets the square root of the (never negative) embedding."""
     unit_length: bool = False
     """Whether embeddings are then scaled to length 1."""
     kept_weights: NDArray[np.float32] | None = None
-    """Of classes that come first, on the embedding without root and scaling; shape (kept classes, features)."""
+    """Weights of classes placed first, for the embedding without root and scaling; shape (kept classes, features)."""
     kept_bias: NDArray[np.float32] | None = None
 
 
 def cut(graph: Graph, embedding: Embedding) -> Graph:
-    """The part of `graph` before pooling, as floats.
+    """Return the part of `graph` before pooling, as floats.
 
     Its outputs are the map and the detail map, both (1, height, width, channels), where the embedding is a mean, else
     the embedding itself.
@@ -73,25 +73,25 @@ def cut(graph: Graph, embedding: Embedding) -> Graph:
 
 
 def with_head(graph: Graph, embedding: Embedding, head: Head) -> Graph:
-    """`cut` followed by pooling and the head; output `scores` of shape (1, classes), float32."""
+    """Return `cut` followed by pooling and the head; output `scores` of shape (1, classes), float32."""
     if head.pooling == "own":
         return _Builder(graph, (embedding.tensor,)).with_head(head)
     if embedding.pooled_from is None:
-        raise ValueError(f"there is no map to take the {head.pooling} of")
+        raise ValueError(f"there is no map for the pooling `{head.pooling}`")
     starts = (embedding.pooled_from,) if head.pooling == "mean" else (embedding.pooled_from, embedding.detail_from)
     return _Builder(graph, starts).with_head(head)
 
 
 def part(side: int) -> tuple[int, int]:
-    """Length and step of the three overlapping parts that cover `side`, which is 3 or more."""
+    """Return length and step of three overlapping parts that cover `side`, which is 3 or more."""
     step = side // PARTS
     return side - (PARTS - 1) * step, step
 
 
 def last_layer(graph: Graph, embedding: Embedding) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The weights (classes, features) and bias (classes,) of a classifier's own last layer, as real numbers.
+    """Return the weights (classes, features) and bias (classes,) of a classifier's last layer, as real numbers.
 
-    Raises ModelError for an extractor, which has none, and for a kind of quantisation that is not known.
+    Raises ModelError for an extractor, which has none, and for an unknown quantisation.
     """
     layer = embedding.layer
     if layer is None:
@@ -101,7 +101,7 @@ def last_layer(graph: Graph, embedding: Embedding) -> tuple[NDArray[np.float32],
     if len(layer.inputs) > 2 and layer.inputs[2] >= 0:
         stored = graph.tensors[layer.inputs[2]]
         bias = real_values(stored).reshape(-1)
-        if stored.type == INT32 and stored.quantisation is None:  # the product of the other two scales is implied
+        if stored.type == INT32 and stored.quantisation is None:  # its scale is the product of the other two
             source, kernel = graph.tensors[layer.inputs[0]].quantisation, graph.tensors[layer.inputs[1]].quantisation
             if source is None or kernel is None:
                 raise ModelError("has a last layer whose bias has no scale; give another model")
@@ -110,7 +110,7 @@ def last_layer(graph: Graph, embedding: Embedding) -> tuple[NDArray[np.float32],
 
 
 class _Builder:
-    """Collects the tensors and operators that are still needed, renumbered, and appends others."""
+    """Keeps the tensors and operators that are needed, with new numbers, and appends others."""
 
     def __init__(self, graph: Graph, starts: tuple[int, ...]) -> None:
         needed, kept = set(starts), []

@@ -35,7 +35,7 @@ ADD, MUL, PAD, TRANSPOSE, SUB, DIV, STRIDED_SLICE, CAST = 0, 18, 34, 39, 41, 42,
 
 
 def operator_name(code: int, custom: str | None = None) -> str:
-    """The name of a built-in operator, or the custom operator's own."""
+    """Return the name of a built-in operator, or the custom operator's own."""
     if code == CUSTOM and custom:
         return custom
     return _NAMES[code] if 0 <= code < len(_NAMES) else f"operator {code}"

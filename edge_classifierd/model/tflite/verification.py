@@ -1,7 +1,7 @@
-"""Whether everything that a `.tflite` refers to is there.
+"""Checks that everything a `.tflite` refers to is there.
 
-The runtimes follow a model's references without looking: one that points nowhere ends the process, which Python cannot
-catch. So a file that was cut short or changed on its way is refused before a runtime sees it.
+The runtimes do not check references: a wrong one ends the process, which Python cannot catch. So a file that is cut
+short or changed is refused before a runtime reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edge_classifierd.model.tflite.flatbuffer import Table
 
 _MAX_REFERENCES: Final = 1_000_000
-_TABLE_COST: Final = 20  # reading a table takes as long as this many numbers of a list
+_TABLE_COST: Final = 20  # reading a table takes as long as reading this many numbers
 _NONE: Final = -1  # an operator's optional input that is left out
 _MAX_TENSOR_BYTES: Final = 512_000_000
 _ELEMENT_BYTES: Final = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 9: 1}  # by TensorType; others are not checked
@@ -46,7 +46,7 @@ def verify_references(model: Table, file_bytes: int) -> None:
 
 
 class _Budget:
-    """How much is looked at: tables of a hostile file may share their lists, and so claim far more than it holds."""
+    """Limits the work: tables of a hostile file may share their lists and so have far more entries than it holds."""
 
     def __init__(self) -> None:
         self._left = _MAX_REFERENCES

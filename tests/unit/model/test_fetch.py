@@ -130,7 +130,7 @@ def test_connections_that_bring_nothing_end_it_and_the_part_is_kept(mirror: Mirr
 def test_wrong_bytes_are_thrown_away_and_what_was_there_stays(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "tiny_quant.tflite").write_bytes(b"an older version")
     mirror.content = CONTENT[:-1] + b"!"
-    with pytest.raises(FetchError, match="the bytes are not those of the catalogue"):
+    with pytest.raises(FetchError, match="the content is not that of the catalogue"):
         fetch(ENTRY, tmp_path, mirror=mirror.url)
     assert (tmp_path / "tiny_quant.tflite").read_bytes() == b"an older version"
     assert names(tmp_path) == ["tiny_quant.tflite"]
@@ -163,7 +163,7 @@ def test_a_mirror_without_the_file_or_without_a_server_is_one_sentence(mirror: M
 def test_two_fetches_of_one_file_do_not_mix(mirror: Mirror, tmp_path: Path) -> None:
     with (tmp_path / ".tiny_quant.tflite.part").open("wb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(FetchError, match="another process fetches it"):
+        with pytest.raises(FetchError, match="another process downloads it"):
             fetch(ENTRY, tmp_path, mirror=mirror.url)
     assert mirror.asked == []
 
