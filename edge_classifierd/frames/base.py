@@ -1,4 +1,4 @@
-"""What a frame and a frame source are."""
+"""The types of a frame and of a frame source."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ if TYPE_CHECKING:
     import av
 
     Needs = Callable[[int, int], tuple[int, int]]
-    """From a picture's size, as the source delivers it, to the smallest size in which a model misses nothing of it."""
+    """Returns, for the size of a source's picture, the smallest size that loses nothing for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture from a source, as the source delivers it: rotation, mirroring and region are not applied yet.
+    """One picture from a source.
 
-    Except for what its section says that the source does itself (`turns_itself`, `cuts_itself`).
-    `picture` is any pixel format that swscale reads (rgb24, yuv420p, nv12, yuyv422 …) and owns its memory: it stays
-    valid for as long as the frame is referenced. `sequence` counts from 0 over the life of the source object.
+    Rotation, mirroring and region are not applied yet, unless the source's section says so (`turns_itself`,
+    `cuts_itself`).
     """
 
     picture: av.VideoFrame
+    """Any pixel format that swscale reads (rgb24, yuv420p, nv12, yuyv422 …). Owns its memory."""
     sequence: int
+    """Counts from 0 over the life of the source object."""
     captured_s: float
     """Monotonic seconds at which the frame was delivered."""
     captured_at: datetime
-    """The same moment on the wall clock, UTC."""
+    """The same moment in UTC."""
     name: str | None = None
-    """The file's name, for sources made of files."""
+    """The file's name, when the frame comes from a file."""
     small: av.VideoFrame | None = None
-    """The same picture as the camera itself has scaled it down for the model, where it can."""
+    """The same picture, scaled down for the model by the camera, where it can."""
 
     @property
     def for_model(self) -> av.VideoFrame:
-        """What the model's input is best made from."""
+        """The picture to make the model's input from."""
         return self.picture if self.small is None else self.small
 
 
@@ -46,27 +47,27 @@ class FrameSource(Protocol):
 
     @property
     def live(self) -> bool:
-        """True when frames go stale (a camera): a slow reader then skips some. False: every frame is wanted."""
+        """Whether frames go stale (a camera), so that a slow reader skips some. False: every frame is read."""
 
     @property
     def skipped(self) -> int:
-        """Pictures that could not be decoded and were skipped, since the object was made."""
+        """Number of pictures that could not be decoded, since the object was made."""
 
     @property
     def pauses_until_s(self) -> float:
-        """Monotonic seconds until which `read` waits on purpose (pacing), or has waited; minus infinity before.
+        """Monotonic seconds until which `read` waits, or last waited, on purpose (pacing); this is no stall.
 
-        However long that is, it is no stall.
+        Minus infinity before the first wait.
         """
 
     def open(self) -> None:
-        """Make ready to read. Raises SourceError (worth retrying) or MissingError (a library is not there)."""
+        """Prepare for reading. Raises SourceError (to be retried) or MissingError (a library is missing)."""
 
     def read(self) -> Frame | None:
-        """Block until the next frame; None at the end of a finite source. Raises SourceError when it fails."""
+        """Return the next frame, waiting for it; None at the end of a finite source. Raises SourceError."""
 
     def close(self) -> None:
         """Release the device; safe to call twice and without `open`."""
 
     def cancel(self) -> None:
-        """Called from another thread: make a blocked `open` or `read` raise SourceError soon; holds until `close`."""
+        """Make a blocked `open` or `read` raise SourceError soon, until `close`. Called from another thread."""

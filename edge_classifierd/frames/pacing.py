@@ -1,4 +1,4 @@
-"""When the next picture is due: at a fixed rate, or by the timestamps that a video carries; and waiting for it."""
+"""Paces pictures: at a fixed rate, or by the timestamps of a video."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _UNKNOWN_PERIOD_S = 1 / 25
 
 
 class Pause:
-    """A source's waits on purpose, which `cancelled` ends."""
+    """The intended waits of a source; the event `cancelled` ends one."""
 
     def __init__(self, clock: Clock, cancelled: threading.Event) -> None:
         self._clock = clock
         self._cancelled = cancelled
         self.until_s = -inf
-        """Monotonic seconds at which the present wait is to end, or the last one has ended; any thread may look."""
+        """Monotonic seconds at which the current wait ends, or the last one ended. Any thread may read it."""
 
     def wait(self, delay_s: float) -> None:
-        """Wait that long, if at all."""
+        """Wait for `delay_s`; not at all when it is zero or negative."""
         if delay_s > 0:
             self.until_s = self._clock.monotonic() + delay_s
             self._cancelled.wait(delay_s)
@@ -33,14 +33,14 @@ class Pause:
 
 
 class FixedRate:
-    """Pictures at `fps` a second, or as fast as they are asked for when it is None."""
+    """A rate of `fps` pictures a second; None: no limit."""
 
     def __init__(self, fps: float | None) -> None:
         self._period_s = None if fps is None else 1.0 / fps
         self._due_s: float | None = None
 
     def delay_s(self, now_s: float) -> float:
-        """Seconds to wait before the next picture; a reader that comes late gets no burst to catch up with."""
+        """Return the seconds to wait before the next picture. A late reader gets no burst of pictures."""
         if self._period_s is None:
             return 0.0
         if self._due_s is None or now_s > self._due_s + self._period_s:
@@ -51,22 +51,21 @@ class FixedRate:
 
 
 class OwnPace:
-    """Pictures as far apart as their timestamps say; a little lateness is caught up with, a lot is forgotten."""
+    """The pace of a video's timestamps. A short delay is caught up, one of over a second is not."""
 
     def __init__(self) -> None:
-        self._start_s: float | None = None  # the clock at the video's time 0
-        self._last_s: float | None = None  # the video's time of the picture before
+        self._start_s: float | None = None  # the clock at time 0 of the video
+        self._last_s: float | None = None  # the video's time of the previous picture
         self._due_s = 0.0
 
     def restart(self) -> None:
-        """The video begins again: its first picture follows the last one at the usual distance."""
+        """Begin the video again: its first picture follows the last one after the usual period."""
         self._last_s = None
 
     def delay_s(self, now_s: float, time_s: float | None, period_s: float | None) -> float:
-        """Seconds to wait before showing the picture of the video's time `time_s`.
+        """Return the seconds to wait before the picture with the video's time `time_s`.
 
-        `period_s` is the usual distance of two pictures: it stands in where the timestamps are missing, jump back or
-        leap by more than 10 s, as damaged ones do.
+        `period_s`, the usual period, is used where timestamps are missing, go back or jump by more than 10 s.
         """
         usual_s = period_s or _UNKNOWN_PERIOD_S
         if self._start_s is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class VideoFileSource:
-    """A video file, at its own pace (then it is live: a slow reader skips frames) or as fast as it is asked for."""
+    """A video file, at its own pace (then it is live: a slow reader skips frames) or as fast as it is read."""
 
     def __init__(self, path: Path, *, paced: bool, loop: bool, clock: Clock) -> None:
         self._path = path
@@ -42,12 +42,12 @@ class VideoFileSource:
 
     @property
     def skipped(self) -> int:
-        """Damaged packets and frames so far, over all passes."""
+        """Number of damaged packets and frames, over all passes."""
         return self._skipped_before + (0 if self._video is None else self._video.skipped)
 
     @property
     def pauses_until_s(self) -> float:
-        """Until when `read` waits for the next frame's time, or has waited."""
+        """Until when `read` waits for the next frame's time, or last waited."""
         return self._pause.until_s
 
     def open(self) -> None:
@@ -64,7 +64,7 @@ class VideoFileSource:
         self._pace.restart()
 
     def read(self) -> Frame | None:
-        """The next frame at its time; None at the end of a file that is not looped."""
+        """Return the next frame at its time; None at the end of a file that is not looped."""
         picture = self._next_picture()
         if picture is None:
             return None
@@ -97,7 +97,7 @@ class VideoFileSource:
             if self._cancelled.is_set():
                 raise SourceError(f"{self._path}: reading was cancelled")
             if not self._read_in_pass:
-                raise SourceError(f"{self._path}: not one of its frames can be decoded; check that it is complete")
+                raise SourceError(f"{self._path}: none of its frames can be decoded; check that the file is complete")
             if not self._loop:
                 return None
             self.open()
@@ -110,13 +110,13 @@ class VideoFileSource:
 
 
 def check_video_file(path: Path) -> None:
-    """Raises SourceError, one sentence, where no video file can be: what to open would fail, or wait as for a pipe."""
+    """Raise SourceError when the path is not a regular file, which opening would fail on or wait for (a pipe)."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
         raise SourceError(f"{path}: no such file; check the path") from error
     except OSError as error:
-        raise SourceError(f"{path}: cannot be looked at ({error.strerror}); check the rights on its folders") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the permissions of its folders") from error
     if stat.S_ISDIR(mode):
         raise SourceError(f"{path}: a folder, not a video; for pictures use `type: folder`")
     if not stat.S_ISREG(mode):

@@ -1,6 +1,6 @@
-"""A camera that the kernel drives (Video4Linux) as a frame source.
+"""A camera with a kernel driver (Video4Linux) as a frame source.
 
-The device is opened non-blocking and asked again and again: a blocking read inside the kernel could not be interrupted.
+The device is opened non-blocking and polled, because a blocking read in the kernel could not be interrupted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POLL_S = 0.004
 
 
 class V4l2Source:
-    """A USB camera or capture stick; nothing is touched before `open`."""
+    """A USB camera or capture stick. Nothing is opened before `open`."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class V4l2Source:
         self._clock = clock
         self._cancelled = threading.Event()
         self._video: Video | None = None
-        self._asked_s = 0.0
+        self._reading_since_s = 0.0
         self._first_poll = True
-        self._told_size = False
+        self._size_logged = False
         self._skipped_before = 0
         self._sequence = 0
 
@@ -63,7 +63,7 @@ class V4l2Source:
 
     @property
     def skipped(self) -> int:
-        """Damaged pictures so far."""
+        """Number of damaged pictures."""
         return self._skipped_before + (0 if self._video is None else self._video.skipped)
 
     @property
@@ -87,24 +87,24 @@ class V4l2Source:
                 options=options,
                 timeout_s=self._stall_timeout_s,
                 live=True,
-                copy_packets=True,  # raw pictures lie in the kernel's buffers, which closing unmaps
+                copy_packets=True,  # raw pictures are in the kernel's buffers, which closing unmaps
                 words=_WORDS | {errno.EINVAL: f"does not offer {self._wanted()}; see `v4l2-ctl --list-formats-ext`"},
             ),
             shown=str(self._device),
             on_idle=self._idle,
         )
-        if self._video.size != self._size and not self._told_size:
-            self._told_size = True
+        if self._video.size != self._size and not self._size_logged:
+            self._size_logged = True
             _log.warning(
                 "%s: delivers %dx%d instead of %dx%d; see `v4l2-ctl --list-formats-ext`",
                 self._device, *self._video.size, width, height,
             )  # fmt: skip
 
     def read(self) -> Frame:
-        """The next frame. Raises SourceError when the camera is gone or delivers nothing for the stall timeout."""
+        """Return the next frame. Raises SourceError when the camera is gone or silent for the stall timeout."""
         if self._video is None:
             raise SourceError(f"{self._device}: not open")
-        self._asked_s = self._clock.monotonic()
+        self._reading_since_s = self._clock.monotonic()
         self._first_poll = True
         picture = self._video.read()
         if picture is None or self._cancelled.is_set():
@@ -126,8 +126,8 @@ class V4l2Source:
         self._cancelled.set()
 
     def _idle(self) -> None:
-        """Wait until the next picture may be there: first for half a frame's time, then in small steps."""
-        if self._clock.monotonic() - self._asked_s > self._stall_timeout_s:
+        """Wait for the next picture: first half a frame's period, then in small steps."""
+        if self._clock.monotonic() - self._reading_since_s > self._stall_timeout_s:
             raise SourceError(
                 f"{self._device}: no picture for {self._stall_timeout_s:g} s; check its cable, power and rate"
             )
@@ -140,7 +140,7 @@ class V4l2Source:
         return f"{self._size[0]}x{self._size[1]}{rate}" + (f" as {self._input_format}" if self._input_format else "")
 
     def _check_device(self) -> None:
-        """FFmpeg's error numbers are the same for many causes; ask the kernel first."""
+        """Raise SourceError with the kernel's reason; FFmpeg has one error number for many causes."""
         try:
             found = self._device.stat()
             if not stat.S_ISCHR(found.st_mode):

@@ -20,15 +20,15 @@ Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(lambda value: Non
 
 
 def mask_userinfo(text: str) -> str:
-    """`text` with user and password of the address in it replaced: `rtsp://***@porch/1`.
+    """Return `text` with the user and password of an address replaced: `rtsp://***@porch/1`.
 
-    Masks up to the last `@` there is, since passwords with unescaped `/`, `?` or `#` are common.
+    Everything up to the last `@` is replaced, because passwords with unescaped `/`, `?` or `#` are common.
     """
     return re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://).*@", r"\1***@", text, flags=re.DOTALL)
 
 
 def shown_url(text: str) -> str:
-    """`mask_userinfo`, and the query masked too: cameras take passwords there as well."""
+    """Return `mask_userinfo(text)` with the query replaced too, because some cameras take passwords there."""
     return re.sub(r"(://[^?]*\?).*", r"\1***", mask_userinfo(text), flags=re.DOTALL)
 
 
@@ -42,7 +42,7 @@ def _address(value: object, info: ValidationInfo) -> str:
     scheme, separator, rest = value.partition("://")
     if not separator:
         scheme, colon, _ = value.partition(":")
-        if colon and scheme.lower() in _SCHEMES:  # a file of that name would be shown with the password of an address
+        if colon and scheme.lower() in _SCHEMES:  # as a file name it would be shown with its password
             raise PydanticCustomError("rule", f"needs two slashes after `{scheme}:`")
         return str(resolve(value, (info.context or {}).get(FOLDER)))
     if scheme.lower() not in _SCHEMES:
@@ -134,12 +134,12 @@ class _Source(Section):
 
     @property
     def turns_itself(self) -> bool:
-        """Whether its frames come turned and mirrored already."""
+        """Whether its frames are already rotated and mirrored."""
         return False
 
     @property
     def cuts_itself(self) -> bool:
-        """Whether its frames show nothing but the pipeline's region already."""
+        """Whether its frames already show the pipeline's region only."""
         return False
 
 
@@ -191,7 +191,7 @@ class FolderSection(_Source):
 
 
 class Picamera2Section(_LiveSource):
-    """A camera that libcamera drives: the Raspberry Pi's own. Needs the Debian package `python3-picamera2`."""
+    """A camera of libcamera: the Raspberry Pi's own. Needs the Debian package `python3-picamera2`."""
 
     type: Literal["picamera2"] = Field(description="The Raspberry Pi's own camera.")
     camera: CameraName = Field(
@@ -225,12 +225,12 @@ class Picamera2Section(_LiveSource):
 
     @property
     def turns_itself(self) -> bool:
-        """By 180 degrees and mirrored the sensor is read; quarter turns are beyond it."""
+        """True except for quarter turns, which the sensor cannot do."""
         return self.rotation in {0, 180}
 
     @property
     def cuts_itself(self) -> bool:
-        """When asked to."""
+        """True when configured."""
         return self.region_in_camera
 
 
@@ -321,7 +321,7 @@ InputFormat = Annotated[
 
 
 class V4l2Section(_LiveSource):
-    """A camera that the kernel drives (USB webcams, capture sticks)."""
+    """A camera with a kernel driver (USB webcams, capture sticks)."""
 
     type: Literal["v4l2"] = Field(description="A USB camera or another Video4Linux device.")
     device: UserPath = Field(

@@ -1,4 +1,4 @@
-"""A camera's raw buffer as a picture: its pixel format, row padding, colour space, mirroring and cutting."""
+"""Converts a camera's raw buffer to a picture: pixel format, row padding, colour space, mirroring, cropping."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-# libcamera names packed formats from the highest byte down, as DRM does: RGB888 lies in memory as blue, green, red.
+# libcamera names packed formats from the highest byte down, as DRM does: RGB888 is blue, green, red in memory.
 _PACKED: Final = {"RGB888": "bgr24", "BGR888": "rgb24", "XRGB8888": "bgra", "XBGR8888": "rgba"}
 _PLANAR: Final = {"YUV420": "yuv420p", "NV12": "nv12"}
 READABLE: Final = frozenset(_PACKED | _PLANAR)
-"""Pixel formats, as libcamera names them, that `BufferReader` understands."""
+"""Pixel formats that `BufferReader` supports, by libcamera's names."""
 
 
 @dataclass(frozen=True, slots=True)
 class BufferLayout:
-    """How a camera lays its pictures out in memory."""
+    """The memory layout of a camera's pictures."""
 
     pixel_format: str
-    """As libcamera names it: one of `READABLE`."""
+    """One of `READABLE`."""
     width: int
     height: int
     stride: int
-    """Bytes from one row of the first plane to the next; a chroma row of YUV420 takes half as many."""
+    """Bytes per row of the first plane; a chroma row of YUV420 has half as many."""
     bt709: bool = False
-    """YUV by BT.709 instead of BT.601."""
+    """YUV of BT.709 instead of BT.601."""
     full_range: bool = False
-    """YUV from 0 to 255 instead of 16 to 235."""
+    """YUV values from 0 to 255 instead of 16 to 235."""
 
     @property
     def size(self) -> int:
-        """Bytes of one picture."""
+        """Number of bytes of a picture."""
         rows = self.height if self.pixel_format in _PACKED else self.height * 3 // 2
         return rows * self.stride
 
 
 class BufferReader:
-    """Makes pictures of one layout, cut to a box and mirrored when asked.
+    """Makes pictures of one layout, optionally cropped and mirrored.
 
-    Without either no byte is copied, unless the height is no multiple of 4.
+    Without cropping and mirroring nothing is copied, unless the height is no multiple of 4.
     """
 
     def __init__(
         self, layout: BufferLayout, *, cut: Box | None = None, left_right: bool = False, top_bottom: bool = False
     ) -> None:
-        """`cut` is in pixels of the picture in memory, on even numbers. Raises SourceError for an unknown format."""
+        """`cut` is in pixels of the picture in memory, in even numbers. Raises SourceError for an unknown format."""
         if layout.pixel_format not in READABLE:
             raise SourceError(
-                f"the camera delivers {layout.pixel_format}, which cannot be read here; for a USB camera use "
+                f"the camera delivers {layout.pixel_format}, which is not supported; for a USB camera use "
                 "`source: {type: v4l2}`"
             )
         self._layout = layout
@@ -70,7 +70,7 @@ class BufferReader:
         self._whole = cut is None and not (left_right or top_bottom)
 
     def picture(self, buffer: Pixels) -> av.VideoFrame:
-        """The picture in `buffer`, shape (bytes,), which must not change afterwards. Raises SourceError."""
+        """Return the picture in `buffer`, shape (bytes,), which must not change later. Raises SourceError."""
         layout = self._layout
         if buffer.size < layout.size:
             raise SourceError(f"the camera delivered {buffer.size} bytes instead of {layout.size}; it is opened again")
@@ -108,7 +108,7 @@ class BufferReader:
         return picture
 
     def _turned(self, plane: Pixels) -> Pixels:
-        """A plane, cut and mirrored; of chroma planes, which have half as many rows and columns, half the box."""
+        """Return a plane, cropped and mirrored. Chroma planes have half as many rows and columns."""
         half = 1 if plane.shape[0] == self._layout.height else 2
         rows, columns = (
             part if part.start is None else slice(part.start // half, part.stop // half) for part in self._cut

@@ -1,4 +1,4 @@
-"""How a camera is to take its pictures, as libcamera's controls."""
+"""Settings of exposure, white balance and focus, as libcamera's controls."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CameraControls:
-    """How the camera is to take pictures; None leaves a thing to its automatic."""
+    """Settings of a camera; None means automatic."""
 
     exposure: str | None = None
-    """Preference of the automatic exposure: normal, short or long."""
+    """Mode of the automatic exposure: normal, short or long."""
     exposure_time_s: float | None = None
     gain: float | None = None
     white_balance: str | None = None
@@ -28,7 +28,7 @@ class CameraControls:
         enums: Any,  # noqa: ANN401 - no types
         fps: float | None,
     ) -> tuple[dict[str, Any], list[str]]:
-        """What to set, and which keys of the configuration the camera has no control for.
+        """Return the controls to set, and the keys of the configuration that the camera has no control for.
 
         `known` holds the camera's controls as (minimum, maximum, default); `enums` is the module libcamera.controls.
         """

@@ -1,4 +1,4 @@
-"""Where a camera's pixels lie: the region on the sensor and in memory, and which readout of the sensor to ask for."""
+"""Calculates a camera's regions on the sensor and in memory, its stream sizes and the sensor mode."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ _SMALLEST: Final = 64
 
 
 def sensor_mode(resolution: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Which readout to ask for: half the resolution when that is enough, which sensors offer for the whole view.
+    """Return the sensor mode to request: half the resolution when that is enough, else the whole.
 
-    Left to itself picamera2 takes the mode nearest to the wanted size, and small modes see only the sensor's middle.
+    Sensors offer half the resolution for the whole view. By default picamera2 takes the mode nearest to the wanted
+    size, and small modes see only the middle of the sensor.
     """
     half = (resolution[0] // 2, resolution[1] // 2)
     return half if size[0] <= half[0] and size[1] <= half[1] else resolution
 
 
 def small_size(needed: tuple[int, int], size: tuple[int, int]) -> tuple[int, int] | None:
-    """The size of a second, smaller stream for the model, in even numbers; None when it would save too little."""
+    """Return the size of a second, smaller stream for the model, in even numbers; None when it saves too little."""
     width, height = (max(_SMALLEST, -(-side // 2) * 2) for side in needed)
     return (width, height) if 2 * width * height <= size[0] * size[1] else None
 
 
 def box_in_memory(view: View, undone: tuple[bool, bool], width: int, height: int) -> Box:
-    """Where the region lies in the picture that comes from the camera, of that size, before `undone` is made up for."""
+    """Return the region in a picture of that size from the camera, before the flips in `undone` are applied."""
     if view.rotation in {0, 180}:
         box = view.region_box(width, height)
         x = width - box.x - box.width if undone[0] else box.x
@@ -41,7 +42,7 @@ def box_in_memory(view: View, undone: tuple[bool, bool], width: int, height: int
 def sensor_box(
     view: View, undone: tuple[bool, bool], size: tuple[int, int], sensor: tuple[int, int, int, int]
 ) -> tuple[int, int, int, int]:
-    """The region in the sensor's pixels: in the middle part of `sensor` that has the proportions of `size`."""
+    """Return the region in pixels of the sensor, within its middle part that has the proportions of `size`."""
     left, top, width, height = sensor
     seen_width = min(width, round(height * size[0] / size[1]))
     seen_height = min(height, round(width * size[1] / size[0]))
@@ -51,12 +52,12 @@ def sensor_box(
 
 
 def filled(view: View, width: int, height: int) -> tuple[int, int]:
-    """The largest size of the region's proportions within the wanted size; even numbers."""
+    """Return the largest size with the region's proportions within the wanted size, in even numbers."""
     box = box_in_memory(view, (False, False), width, height)
     scale = min(width / box.width, height / box.height)
     return max(_SMALLEST, int(box.width * scale) // 2 * 2), max(_SMALLEST, int(box.height * scale) // 2 * 2)
 
 
 def even_box(box: Box) -> Box:
-    """Moved and shrunk to even numbers, since chroma has half the rows and columns; at least 2 by 2."""
+    """Return the box in even numbers, because chroma has half the rows and columns; at least 2 by 2."""
     return Box(box.x // 2 * 2, box.y // 2 * 2, max(2, box.width // 2 * 2), max(2, box.height // 2 * 2))

@@ -1,9 +1,9 @@
 """A Raspberry Pi camera, through picamera2 and libcamera, as a frame source.
 
-Two streams are asked for, as YUV420: `main` in the wanted size, for people, and `lores`, just large enough for the
-model. The ISP scales to both from the whole sensor, which costs the processor nothing; what is left is one pass to RGB
-(0.9 ms instead of 1.6 from 960x720; on 300 photographs the model was right as often). Where the model needs most of
-what `main` has, or the camera has but one stream, `main` serves both.
+Two streams are requested as YUV420: `main` in the wanted size, for people, and `lores`, just large enough for the
+model. The camera's image processor scales both from the whole sensor, without load for the CPU. One conversion to RGB
+remains (0.9 ms instead of 1.6 from 960x720; as accurate on 300 photographs). Where the model needs most of `main`, or
+the camera has one stream only, `main` is used for both.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 WHOLE: Final = Region()
 _BUFFERS: Final = 4
 _CLOSE_PATIENCE_S: Final = 0.2
-_one_at_a_time = threading.Lock()  # libcamera's camera manager is shared by all cameras of a process
+_one_at_a_time = threading.Lock()  # one camera manager serves all cameras of a process
 
 
 class _Request(Protocol):
@@ -58,11 +58,11 @@ class _Job(Protocol):
 
 
 class Picamera2Source:
-    """A camera that libcamera drives; nothing is touched or imported before `open`.
+    """A camera of libcamera. Nothing is opened or imported before `open`.
 
-    With a rotation of 0 or 180 degrees the camera itself turns and mirrors; with 90 and 270 that is left to the viewer.
-    With `region` the camera delivers only that part of the upright picture, as large as fits into the wanted size.
-    Whatever the camera cannot do of that is done here, so frames always are as asked for.
+    With a rotation of 0 or 180 degrees the camera turns and mirrors the picture; with 90 and 270 the reader does. With
+    `region` it delivers only that part of the upright picture, as large as fits into the wanted size. What the camera
+    cannot do is done here.
     """
 
     def __init__(
@@ -80,9 +80,20 @@ class Picamera2Source:
         stall_timeout_s: float,
         clock: Clock,
     ) -> None:
-        """`camera` is its number, or a part of its model or id. Sizes are pixels of the picture from the camera.
+        """Set up a camera.
 
-        `needs` tells how small a picture of the wanted size may be for the model; without it there is one stream.
+        Args:
+            camera: Its number, or a part of its model or id.
+            width: Of the picture from the camera, in pixels.
+            height: Of the picture from the camera, in pixels.
+            fps: Frame rate; None: the camera's own.
+            rotation: Degrees clockwise to the upright picture.
+            mirror: Mirroring of the upright picture.
+            region: The part of the upright picture to deliver.
+            look: Exposure, white balance and focus.
+            needs: Returns how small a picture may be for the model; None: one stream only.
+            stall_timeout_s: Time without a picture after which `read` fails.
+            clock: The clock that frames carry the time of.
         """
         self._wanted = camera
         self._region = region
@@ -105,7 +116,7 @@ class Picamera2Source:
         self._pause = Pause(clock, self._cancelled)
         self._due_s = 0.0
         self._sequence = 0
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     @property
     def live(self) -> bool:
@@ -114,21 +125,21 @@ class Picamera2Source:
 
     @property
     def skipped(self) -> int:
-        """0: the camera delivers pictures, nothing is decoded."""
+        """0: nothing is decoded."""
         return 0
 
     @property
     def pauses_until_s(self) -> float:
-        """Until when it waits for the next picture's time, or has waited, when the camera is faster than asked."""
+        """Until when it waits for the next picture's time, or last waited, when the camera is faster than requested."""
         return self._pause.until_s
 
     @property
     def name(self) -> str:
-        """The camera in messages."""
+        """The camera's name in messages."""
         return f"camera {self._wanted}"
 
     def open(self) -> None:
-        """Start the camera. Raises MissingError without picamera2, SourceError for a camera that is not to be had."""
+        """Start the camera. Raises MissingError without picamera2, SourceError when the camera cannot be used."""
         picamera2, libcamera = import_libraries()
         try:
             with _one_at_a_time:
@@ -140,7 +151,7 @@ class Picamera2Source:
         self._due_s = self._clock.monotonic()
 
     def read(self) -> Frame:
-        """The next frame. Raises SourceError when the camera delivers none for the stall timeout."""
+        """Return the next frame. Raises SourceError when the camera delivers none for the stall timeout."""
         if self._camera is None or self._reader is None:
             raise SourceError(f"{self.name}: not open")
         self._pace()
@@ -181,12 +192,12 @@ class Picamera2Source:
         cameras = picamera2.Picamera2.global_camera_info()
         manager: Any = getattr(picamera2.Picamera2, "_cm", None)
         if not cameras and hasattr(manager, "reset"):
-            # libcamera looks for cameras when it starts; where nothing tells it of a later one, it has to start afresh.
+            # libcamera finds cameras when it starts; without hot-plug events it must be started again.
             manager.reset()
             cameras = picamera2.Picamera2.global_camera_info()
         number = self._number(cameras)
-        # In two steps: when the constructor fails, `close` still finds what it has opened so far. Otherwise every
-        # attempt would cost a file descriptor.
+        # In two steps, so that `close` can release what a failing constructor has opened; otherwise every attempt leaks
+        # a file descriptor.
         self._camera = picamera2.Picamera2.__new__(picamera2.Picamera2)
         self._camera.__init__(number)
 
@@ -204,7 +215,7 @@ class Picamera2Source:
             for place, info in enumerate(cameras):
                 if self._wanted.lower() in f"{info.get('Model', '')} {info.get('Id', '')}".lower():
                     return place
-        raise SourceError(f"{self.name}: no such camera; there is {known}")
+        raise SourceError(f"{self.name}: no such camera; available: {known}")
 
     def _configure(self, libcamera: Any) -> None:  # noqa: ANN401
         camera = self._camera
@@ -212,7 +223,7 @@ class Picamera2Source:
         cut_there = self._region != WHOLE and crop_control is not None
         size = filled(self._view, *self._size) if cut_there else self._size
         left_right, top_bottom = self._flips
-        # A region that is cut out here is cut out of `main` alone.
+        # A region that is cropped here is cropped from `main` only.
         small = small_size(self._needs(*size), size) if self._needs and (cut_there or self._region == WHOLE) else None
         actual = self._agree(libcamera, size, small)
         layout = _layout(actual, "main")
@@ -220,7 +231,7 @@ class Picamera2Source:
         undone = (left_right != bool(done.hflip), top_bottom != bool(done.vflip))
         controls, ignored = self._look.controls(camera.camera_controls, libcamera.controls, self._fps)
         for key in ignored:
-            self._tell(f"it has no control for `{key}`, which is ignored")
+            self._warn_once(f"has no control for `{key}`; the key is ignored")
         cut = None
         if cut_there:
             crop = sensor_box(self._view, undone, self._size, camera.camera_controls["ScalerCrop"][1])
@@ -234,10 +245,10 @@ class Picamera2Source:
         if controls:
             camera.set_controls(controls)
         if (layout.width, layout.height) != size:
-            self._tell(f"it delivers {layout.width}x{layout.height} instead of {size[0]}x{size[1]}")
+            self._warn_once(f"delivers {layout.width}x{layout.height} instead of {size[0]}x{size[1]}")
 
     def _agree(self, libcamera: Any, size: tuple[int, int], small: tuple[int, int] | None) -> dict[str, Any]:  # noqa: ANN401
-        """Configure the camera, without the small stream where it cannot be had; what the camera has made of it."""
+        """Configure the camera, without the small stream if it has none, and return the actual configuration."""
         camera = self._camera
         left_right, top_bottom = self._flips
         wanted = camera.create_video_configuration(
@@ -247,7 +258,7 @@ class Picamera2Source:
             transform=libcamera.Transform(hflip=left_right, vflip=top_bottom),
             colour_space=libcamera.ColorSpace.Smpte170m(),
             buffer_count=_BUFFERS,
-            queue=False,  # always the next picture, never one that has waited
+            queue=False,  # always the next picture, never an old one
             sensor={"output_size": sensor_mode(camera.sensor_resolution, size)},
             display=None,
             encode=None,
@@ -264,15 +275,15 @@ class Picamera2Source:
                 return actual
         return self._agree(libcamera, size, None)
 
-    def _tell(self, words: str) -> None:
-        if words not in self._told:
-            self._told.add(words)
+    def _warn_once(self, words: str) -> None:
+        if words not in self._logged:
+            self._logged.add(words)
             _log.warning("%s: %s", self.name, words)
 
     # ------------------------------------------------------------------------------------- reading and closing
 
     def _pace(self) -> None:
-        """Wait for the next picture's time, a quarter early: a camera that keeps the rate itself never waits here."""
+        """Wait for the next picture's time, less a quarter period: a camera with the right rate is never delayed."""
         if self._fps is None:
             return
         period_s = 1.0 / self._fps
@@ -280,7 +291,7 @@ class Picamera2Source:
         self._due_s = max(self._due_s + period_s, self._clock.monotonic())
 
     def _next_buffers(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """Copies of the next picture's bytes, large and small; the camera gets its request back at once."""
+        """Return copies of the next picture's bytes, large and small, and release the camera's buffers."""
         self._woken.clear()
         if not self._cancelled.is_set():
             self._job = self._camera.capture_request(wait=False, signal_function=lambda _job: self._woken.set())
@@ -297,10 +308,10 @@ class Picamera2Source:
             request.release()
 
     def _close(self, camera: Any) -> None:  # noqa: ANN401
-        """Give back everything, whatever state the camera is in. Blocks for as long as libcamera does."""
+        """Release everything, in any state of the camera. Blocks for as long as libcamera does."""
         job, self._job = self._job, None
         if job is not None:
-            # Without this a request that is still awaited would keep picamera2's event loop from stopping the camera.
+            # Otherwise a pending request keeps picamera2's event loop from stopping the camera.
             with suppress(*FAULTS):
                 camera.cancel_all_and_flush()
             with suppress(CancelledError, *FAULTS):
@@ -309,24 +320,24 @@ class Picamera2Source:
             camera.close()
         except FAULTS as error:
             _log.debug("%s: closing: %s", self.name, sentence(error))
-        if getattr(camera, "_preview", None) is None:  # its event loop has ended or never begun
+        if getattr(camera, "_preview", None) is None:  # its event loop has ended or was never started
             camera.is_open = False
             pipe = getattr(camera, "notifymeread", None)
-            if pipe is not None and not pipe.closed:  # close() leaves it when the camera was never open
+            if pipe is not None and not pipe.closed:  # close() does not close it when the camera was never open
                 pipe.close()
                 os.close(camera.notifyme_w)
 
 
 def _collect() -> None:
-    """Free closed cameras at once: picamera2's objects are cyclic, and hold buffers of the scarce contiguous memory.
+    """Free closed cameras at once: picamera2's objects are in reference cycles and hold scarce contiguous memory.
 
-    With the last of them libcamera's camera manager goes too, so that the next opening looks for cameras afresh.
+    With the last one libcamera's camera manager is freed too, so that the next opening finds new cameras.
     """
     gc.collect()
 
 
 def _as_wanted(stream: dict[str, Any], size: tuple[int, int]) -> bool:
-    """Whether the small stream can be read and has the size, on which its being the same view depends."""
+    """Return whether the small stream is readable and has the wanted size; another size shows another view."""
     return tuple(stream["size"]) == size and stream["format"] in READABLE
 
 

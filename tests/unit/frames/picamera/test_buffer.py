@@ -129,7 +129,7 @@ def test_a_picture_without_changes_shares_the_buffers_memory() -> None:
 
 
 def test_a_format_nobody_reads_is_refused_with_the_other_way() -> None:
-    with pytest.raises(SourceError, match=r"delivers MJPEG, which cannot be read here; .*type: v4l2"):
+    with pytest.raises(SourceError, match=r"delivers MJPEG, which is not supported; .*type: v4l2"):
         BufferReader(BufferLayout("MJPEG", 16, 16, 16))
 
 

@@ -149,8 +149,8 @@ def test_looks_reach_the_camera_and_what_it_lacks_is_told_once(
         "FrameDurationLimits": (100000, 100000),
     }  # fmt: skip
     assert [record.getMessage() for record in caplog.records] == [
-        "camera 0: it has no control for `focus`, which is ignored",
-        "camera 0: it has no control for `gain`, which is ignored",
+        "camera 0: has no control for `focus`; the key is ignored",
+        "camera 0: has no control for `gain`; the key is ignored",
     ]
 
 

@@ -13,7 +13,7 @@ from edge_classifierd.errors import MissingError, SourceError
 
 def test_without_picamera2_the_debian_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
-    with pytest.raises(MissingError, match=r"picamera2 is not there .*sudo apt install python3-picamera2"):
+    with pytest.raises(MissingError, match=r"picamera2 is not installed .*sudo apt install python3-picamera2"):
         source().open()
 
 
@@ -75,7 +75,7 @@ def test_a_camera_is_found_by_number_model_or_id(hardware: Hardware, wanted: int
 
 @pytest.mark.parametrize("wanted", [1, "imx219"])
 def test_a_camera_that_is_not_there_is_answered_with_those_that_are(hardware: Hardware, wanted: int | str) -> None:
-    with pytest.raises(SourceError, match=f"^camera {wanted}: no such camera; there is 0: imx708$"):
+    with pytest.raises(SourceError, match=f"^camera {wanted}: no such camera; available: 0: imx708$"):
         source(camera=wanted).open()
     assert hardware.open == 0
 
