@@ -87,7 +87,7 @@ def _host(value: str) -> str:
     if "," in value and not re.search("[/@]", value):
         names = ", ".join(name.strip() for name in value.split(",") if name.strip())
         raise PydanticCustomError("rule", "is one name or a list; write [{names}]", {"names": names})
-    if re.search(r"[\s\0]", value):
+    if re.search(r"[\s\0\ud800-\udfff]", value):  # surrogates: bytes of a command line that are no UTF-8
         raise PydanticCustomError("rule", "must be the broker's name or address, without spaces")
     if re.search("[/@]", value):
         raise PydanticCustomError(

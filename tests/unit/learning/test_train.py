@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shlex
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,13 @@ app.command("train")(train_command.command)
 
 
 def command(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        return CliRunner().invoke(app, [str(one) for one in arguments])
+    finally:  # the command logs to a stream that is closed by now
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @pytest.fixture(scope="module")
