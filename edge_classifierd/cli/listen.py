@@ -176,7 +176,8 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
             settings = {"host": host, "port": port, "client_id": client_id}
             section, own = MqttSection.model_validate(settings), DeviceSection().id
         except ValidationError as error:
-            raise UsageError(f"--host {shortened(host)}: cannot be a broker's name or address; correct it") from error
+            shown = shortened(host.encode(errors="replace").decode())
+            raise UsageError(f"--host {shown}: cannot be a broker's name or address; correct it") from error
     else:
         configuration = load(config).configuration
         section, own = configuration.mqtt.model_copy(update={"client_id": client_id}), configuration.device.id

@@ -20,7 +20,7 @@ from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedState, Saved
 from edge_classifierd.pipeline.validation import preflight
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from edge_classifierd.events.schema import EventDraft
@@ -110,10 +110,11 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(tmp_path)
     monkeypatch.setattr("edge_classifierd.clock.boot_id", lambda: made.boot)
-    return made
+    yield made
+    made.outbox.close()
 
 
 def test_a_frame_is_told_events_first_and_its_state_last(world: World) -> None:

@@ -111,8 +111,10 @@ def _berlin() -> Iterator[None]:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    yield made
+    made.outbox.close()
 
 
 def test_each_detection_counts_and_the_last_event_says_when_it_was_on(scene: Scene) -> None:
@@ -288,8 +290,7 @@ def test_a_count_expires_with_its_device(scene: Scene) -> None:
     assert scene.world.options[TOPIC] == {"content_type": "application/json", "schema": 1, "expiry_s": 3600}
 
 
-def test_what_a_wrong_clock_split_over_its_midnight_is_counted_once_on_the_right_day(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+def test_what_a_wrong_clock_split_over_its_midnight_is_counted_once_on_the_right_day(scene: Scene) -> None:
     scene.world.sure = False
     scene.world.wall = datetime(2026, 11, 21, 22, 58, tzinfo=UTC)
     scene.record("detected", "detected", "detected")
