@@ -7,7 +7,7 @@ thread-safe: the outbox holds a lock around every call.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError, counted
@@ -17,13 +17,14 @@ from edge_classifierd.events.database import (
     StoreCorruptError,
     Stored,
     StoreUnavailableError,
+    may_exist,
 )
 from edge_classifierd.events.losses import Loss, Losses
 from edge_classifierd.events.memory import EventMemory
 from edge_classifierd.events.salvage import salvage_rows, set_aside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from edge_classifierd.clock import Clock
@@ -34,11 +35,8 @@ log = logging.getLogger(__name__)
 _RETRY_S = 5.0
 _EXPIRE_EVERY_S = 60.0
 _LEDGER_EVERY_S = 600.0
-_EXPIRE_PAGE = 500
-_HOLD_S = 60.0
-"""How long events in memory wait for older ones in a database that cannot be read."""
-_MEMORY_POSITION = 10**12
-"""Positions given while no database is open are above this one, and so above those in a database found later."""
+_HOLD_S = 60.0  # how long events in memory wait for older ones in a database that cannot be read
+_MEMORY_POSITION = 10**12  # positions given while no database is open are above those in one that is found later
 
 
 class EventBuffer:
@@ -57,16 +55,16 @@ class EventBuffer:
         self._max_events = max_events
         self._max_age_s = max_age_s
         self._store: EventDatabase | None = None
-        self._memory = EventMemory()
         self._delivered: set[int] = set()  # acknowledged rows that could not be deleted yet
         self._written = 0  # the last position on the disk
         self._left = 0  # rows on the disk when it was closed
         self._unsaved: dict[str, str | None] = {}  # changes of the state that are not on the disk
-        self._losses = Losses(path)
         self._opened = False
         self._elapsed_base_s = -clock.monotonic()
         self._unreadable_since_s: float | None = None
         self._retry_s = self._expire_s = self._ledger_s = 0.0
+        self.memory = EventMemory()
+        self.losses = Losses(path)
         self.trouble: str | None = None
         self.last_seq = 0
         """The last number given."""
@@ -82,22 +80,12 @@ class EventBuffer:
     def depth(self) -> int:
         """How many events wait."""
         on_disk = self._store.depth - len(self._delivered) if self._store is not None else self._left
-        return on_disk + len(self._memory)
-
-    @property
-    def in_memory(self) -> int:
-        """How many events only memory holds."""
-        return len(self._memory)
+        return on_disk + len(self.memory)
 
     @property
     def readable(self) -> bool:
         """Whether the last `page` could read all that waits."""
         return self._unreadable_since_s is None
-
-    @property
-    def lost(self) -> Mapping[str, int]:
-        """Events lost by reason."""
-        return self._losses.counts
 
     @property
     def elapsed_s(self) -> float:
@@ -106,11 +94,10 @@ class EventBuffer:
 
     def oldest_made_s(self) -> float | None:
         """Return when the oldest event was made, in running time."""
-        try:
+        with suppress(OutboxError):
             oldest = self._store.ages(1) if self._store is not None else []
-        except OutboxError:
-            oldest = []
-        return oldest[0][1] if oldest else self._memory.oldest_made_s()
+            return oldest[0][1] if oldest else self.memory.oldest_made_s()
+        return self.memory.oldest_made_s()
 
     def change_state(self, changes: Mapping[str, str | None]) -> None:
         """Change values of the state; None removes one. They are stored with the next write."""
@@ -130,16 +117,14 @@ class EventBuffer:
     def write(self, rows: Sequence[Stored], *, last_seq: int | None = None) -> bool:
         """Store rows and the changed state, within the bounds; False when the disk does not take them.
 
-        Args:
-            rows: the rows, at positions above all others; may be empty.
-            last_seq: the last number given with these rows; None for no new number.
+        The rows are at positions above all others; `last_seq` is the last number given with them, None for none.
         """
         last_seq = self.last_seq if last_seq is None else last_seq
         for _ in range(2):
             if self._store is None:
                 return False
             surplus = max(0, self._store.depth + len(rows) - self._max_events)
-            ledger = Ledger(last_seq, self.elapsed_s, self._losses.plus(Loss.MAX_EVENTS, surplus))
+            ledger = Ledger(last_seq, self.elapsed_s, self.losses.plus(Loss.MAX_EVENTS, surplus))
             try:
                 self._store.insert(rows, ledger, state=self._unsaved, drop_oldest=surplus)
             except StoreUnavailableError as error:
@@ -152,21 +137,21 @@ class EventBuffer:
                 self.last_seq = last_seq
                 if rows:
                     self._written = self.last_position = max(self.last_position, rows[-1].position)
-                self._losses.add(Loss.MAX_EVENTS, surplus)
+                self.losses.add(Loss.MAX_EVENTS, surplus)
                 if self._store.depth < self._max_events * 0.9:
-                    self._losses.end_episode(Loss.MAX_EVENTS)
+                    self.losses.end_episode(Loss.MAX_EVENTS)
                 return True
         return False
 
     def remember(self, rows: Sequence[Stored]) -> None:
         """Hold rows in memory until the disk takes them."""
-        self._losses.add(Loss.MEMORY_FULL, self._memory.add(rows))
+        self.losses.add(Loss.MEMORY_FULL, self.memory.add(rows))
         self.last_position = rows[-1].position
 
     def page(self, after: int, limit: int) -> list[Stored]:
         """Return rows that wait at positions above `after`, in order, at most `limit`."""
         found: list[Stored] = []
-        cursor, readable = after, self._store is not None or not _may_exist(self._path)
+        cursor, readable = after, self._store is not None or not may_exist(self._path)
         while self._store is not None and len(found) < limit:
             try:
                 rows = self._store.page(cursor, limit - len(found))
@@ -182,17 +167,15 @@ class EventBuffer:
                 break
             cursor = rows[-1].position
             found.extend(row for row in rows if row.position not in self._delivered)
-        if readable:
-            self._unreadable_since_s = None
-        elif self._unreadable_since_s is None:
-            self._unreadable_since_s = self._clock.monotonic()
-        if self._unreadable_since_s is None or self._clock.monotonic() - self._unreadable_since_s > _HOLD_S:
-            found.extend(row for row in self._memory.rows if row.position > cursor)
+        now_s = self._clock.monotonic()
+        self._unreadable_since_s = None if readable else self._unreadable_since_s or now_s
+        if readable or now_s - (self._unreadable_since_s or now_s) > _HOLD_S:
+            found.extend(row for row in self.memory.rows if row.position > cursor)
         return found[:limit]
 
     def forget(self, positions: Iterable[int]) -> None:
         """Remove rows that the broker has acknowledged."""
-        wanted = self._memory.remove(set(positions))
+        wanted = self.memory.remove(set(positions))
         self._delivered.update(one for one in wanted if one <= self._written)  # memory may have dropped others
         if self.trouble is None:
             self._delete_delivered()
@@ -214,9 +197,9 @@ class EventBuffer:
             self._recover()
         else:
             self.write(())
-        if self._memory:
-            log.error("%s: lost: %s that could not be saved", self._path, counted(len(self._memory), "event"))
-            self._memory.clear()
+        if self.memory:
+            log.error("%s: lost: %s that could not be saved", self._path, counted(len(self.memory), "event"))
+            self.memory.clear()
         if self._store is not None:
             self._left = self.depth
             self._store.close()
@@ -235,7 +218,7 @@ class EventBuffer:
 
     def _open_read_only(self) -> None:
         """Read at least what waits in a database that cannot be opened for writing."""
-        if _may_exist(self._path):
+        if may_exist(self._path):
             with suppress(OutboxError, OSError):
                 self._adopt(EventDatabase(self._path, read_only=True))
 
@@ -253,23 +236,26 @@ class EventBuffer:
             self._unsaved = {**self.state, **self._unsaved}
         self._store = store
         self.last_position = max(self.last_position, store.last_position, self.last_seq)
-        self._losses.restore(store.ledger.lost)
-        ahead_s = store.ledger.elapsed_s - self.elapsed_s
-        if ahead_s > 0:
-            self._elapsed_base_s += ahead_s
-            self._memory.make_younger(ahead_s)
+        self.losses.restore(store.ledger.lost)
+        ahead_s = max(0.0, store.ledger.elapsed_s - self.elapsed_s)
+        self._elapsed_base_s += ahead_s
+        self.memory.make_younger(ahead_s)
 
     def _delete_delivered(self) -> None:
-        if self._store is None or not self._delivered:
-            return
+        with self._handled_errors():
+            if self._store is not None and self._delivered:
+                self._store.delete(self._delivered, Ledger(self.last_seq, self.elapsed_s, self.losses.counts))
+                self._delivered.clear()
+
+    @contextmanager
+    def _handled_errors(self) -> Iterator[None]:
+        """Degrade or replace the database instead of raising."""
         try:
-            self._store.delete(self._delivered, Ledger(self.last_seq, self.elapsed_s, self._losses.counts))
+            yield
         except StoreUnavailableError as error:
             self._degrade(error)
         except StoreCorruptError as error:
             self._replace(error)
-        else:
-            self._delivered.clear()
 
     def _recover(self) -> None:
         """Try the disk again; what is in memory goes there first, so that the order holds."""
@@ -292,9 +278,9 @@ class EventBuffer:
                 previous.close()
             if not self._takes_memory():
                 return
-        self._memory.clear()
+        self.memory.clear()
         self.trouble = None
-        self._losses.end_episode(Loss.MEMORY_FULL)
+        self.losses.end_episode(Loss.MEMORY_FULL)
         self._delete_delivered()
         log.warning("%s: the disk takes events again, all of them are stored", self._path)
 
@@ -309,7 +295,7 @@ class EventBuffer:
         except StoreCorruptError as error:
             if not self._replace(error):
                 return False
-        return self.write(self._memory.rows)
+        return self.write(self.memory.rows)
 
     def _degrade(self, error: Exception) -> None:
         if self.trouble is None:
@@ -327,7 +313,7 @@ class EventBuffer:
         self._unsaved = {**self.state, **self._unsaved}
         try:
             aside = set_aside(self._path, self._clock.utc().strftime("%Y%m%dT%H%M%S.%fZ"))
-            ledger = Ledger(self.last_seq, self.elapsed_s, self._losses.counts)
+            ledger = Ledger(self.last_seq, self.elapsed_s, self.losses.counts)
             store = EventDatabase(self._path)
             failure = salvage_rows(aside, store, ledger) if error.salvageable else None
             store.created = True  # what the damaged one held of numbers and state is gone
@@ -340,7 +326,7 @@ class EventBuffer:
         if aside is None:
             return False
         missing = max(0, (expected or 0) - saved)
-        self._losses.add(Loss.CORRUPT, missing)
+        self.losses.add(Loss.CORRUPT, missing)
         number = "an unknown number" if expected is None else str(missing)
         kept = counted(saved, "event")
         log.error("%s; set aside as %s, %s saved, %s lost; a new one is started", error, aside, kept, number)
@@ -350,27 +336,15 @@ class EventBuffer:
         """Remove what is older than the bound."""
         oldest_s = self.elapsed_s - self._max_age_s
         expired = 0
-        try:
+        with self._handled_errors():
             while self._store is not None and self.trouble is None:
-                old = [position for position, made_s in self._store.ages(_EXPIRE_PAGE) if made_s < oldest_s]
+                old = [position for position, made_s in self._store.ages(500) if made_s < oldest_s]
                 if not old:
                     break
-                lost = self._losses.plus(Loss.MAX_AGE, expired + len(old))
+                lost = self.losses.plus(Loss.MAX_AGE, expired + len(old))
                 self._store.delete(old, Ledger(self.last_seq, self.elapsed_s, lost))
                 expired += len(old)
-        except StoreUnavailableError as error:
-            self._degrade(error)
-        except StoreCorruptError as error:
-            self._replace(error)
-        self._losses.add(Loss.MAX_AGE, expired)
+        self.losses.add(Loss.MAX_AGE, expired)
         made_s = self.oldest_made_s()
         if made_s is None or self.elapsed_s - made_s < self._max_age_s * 0.9:
-            self._losses.end_episode(Loss.MAX_AGE)
-
-
-def _may_exist(path: Path) -> bool:
-    """Return False only when there is certainly no file."""
-    try:
-        return path.is_file()
-    except OSError:
-        return True
+            self.losses.end_episode(Loss.MAX_AGE)

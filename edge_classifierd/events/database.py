@@ -287,6 +287,14 @@ class EventDatabase:
             raise StoreCorruptError(sentence) from error
 
 
+def may_exist(path: Path) -> bool:
+    """Return False only when there is certainly no file."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
+
+
 def checked_row(row: tuple[object, ...]) -> Stored | None:
     """Return a row of `events`, None when its checksum does not match."""
     position, topic, payload, made_s, crc = row

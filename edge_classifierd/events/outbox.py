@@ -147,7 +147,7 @@ class Outbox:
     def lost(self) -> Mapping[str, int]:
         """Events lost by reason (`max_events`, `max_age`, `memory_full`, `corrupt`), over the life of the database."""
         with self._lock:
-            return dict(self._buffer.lost)
+            return dict(self._buffer.losses.counts)
 
     @property
     def durable(self) -> bool:
@@ -160,7 +160,7 @@ class Outbox:
         with self._lock:
             if self._buffer.trouble is None:
                 return None
-            held = f"{self._buffer.in_memory} of at most {MEMORY_EVENTS}"
+            held = f"{len(self._buffer.memory)} of at most {MEMORY_EVENTS}"
             return f"{self._buffer.trouble}; events are held in memory only ({held}) until the disk takes them again"
 
     @property

@@ -82,7 +82,7 @@ class SavedState:
         self._lock = threading.Lock()
         self._changed_commands: set[str] = set()
         self._copy_changed = False
-        self._saved_s = float("-inf")
+        self._saved_s = self._copied_s = float("-inf")
         self._commands: dict[str, SavedCommands] = {}
         self._watches: dict[str, SavedWatches] = {}
         stored = {name for prefix in (_COMMANDS, _WATCHES) for name in outbox.state(prefix)}
@@ -132,18 +132,16 @@ class SavedState:
         """
         with self._lock:
             now_s = self._clock.monotonic()
-            if not (self._changed_commands or self._copy_changed):
-                return False
-            if now_s - self._saved_s < _SAVE_EVERY_S and not at_once:
-                return False
-            self._saved_s = now_s
-            changed, self._changed_commands = self._changed_commands, set()
-            if changed:
+            stores = bool(self._changed_commands) and (at_once or now_s - self._saved_s >= _SAVE_EVERY_S)
+            if stores:
+                changed, self._changed_commands, self._saved_s = self._changed_commands, set(), now_s
                 self._outbox.append((), {_COMMANDS + name: _dump_commands(self._commands[name]) for name in changed})
-            pipelines = self._commands.keys() | self._watches.keys()
-            document = {name: {**self._commands_document(name), **self._watches_document(name)} for name in pipelines}
-            self._copy_changed = not self._copy.write(document, durably=False)
-        return bool(changed)
+            if stores or (self._copy_changed and (at_once or now_s - self._copied_s >= _SAVE_EVERY_S)):
+                self._copied_s = now_s
+                names = self._commands.keys() | self._watches.keys()
+                document = {name: {**self._commands_document(name), **self._watches_document(name)} for name in names}
+                self._copy_changed = not self._copy.write(document, durably=False)
+        return stores
 
     def _load_from_outbox(self) -> bool:
         try:

@@ -153,6 +153,8 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.acknowledged: set[int] = set()
+        self.acknowledged_s: dict[str, float] = {}
+        """Monotonic time of the first PUBACK of an event, by event_id."""
         self.admitting = True
         """While False, whoever connects is turned away."""
         self._target = target
@@ -197,16 +199,16 @@ class Proxy:
         except OSError:
             client.close()
         else:
-            self._pairs.append(_Pair(client, upstream, self.acknowledged))
+            self._pairs.append(_Pair(client, upstream, self))
 
 
 class _Pair:
     """A client's connection and the one to the broker behind it."""
 
-    def __init__(self, client: socket.socket, upstream: socket.socket, acknowledged: set[int]) -> None:
-        mids: dict[int, int] = {}
+    def __init__(self, client: socket.socket, upstream: socket.socket, proxy: Proxy) -> None:
+        mids: dict[int, dict[str, Any]] = {}
         self._client, self._upstream = client, upstream
-        self._readers = {client: _PublishReader(mids), upstream: _AcknowledgementReader(mids, acknowledged)}
+        self._readers = {client: _PublishReader(mids), upstream: _AcknowledgementReader(mids, proxy)}
         self.open = [client, upstream]
         self._swallowing = False
 
@@ -273,7 +275,7 @@ class _PacketReader:
 
 
 class _PublishReader(_PacketReader):
-    def __init__(self, mids: dict[int, int]) -> None:
+    def __init__(self, mids: dict[int, dict[str, Any]]) -> None:
         super().__init__()
         self._mids = mids
 
@@ -281,20 +283,22 @@ class _PublishReader(_PacketReader):
         if head & 0xF6 == 0x32:  # PUBLISH, QoS 1
             size = int.from_bytes(body[:2])
             if body[2 : 2 + size].endswith(b"/event"):
-                seq = json.loads(body[body.index(b'{"schema"') :])["seq"]
-                self._mids[int.from_bytes(body[2 + size : 4 + size])] = seq
+                event = json.loads(body[body.index(b'{"schema"') :])
+                self._mids[int.from_bytes(body[2 + size : 4 + size])] = event
 
 
 class _AcknowledgementReader(_PacketReader):
-    def __init__(self, mids: dict[int, int], acknowledged: set[int]) -> None:
+    def __init__(self, mids: dict[int, dict[str, Any]], proxy: Proxy) -> None:
         super().__init__()
         self._mids = mids
-        self._acknowledged = acknowledged
+        self._proxy = proxy
 
     def packet(self, head: int, body: bytes) -> None:
         if head == 0x40:
-            seq = self._mids.pop(int.from_bytes(body[:2]), None)
-            if seq is not None:
-                self._acknowledged.add(seq)
+            event = self._mids.pop(int.from_bytes(body[:2]), None)
+            if event is not None:
+                self._proxy.acknowledged_s.setdefault(event["event_id"], time.monotonic())
+                if event["seq"] is not None:
+                    self._proxy.acknowledged.add(event["seq"])
 
 

@@ -212,6 +212,8 @@ def test_a_reset_command_returns_to_the_configured_value_also_after_a_restart(
         say(broker, "driveway/cat/threshold/set", "0.75")
         say(broker, "driveway/enabled/set", "OFF")
         wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/status")[-1:] == [b"offline"])
+        wait_until(lambda: payloads(subscriber, threshold)[-1:] == [b"0.75"])
+        wait_until(lambda: payloads(subscriber, enabled)[-1:] == [b"OFF"])
         say(broker, "driveway/cat/threshold/set", "RESET")
         say(broker, "driveway/enabled/set", "RESET")
         wait_until(lambda: payloads(subscriber, threshold) == [b"0.5", b"0.75", b"0.5"])
