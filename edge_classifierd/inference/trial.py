@@ -93,8 +93,9 @@ class ModelTrials:
 
 
 def _key(bundle: ModelBundle) -> str:
-    """Return the model's hash with the runtimes that could run it: another version may refuse what this one accepts."""
-    return " ".join([bundle.sha256, *_runtimes(), os.environ.get(CHOICE, "")]).strip()
+    """Return the model's hash, how it is used, and the runtimes that could run it: another one may refuse it."""
+    how = f"{bundle.input.shape} {bundle.output_position}"
+    return " ".join([bundle.sha256, how, *_runtimes(), os.environ.get(CHOICE, "")]).strip()
 
 
 def _runtimes() -> tuple[str, ...]:

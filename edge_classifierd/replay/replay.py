@@ -109,6 +109,8 @@ def replay(
             section.fit,
             section.crop_fraction,
             candidate.plan.bundle.sha256,
+            candidate.plan.bundle.output_position,
+            candidate.plan.bundle.output_kind,
             section.model.model_dump_json(exclude={"labels", "locale"}),
         )
         groups.setdefault(key, []).append(candidate)

@@ -60,8 +60,8 @@ class Signature:
         """Raise ModelError when no runtime here has the model's operators."""
         if self.select_tf:
             raise ModelError(
-                f"needs operators of the full TensorFlow ({', '.join(self.select_tf[:5])}) and cannot run here; "
-                "convert it with TensorFlow Lite's own operators only (`TFLITE_BUILTINS`)"
+                f"needs operators of the full TensorFlow ({', '.join(self.select_tf[:5])}), which no runtime here "
+                "has; convert it with TensorFlow Lite's own operators only (`TFLITE_BUILTINS`)"
             )
 
 
