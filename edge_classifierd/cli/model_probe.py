@@ -65,7 +65,8 @@ def probe_command(
     _print_table(result)
     show(f"\n{result.sentence}")
     if result.decided:
-        show(f"\nmodel:\n  {_yaml(result.candidates[0].normalisation)}")
+        line = _yaml(result.candidates[0].normalisation, quantised=bundle.preparation.decided_by == "quantisation")
+        show(f"\nmodel:\n  {line}" if line else "\nNothing needs to be set.")
     return ExitCode.OK
 
 
@@ -101,7 +102,10 @@ def _values(normalisation: Normalisation) -> dict[str, Any]:
     }
 
 
-def _yaml(normalisation: Normalisation) -> str:
+def _yaml(normalisation: Normalisation, *, quantised: bool) -> str:
+    """Return the line for the configuration; empty where the file decides everything."""
+    if quantised:
+        return "" if normalisation.channels == "rgb" else "input: {channels: bgr}"
     values = _values(normalisation)
     mean, std = (_number(values[key]) for key in ("mean", "std"))
     order = ", channels: bgr" if normalisation.channels == "bgr" else ""

@@ -12,6 +12,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import tflite_builder as tflite
+from PIL import Image
+
 from edge_classifierd.cli.model_list import model_rows
 
 if TYPE_CHECKING:
@@ -109,3 +112,44 @@ def test_info_reads_for_people_and_for_programs(tmp_path: Path, repository: Path
     document = json.loads(models(tmp_path, "info", bundled, "--json").stdout)
     assert document["input"]["shape"] == [1, 224, 224, 3]
     assert models(tmp_path, "info", str(tmp_path / "absent.tflite")).returncode == 1
+
+
+def test_info_of_a_model_that_cannot_run_says_so_and_fails(tmp_path: Path) -> None:
+    path = tmp_path / "flex.tflite"
+    path.write_bytes(tflite.pack(tflite.custom("FlexAdjustContrastv2"), files={"labels.txt": b"a\nb\nc\n"}))
+    done = models(tmp_path, "info", str(path))
+    assert done.returncode == 1
+    assert "runs here    no: needs operators of the full TensorFlow (FlexAdjustContrastv2)" in done.stdout
+
+
+def test_options_decide_the_preprocessing_and_info_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tflite.pack(tflite.classifier(tflite.SOFTMAX), files={"labels.txt": b"a\nb\nc\n"}))
+    guessed = json.loads(models(tmp_path, "info", "--json", str(path)).stdout)
+    assert guessed["decided_by"] == "guess"
+    assert "models probe" in guessed["warning"]
+    options = ("--mean", "123.7,116.8,103.9", "--std", "58.4", "--channels", "bgr")
+    given = json.loads(models(tmp_path, "info", "--json", *options, str(path)).stdout)
+    assert (given["decided_by"], given["warning"]) == ("options", None)
+    assert (given["mean"], given["std"], given["channels"]) == ([123.7, 116.8, 103.9], [58.4], "bgr")
+    wrong = models(tmp_path, "info", "--mean", "1,2", str(path))
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "--mean 1,2: give one number, or three with commas between" in wrong.stderr
+
+
+def test_probe_prints_the_line_for_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    labels = {"labels.txt": b"red\ngreen\nblue\n"}
+    data = tflite.pack(tflite.classifier(tflite.SOFTMAX), files=labels)
+    path.write_bytes(data)
+    for name, colour in {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}.items():
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), tuple(value + 5 * number for value in colour)).save(folder / f"{number}.png")
+    done = models(tmp_path, "probe", str(path), str(tmp_path / "pictures"))
+    assert done.returncode == 0, done.stderr
+    assert "model:\n  input: {mean: 0, std: 1}" in done.stdout
+    document = json.loads(models(tmp_path, "probe", "--json", str(path), str(tmp_path / "pictures")).stdout)
+    assert (document["decided"], document["labelled"], document["pictures"]) == (True, True, 12)
+    assert document["input"] == {"mean": 0.0, "std": 1.0, "channels": "rgb"}
