@@ -178,14 +178,11 @@ class SendQueue:
     def _blame_unproven(
         self, unproven: Sequence[Message | Subscription], broker: object, *, was_careful: bool
     ) -> bool:
-        messages = [one for one in unproven if isinstance(one, Message)]
-        largest = max(messages, key=lambda one: len(one.payload), default=None)
-        subscribing = len(messages) < len(unproven)
-        limit = max(_LARGE_BYTES, 2 * self._largest_accepted)
+        large = _first_large(unproven, max(_LARGE_BYTES, 2 * self._largest_accepted))
         topic = _topic(unproven[0])
         alone = was_careful and len(unproven) == 1 and topic not in self._accepted
-        if not subscribing and largest is not None and len(largest.payload) > limit:
-            self._leave_out(largest, broker)
+        if large is not None:
+            self._leave_out(large, broker)
         elif topic is not None and (alone or topic == self._suspect):
             self._leave_out(unproven[0], broker)
         else:
@@ -229,3 +226,13 @@ def _topic(item: Message | Subscription) -> str | None:
     if isinstance(item, Message):
         return item.topic
     return item.filters[0] if len(item.filters) == 1 else None
+
+
+def _first_large(unproven: Sequence[Message | Subscription], limit: int) -> Message | None:
+    """Return a message above `limit` bytes, unless something before it is to be answered and is not."""
+    for one in unproven:
+        if isinstance(one, Message) and len(one.payload) > limit:
+            return one
+        if not isinstance(one, Message) or one.qos:
+            return None
+    return None

@@ -196,6 +196,7 @@ def test_oversized_image_costs_at_most_one_connection_and_events_continue(
     client.start()
     wait_until(lambda: client.connected)
     append_events(outbox, 3)
+    wait_until(lambda: outbox.depth == 0)
     states.set(IMAGE, bytes(100_000), qos=0)
     wait_until(lambda: client.refusals.sentences)
     append_events(outbox, 3)

@@ -204,12 +204,23 @@ def test_large_message_is_left_out_with_the_first_drop(scene: Scene) -> None:
     scene.push("small")
     scene.send()
     scene.answer()
-    scene.push("event")
+    scene.push("health", qos=0)
     scene.push("image", size=100_000, qos=0)
     scene.push("state")
     scene.send()
     assert scene.end()
     assert "image (100,000 bytes)" in scene.refusals.sentences[0]
+
+
+def test_large_message_is_not_left_out_if_a_message_before_it_is_unanswered(scene: Scene) -> None:
+    scene.push("event")
+    scene.push("image", size=100_000, qos=0)
+    scene.send()
+    assert not scene.end()
+    scene.push("event")
+    scene.send()
+    assert scene.end()
+    assert "event (10 bytes)" in scene.refusals.sentences[0]
 
 
 def test_message_that_is_refused_with_a_reason_before_the_drop_is_left_out(scene: Scene) -> None:
