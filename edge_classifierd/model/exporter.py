@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _MAX_BYTES: Final = 4_000_000
 _INSIDE: Final = ("metadata.json", "metadata.yaml", "temp_meta.txt", "signature.json")
+_EDGE_IMPULSE_SCRIPTS: Final = ("ei_image_classification.py", "ei_object_detection.py")
+_EDGE_IMPULSE_NAME: Final = re.compile(r"ei-.*tensorflow-lite.*", re.IGNORECASE)
 _BESIDE: Final = ("metadata.json", "metadata.yaml", "signature.json", "deployment-metadata.json")
 
 
@@ -53,12 +56,21 @@ def read_exporter_notes(path: Path, archive: Archive) -> ExporterNotes | None:
             if beside.is_file() and beside.stat().st_size <= _MAX_BYTES:
                 content = read_regular_file(beside, "a description of the model")
                 found = found or _notes(name, content, path, inside=False)
+    found = found or _edge_impulse(path)
     if found is not None and found.task not in {"", "classify"}:
         raise ModelError(
             f"is a model for the task `{found.task}` by its {found.tool} metadata; a picture classification model is "
             "needed (task `classify`)"
         )
     return found
+
+
+def _edge_impulse(path: Path) -> ExporterNotes | None:
+    """Return notes for a file that has the name, or lies beside the script, of an Edge Impulse export."""
+    if _EDGE_IMPULSE_NAME.fullmatch(path.name):
+        return ExporterNotes("Edge Impulse", path.name, UNIT, None, "")
+    script = next((name for name in _EDGE_IMPULSE_SCRIPTS if path.with_name(name).is_file()), None)
+    return ExporterNotes("Edge Impulse", script, UNIT, None, "") if script and path.stem == "trained" else None
 
 
 def _notes(name: str, content: bytes, path: Path, *, inside: bool) -> ExporterNotes | None:
