@@ -36,7 +36,7 @@ def test_the_table_has_a_line_for_each_and_a_verdict(repository: Path) -> None:
     assert "does not keep up with 1000 fps" in done.stdout
 
 
-def test_mistakes_are_told_before_anything_is_measured(tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_measured(tmp_path: Path) -> None:
     assert bench("--threads", "two").returncode == 2
     done = bench(str(tmp_path / "absent.tflite"))
     assert done.returncode == 1

@@ -114,7 +114,7 @@ def test_info_reads_for_people_and_for_programs(tmp_path: Path, repository: Path
     assert models(tmp_path, "info", str(tmp_path / "absent.tflite")).returncode == 1
 
 
-def test_info_of_a_model_that_cannot_run_says_so_and_fails(tmp_path: Path) -> None:
+def test_info_of_a_model_that_cannot_run_fails(tmp_path: Path) -> None:
     path = tmp_path / "flex.tflite"
     path.write_bytes(tflite.pack(tflite.custom("FlexAdjustContrastv2"), files={"labels.txt": b"a\nb\nc\n"}))
     done = models(tmp_path, "info", str(path))
@@ -122,7 +122,7 @@ def test_info_of_a_model_that_cannot_run_says_so_and_fails(tmp_path: Path) -> No
     assert "runs here    no: needs operators of the full TensorFlow (FlexAdjustContrastv2)" in done.stdout
 
 
-def test_options_decide_the_preprocessing_and_info_says_so(tmp_path: Path) -> None:
+def test_options_decide_the_preprocessing(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite.pack(tflite.classifier(tflite.SOFTMAX), files={"labels.txt": b"a\nb\nc\n"}))
     guessed = json.loads(models(tmp_path, "info", "--json", str(path)).stdout)

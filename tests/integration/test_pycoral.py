@@ -150,13 +150,13 @@ def test_pycoral_makes_the_delegate_and_its_runtime_runs_the_model(coral: Coral,
         ("segv", "(stand-in 1) was not built for tflite-runtime 2.14.0 with pycoral 2.0.3: install the libedgetpu"),
     ],
 )
-def test_a_tpu_that_pycoral_cannot_use_is_told_in_the_same_words(
+def test_a_tpu_that_pycoral_cannot_use_gives_the_same_sentences(
     coral: Coral, tflite_python: Path, mode: str, words: str
 ) -> None:
     assert words in with_tflite(coral, tflite_python, mode)["error"]
 
 
-def test_a_missing_library_is_said_with_pycoral_too(coral: Coral, tflite_python: Path) -> None:
+def test_a_missing_library_is_reported_with_pycoral_too(coral: Coral, tflite_python: Path) -> None:
     (coral.libraries / LIBRARY).unlink()
     assert "the library libedgetpu.so.1 is not installed" in with_tflite(coral, tflite_python, "ok")["error"]
 

@@ -44,7 +44,7 @@ def test_the_verdict_names_the_frames_that_are_in_time() -> None:
 
 
 @pytest.mark.parametrize(("drift", "variation", "steady"), [(0.0, 0.1, True), (-0.2, 0.1, False), (0.0, 0.5, False)])
-def test_figures_that_swing_are_doubted(drift: float, variation: float, steady: bool) -> None:
+def test_figures_that_vary_much_are_marked(drift: float, variation: float, steady: bool) -> None:
     measured = a_measurement(10, 20, drift=drift, variation=variation)
     assert measured.steady is steady
     assert ("vary much" in measured.verdict(30)) is not steady

@@ -63,7 +63,7 @@ def test_pages_leave_the_memory_and_come_back_when_they_are_read(file: Path, map
     assert mapped[:] == CONTENT
 
 
-def test_what_was_not_known_before_is_left_alone(file: Path, mapped: mmap.mmap) -> None:
+def test_unknown_mappings_are_not_released(file: Path, mapped: mmap.mmap) -> None:
     release_unchanged(read_only_mappings() - {mapping_of(file)})
     assert resident_kb(file) == SIZE // 1024
     assert mapped[:] == CONTENT

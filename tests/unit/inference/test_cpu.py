@@ -219,7 +219,7 @@ def _nothing_installed(name: str) -> None:
     raise ModuleNotFoundError(f"No module named '{name}'", name=name.split(".", maxsplit=1)[0])
 
 
-def test_runtime_built_for_another_numpy_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_built_for_another_numpy_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_name: str) -> None:
         raise ImportError("numpy.core.multiarray failed to import")
 

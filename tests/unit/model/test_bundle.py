@@ -104,7 +104,7 @@ def test_meaning_of_scores_is_traced_to_their_operator(tmp_path: Path, graph: tf
 @pytest.mark.parametrize(
     ("scale", "zero_point", "kind"), [(1 / 256, 0, "softmax"), (0.1, 77, "logits"), (0.1, 0, "logits")]
 )
-def test_compiled_model_is_recognised_and_its_scores_told_by_their_quantisation(
+def test_a_compiled_model_is_recognised_and_its_quantisation_shows_the_kind_of_scores(
     tmp_path: Path, scale: float, zero_point: int, kind: str
 ) -> None:
     graph = tflite.custom("edgetpu-custom-op")
@@ -114,7 +114,7 @@ def test_compiled_model_is_recognised_and_its_scores_told_by_their_quantisation(
     assert bundle.output_kind == kind
 
 
-def test_metadata_gives_origin_labels_and_display_names_by_locale(tmp_path: Path) -> None:
+def test_metadata_has_origin_labels_and_display_names_by_locale(tmp_path: Path) -> None:
     described = tflite.metadata(label_files=(("de.txt", "de"), ("names.txt", ""), ("pt.txt", "pt-BR")))
     files = {"de.txt": "Rot\nGrün\nBlau\n".encode(), "names.txt": COLOURS, "pt.txt": b"vermelho\nverde\nazul"}
     path = write(tmp_path, tflite.pack(tflite.classifier(tflite.SOFTMAX), described, files))
@@ -266,7 +266,7 @@ def test_unusable_graph_is_refused_in_one_sentence(tmp_path: Path, change: objec
         (b"<html>404</html>", "is a web page, not the model; download the file itself"),
     ],
 )
-def test_other_files_are_told_apart(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_other_files_are_refused_by_what_they_are(tmp_path: Path, content: bytes, sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence):
         load_bundle(write(tmp_path, content))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_every_entry_is_pinned_and_has_its_twin() -> None:
+def test_every_entry_has_a_checksum_and_a_version_for_the_other_processor() -> None:
     entries = {entry.name: entry for entry in catalogue()}
     assert len(entries) == 52
     assert len({entry.blob for entry in entries.values()}) == 52
@@ -32,7 +32,7 @@ def test_the_published_figures_are_those_of_the_field() -> None:
     assert figures["inception_v4_299_quant"] == (79.5, 93.9)
 
 
-def test_the_catalogue_says_what_the_list_of_blobs_says(shared: Path) -> None:
+def test_the_catalogue_agrees_with_the_list_of_blobs(shared: Path) -> None:
     lines = (shared / "data/coral/blobs.txt").read_text().splitlines()
     listed = dict(reversed(line.split()) for line in lines if not line.startswith("#"))  # type: ignore[misc]
     assert {entry.file_name: entry.blob for entry in catalogue()} == listed

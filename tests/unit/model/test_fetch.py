@@ -111,7 +111,7 @@ def test_a_server_without_ranges_sends_the_whole_again(mirror: Mirror, tmp_path:
     assert fetch(ENTRY, tmp_path, mirror=mirror.url).path.read_bytes() == CONTENT
 
 
-def test_a_complete_part_of_unknown_size_is_taken(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_complete_partial_file_of_unknown_size_is_used(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / ".tiny_quant.tflite.part").write_bytes(CONTENT)
     fetch(dataclasses.replace(ENTRY, size=None), tmp_path, mirror=mirror.url)
     assert mirror.asked == [f"bytes={len(CONTENT)}-"]
@@ -127,7 +127,7 @@ def test_connections_that_bring_nothing_end_it_and_the_part_is_kept(mirror: Mirr
     assert fetch(ENTRY, tmp_path, mirror=mirror.url).path.read_bytes() == CONTENT
 
 
-def test_wrong_bytes_are_thrown_away_and_what_was_there_stays(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_wrong_download_is_deleted_and_the_old_file_stays(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "tiny_quant.tflite").write_bytes(b"an older version")
     mirror.content = CONTENT[:-1] + b"!"
     with pytest.raises(FetchError, match="the content is not that of the catalogue"):
@@ -168,7 +168,7 @@ def test_two_fetches_of_one_file_do_not_mix(mirror: Mirror, tmp_path: Path) -> N
     assert mirror.asked == []
 
 
-def test_a_full_disk_is_said_and_the_part_makes_room_again(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_the_partial_file_is_removed(mirror: Mirror, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)], check=False)

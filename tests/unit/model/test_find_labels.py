@@ -104,7 +104,7 @@ def test_the_output_can_be_chosen_by_number_or_name(tmp_path: Path, output: int 
     assert load_bundle(path, options=ModelOptions(output=output)).output_position == position
 
 
-def test_an_unknown_output_lists_those_there_are(tmp_path: Path) -> None:
+def test_an_unknown_output_lists_the_outputs(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite.pack(two_outputs()))
     with pytest.raises(ModelError, match=r"has no output `x` of scores; .* 0 \(`colours`, 3 scores\) or 1 \(`sizes`"):

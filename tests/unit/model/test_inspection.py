@@ -31,7 +31,7 @@ def test_the_bundled_model_is_described_as_it_is() -> None:
     assert not found.edgetpu_compiled
 
 
-def test_corals_models_take_the_pixel_itself_whatever_their_metadata_says(shared: Path) -> None:
+def test_corals_models_get_the_pixel_as_it_is_despite_their_metadata(shared: Path) -> None:
     found = inspect(shared / "data/coral/mobilenet_v2_1.0_224_quant.tflite")
     assert "each pixel as it is, as uint8" in found.preparation
     assert "whatever mean and deviation" in found.reason
@@ -71,7 +71,7 @@ def test_the_pixel_itself_is_claimed_exactly_when_quantising_gives_it_back(
     assert bool((stored == pixels - (128 if dtype == "int8" else 0)).all()) is identity
 
 
-def test_what_is_said_agrees_with_what_the_daemon_uses() -> None:
+def test_info_agrees_with_what_the_daemon_uses() -> None:
     path = bundled_model_path()
     assert inspect(path).normalisation == load_bundle(path).normalisation
     assert dataclasses.asdict(inspect(path).metadata) == dataclasses.asdict(load_bundle(path).metadata)

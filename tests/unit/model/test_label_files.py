@@ -118,7 +118,7 @@ def test_unusable_file_is_one_sentence(content: bytes, file: str, sentence: str)
         (b'label\n\x1b]0;cat\x07\n"dog\ns"\n', "l.csv"),
     ],
 )
-def test_a_label_carries_no_orders_for_a_terminal(content: bytes, file: str) -> None:
+def test_control_characters_are_removed_from_labels(content: bytes, file: str) -> None:
     assert parse_labels(content, file, 2) == ("]0;cat", "dog s")
 
 

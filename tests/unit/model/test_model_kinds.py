@@ -76,7 +76,7 @@ def test_files_of_other_formats_are_named(tmp_path: Path, content: bytes, senten
         load_bundle(path)
 
 
-def test_operators_of_the_full_tensorflow_cannot_run_and_info_says_so(tmp_path: Path) -> None:
+def test_operators_of_the_full_tensorflow_cannot_run(tmp_path: Path) -> None:
     path = write(tmp_path, tflite.custom("FlexAdjustContrastv2"))
     with pytest.raises(ModelError, match=r"needs operators of the full TensorFlow \(FlexAdjustContrastv2\)"):
         load_bundle(path)

@@ -74,7 +74,7 @@ def test_float_model_without_metadata_wants_minus_one_to_one() -> None:
     assert choose_normalisation(tensor("float32"), None) == Normalisation((127.5,), (127.5,))
 
 
-def test_float_model_keeps_whatever_is_written() -> None:
+def test_a_float_model_uses_the_metadata() -> None:
     assert choose_normalisation(tensor("float32"), Normalisation((0.0,), (1.0,))) == Normalisation((0.0,), (1.0,))
 
 
@@ -148,7 +148,7 @@ def test_the_order_of_channels_alone_leaves_the_rest_to_the_file() -> None:
     assert decided.decided_by == "metadata"
 
 
-def test_a_symmetric_int16_input_does_not_tell_its_pixels() -> None:
+def test_a_symmetric_int16_input_leaves_the_pixels_open() -> None:
     spec = TensorSpec("x", (1, 8, 8, 3), "int16", 1 / 32767, 0)
     assert decide_preparation(spec).decided_by == "guess"
     wide = TensorSpec("x", (1, 8, 8, 3), "int16", 2.64 / 32767, 0)

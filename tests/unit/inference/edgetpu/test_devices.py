@@ -115,7 +115,7 @@ def test_the_drivers_own_trip_points_count(machine: Machine) -> None:
     assert read_temperature(card, machine.root) == AcceleratorTemperature(70.0, 500.0)
 
 
-def test_a_stick_or_an_unreadable_sensor_tells_no_temperature(machine: Machine) -> None:
+def test_a_stick_or_an_unreadable_sensor_has_no_temperature(machine: Machine) -> None:
     machine.add("1-1")
     machine.add_card("apex_0")
     (machine.root / "sys/class/apex/apex_0/temp").write_text("N/A\n")
@@ -133,7 +133,7 @@ def test_the_heat_warning_does_not_flap(machine: Machine) -> None:
     assert "pci:0 is 85 °C hot and its clock is 250 MHz" in (warning.sentence() or "")
 
 
-def test_a_port_that_cannot_be_reset_says_why(machine: Machine) -> None:
+def test_a_port_that_cannot_be_reset_is_one_sentence(machine: Machine) -> None:
     machine.add("1-1")
     (stick,) = list_tpus(machine.root)
     with pytest.raises(InferenceError, match="001/004: the USB port of usb:0 cannot be reset: Inappropriate ioctl"):

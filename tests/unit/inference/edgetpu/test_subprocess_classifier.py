@@ -82,7 +82,7 @@ def test_the_child_answers_as_the_same_classifier_in_process(pair: tuple[ModelBu
     outside.close()
 
 
-def test_a_model_compiled_for_the_stand_in_gives_its_twins_scores(
+def test_a_model_compiled_for_the_stand_in_gives_the_cpu_versions_scores(
     start: Callable[..., SubprocessClassifier], pair: tuple[ModelBundle, ModelBundle]
 ) -> None:
     on_tpu, on_cpu = start(), CpuClassifier(pair[1], find_runtime(), 1)

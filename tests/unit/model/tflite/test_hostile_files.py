@@ -167,7 +167,7 @@ def test_scales_that_do_not_fit_a_last_layer_are_one_sentence(quantisation: Quan
         last_layer(graph, embedding)
 
 
-def test_a_last_layer_takes_as_many_weights_as_its_shape_says() -> None:
+def test_a_last_layer_has_as_many_weights_as_its_shape() -> None:
     embedding, graph = _last_layer(Tensor("w", (3, 2), 9, bytes([1]) * 8, Quantisation((0.5,), (0,), 0)))
     assert last_layer(graph, embedding)[0].tolist() == [[0.5, 0.5]] * 3
 
@@ -178,7 +178,7 @@ def _last_layer(weights: Tensor) -> tuple[Embedding, Graph]:
     return Embedding(0, 2, layer, None, 0), Graph(tensors, (layer,), (0,), (2,))
 
 
-def test_labels_of_ones_own_are_enough_where_the_archive_is_damaged(tmp_path: Path) -> None:
+def test_given_labels_are_enough_where_the_archive_is_damaged(tmp_path: Path) -> None:
     data = tflite.pack(tflite.classifier(tflite.SOFTMAX), files={"labels.txt": b"a\nb\nc\n"})
     (tmp_path / "a.tflite").write_bytes(data.replace(b"PK\x01\x02", b"PK\x07\x07"))
     (tmp_path / "mine.txt").write_text("x\ny\nz\n")
@@ -187,7 +187,7 @@ def test_labels_of_ones_own_are_enough_where_the_archive_is_damaged(tmp_path: Pa
     assert load_bundle(tmp_path / "a.tflite", tmp_path / "mine.txt").labels.names == ("x", "y", "z")
 
 
-def test_a_file_without_a_name_is_passed_over(tmp_path: Path) -> None:
+def test_a_file_without_a_name_is_skipped(tmp_path: Path) -> None:
     data = bytearray(tflite.pack(tflite.classifier(tflite.SOFTMAX), files={"x": b"?", "labels.txt": b"a\nb\nc\n"}))
     entry = data.find(b"PK\x01\x02")
     data[entry + 28 : entry + 32] = b"\0\0\x01\0"  # the name's length 0, one byte of extra data in its place
