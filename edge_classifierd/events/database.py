@@ -106,9 +106,9 @@ class EventDatabase:
             raise StoreUnavailableError(f"{path}: {error.strerror or error}") from error
         try:
             with self._translated():
-                self._connection = self._connect()
-                self._prepare(self._connection)
-                self.ledger, self.depth, self.last_position = self._load(self._connection)
+                connection = self._connect()
+                self._prepare(connection)
+                self.ledger, self.depth, self.last_position = self._load(connection)
             if not read_only:
                 sync_directory(path.parent)
         except OSError as error:
@@ -199,7 +199,8 @@ class EventDatabase:
             wal = self.path.with_name(self.path.name + "-wal")
             immutable = "&immutable=1" if not wal.exists() or wal.stat().st_size == 0 else ""
             name = f"file:{quote(name)}?mode={'ro' if immutable else 'rw'}{immutable}"
-        connection = sqlite3.connect(
+        # Kept before anything is read: what is no database must be closed, too.
+        self._connection = connection = sqlite3.connect(
             name,
             uri=self.read_only,
             timeout=_BUSY_TIMEOUT_S,
