@@ -102,8 +102,8 @@ def check(nodes: list[Node], work: Path) -> None:
         used = next(node for node in nodes if node.host == client.endpoint.host)
         fail_and_return(used, how, client, outbox)
         append_events(outbox, 100)
-    append_events(outbox, max(0, EVENTS - outbox.last_seq))
-    total = outbox.last_seq
+    append_events(outbox, max(0, EVENTS - outbox.last_position))
+    total = outbox.last_position
     wait_until(lambda: outbox.depth == 0, 120)
     assert client.refusals.sentences == (), client.refusals.sentences
     consumer.connect(client.endpoint.host)

@@ -252,6 +252,7 @@ class Discovery:
         for topic, payload in self._announced.messages.items():
             gone = removed[topic].payload if topic in removed and COMPONENTS in payload else None
             steps.append(Message(topic, encode(without(payload, gone)), qos=1, retain=retain, content_type=JSON))
+            self._published.record(topic, empty=False, outcome=PublishOutcome.DELIVERED)  # also if it is not retained
         return steps
 
     def _advance(self) -> None:

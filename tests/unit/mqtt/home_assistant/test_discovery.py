@@ -42,6 +42,7 @@ class FakeNetwork:
         self.standing = False
         self.answer: PublishOutcome | None = PublishOutcome.DELIVERED
         self.refusals = Refusals(cast("Clock", self))
+        self.published: PublishedTopics | None = None
         self.handlers: dict[str, Callable[[Incoming], None]] = {}
         self.listeners: list[Listener] = []
 
@@ -54,6 +55,8 @@ class FakeNetwork:
                 )
             elif self.answer is PublishOutcome.DELIVERED:
                 self.refusals.remove_message(message.topic)
+                if self.published is not None and message.retain:
+                    self.published.record(message.topic, empty=not message.payload, outcome=self.answer)
             if message.on_outcome is not None and self.answer is not None:
                 message.on_outcome(self.answer, "not authorized")
         return self.standing
@@ -109,7 +112,7 @@ class House:
             self.discovery.save()  # as the service does, often
             self.published.save()
         self.network = FakeNetwork()
-        self.published = self._published_topics(f"{base}/{device}")
+        self.published = self.network.published = self._published_topics(f"{base}/{device}")
         topics = Topics(base, device)
         discovery = self.discovery = Discovery(
             cast("MqttClient", self.network),
