@@ -152,7 +152,8 @@ def test_a_closed_folder_is_said_and_the_other_pictures_are_classified(photo: Pa
         os.chown(path, 65534, 65534) if os.geteuid() == 0 else None
         path.chmod(0o700 if path.is_dir() and os.geteuid() == 0 else 0)
     # Root without its privilege over files is as locked out as anybody.
-    edge = "setpriv --bounding-set=-dac_override,-dac_read_search " if os.geteuid() == 0 else ""
+    drop = "-dac_override,-dac_read_search"
+    edge = f"setpriv --inh-caps={drop} --bounding-set={drop} " if os.geteuid() == 0 else ""
     lines = {
         "classify --top 1 locked.jpg closed/cat.jpg cat.jpg closed": 1,
         "classify cat.jpg --model closed/m.tflite": 1,
