@@ -12,7 +12,7 @@ import typer
 
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
 from edge_classifierd.cli.streams import print_json, show
-from edge_classifierd.errors import ExitCode, UsageError, counted
+from edge_classifierd.errors import ExitCode, UsageError, counted, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,13 +74,13 @@ def command(
 def _print(finding: CheckResult) -> None:
     from edge_classifierd.doctor.summary import wrapped
 
-    line = str(finding)
+    line = printable(str(finding))
     if sys.stdout.isatty():
         line = "\n".join(wrapped(line, shutil.get_terminal_size().columns, indent=_INDENT))
     colour = _COLOURS.get(finding.verdict)
     if colour and not os.environ.get("NO_COLOR"):  # https://no-color.org; click knows terminals only
         line = line.replace(finding.verdict, typer.style(finding.verdict, fg=colour), 1)
-    show(line)
+    typer.echo(line)
     sys.stdout.flush()
 
 
