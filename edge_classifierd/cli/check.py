@@ -1,4 +1,4 @@
-"""`check`: validates the configuration, the models and the labels without touching hardware or network."""
+"""`check`: validates the configuration, the models and the labels without hardware or network."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: LogLevel = "warning") -> ExitCode:  # noqa: ARG001
     """Validate a configuration, its models, labels and watches.
 
-    Needs neither hardware nor network; cameras are the doctor's. Each model for the CPU is built in a child process.
+    Needs neither hardware nor network; `doctor` tests cameras. Each CPU model is built in a child process.
 
-    Every problem is shown at once, as FILE:LINE:COLUMN: key.path: what is wrong. Exit code 0 when all is well, 2 for
-    mistakes in the file, 1 when the file is right but a pipeline could not start now (a folder, a model or a video
-    file is missing or damaged): the daemon would run the others and try that one again. A certificate that is missing
-    is a warning.
+    Prints every problem at once, as FILE:LINE:COLUMN: key.path: what is wrong. Exit code 0 without problems, 2 for
+    mistakes in the file, 1 when the file is valid but a pipeline could not start now (a folder, a model or a video
+    file is missing or damaged): the daemon would run the others and try that one again. A missing certificate is a
+    warning.
 
     Example: edge-classifierd check --config config.yaml
     """
@@ -74,20 +74,20 @@ def _print(
         complain(f"warning: {problem}")
     if problems:
         count, temporary = len(problems), all(one.temporary for one in problems)
-        right = "; the file is right, the other pipelines would run" if temporary else ""
-        if count > 1 or right:
-            complain(f"{file}: {counted(count, 'problem')}{right}")
+        remark = "; the file is valid, the other pipelines would run" if temporary else ""
+        if count > 1 or remark:
+            complain(f"{file}: {counted(count, 'problem')}{remark}")
         return
     from edge_classifierd.model.bundle import model_title
 
     for pipeline in summary:
         watches = pipeline["watches"]
         assert isinstance(watches, dict)
-        told = ", ".join(
-            f"{name} ({counted(count, 'label') if count else 'the top label'})" for name, count in watches.items()
+        listed = ", ".join(
+            f"{name} ({counted(count, 'label') if count else 'the best label'})" for name, count in watches.items()
         )
         title = model_title(Path(str(pipeline["model"])))
-        show(message_text(f"{pipeline['name']}: {title}; watches {told}"))
+        show(message_text(f"{pipeline['name']}: {title}; watches {listed}"))
     show(f"{file}: ok")
 
 

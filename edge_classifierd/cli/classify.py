@@ -1,4 +1,4 @@
-"""`classify`: the best labels of picture files, with or without a configuration."""
+"""`classify`: prints the best labels of picture files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def command(
     model: Annotated[Path | None, file_option(help="A .tflite file; default: the bundled ImageNet model.")] = None,
     labels: Labels = None,
     fit: FitOption = "crop",
-    crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
+    crop_fraction: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Side of the crop, as a fraction of the shorter side.")
+    ] = 1.0,
     top: Annotated[int, typer.Option("--top", "-k", min=1, max=1000, help="How many labels to print.")] = 5,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
     locale: Annotated[str | None, typer.Option(help="Language of the labels, if the model has them in it.")] = None,
@@ -93,7 +95,7 @@ def command(
 
 
 def _files(images: list[str]) -> tuple[list[Path], list[str]]:
-    """Return the picture files, and one sentence for each folder without pictures. Raises UsageError."""
+    """Return the pictures, and one sentence for each folder without any. Raises UsageError."""
     from edge_classifierd.frames.folder import images_in
 
     files: list[Path] = []
@@ -112,7 +114,7 @@ def _files(images: list[str]) -> tuple[list[Path], list[str]]:
             continue
         files.extend(found)
         if not found:
-            empty.append(f"{path}: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files")
+            empty.append(f"{path}: contains no pictures; give a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files")
     return files, empty
 
 

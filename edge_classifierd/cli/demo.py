@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT_S = 60.0
 
-# PR_SET_PDEATHSIG (prctl(2)): a SIGKILL of ours is its SIGTERM; it holds as long as our main thread started it.
+# PR_SET_PDEATHSIG (prctl(2)): the child gets SIGTERM when this process dies. The main thread must start it.
 _RUN = (
     "import ctypes, signal; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
     "from edge_classifierd.__main__ import main; main()"
@@ -37,7 +37,7 @@ _RUN = (
 
 _CONFIG = """\
 device: {{id: demo}}
-mqtt: {{host: 127.0.0.1, port: {port}, protocol: "3.1.1"}}   # amqtt, the embedded broker, speaks 3.1.1 only
+mqtt: {{host: 127.0.0.1, port: {port}, protocol: "3.1.1"}}   # the embedded broker amqtt supports 3.1.1 only
 pipelines:
   - name: photos
     source: {{type: folder, path: {photos}, fps: 1, loop: true}}
@@ -57,7 +57,7 @@ def command(
 ) -> ExitCode:
     """Show the whole chain with bundled photos and a broker.
 
-    Prints the events that a subscriber receives. Needs nothing but the package with its extra `demo`. Ends by itself;
+    Prints the events that a subscriber receives. Needs only the package with its extra `demo`. Ends by itself;
     Ctrl-C ends it earlier.
 
     Example: edge-classifierd demo
@@ -72,9 +72,9 @@ def command(
     ):
         config = Path(folder) / "config.yaml"
         config.write_text(_CONFIG.format(port=port, photos=json_module.dumps(str(photos))), encoding="utf-8")
-        _say("The configuration:", json=json)
-        _say("  " + config.read_text(encoding="utf-8").replace("\n", "\n  ").rstrip(), json=json)
-        _say("\nThe events, as an MQTT subscriber receives them:", json=json)
+        _print("The configuration:", json=json)
+        _print("  " + config.read_text(encoding="utf-8").replace("\n", "\n  ").rstrip(), json=json)
+        _print("\nThe events, as an MQTT subscriber receives them:", json=json)
         shown = _show(config, port, Path(folder), seconds, log_level, json=json)
     if shown is None:
         return ExitCode.INTERRUPTED
@@ -82,20 +82,20 @@ def command(
         show("demo: no event arrived; run it again with --log-level info to see why", err=True)
         return ExitCode.FAILED
     events = counted(shown, "event")
-    _say(f"\n{events}. Next: a configuration of your own, to be completed with what matters to you:", json=json)
+    _print(f"\n{events}. Next: a configuration of your own, to be completed with what matters to you:", json=json)
     for step in ("doctor --suggest > config.yaml", "check --config config.yaml", "run --config config.yaml"):
-        _say(f"  {program()} {step}", json=json)
+        _print(f"  {program()} {step}", json=json)
     return ExitCode.OK
 
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise SystemExit(128 + number), once; one that is ignored (nohup) stays ignored."""
+    """Make SIGTERM and SIGHUP raise SystemExit(128 + number) once. An ignored signal (nohup) stays ignored."""
     numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
 
     def end(number: int, _frame: FrameType | None) -> None:
         for one in numbers:
-            signal.signal(one, signal.SIG_IGN)  # a second one must not cut the tidying short
+            signal.signal(one, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
         raise SystemExit(128 + number)
 
     before = {one: signal.signal(one, end) for one in numbers}
@@ -106,12 +106,12 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _say(text: str, *, json: bool) -> None:
+def _print(text: str, *, json: bool) -> None:
     show(text, err=json)
 
 
 def _show(config: Path, port: int, folder: Path, seconds: float, log_level: str, *, json: bool) -> int | None:
-    """Run the daemon beside a subscriber; returns how many events came, None after Ctrl-C."""
+    """Run the daemon and a subscriber; return the number of events, None after Ctrl-C."""
     from edge_classifierd.clock import SystemClock
     from edge_classifierd.config.sections.mqtt import MqttSection
     from edge_classifierd.mqtt.client import MqttClient
@@ -126,7 +126,7 @@ def _show(config: Path, port: int, folder: Path, seconds: float, log_level: str,
     interrupted = False
     try:
         with _daemon(config, folder, log_level) as daemon:
-            # The time runs from the first event on: a small board may need a while to start.
+            # The time is counted from the first event, because a small board starts slowly.
             end_s = time.monotonic() + _START_TIMEOUT_S
             while time.monotonic() < end_s and daemon.poll() is None:
                 try:
@@ -138,7 +138,7 @@ def _show(config: Path, port: int, folder: Path, seconds: float, log_level: str,
                     end_s = time.monotonic() + seconds
                 shown += is_event
     except KeyboardInterrupt:
-        _say("", json=json)
+        _print("", json=json)
         interrupted = True
     finally:
         subscriber.stop(1.0)
@@ -164,12 +164,9 @@ def _brief(text: str) -> str:
 
 @contextmanager
 def _daemon(config: Path, folder: Path, log_level: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The real daemon, in a process and with a state directory of its own; Ctrl-C reaches it through us.
-
-    It ends with us however we end.
-    """
+    """Run the daemon in a child process with its own state directory. It ends when this process ends."""
     environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(folder / "state")}
-    environment.pop("NOTIFY_SOCKET", None)  # a service manager that started us expects nothing of our daemon
+    environment.pop("NOTIFY_SOCKET", None)  # the notifications of this daemon are not for our service manager
     daemon = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-c", _RUN, "run", "--config", str(config), "--log-level", log_level],
         env=environment,
@@ -189,7 +186,7 @@ def _daemon(config: Path, folder: Path, log_level: str) -> Iterator[subprocess.P
 
 @contextmanager
 def _broker() -> Iterator[int]:
-    """An embedded broker on a free loopback port, in a child process; its port. Raises MissingError."""
+    """Run an embedded broker in a child process and yield its loopback port. Raises MissingError."""
     from edge_classifierd.cli.embedded_broker import wait_until_listening
 
     process = subprocess.Popen(

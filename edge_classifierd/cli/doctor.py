@@ -1,4 +1,4 @@
-"""`doctor`: touches everything that the daemon needs and says what is wrong, with the remedy."""
+"""`doctor`: checks everything that the daemon needs and prints the remedy for each failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INDENT = 9
 def command(
     config: Config = DEFAULT_CONFIG,
     *,
-    suggest: Annotated[bool, typer.Option("--suggest", help="Print a configuration from what is found here.")] = False,
+    suggest: Annotated[bool, typer.Option("--suggest", help="Print a configuration for what is found here.")] = False,
     summary: Annotated[
         bool, typer.Option("--summary", help="Print what works and what does not, and the command to run next.")
     ] = False,
@@ -53,43 +53,43 @@ def command(
     from edge_classifierd.doctor.check_result import exit_code
     from edge_classifierd.doctor.examination import examine
 
-    findings = []
-    for finding in examine(config, SystemClock(), optional=config == DEFAULT_CONFIG):
-        findings.append(finding)
+    results = []
+    for result in examine(config, SystemClock(), optional=config == DEFAULT_CONFIG):
+        results.append(result)
         if not (json or summary):
-            _print(finding)
-    code = exit_code(findings)
+            _print(result)
+    code = exit_code(results)
     if json:
-        document = {"ok": code is ExitCode.OK, "findings": [asdict(finding) for finding in findings]}
+        document = {"ok": code is ExitCode.OK, "findings": [asdict(result) for result in results]}
         print_json(document)
     elif summary:
-        _print_summary(findings, config)
+        _print_summary(results, config)
     else:
-        failed = sum(finding.verdict == "failed" for finding in findings)
-        warnings = sum(finding.verdict == "warning" for finding in findings)
-        show(f"{counted(len(findings), 'check')}: {failed} failed, {counted(warnings, 'warning')}")
+        failed = sum(result.verdict == "failed" for result in results)
+        warnings = sum(result.verdict == "warning" for result in results)
+        show(f"{counted(len(results), 'check')}: {failed} failed, {counted(warnings, 'warning')}")
     return code
 
 
-def _print(finding: CheckResult) -> None:
+def _print(result: CheckResult) -> None:
     from edge_classifierd.doctor.summary import wrapped
 
-    line = printable(str(finding))
+    line = printable(str(result))
     if sys.stdout.isatty():
         line = "\n".join(wrapped(line, shutil.get_terminal_size().columns, indent=_INDENT))
-    colour = _COLOURS.get(finding.verdict)
-    if colour and not os.environ.get("NO_COLOR"):  # https://no-color.org; click knows terminals only
-        line = line.replace(finding.verdict, typer.style(finding.verdict, fg=colour), 1)
-    typer.echo(line)
+    colour = _COLOURS.get(result.verdict)
+    if colour and not os.environ.get("NO_COLOR"):  # https://no-color.org; click checks only for a terminal
+        line = line.replace(result.verdict, typer.style(result.verdict, fg=colour), 1)
+    typer.echo(line)  # escaped above, before the colour
     sys.stdout.flush()
 
 
-def _print_summary(findings: list[CheckResult], config: Path) -> None:
+def _print_summary(results: list[CheckResult], config: Path) -> None:
     from edge_classifierd.doctor.summary import next_command, summary_lines
 
-    for line in summary_lines(findings, shutil.get_terminal_size().columns):
+    for line in summary_lines(results, shutil.get_terminal_size().columns):
         show(line)
-    show(f"\nNext: {next_command(findings, config, default=config == DEFAULT_CONFIG)}")
+    show(f"\nNext: {next_command(results, config, default=config == DEFAULT_CONFIG)}")
 
 
 def _suggest() -> None:

@@ -1,4 +1,4 @@
-"""The demonstration's broker: amqtt on a free loopback port, in a process of its own that ends with its parent."""
+"""The broker of the demonstration: amqtt on a free loopback port, in a child process that ends with its parent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _START_TIMEOUT_S = 20.0
 
 
 def wait_until_listening(process: subprocess.Popen[bytes], timeout_s: float = _START_TIMEOUT_S) -> int:
-    """The port that a started child listens on. Raises MissingError when amqtt is not installed or does not start."""
+    """Return the port of a started child. Raises MissingError when amqtt is not installed or does not start."""
     assert process.stdout is not None
     deadline_s = time.monotonic() + timeout_s
     line = b""
@@ -41,9 +41,9 @@ async def _serve() -> None:
     plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
     broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:0"}}, "plugins": plugins})
     await broker.start()
-    (server,) = broker._servers.values()  # amqtt tells the port it was given nowhere else
+    (server,) = broker._servers.values()  # amqtt does not report its port elsewhere
     print(server.instance.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - the parent reads it
-    # Standard input closes when the parent ends, however it ends.
+    # Standard input closes when the parent ends.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
     await broker.shutdown()
 
@@ -53,4 +53,4 @@ if __name__ == "__main__":
     try:
         asyncio.run(_serve())
     except ImportError:
-        sys.exit(ExitCode.MISSING)  # the parent has the sentence
+        sys.exit(ExitCode.MISSING)  # the parent prints the message

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.message import Incoming
     from edge_classifierd.mqtt.topics import Topics
 
-_SEARCH_S: Final = 2.0  # nothing retained comes later than this after the subscription
+_SEARCH_S: Final = 2.0  # retained messages arrive within this time after the subscription
 _WAIT_S: Final = 0.2
 
 
@@ -33,12 +33,12 @@ _WAIT_S: Final = 0.2
 def command(
     config: Config = DEFAULT_CONFIG,
     *,
-    host: Annotated[str | None, typer.Option(help="Another broker; needs no configuration.")] = None,
+    host: Annotated[str | None, typer.Option(help="Another broker; no configuration is read.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The other broker's port.")] = 1883,
     device: Annotated[str | None, typer.Option(help="Another device's id; `+` for all devices.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Print all topics of the device, not only events.")] = False,
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
-    seconds: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after N messages.")] = None,
+    seconds: Annotated[float | None, typer.Option("--for", min=0, help="Stop after N seconds.")] = None,
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
@@ -65,7 +65,7 @@ def command(
         incoming.put_nowait(message)
 
     client.subscribe(wanted, hear)
-    if not everything:  # else a status would be received, and printed, twice
+    if not everything:  # otherwise a status would be printed twice
         client.subscribe(f"{topics.base_topic}/+/status", search.hear)
         client.subscribe(f"{base}/status", search.hear)
     what = "all topics" if everything else "events"
@@ -91,17 +91,17 @@ class _Search:
 
     @property
     def wanted(self) -> str:
-        """What is looked for, in words."""
+        """The wanted devices, in words."""
         return "all devices" if self._every else f"the device `{self._topics.device}`"
 
     def hear(self, message: Incoming) -> None:
-        """Take note of a status; called on the network thread."""
+        """Record a status. Called by the network thread."""
         device, _, topic = message.topic.removeprefix(f"{self._topics.base_topic}/").partition("/")
         if topic == "status" and message.payload:
             self._status[device] = message.payload
 
-    def trouble(self) -> str | None:
-        """Why nothing may come, in one sentence; None when a wanted device is online."""
+    def problem(self) -> str | None:
+        """Return why there may be no messages, one sentence; None when a wanted device is online."""
         found = dict(self._status)
         wanted = found if self._every else {self._topics.device: found.get(self._topics.device)}
         if b"online" in wanted.values():
@@ -124,9 +124,9 @@ def _print_messages(
     count: int | None,
     seconds: float | None,
 ) -> tuple[int, bool]:
-    """Print what comes until it is enough; returns how many messages were printed, and whether there was a connection.
+    """Print messages until a limit; return the number of printed messages and whether there was a connection.
 
-    Once after the connection, search's trouble is reported, if nothing has come by then.
+    If nothing has arrived shortly after the connection, the problem found by `search` is printed once.
     """
     end_s = inf if seconds is None else time.monotonic() + seconds
     report_s = inf
@@ -138,9 +138,9 @@ def _print_messages(
             report_s = min(time.monotonic() + _SEARCH_S, end_s - _WAIT_S)
         if time.monotonic() > report_s:
             report_s = inf
-            trouble = None if printed else search.trouble()
-            if trouble is not None:
-                complain(trouble)
+            problem = None if printed else search.problem()
+            if problem is not None:
+                complain(problem)
         try:
             message = incoming.get(timeout=_WAIT_S)
         except queue.Empty:
@@ -157,7 +157,7 @@ def _print_messages(
 
 
 def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[MqttSection, Topics]:
-    """The broker and the topics; the client id is a fresh one, or the daemon and we would throw each other out."""
+    """Return the broker and the topics, with a new client id: with the daemon's id each would disconnect the other."""
     import uuid
 
     from pydantic import ValidationError
@@ -186,7 +186,7 @@ def _target(config: Path, host: str | None, port: int, device: str | None) -> tu
 
 
 def _line(message: Incoming, *, json: bool, everything: bool) -> str:
-    """What to print of a message. Raises PayloadError for what is no JSON where JSON is wanted."""
+    """Return the line for a message. Raises PayloadError when JSON is wanted and the payload is not JSON."""
     import json as json_module
 
     from edge_classifierd.events.schema import decode
@@ -203,14 +203,15 @@ def _line(message: Incoming, *, json: bool, everything: bool) -> str:
             whole = can_show(text) and len(text.splitlines()) == 1
             return text if whole else json_module.dumps(document, allow_nan=False)
         except (ValueError, RecursionError) as error:
-            raise PayloadError(f"not JSON ({error}); who else publishes here?") from error
+            raise PayloadError(f"not JSON ({error}); does another program publish here?") from error
     try:
         event = decode(message.payload)
         time_here = event.time.astimezone()
     except PayloadError as error:
         return shortened(f"{message.topic}: {error}", 300)
     except (ArithmeticError, ValueError, OSError):
-        return f"{message.topic}: its time {event.time.isoformat()} cannot be shown here; who else publishes here?"
+        remedy = "does another program publish here?"
+        return f"{message.topic}: its time {event.time.isoformat()} cannot be shown here; {remedy}"
     lasted = "" if event.active_s is None else f" after {event.active_s:.1f} s"
     when = time_here.strftime("%H:%M:%S")
     where = f"{event.device}/{event.pipeline}"

@@ -19,20 +19,20 @@ def command(
     config: Config = DEFAULT_CONFIG,
     *,
     forget_commands: Annotated[
-        bool, typer.Option("--forget-commands", help="Drop what was commanded over MQTT; back to the configuration.")
+        bool, typer.Option("--forget-commands", help="Forget values set by command over MQTT; use the configured ones.")
     ] = False,
     log_level: LogLevel = "info",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
     """Run the daemon: capture, classify and publish until stopped.
 
-    SIGTERM and Ctrl-C end it orderly (exit code 0). A configuration that is wrong ends it at once (exit code 2).
-    A pipeline that cannot start is tried again until it works; the others run.
-    It ends by itself when every source has come to its end (a folder without `loop`).
+    SIGTERM and Ctrl-C stop it (exit code 0). A wrong configuration ends it at once (exit code 2). A pipeline that
+    cannot start is tried again until it works; the others run. The daemon ends by itself when all sources have ended
+    (a folder without `loop`).
 
     Example: edge-classifierd run --config config.yaml
     """
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)  # until the service has handlers of its own
+        signal.signal(number, _end)  # until the service installs its own handlers
     from edge_classifierd.daemon.process import tune_allocator
 
     tune_allocator()

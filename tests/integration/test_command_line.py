@@ -179,7 +179,7 @@ def test_a_folder_without_pictures_is_said_and_the_other_pictures_are_classified
     done = shell("edge classify --json empty cat.jpg empty", photo.parent)
     assert done.returncode == 1
     assert json.loads(done.stdout)["file"] == "cat.jpg"
-    nothing = "empty: holds no pictures; name a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files"
+    nothing = "empty: contains no pictures; give a folder of JPEG, PNG, WebP, BMP, GIF or TIFF files"
     assert done.stderr.decode().splitlines() == [nothing, nothing, "2 of 3 pictures and folders could not be read"]
 
 
@@ -269,7 +269,7 @@ def test_check_tells_what_the_daemon_would_wait_for_from_mistakes(tmp_path: Path
         f"c.yaml:3:43: pipelines[0].source.url: {tmp_path}/no.mp4: no such file; check the path",
         f"c.yaml:4:43: pipelines[1].source.url: {tmp_path}: a folder, not a video; for pictures use `type: folder`",
         f"warning: c.yaml:1:32: mqtt.tls.ca_file: {tmp_path}/no.crt: {missing}; without it there is no connection",
-        "c.yaml: 2 problems; the file is right, the other pipelines would run",
+        "c.yaml: 2 problems; the file is valid, the other pipelines would run",
     ]
 
 
@@ -320,7 +320,7 @@ def test_a_narrow_terminal_cuts_no_name_and_colours_can_be_refused(tmp_path: Pat
 def test_messages_name_the_bundled_model_and_no_path_of_the_installation(photo: Path) -> None:
     (photo.parent / "c.yaml").write_text("pipelines: [{name: yard, source: {type: folder, path: .}}]\n")
     checked = shell("edge check -c c.yaml", photo.parent).stdout
-    assert b"yard: the bundled model; watches any (the top label)\n" in checked
+    assert b"yard: the bundled model; watches any (the best label)\n" in checked
     (photo.parent / "few.txt").write_text("cat\ndog\n")
     for line in ("edge classify --labels few.txt cat.jpg", "edge eval pictures --watch cat=nocat"):
         (photo.parent / "pictures/Egyptian cat").mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ pipelines:
 
 `edge-classifierd check` reports every mistake at once, each as `FILE:LINE:COLUMN: key.path: what is wrong`. Unknown
 keys, wrong types and impossible combinations are errors. Models and labels are checked for each valid pipeline.
-The exit code is 2 for mistakes in the file, and 1 when the file is right but a pipeline could not start now.
+The exit code is 2 for mistakes in the file, and 1 when the file is valid but a pipeline could not start now.
 
 ## How values are written
 
