@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_classifierd.cli.options import (
+    BundledList,
     Channels,
     Json,
     LogLevel,
@@ -19,6 +20,7 @@ from edge_classifierd.cli.options import (
     file_argument,
     file_option,
     model_options,
+    model_paths,
     reporting,
 )
 from edge_classifierd.cli.streams import print_json, show
@@ -34,6 +36,7 @@ def command(
         list[Path] | None, file_argument(metavar="MODEL", help=".tflite files; default: the bundled model.")
     ] = None,
     *,
+    bundled: BundledList = None,
     threads: Annotated[str, typer.Option(help="Numbers of threads to compare: 1,2,4.")] = "1,2",
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long for each line.")] = 3.0,
     fps: Annotated[float, typer.Option(min=0.1, max=1000, help="The frame rate to compare with.")] = 30.0,
@@ -57,12 +60,12 @@ def command(
     Example: edge-classifierd bench mobilenet_v2_1.0_224_quant.tflite --threads 1,2,4
     """
     from edge_classifierd.benchmark import measure
-    from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+    from edge_classifierd.model.bundle import load_bundle
 
     counts = _counts(threads)
     options = model_options(mean, std, channels, size, output)
     # All of them first: a wrong file is reported before any waiting.
-    bundles = [load_bundle(path, labels, options=options) for path in models or [bundled_model_path()]]
+    bundles = [load_bundle(path, labels, options=options) for path in model_paths(models, bundled)]
     measured = []
     for bundle in bundles:
         for count in counts:

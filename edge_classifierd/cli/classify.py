@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edge_classifierd.cli.options import (
+    Bundled,
     Channels,
     Json,
     Labels,
@@ -19,6 +20,7 @@ from edge_classifierd.cli.options import (
     Std,
     file_option,
     model_options,
+    model_path,
     reporting,
 )
 from edge_classifierd.cli.streams import complain, print_json, show
@@ -40,6 +42,7 @@ def command(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Picture files, or folders of them.")],
     *,
     model: Annotated[Path | None, file_option(help="A .tflite file; default: the bundled ImageNet model.")] = None,
+    bundled: Bundled = None,
     labels: Labels = None,
     fit: FitOption = "crop",
     crop_fraction: Annotated[
@@ -63,11 +66,11 @@ def command(
     Example: edge-classifierd classify --json --top 3 cat.jpg
     """
     from edge_classifierd.inference.factory import make_classifier
-    from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+    from edge_classifierd.model.bundle import load_bundle
     from edge_classifierd.preprocess import Preprocessor
 
     options = model_options(mean, std, channels, size, output)
-    bundle = load_bundle(model or bundled_model_path(), labels, locale, options)
+    bundle = load_bundle(model_path("--model", model, bundled), labels, locale, options)
     if bundle.labels_beside:
         complain(f"the labels come from {bundle.labels_source}")
     classifier = make_classifier(bundle, "auto", threads)

@@ -10,6 +10,7 @@ import typer
 
 from edge_classifierd.cli.classify import FitOption
 from edge_classifierd.cli.options import (
+    BundledList,
     Channels,
     Json,
     Labels,
@@ -21,6 +22,7 @@ from edge_classifierd.cli.options import (
     file_argument,
     file_option,
     model_options,
+    model_paths,
     reporting,
 )
 from edge_classifierd.cli.outputs import refuse_unwritable, write_output
@@ -44,6 +46,7 @@ def command(
     model: Annotated[
         list[Path] | None, file_option(metavar="<path>", help="A .tflite file; again for several side by side.")
     ] = None,
+    bundled: BundledList = None,
     labels: Labels = None,
     fit: FitOption = "crop",
     crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
@@ -82,7 +85,7 @@ def command(
     from edge_classifierd.learning.report import Page, write_report
 
     options = model_options(mean, std, channels, size, output)
-    if config is not None and (model or labels or watch or options != model_options(None, None, None)):
+    if config is not None and (model or bundled or labels or watch or options != model_options(None, None, None)):
         raise UsageError("--config names model, labels, preprocessing and watches; leave out the options for them")
     if config is None and pipeline is not None:
         raise UsageError(f"--pipeline {pipeline}: belongs to a configuration; give --config too")
@@ -94,7 +97,7 @@ def command(
         lead = 0.1 if margin is None else margin
         trials = [
             dataclasses.replace(one, fit=fit, crop_fraction=crop_fraction, threads=threads, margin=lead)
-            for one in _trials(model or [], labels, watch or [], options)
+            for one in _trials(model_paths(model, bundled), labels, watch or [], options)
         ]
     evaluations = []
     with progress_bar() as told:
@@ -136,10 +139,10 @@ def _flattered(one: Evaluation) -> str:
 
 def _trials(models: Sequence[Path], labels: Path | None, watch: Sequence[str], options: ModelOptions) -> list[Trial]:
     from edge_classifierd.learning.predict import Trial
-    from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+    from edge_classifierd.model.bundle import load_bundle
 
     trials = []
-    for path in models or [bundled_model_path()]:
+    for path in models:
         bundle = load_bundle(path, labels, options=options)
         watches = tuple(_watched(text, bundle) for text in watch)
         trials.append(Trial(bundle, watches=watches))

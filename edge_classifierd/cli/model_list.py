@@ -12,9 +12,15 @@ from edge_classifierd.config.loading.read_file import is_absent
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path
 from edge_classifierd.model.catalogue import EMBEDDING, IMAGENET, LICENCE, catalogue
+from edge_classifierd.pipeline.validation import model_path
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edge_classifierd.model.bundle import BundledName
+
+_BUNDLED: tuple[tuple[BundledName, int, float], ...] = (("fast", 224, 74.4), ("accurate", 260, 77.0))
+"""Name, side of the input in pixels, and the Top-1 in percent that the authors publish for their int8 models."""
 
 _NOTES = """\
 The 1,000 things are ImageNet's, the birds, insects and plants iNaturalist's.
@@ -27,8 +33,10 @@ def model_rows(config: Path, folder: Path, *, optional: bool) -> list[dict[str, 
     `optional`: a configuration that does not exist is no reason for a warning.
     """
     used = _used(config, optional=optional)
-    bundled = bundled_model_path()
-    rows = [_row(bundled.stem, bundled, used.pop(bundled, []), input=224, top1=74.4, description=IMAGENET)]
+    rows = []
+    for name, side, top1 in _BUNDLED:
+        bundled = bundled_model_path(name)
+        rows.append(_row(bundled.stem, bundled, used.pop(bundled, []), input=side, top1=top1, description=IMAGENET))
     for entry in catalogue():
         file = folder / entry.file_name
         elsewhere = next((path for path in used if path.name == entry.file_name), file)
@@ -90,7 +98,7 @@ def _used(config: Path, *, optional: bool) -> dict[Path, list[str]]:
         show(f"which models are in use is not known: {error.problems[0]}", err=True)
         return used
     for pipeline in pipelines:
-        for path in (pipeline.model.path or bundled_model_path(), pipeline.model.cpu_model):
+        for path in (model_path(pipeline.model), pipeline.model.cpu_model):
             if path is not None:
                 used.setdefault(path, []).append(pipeline.name)
     return used

@@ -10,6 +10,7 @@ import typer
 from edge_classifierd.cli.model_probe import probe_command
 from edge_classifierd.cli.options import (
     DEFAULT_CONFIG,
+    Bundled,
     Channels,
     Config,
     Json,
@@ -22,10 +23,11 @@ from edge_classifierd.cli.options import (
     file_argument,
     file_option,
     model_options,
+    model_path,
     reporting,
 )
 from edge_classifierd.cli.streams import print_json, show
-from edge_classifierd.errors import ExitCode
+from edge_classifierd.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -69,8 +71,9 @@ def list_command(
 @app.command("info")
 @reporting
 def info_command(
-    file: Annotated[Path, file_argument(metavar="FILE", help="A .tflite file.")],
+    file: Annotated[Path | None, file_argument(metavar="FILE", help="A .tflite file.")] = None,
     *,
+    bundled: Bundled = None,
     labels: Labels = None,
     mean: Mean = None,
     std: Std = None,
@@ -90,7 +93,9 @@ def info_command(
     from edge_classifierd.cli.model_info import info_document, info_text, runs_here
     from edge_classifierd.model.inspection import inspect
 
-    found = inspect(file, labels, model_options(mean, std, channels, size, output))
+    if file is None and bundled is None:
+        raise UsageError("FILE: missing; give a .tflite file, or --bundled fast or --bundled accurate")
+    found = inspect(model_path("FILE", file, bundled), labels, model_options(mean, std, channels, size, output))
     runs = runs_here(found)
     document = info_document(found, runs)
     if json:

@@ -17,6 +17,7 @@ from edge_classifierd.log import LEVELS, configure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edge_classifierd.model.bundle import BundledName
     from edge_classifierd.model.options import ModelOptions
 
 P = ParamSpec("P")
@@ -29,6 +30,13 @@ file_argument: Final = functools.partial(typer.Argument, readable=False)
 
 Config = Annotated[Path, file_option("--config", "-c", help="The configuration file.")]
 Labels = Annotated[Path | None, file_option(help="A label file, if the model contains no labels.")]
+Bundled = Annotated[
+    Literal["fast", "accurate"] | None, typer.Option("--bundled", help="A bundled model, in place of a file.")
+]
+BundledList = Annotated[  # typer has no lists of a Literal
+    list[str] | None,
+    typer.Option("--bundled", metavar="<fast|accurate>", help="A bundled model; again for both side by side."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 
 
@@ -49,6 +57,26 @@ Size = Annotated[
 Output = Annotated[
     str | None, typer.Option("--output", metavar="NUMBER|NAME", help="Which output has the scores, of several.")
 ]
+
+
+def model_path(option: str, path: Path | None, bundled: BundledName | None) -> Path:
+    """Return the file that an option and --bundled choose; by default the fast bundled model. Raises UsageError."""
+    from edge_classifierd.model.bundle import bundled_model_path
+
+    if path is not None and bundled is not None:
+        raise UsageError(f"--bundled {bundled}: leave out {option} {path}, or --bundled")
+    return path or bundled_model_path(bundled or "fast")
+
+
+def model_paths(paths: list[Path] | None, bundled: list[str] | None) -> list[Path]:
+    """Return the files and bundled models to compare; by default the fast bundled model. Raises UsageError."""
+    from edge_classifierd.model.bundle import BUNDLED_MODELS, bundled_model_path
+
+    for name in bundled or []:
+        if name not in BUNDLED_MODELS:
+            raise UsageError(f"--bundled {name}: give {' or '.join(BUNDLED_MODELS)}")
+    named = [bundled_model_path(name) for name in BUNDLED_MODELS if name in (bundled or [])]
+    return [*(paths or []), *named] or [bundled_model_path()]
 
 
 def model_options(

@@ -11,6 +11,7 @@ import typer
 
 from edge_classifierd.cli.classify import FitOption
 from edge_classifierd.cli.options import (
+    Bundled,
     Channels,
     Json,
     LogLevel,
@@ -19,6 +20,7 @@ from edge_classifierd.cli.options import (
     file_argument,
     file_option,
     model_options,
+    model_path,
     reporting,
 )
 from edge_classifierd.cli.outputs import program, refuse_unwritable, write_output
@@ -37,6 +39,7 @@ def command(
     extractor: Annotated[
         Path | None, file_option(help="A .tflite classifier or embedding extractor; default: the bundled model.")
     ] = None,
+    bundled: Bundled = None,
     seed: Annotated[int, typer.Option(min=0, help="The same pictures and seed give the same file.")] = 0,
     holdout: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of each class's pictures kept apart to measure with.")
@@ -83,14 +86,13 @@ def command(
     from edge_classifierd.learning.json_report import training_document
     from edge_classifierd.learning.report import Page, write_report
     from edge_classifierd.learning.train import TrainingPlan, train
-    from edge_classifierd.model.bundle import bundled_model_path
 
     refuse_unwritable("--output", output, replaced=True)
     refuse_unwritable("--report", report)
     refuse_unwritable("--held-out", held_out)
     plan = TrainingPlan(
         source=source,
-        extractor=extractor or bundled_model_path(),
+        extractor=model_path("--extractor", extractor, bundled),
         output=output,
         seed=seed,
         holdout=holdout,

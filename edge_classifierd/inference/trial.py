@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import ModelError, ModelRefusedError
 from edge_classifierd.inference.runtime import CHOICE
-from edge_classifierd.model.bundle import bundled_model_path, model_title
+from edge_classifierd.model.bundle import is_bundled, model_title
 from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class ModelTrials:
         self._passed: dict[str, None] = self._file.read(lambda keys: dict.fromkeys(map(str, keys)), {})
 
     def passed(self, bundle: ModelBundle) -> bool:
-        """Return whether the model has passed with the runtime that is installed now; the bundled one always has."""
-        return bundle.path == bundled_model_path() or _key(bundle) in self._passed
+        """Return whether the model has passed with the runtime that is installed now; a bundled one always has."""
+        return is_bundled(bundle.path) or _key(bundle) in self._passed
 
     def require(self, bundle: ModelBundle) -> None:
         """Try the model unless it has passed before. Raises ModelError."""

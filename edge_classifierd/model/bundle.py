@@ -14,8 +14,10 @@ from edge_classifierd.model.archive import Archive
 from edge_classifierd.model.exporter import ExporterNotes, read_exporter_notes
 from edge_classifierd.model.find_labels import choose_output, find_labels
 from edge_classifierd.model.model_file import (
-    BUNDLED_MODEL,
+    BUNDLED_MODELS,
+    BundledName,
     bundled_model_path,
+    is_bundled,
     model_title,
     read_model_file,
     read_regular_file,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from edge_classifierd.model.tflite.tensor_spec import TensorSpec
 
 __all__ = [
-    "BUNDLED_MODEL", "ModelBundle", "ModelContent", "bundled_model_path", "load_bundle", "model_title", "read_content",
-    "read_regular_file",
+    "BUNDLED_MODELS", "BundledName", "ModelBundle", "ModelContent", "bundled_model_path", "is_bundled", "load_bundle",
+    "model_title", "read_content", "read_regular_file",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)

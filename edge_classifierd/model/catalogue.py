@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import UsageError
-from edge_classifierd.model.bundle import BUNDLED_MODEL
+from edge_classifierd.model.bundle import BUNDLED_MODELS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,8 +180,10 @@ def find_entry(name: str) -> Entry:
     wanted = name.removesuffix(_ENDING)
     if wanted in entries:
         return entries[wanted]
-    if wanted == BUNDLED_MODEL.removesuffix(_ENDING):
-        raise UsageError(f"{name}: comes with this program and needs no download; leave out `model.path` to use it")
+    for bundled, file_name in BUNDLED_MODELS.items():
+        if wanted == file_name.removesuffix(_ENDING):
+            key = f"model: {{bundled: {bundled}}}"
+            raise UsageError(f"{name}: comes with this program and needs no download; `{key}` uses it")
     near = difflib.get_close_matches(wanted, entries, 3, 0.5) or [one for one in entries if wanted in one][:3]
     hint = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
     raise UsageError(f"{name}: not in the catalogue{hint or '; `edge-classifierd models list` shows what is'}")

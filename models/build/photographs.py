@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-SIDE: Final = 224
 MEAN: Final = 127.0
 STD: Final = 128.0
 
@@ -34,24 +33,24 @@ def listed(folder: Path) -> list[Photograph]:
         return [Photograph(folder / row["file"], int(row["class_index"])) for row in csv.DictReader(file)]
 
 
-def pixels(path: Path, crop_fraction: float, scaler: str = "pillow") -> npt.NDArray[np.uint8]:
-    """The centre square, `crop_fraction` of the shorter side, as (224, 224, 3) uint8 RGB.
+def pixels(path: Path, side: int, crop_fraction: float, scaler: str = "pillow") -> npt.NDArray[np.uint8]:
+    """The centre square, `crop_fraction` of the shorter side, as (side, side, 3) uint8 RGB.
 
     `pillow` is antialiased bilinear (what calibrates the model), `av` the daemon's own mean over the area.
     """
     image = Image.open(path).convert("RGB")
     width, height = image.size
-    side = round(min(width, height) * crop_fraction)
-    left, top = (width - side) // 2, (height - side) // 2
+    cut = round(min(width, height) * crop_fraction)
+    left, top = (width - cut) // 2, (height - cut) // 2
     if scaler == "pillow":
-        box = (left, top, left + side, top + side)
-        return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+        box = (left, top, left + cut, top + cut)
+        return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
     import av  # noqa: PLC0415 - only this scaler needs it
     from av.video.reformatter import Interpolation  # noqa: PLC0415
 
-    square = np.ascontiguousarray(np.asarray(image)[top : top + side, left : left + side])
+    square = np.ascontiguousarray(np.asarray(image)[top : top + cut, left : left + cut])
     mean_over_area = Interpolation.AREA | Interpolation.FULL_CHR_H_INP
-    frame = av.VideoFrame.from_ndarray(square, format="rgb24").reformat(SIDE, SIDE, "gbrp", interpolation=mean_over_area)
+    frame = av.VideoFrame.from_ndarray(square, format="rgb24").reformat(side, side, "gbrp", interpolation=mean_over_area)
     return frame.to_ndarray(format="rgb24")
 
 
@@ -60,11 +59,11 @@ def real(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return ((values.astype(np.float32) - MEAN) / STD)[None]
 
 
-def calibration(folder: Path, every: int = 1) -> Iterator[npt.NDArray[np.uint8]]:
+def calibration(folder: Path, side: int, every: int = 1) -> Iterator[npt.NDArray[np.uint8]]:
     """Every n-th photograph with the whole centre square and with 87.5 % of it."""
     for photograph in listed(folder)[::every]:
         for fraction in (1.0, 0.875):
-            yield pixels(photograph.path, fraction)
+            yield pixels(photograph.path, side, fraction)
 
 
 def scores(interpreter: Any, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

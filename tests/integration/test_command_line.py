@@ -203,6 +203,12 @@ def test_a_model_for_the_edge_tpu_says_what_to_give_on_the_command_line(photo: P
         ("listen --host localhost --device 'a/b #'", "--device a/b #: give an id"),
         ("discovery purge --config c.yaml --device 'a b'", "--device a b: give an id"),
         ("discovery purge --config c.yaml --device +", "--device +: give one device's id"),
+        ("classify --bundled fast --model m.tflite pictures", "--bundled fast: leave out --model m.tflite"),
+        ("train pictures -o m.tflite --bundled fast --extractor e", "--bundled fast: leave out --extractor e"),
+        ("models info --bundled accurate m.tflite", "--bundled accurate: leave out FILE m.tflite"),
+        ("eval pictures --bundled best", "--bundled best: give fast or accurate"),
+        ("models info", "FILE: missing; give a .tflite file, or --bundled fast"),
+        ("eval pictures --config c.yaml --bundled fast", "--config names model, labels"),
         ("eval pictures --pipeline x", "--pipeline x: belongs to a configuration"),
         ("eval pictures --report pictures", "--report pictures: is a folder"),
         ("train pictures -o .", "--output .: is a folder"),
@@ -315,6 +321,21 @@ def test_a_narrow_terminal_cuts_no_name_and_colours_can_be_refused(tmp_path: Pat
     doctor = f"script -qec '{COMMAND} doctor --config c.yaml' /dev/null"
     assert b"\x1b[3" in shell(doctor, tmp_path).stdout
     assert b"\x1b[3" not in shell(doctor, tmp_path, NO_COLOR="1").stdout
+
+
+def test_the_accurate_bundled_model_classifies_a_photograph(photo: Path) -> None:
+    done = shell("edge classify --json --bundled accurate cat.jpg; edge classify --json cat.jpg", photo.parent)
+    accurate, fast = (json.loads(line)["top"][0] for line in done.stdout.splitlines())
+    assert (accurate["label"], fast["label"]) == ("Egyptian cat", "Egyptian cat")
+    assert accurate["confidence"] > fast["confidence"] + 0.1
+
+
+def test_the_bundled_models_are_compared_side_by_side(photo: Path) -> None:
+    (photo.parent / "pictures/Egyptian cat").mkdir(parents=True)
+    shutil.copy(photo, photo.parent / "pictures/Egyptian cat")
+    done = shell("edge eval pictures --bundled fast --bundled accurate --json", photo.parent)
+    measured = json.loads(done.stdout)["models"]
+    assert [one["model"] for one in measured] == ["efficientnet_lite0_int8", "efficientnet_lite2_int8"]
 
 
 def test_messages_name_the_bundled_model_and_no_path_of_the_installation(photo: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODEL = "efficientnet_lite0_int8.tflite"
+MODELS = {"efficientnet_lite0_int8.tflite", "efficientnet_lite2_int8.tflite"}
 
 # The first run fetches the run-time packages.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -42,7 +42,8 @@ def distributions(repository: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(repository / name, source / name)
     (source / "models").mkdir()
-    shutil.copy(repository / "models" / MODEL, source / "models" / MODEL)
+    for name in MODELS:
+        shutil.copy(repository / "models" / name, source / "models" / name)
     shutil.copytree(
         repository / "edge_classifierd", source / "edge_classifierd", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -67,20 +68,22 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment / "bin"
 
 
-def test_wheel_carries_modules_model_and_photographs_and_nothing_else(wheel: Path, repository: Path) -> None:
+def test_wheel_carries_modules_models_and_photographs_and_nothing_else(wheel: Path, repository: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {
         path.relative_to(repository).as_posix()
         for path in (repository / "edge_classifierd").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {name for name in names if ".dist-info/" not in name} == modules | {f"edge_classifierd/models/{MODEL}"}
+    assert {name for name in names if ".dist-info/" not in name} == modules | {
+        f"edge_classifierd/models/{name}" for name in MODELS
+    }
 
 
-def test_source_distribution_carries_the_model(distributions: Path) -> None:
+def test_source_distribution_carries_the_models(distributions: Path) -> None:
     (archive,) = distributions.glob("*.tar.gz")
     with tarfile.open(archive) as members:
-        assert any(name.endswith(f"/models/{MODEL}") for name in members.getnames())
+        assert {path.rpartition("/")[2] for path in members.getnames() if path.endswith(".tflite")} == MODELS
 
 
 def test_installed_command_line_says_what_it_can(installed: Path, tmp_path: Path) -> None:
@@ -92,6 +95,8 @@ def test_installed_command_line_classifies_a_photograph(installed: Path, reposit
     photo = repository / "edge_classifierd/demo_photos/coffee.jpg"
     result = json.loads(run(installed / "edge-classifierd", "classify", "--json", photo, cwd=tmp_path).stdout)
     assert result["top"][0]["label"].startswith("espresso")
+    accurate = run(installed / "edge-classifierd", "models", "info", "--bundled", "accurate", "--json", cwd=tmp_path)
+    assert json.loads(accurate.stdout)["metadata"]["name"] == "efficientnet_lite2_int8"
 
 
 def test_demo_runs_from_the_installed_wheel(installed: Path, tmp_path: Path) -> None:

@@ -62,7 +62,17 @@ class ModelSection(Section):
     """The classifier."""
 
     path: UserPath | None = Field(
-        None, description="A `.tflite` file, relative to the configuration file; null: the bundled ImageNet model."
+        None, description="A `.tflite` file, relative to the configuration file; null: a bundled ImageNet model."
+    )
+    cpu_model: UserPath | None = Field(
+        None,
+        description="The CPU version of a model compiled for the Edge TPU. It runs while no Edge TPU is available; "
+        "null: no fallback.",
+    )
+    bundled: Literal["fast", "accurate"] = Field(
+        "fast",
+        description="Which bundled model, in place of `path` and `cpu_model`: `fast` (EfficientNet-Lite0) or "
+        "`accurate` (EfficientNet-Lite2, about half as fast).",
     )
     labels: UserPath | None = Field(
         None, description="A label file, if the model contains no labels; null: the labels in the model."
@@ -79,11 +89,6 @@ class ModelSection(Section):
         "auto",
         description="Device that runs the model. `auto`: an Edge TPU if there is one and the model is compiled for "
         "it, else the CPU.",
-    )
-    cpu_model: UserPath | None = Field(
-        None,
-        description="The CPU version of a model compiled for the Edge TPU. It runs while no Edge TPU is available; "
-        "null: no fallback.",
     )
     edgetpu: EdgeTpuSection = Field(default_factory=EdgeTpuSection, description="Settings of the Edge TPU.")
     threads: int = Field(
@@ -105,6 +110,16 @@ class ModelSection(Section):
         description="Language of the labels shown to people, such as `de`, if the model contains it; null: the "
         "model's default.",
     )
+
+    @field_validator("bundled", mode="after")
+    @classmethod
+    def _bundled_or_a_file(cls, value: str, info: ValidationInfo) -> str:
+        key = next((key for key in ("path", "cpu_model") if info.data.get(key) is not None), None)
+        if key is not None:
+            raise PydanticCustomError(
+                "rule", "chooses a bundled model, but `{key}` names a file; remove one of the two", {"key": key}
+            )
+        return value
 
     @field_validator("instances", mode="after")
     @classmethod

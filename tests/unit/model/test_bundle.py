@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_classifierd.errors import ModelError
-from edge_classifierd.model.bundle import bundled_model_path, load_bundle
+from edge_classifierd.model.bundle import BUNDLED_MODELS, bundled_model_path, is_bundled, load_bundle, model_title
 from edge_classifierd.model.tflite.metadata import Normalisation
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edge_classifierd.model.bundle import BundledName
 
 COLOURS = b"red\ngreen\nblue\n"
 
@@ -34,16 +36,29 @@ def colours(**tensor: object) -> bytes:
     return tflite.pack(tflite.classifier(tflite.SOFTMAX, **tensor), files={"labels.txt": COLOURS})  # type: ignore[arg-type]
 
 
-def test_bundled_model_is_complete_and_quantises_by_one_bit_flip() -> None:
-    bundle = load_bundle(bundled_model_path())
-    assert bundle.name == "efficientnet_lite0_int8"
-    assert bundle.input.shape == (1, 224, 224, 3)
+@pytest.mark.parametrize(
+    ("bundled", "name", "side"),
+    [("fast", "efficientnet_lite0_int8", 224), ("accurate", "efficientnet_lite2_int8", 260)],
+)
+def test_bundled_models_are_complete_and_quantise_by_one_bit_flip(bundled: BundledName, name: str, side: int) -> None:
+    path = bundled_model_path(bundled)
+    bundle = load_bundle(path)
+    assert is_bundled(path)
+    assert bundle.name == name
+    assert bundle.metadata.name == name
+    assert bundle.input.shape == (1, side, side, 3)
     assert (bundle.input.dtype, bundle.input.scale, bundle.input.zero_point) == ("int8", 1 / 128, -1)
     assert bundle.normalisation == Normalisation((127.0,), (128.0,))
     assert bundle.output_kind == "softmax"
     assert len(bundle.labels) == 1000
     assert "Apache" in (bundle.metadata.licence or "")
     assert not bundle.edgetpu_compiled
+
+
+def test_bundled_models_have_the_same_labels_and_another_name_in_messages() -> None:
+    fast, accurate = (load_bundle(bundled_model_path(name)) for name in BUNDLED_MODELS)
+    assert fast.labels == accurate.labels
+    assert (model_title(fast.path), model_title(accurate.path)) == ("the bundled model", "the accurate bundled model")
 
 
 @pytest.mark.parametrize(

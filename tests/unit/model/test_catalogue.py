@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_classifierd.errors import UsageError
-from edge_classifierd.model.bundle import BUNDLED_MODEL
+from edge_classifierd.model.bundle import BUNDLED_MODELS
 from edge_classifierd.model.catalogue import blob_id, catalogue, find_entry
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def test_names_are_found_with_and_without_ending_and_a_slip_names_its_neighbours
         find_entry("zzzzzzzz")
 
 
-def test_the_bundled_model_that_the_list_shows_needs_no_fetching() -> None:
-    for name in (BUNDLED_MODEL, BUNDLED_MODEL.removesuffix(".tflite")):
-        with pytest.raises(UsageError, match="comes with this program"):
+@pytest.mark.parametrize(("bundled", "file_name"), BUNDLED_MODELS.items())
+def test_the_bundled_models_that_the_list_shows_need_no_fetching(bundled: str, file_name: str) -> None:
+    for name in (file_name, file_name.removesuffix(".tflite")):
+        with pytest.raises(UsageError, match=f"comes with this program .* `model: {{bundled: {bundled}}}` uses it"):
             find_entry(name)

@@ -49,6 +49,25 @@ def test_without_watches_the_top_label_is_watched(photos: Path) -> None:
     assert plan.bundle.name == "efficientnet_lite0_int8"
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("bundled: fast", "lite0"), ("bundled: accurate", "lite2"), ("path: null", "lite0")],
+)
+def test_the_configuration_chooses_a_bundled_model(photos: Path, model: str, name: str) -> None:
+    (plan,) = plans(photos, HEAD + f"    model: {{{model}}}\n")
+    assert plan.bundle.name == f"efficientnet_{name}_int8"
+
+
+def test_a_bundled_model_excludes_a_path_and_a_cpu_model(photos: Path) -> None:
+    for other, bundled in (("path", "fast"), ("cpu_model", "accurate")):
+        model = f"    model: {{bundled: {bundled}, {other}: birds.tflite}}\n"
+        ((_, _, key, message),) = problems(photos, HEAD + model)
+        assert key == "pipelines[0].model.bundled"
+        assert f"chooses a bundled model, but `{other}` names a file; remove one of the two" in message
+    ((_, _, key, message),) = problems(photos, HEAD + "    model: {bundled: best}\n")
+    assert (key, "one of fast, accurate" in message) == ("pipelines[0].model.bundled", True)
+
+
 def test_globs_indices_and_ranges_become_classes(photos: Path) -> None:
     labels = '["*terrier*", 151, "207-208", Labrador retriever]'
     (plan,) = plans(photos, HEAD + f"    watches: [{{name: dog, labels: {labels}}}]\n")
