@@ -43,7 +43,6 @@ VIOLATIONS: Final = (
     "acknowledged and missing", "order", "seq twice", "event_id runs backwards", "alternation", "active_s",
     "unexpected exit",
 )  # fmt: skip
-DAY_S: Final = 86400
 
 
 class Scene:
@@ -81,8 +80,7 @@ class Scene:
         ]
         self.config = write_config(folder / "c.yaml", self.proxy.port, *pipelines)
         source_code = Path(__file__).resolve().parents[1] / "tests" / "native" / "clock.c"
-        command = [str(find_compiler()), "-shared", "-fPIC", "-o", f"{folder}/clock.so", str(source_code)]
-        subprocess.run(command, check=True)
+        subprocess.run([str(find_compiler()), "-shared", "-fPIC", "-o", f"{folder}/clock.so", source_code], check=True)
         self.offsets = {0}
         self.step_clock(0)
         self.losses_s: list[float] = []  # when events or the state may have been lost
@@ -106,8 +104,7 @@ class Scene:
         self.log_start = len(log.read_text()) if log.exists() else 0
         self.daemon = Daemon(self.config, **environment, **self.machine.environment)
 
-    def handles_signals(self) -> bool:
-        """Return whether the daemon has installed its handlers; until then each signal ends it."""
+    def handles_signals(self) -> bool:  # until then each signal ends it
         return self.daemon is not None and ": running " in self.daemon.said[self.log_start :]
 
     def stop(self, number: signal.Signals, *, loses: bool = False) -> None:
@@ -156,10 +153,8 @@ class Scene:
             self.stop(signal.Signals(number), loses=True)
             self.start()
             self.wait(1.5, 4)
-        if what == "full":
-            filler.unlink()
-        else:
-            subprocess.run(["mount", "-o", "remount,rw", str(self.state)], check=True)
+        subprocess.run(["mount", "-o", "remount,rw", str(self.state)], check=True)
+        filler.unlink(missing_ok=True)
 
     def damage(self, number: signal.Signals) -> None:
         """Overwrite a part of the database; an open one may notice at the next start only."""
@@ -176,7 +171,7 @@ class Scene:
         self.start()
 
     def clock(self) -> None:
-        self.step_clock(self.random.choice([-3650, -1, 0, 1, 3650]) * DAY_S)
+        self.step_clock(self.random.choice([-3650, -1, 0, 1, 3650]) * 86400)
         if self.random.random() < 0.5:
             self.daemon_killed()
 
@@ -195,7 +190,6 @@ class Scene:
         self.broker.start()
 
     def network(self) -> None:
-        """Connections are reset, refused for a while, or silent for a while."""
         what = self.random.choice(["reset", "refuse", "swallow"])
         self.proxy.admitting = what != "refuse"
         self.proxy.cut("swallow" if what == "swallow" else "reset")
@@ -241,12 +235,12 @@ class Scene:
 
     def run(self, seconds: float, kinds: list[str]) -> None:
         """Make one fault after the other; then let everything recover and end the daemon."""
-        methods = {"broker": self.broker_stopped, "daemon": self.daemon_killed}
         self.start()
         self.wait(2, 3)
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
-            methods.get(kind := self.random.choice(kinds), getattr(self, kind, lambda: None))()
+            kind = self.random.choice(kinds)
+            getattr(self, {"broker": "broker_stopped", "daemon": "daemon_killed"}.get(kind, kind))()
             self.check_alive()
             self.wait(0.1, 1.5)
         self.wait(8, 8)  # a failed disk is tried again after 5 s
@@ -260,10 +254,8 @@ class Scene:
         self.commander.loop_stop()
         self.subscriber.close()
         self.proxy.close()
-        for process in (self.broker.process, self.daemon and self.daemon.process):
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
+        self.broker.kill()
+        self.stop(signal.SIGKILL)
         subprocess.run(["umount", "-l", str(self.state)], check=False)
 
 
@@ -272,13 +264,12 @@ class Check:
 
     def __init__(self, scene: Scene, started_s: float) -> None:
         self._scene, self._started_s = scene, started_s
-        arrived: dict[str, Event] = {}
+        self.arrived: dict[str, Event] = {}
         for topic, payload, _ in scene.subscriber.messages:
             if topic.endswith("/event"):
                 event = decode(payload)
-                arrived.setdefault(event.event_id, event)
-        self.arrived = arrived
-        self.numbered = sorted((one for one in arrived.values() if one.seq), key=lambda one: one.seq or 0)
+                self.arrived.setdefault(event.event_id, event)
+        self.numbered = sorted((one for one in self.arrived.values() if one.seq), key=lambda one: one.seq or 0)
         self.found: list[tuple[str, str]] = [("unexpected exit", one) for one in scene.exits]
         self._check_delivery()
         self._check_numbers()
@@ -343,8 +334,8 @@ def main() -> int:
         check = Check(scene, started_s)
     finally:
         scene.close()
-    counts = {kind: sum(one == kind for one, _ in check.found) for kind in VIOLATIONS}
-    counts = {"events": len(check.arrived), "numbered": len(check.numbered), **counts}
+    counts = {"events": len(check.arrived), "numbered": len(check.numbered)}
+    counts |= {kind: sum(one == kind for one, _ in check.found) for kind in VIOLATIONS}
     print(f"seed {options.seed}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     for kind, what in check.found[:20]:
         print(f"  {kind}: {what}")

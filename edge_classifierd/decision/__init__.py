@@ -1,1 +1,1 @@
-"""Observations in, decisions out: pure code, the clock passed in."""
+"""Turns observations of frames into decisions; pure code, the time is an argument."""

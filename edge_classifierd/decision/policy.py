@@ -1,8 +1,8 @@
-"""The policy: turns a row of observations into `detected` and `cleared` decisions, once per real change.
+"""The decision policy: turns observations into `detected` and `cleared` decisions, one per real change.
 
-Threshold up, release down (hysteresis), `confirm` frames in a row for either, cooldown after `cleared`. A frame that is
-below the threshold or ambiguous starts the count for `detected` again; only confidence counts for `cleared`, because a
-scene from which the thing has gone is often ambiguous for good. Pure: no clock, no threads, no I/O.
+A watch is detected at its threshold and cleared below its release (hysteresis), each after `confirm` frames in a row;
+a cooldown follows `cleared`. A frame that is below the threshold or ambiguous restarts the count for `detected`. For
+`cleared` only the confidence counts, because an empty scene often stays ambiguous. Pure: no clock, threads or I/O.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Policy:
-    """All watches of one pipeline. Observations must come in the order of their time."""
+    """The watches of one pipeline. Observations must come in the order of their time."""
 
     def __init__(self, rules: Iterable[WatchRule], *, ambiguity_margin: float = 0.0) -> None:
-        """`ambiguity_margin`: how far the best class must be ahead of the second for a frame to count; 0 is off."""
+        """`ambiguity_margin` is the lead of the best class over the second that a frame needs to count; 0 is off."""
         self._watches = {rule.name: _Watch(rule) for rule in rules}
         self._margin = ambiguity_margin
 
     def observe(self, observation: Observation) -> Outcome:
-        """Judge one frame; decisions come in the order of the watches, `cleared` before `detected` within one."""
+        """Decide on one frame; decisions are in the order of the watches, `cleared` before `detected` within one."""
         ambiguous = self._margin > 0 and observation.lead < self._margin
         decisions: list[Decision] = []
         for watch in self._watches.values():
@@ -36,28 +36,30 @@ class Policy:
         return Outcome(tuple(decisions), ambiguous)
 
     def end(self, at_s: float) -> tuple[Decision, ...]:
-        """Clear every active watch: the source has ended or the pipeline was switched off, nothing is seen any more."""
+        """Clear every active watch: the source has ended or the pipeline was switched off."""
         return tuple(watch.clear(at_s, 0.0) for watch in self._watches.values() if watch.is_active)
 
     def active(self) -> tuple[str, ...]:
-        """The names of the watches that are on."""
+        """Return the names of the watches that are on."""
         return tuple(name for name, watch in self._watches.items() if watch.is_active)
 
     def states(self) -> Mapping[str, WatchState]:
-        """Every watch's state by name, in the order of the configuration."""
+        """Return the state of every watch by name, in the order of the configuration."""
         return {name: watch.state for name, watch in self._watches.items()}
 
     def set_threshold(self, watch: str, threshold: float | None) -> None:
-        """Change one watch's threshold from the next frame on; its release follows where it would lie above.
+        """Change one watch's threshold from the next frame on; a release above it becomes equal to it.
 
-        None returns both to the watch's rule.
+        None returns both to the values of the watch's rule.
 
-        Raises KeyError for an unknown watch and ValueError for a threshold outside (0, 1].
+        Raises:
+            KeyError: there is no such watch.
+            ValueError: the threshold is outside (0, 1].
         """
         self._watches[watch].set_threshold(threshold)
 
     def adopt(self, rules: Iterable[WatchRule], *, ambiguity_margin: float, at_s: float) -> tuple[Decision, ...]:
-        """Go on with other rules: watches of the same name keep their state, active ones that are gone are cleared."""
+        """Use other rules: watches of the same name keep their state, active ones that are removed are cleared."""
         before, self._watches = self._watches, {}
         for rule in rules:
             kept = before.get(rule.name)
@@ -70,19 +72,16 @@ class Policy:
         return tuple(watch.clear(at_s, 0.0) for watch in before.values() if watch.is_active)
 
     def restore(self, watch: str, *, index: int, since_s: float) -> None:
-        """Take up a watch that was active before a restart or reload; no decision is made of it. Raises KeyError."""
+        """Restore a watch that was active before a restart or reload, without a decision. Raises KeyError."""
         self._watches[watch].restore(index, since_s)
 
     def keep_quiet(self, watch: str, *, at_s: float, for_s: float) -> None:
-        """Go on with the cooldown of a watch that was cleared before a restart; it is never longer than a whole one.
-
-        Raises KeyError.
-        """
+        """Restore the cooldown of a watch that was cleared before a restart, at most a whole one. Raises KeyError."""
         self._watches[watch].keep_quiet(at_s, for_s)
 
 
 class _Watch:
-    """One watch: off, counting frames up, on, counting frames down, cooling down."""
+    """One watch: off, counting frames to `detected`, on, counting frames to `cleared`, or in its cooldown."""
 
     def __init__(self, rule: WatchRule) -> None:
         self.adopt(rule)
@@ -139,7 +138,7 @@ class _Watch:
             into.append(self.clear(observation.at_s, best.confidence))
             if self._indices is not None:
                 return
-            # The watch `any` follows the top label: what pushed the old one out may be a detection itself.
+            # The watch `any` follows the top label: the one that replaced the old may be a detection itself.
             best = self._best(observation)
             self._confidence = best.confidence
         self._count_up(best, observation.at_s, ambiguous=ambiguous, into=into)
@@ -164,7 +163,7 @@ class _Watch:
         into.append(Decision("detected", self._rule.name, best.index, best.confidence, None))
 
     def _best(self, observation: Observation) -> Ranked:
-        """The watch's strongest class, with the confidence of the watch as a whole."""
+        """Return the watch's strongest class with the confidence of the whole watch."""
         if self._indices is None:
             if self._active_index is not None:
                 return Ranked(self._active_index, float(observation.confidences[self._active_index]))
@@ -172,5 +171,5 @@ class _Watch:
         watched: NDArray[np.float32] = observation.confidences[self._indices]
         strongest = int(watched.argmax())
         confidence = watched.sum() if self._rule.combine == "sum" else watched[strongest]
-        # Rounding in float32 can carry a sum of probabilities a hair over 1.
+        # Rounding in float32 can make a sum of probabilities slightly greater than 1.
         return Ranked(int(self._indices[strongest]), min(1.0, float(confidence)))

@@ -1,4 +1,4 @@
-"""What goes into a decision and what comes out."""
+"""The input and output types of the decision policy."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the classifier saw in one frame."""
+    """The scores of one frame."""
 
     at_s: float
     """Monotonic seconds at which the frame was captured."""
     confidences: NDArray[np.float32]
     """Shape (classes,), 0 to 1."""
     best: Ranked | None
-    """The best of the classes that may be reported; None when there is none."""
+    """The best of the classes that may be reported; None without one."""
     lead: float = 1.0
-    """How far it is ahead of the second; only looked at when there is an ambiguity margin."""
+    """Its lead over the second class; only used with an ambiguity margin."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchRule:
-    """When a watch begins and ends; `indices` None watches whatever is on top (the watch `any`)."""
+    """When a watch is detected and cleared; with `indices` None it follows the best class (the watch `any`)."""
 
     name: str
     indices: tuple[int, ...] | None
@@ -56,20 +56,20 @@ class WatchRule:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A watch began (`detected`) or ended (`cleared`)."""
+    """A watch went on (`detected`) or off (`cleared`)."""
 
     type: Literal["detected", "cleared"]
     watch: str
     index: int
-    """The watch's strongest class; for `cleared` the one that it was detected with."""
+    """The watch's strongest class; for `cleared` the class it was detected with."""
     confidence: float
     active_s: float | None
-    """For `cleared`: how long the watch was on."""
+    """For `cleared`: seconds for which the watch was on."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchState:
-    """Where a watch stands after the latest observation."""
+    """The state of a watch after the latest observation."""
 
     active: bool
     confidence: float
@@ -79,13 +79,13 @@ class WatchState:
     index: int | None
     """The class it was detected with, while active."""
     quiet_until_s: float
-    """Monotonic seconds before which its cooldown keeps it from being detected; minus infinity when it never did."""
+    """Monotonic seconds at which its cooldown ends; minus infinity when there was none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one observation led to."""
+    """The result of one observation."""
 
     decisions: tuple[Decision, ...]
     ambiguous: bool
-    """The two best classes were closer than the ambiguity margin."""
+    """Whether the two best classes were closer than the ambiguity margin."""

@@ -1,4 +1,4 @@
-"""The machine's clocks: what is written of them, and when the wall clock is believed."""
+"""The clocks of the machine: timestamps, whether the wall clock is synchronised, and points in time over restarts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_classifierd import clock as clock_module
-from edge_classifierd.clock import SystemClock, process_age_s, timestamp
+from edge_classifierd.clock import SystemClock, TimePoint, boot_id, process_age_s, timestamp
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+WALL = datetime(2026, 11, 21, 22, 26, 11, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +99,30 @@ def test_a_machine_that_does_not_tell_has_processes_of_age_zero(
 ) -> None:
     monkeypatch.setattr(clock_module, "Path", lambda _: tmp_path / "absent")
     assert process_age_s() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("later", "elapsed_s"),
+    [
+        (TimePoint(WALL, 160.0, "boot", synchronised=True), 60.0),
+        (TimePoint(WALL + timedelta(days=3650), 160.0, "boot", synchronised=False), 60.0),
+        (TimePoint(WALL - timedelta(days=3650), 160.0, "boot", synchronised=True), 60.0),
+        (TimePoint(WALL + timedelta(seconds=90), 3.0, "other", synchronised=True), 90.0),
+        (TimePoint(WALL + timedelta(seconds=90), 3.0, "other", synchronised=False), None),
+        (TimePoint(WALL - timedelta(seconds=90), 3.0, "other", synchronised=True), None),
+        (TimePoint(WALL, 40.0, "boot", synchronised=True), None),
+    ],
+)
+def test_the_time_between_two_points_is_true_or_unknown(later: TimePoint, elapsed_s: float | None) -> None:
+    assert TimePoint(WALL, 100.0, "boot", synchronised=True).seconds_until(later) == elapsed_s
+
+
+def test_without_a_boot_id_only_a_synchronised_clock_is_trusted() -> None:
+    before, later = WALL, WALL + timedelta(seconds=5)
+    for synchronised, elapsed_s in ((True, 5.0), (False, None)):
+        first = TimePoint(before, 100.0, "", synchronised=synchronised)
+        assert first.seconds_until(TimePoint(later, 160.0, "", synchronised=synchronised)) == elapsed_s
+
+
+def test_the_boot_id_stays_the_same_within_a_boot() -> None:
+    assert boot_id() == boot_id()

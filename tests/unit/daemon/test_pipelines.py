@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines_scene import BASE, Scene, pipeline, until
 
@@ -273,3 +273,38 @@ def test_close_releases_every_model_and_its_device(tmp_path: Path) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
         pass
     assert not scene.pipelines._classifiers._loaded
+
+
+def test_commands_that_come_fast_are_stored_and_published_at_most_once_a_second_and_the_last_one_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    topic = f"{BASE}/driveway/cat/threshold"
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        began_s = time.monotonic()
+        for step in range(1, 101):
+            scene.pipelines.execute(SetThreshold("driveway", "cat", step / 200))
+            scene.pipelines.tick()
+        until(lambda: scene.tried() and scene.retained("driveway")["cat/threshold"] == b"0.5")
+        at_most = 2 + int(time.monotonic() - began_s)
+        published = [payload for one, payload in scene.broker.sent if one == topic]
+        assert published[:2] == [b"0.99", b"0.005"], "the first is stored at once"
+        assert len(published) - 1 <= at_most
+        assert sum("threshold of cat" in message for message in caplog.messages) <= at_most
+        assert scene.outbox.state("commands/")["driveway"] == '{"enabled": null, "thresholds": {"cat": 0.5}}'
+
+
+def test_a_command_is_published_after_it_was_stored(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        stored: list[bool] = []
+        publish = scene.sink.publish_settings
+
+        def watched(*arguments: Any, **options: Any) -> None:
+            stored.append('"enabled": false' in scene.outbox.state("commands/").get("driveway", ""))
+            publish(*arguments, **options)
+
+        scene.sink.publish_settings = watched  # type: ignore[method-assign]
+        scene.pipelines.execute(SetEnabled("driveway", False))
+        assert not stored
+        scene.pipelines.tick()
+        assert stored == [True]
