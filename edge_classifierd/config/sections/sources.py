@@ -13,6 +13,8 @@ from edge_classifierd.config.sections.durations import Duration
 from edge_classifierd.config.sections.paths import FOLDER, UserPath, resolve
 
 _SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "tcp", "udp")
+# As in rtsp://camera/user=admin_password=secret_channel=1_stream=0.sdp
+_MASKED_IN_PATH = r"((?:pass(?:word|wd)?|pwd|token)=).*?(?=_(?:channel|stream)=|[&/;?]|$)"
 _ESCAPES = "in a password write / as %2F, ? as %3F, # as %23 and @ as %40"
 
 Mirror = Literal["none", "horizontal", "vertical", "both"]
@@ -28,8 +30,9 @@ def mask_userinfo(text: str) -> str:
 
 
 def shown_url(text: str) -> str:
-    """Return `mask_userinfo(text)` with the query replaced too, because some cameras take passwords there."""
-    return re.sub(r"(://[^?]*\?).*", r"\1***", mask_userinfo(text), flags=re.DOTALL)
+    """Return `mask_userinfo(text)` with the query and passwords in the path replaced too."""
+    shown = re.sub(r"(://[^?]*\?).*", r"\1***", mask_userinfo(text), flags=re.DOTALL)
+    return re.sub(rf"(://.*?){_MASKED_IN_PATH}", r"\1\2***", shown, flags=re.IGNORECASE | re.DOTALL)
 
 
 def _zero_is_unlimited(value: object) -> object:

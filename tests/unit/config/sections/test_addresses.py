@@ -15,6 +15,12 @@ from edge_classifierd.config.sections.sources import mask_userinfo, shown_url
         ("rtsp://me:sec/r@e?t#@porch/live", "rtsp://***@porch/live"),
         ("http://porch/video?user=me&pwd=secret", "http://porch/video?***"),
         ("/videos/a@b?.mp4", "/videos/a@b?.mp4"),
+        (
+            "rtsp://cam/user=me_password=se_cret_channel=1_stream=0.sdp",
+            "rtsp://cam/user=me_password=***_channel=1_stream=0.sdp",
+        ),
+        ("http://cam/token=secret/video.cgi", "http://cam/token=***/video.cgi"),
+        ("rtmp://cam/live?token=secret", "rtmp://cam/live?***"),
     ],
 )
 def test_secrets_in_addresses_are_masked(url: str, shown: str) -> None:
