@@ -124,10 +124,27 @@ def check_restart(node: Node, folder: Path, protocol: object) -> None:
     observer.client.stop()
 
 
+def check_limit(folder: Path, protocol: object) -> None:
+    """A picture above the broker's limit is left out, and events continue."""
+    device = Device(folder, protocol)
+    wait_until(lambda: device.client.connected)
+    append_events(device.outbox)
+    wait_until(lambda: device.outbox.depth == 0)
+    device.states.set(IMAGE, bytes(100_000), qos=0)
+    wait_until(lambda: device.client.refusals.sentences)
+    append_events(device.outbox)
+    wait_until(lambda: device.outbox.depth == 0)
+    (sentence,) = device.client.refusals.sentences
+    assert IMAGE in sentence
+    assert "100,000 bytes" in sentence
+    print(f"  {protocol}: picture above the limit; {device.client.connections - 1} connections lost; {sentence}")
+    device.close()
+
+
 def main() -> None:
     root, work = Path(sys.argv[1]), Path(sys.argv[2])
     logging.basicConfig(level=logging.ERROR)
-    node = Node(root, work, 1)
+    node = Node(root, work, 1, "mqtt.max_packet_size_authenticated = 65536\n")
     try:
         node.start()
         node.control("add_user", "porch", "secret")
@@ -138,6 +155,7 @@ def main() -> None:
             for topic in COMMANDS:
                 check_refused(node, work, protocol, topic, reading=True)
             check_restart(node, work, protocol)
+            check_limit(work, protocol)
     finally:
         node.kill()
     print("RabbitMQ: all rights, one by one, and a restart")
