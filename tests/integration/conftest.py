@@ -1,4 +1,4 @@
-"""The brokers, subscribers and proxies that integration tests use."""
+"""Brokers, subscribers, proxies and clients for integration tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def make_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
-    """Starts a broker: `make_broker(settings, persistence=…)`; all are stopped in the end."""
+    """Return a function that starts a broker; all are stopped at the end."""
     made: list[Broker] = []
 
     def make(settings: str = "allow_anonymous true", *, persistence: bool = True, start: bool = True) -> Broker:
@@ -42,7 +42,7 @@ def make_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
 
 @pytest.fixture
 def broker(make_broker: Callable[..., Broker]) -> Broker:
-    """A running broker that lets everybody in and keeps its sessions over restarts."""
+    """A running broker that accepts anonymous clients and keeps its sessions over restarts."""
     return make_broker()
 
 
@@ -74,7 +74,7 @@ def make_proxy() -> Iterator[Callable[[int], Proxy]]:
 
 @pytest.fixture
 def dice(request: pytest.FixtureRequest) -> random.Random:
-    """Random moments that repeat when a test is run again alone; the seed is in the report of a failure."""
+    """Random numbers with a seed that the report of a failure contains."""
     seed = int(os.environ.get("EDGE_CLASSIFIERD_SEED", "1"))
     request.node.add_report_section("setup", "seed", f"EDGE_CLASSIFIERD_SEED={seed}")
     return random.Random(seed)
@@ -82,7 +82,7 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """systemd's end of the notifications."""
+    """The socket on which systemd receives notifications."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
         channel.settimeout(20)

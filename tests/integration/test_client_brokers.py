@@ -1,4 +1,4 @@
-"""Choice of the broker: protocol, several hosts, transport, and what MQTT 3.1.1 brokers do without a word."""
+"""Choice of the broker: protocol, several hosts, transport, and what MQTT 3.1.1 brokers do without a reason."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_second_device_with_the_same_id_is_noticed_by_both_and_its_offline_corre
 
 @pytest.fixture
 def nats(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """A NATS server with MQTT and JetStream; the account `edge` may not publish `forbidden`. Yields port and log."""
+    """A NATS server with MQTT and JetStream; the account `edge` may not publish pictures. Yields port and log."""
     binary = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
     if binary is None:
         pytest.skip("nats-server is not installed")

@@ -184,7 +184,7 @@ def test_removal_lost_with_a_connection_is_published_with_the_next(
 
 
 class Bottleneck:
-    """A link to the broker that takes so many bytes a second upwards; answers come back at once."""
+    """A link with limited bandwidth to the broker, and unlimited bandwidth back."""
 
     def __init__(self, target: int, bytes_a_second: int) -> None:
         self._server = socket.socket()

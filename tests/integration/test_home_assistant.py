@@ -1,4 +1,4 @@
-"""What Home Assistant and the recipes name is what a running daemon really says, and what it really listens to."""
+"""Discovery and the recipes name topics and fields that a running daemon publishes or subscribes to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DOG = {"name": "dog", "labels": ["*cat*"], "threshold": 0.5, "release": 0.3, "de
 
 @dataclass
 class Run:
-    """A daemon's life as seen from the broker."""
+    """The messages of a daemon, recorded by a subscriber."""
 
     broker: Broker
     messages: list[tuple[str, bytes]]
@@ -46,20 +46,20 @@ class Run:
 
     @property
     def said(self) -> dict[str, list[bytes]]:
-        """Payloads by topic."""
+        """Return the payloads by topic."""
         found: dict[str, list[bytes]] = {}
         for topic, payload in self.messages:
             if payload:
                 found.setdefault(topic, []).append(payload)
         return found
 
-    def hears(self, topic: str) -> bool:
-        """Whether the daemon subscribes to what covers this topic, as the broker's log tells."""
+    def received(self, topic: str) -> bool:
+        """Whether the daemon subscribes to a filter that matches this topic, read from the broker's log."""
         filters = re.findall(r"^\d+: edge-classifierd-porch-\S+ \d (\S+)$", self.broker.log.read_text(), re.MULTILINE)
         return any(topic_matches_sub(one, topic) for one in filters)
 
     def documents(self, pattern: str) -> list[dict[str, Any]]:
-        """The JSON said on the topics that a filter covers."""
+        """Return the JSON published on the topics that a filter matches."""
         return [
             json.loads(payload)
             for topic, payloads in self.said.items()
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def entity_ids(self) -> set[str]:
-        """As Home Assistant makes them of the device's and the entity's names."""
+        """Return the ids that Home Assistant makes of the names of device and entities."""
         return {f"{platform}.{_slug('Porch ' + config['name'])}" for platform, config in self.entities}
 
 
@@ -78,7 +78,7 @@ def _slug(text: str) -> str:
 
 
 def complete(heard: list[tuple[str, bytes]]) -> bool:
-    """Whether everything has been said that a living device says."""
+    """Whether a running device has published all its topics."""
     said: dict[str, list[bytes]] = {}
     for topic, payload in heard:
         said.setdefault(topic.removeprefix(f"{BASE}/"), []).append(payload)
@@ -131,18 +131,18 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     yield from live(tmp_path_factory.mktemp(request.param), discovery=request.param)
 
 
-def test_every_topic_that_discovery_names_is_published_or_listened_to(run: Run) -> None:
+def test_every_topic_in_discovery_is_published_or_subscribed_to(run: Run) -> None:
     assert len(run.entities) > 30
     for platform, config in run.entities:
         silent = topics_read(config) - set(run.said)
         assert not silent, f"{platform} {config['name']} reads {silent}"
         if "command_topic" in config:
-            assert run.hears(config["command_topic"]), config["command_topic"]
-    assert run.hears("homeassistant/status")
-    assert not run.hears("homeassistant/elsewhere")
+            assert run.received(config["command_topic"]), config["command_topic"]
+    assert run.received("homeassistant/status")
+    assert not run.received("homeassistant/elsewhere")
 
 
-def test_the_first_figures_do_not_wait_for_the_next_half_minute(run: Run) -> None:
+def test_first_figures_are_published_at_once(run: Run) -> None:
     known = [
         health["uptime_s"]
         for health in run.documents(f"{BASE}/health")
@@ -151,7 +151,7 @@ def test_the_first_figures_do_not_wait_for_the_next_half_minute(run: Run) -> Non
     assert min(known) < 25
 
 
-def test_a_device_that_says_online_hears_commands_already(run: Run) -> None:
+def test_device_that_is_online_receives_commands(run: Run) -> None:
     log = run.broker.log.read_text()
     asked = re.search(r"Received SUBSCRIBE from edge-classifierd-porch-", log)
     online = re.search(rf"Received PUBLISH from edge-classifierd-porch-\S+ \(.*'{BASE}/status'", log)
@@ -161,13 +161,13 @@ def test_a_device_that_says_online_hears_commands_already(run: Run) -> None:
 
 
 def render(template: str, payload: bytes) -> str:
-    """As Home Assistant does it, except that what is missing is an error."""
+    """Render a template as Home Assistant does, except that an undefined value is an error."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment.from_string(template).render(value=payload.decode(), value_json=json.loads(payload))
 
 
-def test_every_template_finds_what_it_names_in_every_payload(run: Run) -> None:
+def test_every_template_renders_with_every_payload(run: Run) -> None:
     rendered: dict[str, set[str]] = {}
     for platform, config in run.entities:
         for key, topic in (("value_template", "state_topic"), ("json_attributes_template", "json_attributes_topic")):
@@ -196,7 +196,7 @@ def test_stats_are_as_documented(run: Run) -> None:
         jsonschema.validate(document, schema)
 
 
-def test_every_topic_said_is_in_the_reference_and_the_other_way_round(run: Run) -> None:
+def test_published_topics_are_the_documented_ones(run: Run) -> None:
     page = (ROOT / "docs" / "mqtt.md").read_text()
     documented = {
         re.sub(r"<[^>]+>", "+", line.split("`")[1].replace("<base>", BASE))
@@ -208,7 +208,7 @@ def test_every_topic_said_is_in_the_reference_and_the_other_way_round(run: Run) 
         assert any(topic_matches_sub(one, topic) for one in documented), f"{topic} is not documented"
     for one in documented:
         if one.endswith("/set"):
-            assert run.hears(one.replace("+", "x")), f"nobody listens to {one}"
+            assert run.received(one.replace("+", "x")), f"nobody listens to {one}"
         else:
             assert any(topic_matches_sub(one, topic) for topic in said), f"{one} is never said"
 
@@ -222,7 +222,7 @@ def porch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with Home Assistant's `!input`."""
+    """Loads YAML with Home Assistant's `!input`."""
 
 
 _Loader.add_constructor("!input", lambda loader, node: f"!input {loader.construct_scalar(node)}")
@@ -233,7 +233,7 @@ def recipe(name: str) -> Any:
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Every text in a document."""
+    """Yield every text in a document."""
     if isinstance(value, dict):
         for inner in value.values():
             yield from texts(inner)
@@ -247,7 +247,7 @@ def texts(value: Any) -> Iterator[str]:
 @pytest.mark.parametrize(
     "name", ["home-assistant-automations.yaml", "home-assistant-card.yaml", "home-assistant-blueprint.yaml"]
 )
-def test_home_assistants_recipes_load_and_name_entities_that_exist(porch: Run, name: str) -> None:
+def test_recipes_of_home_assistant_load_and_name_existing_entities(porch: Run, name: str) -> None:
     document = recipe(name)
     named = {
         entity
@@ -261,7 +261,7 @@ def test_home_assistants_recipes_load_and_name_entities_that_exist(porch: Run, n
             jinja2.Environment(autoescape=False).parse(text)
 
 
-def test_home_assistants_templates_read_attributes_that_an_event_has(porch: Run) -> None:
+def test_recipes_of_home_assistant_use_attributes_of_events(porch: Run) -> None:
     events = porch.documents(f"{BASE}/driveway/event")
     for name in ("home-assistant-automations.yaml", "home-assistant-blueprint.yaml"):
         read = set(re.findall(r"to_state\.attributes\.(\w+)", (RECIPES / name).read_text())) - {"event_type"}
@@ -269,7 +269,7 @@ def test_home_assistants_templates_read_attributes_that_an_event_has(porch: Run)
         assert all(read <= set(event) for event in events)
 
 
-def test_the_blueprint_uses_every_input_that_it_asks_for() -> None:
+def test_blueprint_uses_all_its_inputs() -> None:
     document = recipe("home-assistant-blueprint.yaml")
     asked = set(document["blueprint"]["input"])
     del document["blueprint"]
@@ -277,7 +277,7 @@ def test_the_blueprint_uses_every_input_that_it_asks_for() -> None:
     assert asked == used
 
 
-def test_node_reds_flow_is_whole_and_names_topics_that_exist(porch: Run) -> None:
+def test_flow_of_node_red_is_complete_and_names_existing_topics(porch: Run) -> None:
     nodes = json.loads((RECIPES / "node-red-flow.json").read_text())
     by_id = {node["id"]: node for node in nodes}
     assert len(by_id) == len(nodes)
@@ -289,7 +289,7 @@ def test_node_reds_flow_is_whole_and_names_topics_that_exist(porch: Run) -> None
         if node["type"] == "mqtt in":
             assert any(topic_matches_sub(node["topic"], topic) for topic in porch.said), node["topic"]
         if node["type"] == "mqtt out":
-            assert porch.hears(node["topic"])
+            assert porch.received(node["topic"])
     named = {
         path
         for node in nodes
@@ -306,7 +306,7 @@ def json_path(document: Any, path: str) -> Any:
     return document
 
 
-def test_openhabs_channels_name_topics_and_paths_that_exist(porch: Run) -> None:
+def test_channels_of_openhab_name_existing_topics_and_paths(porch: Run) -> None:
     text = (RECIPES / "openhab.things").read_text()
     channels = re.findall(r"Type (\w+)\s*: (\w+)\s+\"[^\"]*\"\s+\[ (.*) \]", text)
     assert len(channels) == text.count("Type ")
@@ -315,7 +315,7 @@ def test_openhabs_channels_name_topics_and_paths_that_exist(porch: Run) -> None:
         if "stateTopic" in options:
             assert options["stateTopic"] in porch.said, name
         if "commandTopic" in options:
-            assert porch.hears(options["commandTopic"]), name
+            assert porch.received(options["commandTopic"]), name
         if "transformationPattern" in options:
             for document in porch.documents(options["stateTopic"]):
                 json_path(document, options["transformationPattern"].removeprefix("JSONPATH:$."))
@@ -325,7 +325,7 @@ def test_openhabs_channels_name_topics_and_paths_that_exist(porch: Run) -> None:
     assert linked == {name for kind, name, _ in channels if kind != "trigger"}
 
 
-def test_telegrafs_paths_exist(porch: Run) -> None:
+def test_paths_of_telegraf_exist(porch: Run) -> None:
     configuration = tomllib.loads((RECIPES / "telegraf.conf").read_text())
     consumers = configuration["inputs"]["mqtt_consumer"]
     assert [consumer["name_override"] for consumer in consumers] == ["edge_event", "edge_state", "edge_health"]
@@ -351,7 +351,7 @@ def test_telegrafs_paths_exist(porch: Run) -> None:
 
 
 def flattened(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """As Telegraf's JSON parser names fields."""
+    """Return fields with the names that Telegraf's JSON parser gives them."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from flattened(inner, (*path, str(key)))
@@ -371,7 +371,7 @@ def shell(porch: Run, call: str, timeout_s: float = 30) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_shells_lines_do_what_they_say(porch: Run, tmp_path: Path) -> None:
+def test_shell_recipes_work(porch: Run, tmp_path: Path) -> None:
     missing = subprocess.run(["sh", "-c", "command -v jq mosquitto_sub"], capture_output=True, check=False).returncode
     if missing:
         pytest.skip("needs jq and mosquitto-clients")
@@ -388,7 +388,7 @@ def test_the_shells_lines_do_what_they_say(porch: Run, tmp_path: Path) -> None:
     subscriber.close()
 
 
-def test_a_watch_that_a_reload_removes_leaves_home_assistant_before_its_topics_go(
+def test_watch_removed_by_a_reload_is_removed_before_its_topics(
     broker: Broker, subscribe: Callable[..., Subscriber], tmp_path: Path
 ) -> None:
     subscriber = subscribe(broker.port)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TOPICS = Topics("edge-classifierd", "porch")
 
 
-class HurriedClock(SystemClock):
+class ShiftedClock(SystemClock):
     """The system's, ahead by what the test skips."""
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class HurriedClock(SystemClock):
 
 
 class Delivery:
-    """Outbox, session and publisher, as the daemon has them."""
+    """Outbox, client and publisher."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.clock = HurriedClock()
+        self.clock = ShiftedClock()
         self.path = folder / "outbox.sqlite3"
         self.outbox = Outbox(self.path, topic=lambda event: TOPICS.event(event.pipeline), clock=self.clock)
         section = MqttSection.model_validate({"host": "127.0.0.1", "port": port})
-        self.session = MqttClient(section, topics=TOPICS, clock=self.clock, backoff=Backoff(0.05, 0.5))
-        self.publisher = Publisher(self.outbox, self.session, self.clock)
+        self.client = MqttClient(section, topics=TOPICS, clock=self.clock, backoff=Backoff(0.05, 0.5))
+        self.publisher = Publisher(self.outbox, self.client, self.clock)
 
     def append(self, count: int) -> None:
         draft = EventDraft(
@@ -57,11 +57,11 @@ class Delivery:
 
     def start(self) -> None:
         self.publisher.start()
-        self.session.start()
+        self.client.start()
 
     def stop(self) -> None:
         self.publisher.stop()
-        self.session.stop(1.0)
+        self.client.stop(1.0)
         self.outbox.close()
 
 
@@ -92,7 +92,7 @@ class DeadDisk:
             os.close(kept)
 
 
-def test_what_a_failing_disk_held_back_is_delivered_when_it_reads_again(
+def test_events_on_a_failing_disk_are_delivered_when_it_works_again(
     delivery: Delivery, broker: Any, subscribe: Any
 ) -> None:
     subscriber = subscribe(broker.port)
@@ -107,4 +107,4 @@ def test_what_a_failing_disk_held_back_is_delivered_when_it_reads_again(
     wait_until(lambda: len(subscriber.unnumbered) == 5, 15, "what was in memory")
     assert list(subscriber.first) == sorted(subscriber.first)
     wait_until(lambda: delivery.outbox.depth == 0)
-    assert delivery.session.connections == 1
+    assert delivery.client.connections == 1

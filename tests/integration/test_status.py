@@ -1,4 +1,4 @@
-"""What the real daemon tells systemd about itself, for `systemctl status`."""
+"""The status line that the daemon reports to systemd."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def status_of(message: str) -> str:
     return next((line.removeprefix("STATUS=") for line in message.splitlines() if line.startswith("STATUS=")), "")
 
 
-def test_before_there_is_a_rate_the_status_says_starting_instead_of_no_frames_a_second(
+def test_status_is_starting_before_there_is_a_rate(
     tmp_path: Path, manager: socket.socket
 ) -> None:
     folder = photographs(tmp_path / "pictures", "cat", "coffee")
@@ -43,7 +43,7 @@ def test_before_there_is_a_rate_the_status_says_starting_instead_of_no_frames_a_
     assert not [status for status in statuses if "0.0 fps" in status]
 
 
-def test_a_camera_that_is_known_to_fail_is_not_starting(tmp_path: Path, manager: socket.socket) -> None:
+def test_camera_that_fails_is_not_starting(tmp_path: Path, manager: socket.socket) -> None:
     gone = {"type": "v4l2", "device": str(tmp_path / "no-camera")}
     config = write_config(tmp_path / "config.yaml", NOBODY_LISTENS, a_pipeline(tmp_path, CAT, source=gone))
     with Daemon(config, NOTIFY_SOCKET=str(tmp_path / "notify")):
@@ -51,7 +51,7 @@ def test_a_camera_that_is_known_to_fail_is_not_starting(tmp_path: Path, manager:
     assert status_of(ready).startswith("1 pipeline, 0.0 fps, no frames from driveway, ")
 
 
-def test_what_still_starts_does_not_hide_the_rate_of_what_runs(tmp_path: Path, manager: socket.socket) -> None:
+def test_starting_pipeline_does_not_hide_the_rate_of_others(tmp_path: Path, manager: socket.socket) -> None:
     folder = photographs(tmp_path / "pictures", "cat", "coffee")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         slow = {"type": "stream", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}

@@ -25,8 +25,8 @@ TOPICS = Topics("edge-classifierd", "porch")
 WATCHES = {"driveway": frozenset({"dog", "cat"}), "garden": frozenset({"any"})}
 
 
-class StillClock:
-    """A clock that moves when told."""
+class FakeClock:
+    """A clock that the test moves."""
 
     now_s = 0.0
 
@@ -34,8 +34,8 @@ class StillClock:
         return self.now_s
 
 
-class Workers:
-    """The session's part: keeps the handlers, says what is put into it."""
+class FakeClient:
+    """Replaces the client: records the handlers."""
 
     def __init__(self) -> None:
         self.handlers: dict[str, Callable[[Incoming], None]] = {}
@@ -44,23 +44,23 @@ class Workers:
         self.handlers[topic_filter] = handler
 
 
-def said(topic: str, payload: bytes = b"", *, retained: bool = False) -> Incoming:
+def message(topic: str, payload: bytes = b"", *, retained: bool = False) -> Incoming:
     return Incoming(f"{TOPICS.base}/{topic}", payload, retained)
 
 
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def line() -> Workers:
-    return Workers()
+def client() -> FakeClient:
+    return FakeClient()
 
 
 @pytest.fixture
-def commands(line: Workers, clock: StillClock) -> Commands:
-    return Commands(line, TOPICS, WATCHES, clock)  # type: ignore[arg-type]
+def commands(client: FakeClient, clock: FakeClock) -> Commands:
+    return Commands(client, TOPICS, WATCHES, clock)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -77,84 +77,84 @@ def commands(line: Workers, clock: StillClock) -> Commands:
         ("reload/set", b"PRESS", Reload()),
     ],
 )
-def test_valid_commands_are_understood(topic: str, payload: bytes, command: object) -> None:
-    assert parse(TOPICS, said(topic, payload), WATCHES) == command
+def test_valid_command_is_parsed(topic: str, payload: bytes, command: object) -> None:
+    assert parse(TOPICS, message(topic, payload), WATCHES) == command
 
 
 @pytest.mark.parametrize(
     ("incoming", "reason"),
     [
-        (said("driveway/enabled/set", b"maybe"), "'maybe' is not ON, OFF or RESET"),
-        (said("driveway/enabled/set", b""), "is not ON, OFF"),
-        (said("driveway/enabled/set", b"ON", retained=True), "retained"),
-        (said("reload/set", b"PRESS", retained=True), "retained"),
-        (said("driveway/dog/threshold/set", b"nan"), "not above 0"),
-        (said("driveway/dog/threshold/set", b"0"), "not above 0"),
-        (said("driveway/dog/threshold/set", b"1.01"), "at most 1"),
-        (said("driveway/dog/threshold/set", b"60 %"), "neither a number"),
-        (said("driveway/cow/threshold/set", b"0.5"), "no watch 'cow'; there are cat, dog"),
-        (said("attic/enabled/set", b"ON"), "no pipeline 'attic'; there are driveway, garden"),
-        (said("garden/snapshot/set", b"RESET"), "'RESET' is not PRESS"),
-        (said("garden/snapshot/set", b"now"), "'now' is not PRESS"),
-        (said("driveway/enabled/set", b"\xff"), "not text"),
-        (said("driveway/enabled/set", b"O" * 10_000_000), "10,000,000 bytes"),
-        (said("driveway/dog/state/set", b"ON"), "no such command"),
+        (message("driveway/enabled/set", b"maybe"), "'maybe' is not ON, OFF or RESET"),
+        (message("driveway/enabled/set", b""), "is not ON, OFF"),
+        (message("driveway/enabled/set", b"ON", retained=True), "retained"),
+        (message("reload/set", b"PRESS", retained=True), "retained"),
+        (message("driveway/dog/threshold/set", b"nan"), "not above 0"),
+        (message("driveway/dog/threshold/set", b"0"), "not above 0"),
+        (message("driveway/dog/threshold/set", b"1.01"), "at most 1"),
+        (message("driveway/dog/threshold/set", b"60 %"), "neither a number"),
+        (message("driveway/cow/threshold/set", b"0.5"), "no watch 'cow'; there are cat, dog"),
+        (message("attic/enabled/set", b"ON"), "no pipeline 'attic'; there are driveway, garden"),
+        (message("garden/snapshot/set", b"RESET"), "'RESET' is not PRESS"),
+        (message("garden/snapshot/set", b"now"), "'now' is not PRESS"),
+        (message("driveway/enabled/set", b"\xff"), "not text"),
+        (message("driveway/enabled/set", b"O" * 10_000_000), "10,000,000 bytes"),
+        (message("driveway/dog/state/set", b"ON"), "no such command"),
     ],
 )
-def test_anything_else_is_refused_with_its_reason(incoming: Incoming, reason: str) -> None:
+def test_invalid_command_is_refused_with_a_reason(incoming: Incoming, reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         parse(TOPICS, incoming, WATCHES)
 
 
-def test_a_refusal_is_said_once_a_minute_for_each_topic(
-    commands: Commands, line: Workers, clock: StillClock, caplog: pytest.LogCaptureFixture
+def test_refusal_is_logged_once_a_minute_for_each_topic(
+    commands: Commands, client: FakeClient, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handler = line.handlers[f"{TOPICS.base}/+/enabled/set"]
+    handler = client.handlers[f"{TOPICS.base}/+/enabled/set"]
     for _ in range(50):
-        handler(said("driveway/enabled/set", b"maybe"))
+        handler(message("driveway/enabled/set", b"maybe"))
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1
     clock.now_s = 61.0
-    handler(said("driveway/enabled/set", b"maybe"))
+    handler(message("driveway/enabled/set", b"maybe"))
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 2
     assert commands.take() is None
 
 
-def test_a_flood_over_invented_topics_is_said_64_times_a_minute_at_most(
-    line: Workers, clock: StillClock, commands: Commands, caplog: pytest.LogCaptureFixture
+def test_flood_on_invented_topics_is_logged_at_most_64_times_a_minute(
+    client: FakeClient, clock: FakeClock, commands: Commands, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handler = line.handlers[f"{TOPICS.base}/+/enabled/set"]
+    handler = client.handlers[f"{TOPICS.base}/+/enabled/set"]
     for minute in (0.0, 61.0):
         clock.now_s = minute
         caplog.clear()
         for count in range(1000):
-            handler(said(f"x{count}/enabled/set", b"ON"))
+            handler(message(f"x{count}/enabled/set", b"ON"))
         assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 64
     assert commands.take() is None
 
 
-def test_a_flood_is_cut_to_its_rate_and_the_next_second_is_free_again(
-    commands: Commands, line: Workers, clock: StillClock
+def test_flood_is_limited_to_the_rate(
+    commands: Commands, client: FakeClient, clock: FakeClock
 ) -> None:
-    handler = line.handlers[f"{TOPICS.base}/+/enabled/set"]
+    handler = client.handlers[f"{TOPICS.base}/+/enabled/set"]
     taken = []
     for second in range(4):
         clock.now_s = float(second)
         for _ in range(500):
-            handler(said("driveway/enabled/set", b"ON"))
+            handler(message("driveway/enabled/set", b"ON"))
         taken.append(0)
         while commands.take() is not None:
             taken[-1] += 1
     assert taken == [40, 20, 20, 20]
     clock.now_s = 3.1
-    handler(said("driveway/enabled/set", b"OFF"))
+    handler(message("driveway/enabled/set", b"OFF"))
     assert commands.take() == SetEnabled("driveway", False)
 
 
-def test_no_more_commands_wait_than_there_is_room_for(commands: Commands, line: Workers, clock: StillClock) -> None:
+def test_queue_is_bounded(commands: Commands, client: FakeClient, clock: FakeClock) -> None:
     for second in range(10):
         clock.now_s = float(second)
         for _ in range(20):
-            line.handlers[f"{TOPICS.base}/+/enabled/set"](said("driveway/enabled/set", b"ON"))
+            client.handlers[f"{TOPICS.base}/+/enabled/set"](message("driveway/enabled/set", b"ON"))
     taken = 0
     while commands.take() is not None:
         taken += 1
@@ -170,9 +170,9 @@ payloads = st.one_of(
 
 
 @given(st.lists(levels, min_size=1, max_size=5), payloads, st.booleans())
-def test_any_message_is_a_valid_command_or_a_refusal(path: list[str], payload: bytes, retained: bool) -> None:
+def test_any_message_is_a_command_or_a_refusal(path: list[str], payload: bytes, retained: bool) -> None:
     try:
-        command = parse(TOPICS, said("/".join(path), payload, retained=retained), WATCHES)
+        command = parse(TOPICS, message("/".join(path), payload, retained=retained), WATCHES)
     except RefusedError:
         return
     assert not retained

@@ -1,4 +1,4 @@
-"""Retained states: published when they change, at most so often, and all again with a new connection."""
+"""Retained topics: published when they change, at a limited rate, and all again with a new connection."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def states(network: FakeNetwork) -> RetainedTopics:
     return RetainedTopics(cast("MqttClient", network), cast("Clock", network))
 
 
-def test_a_state_is_published_retained_at_once_and_only_when_it_changes(
+def test_state_is_published_retained_at_once_and_only_when_it_changes(
     states: RetainedTopics, network: FakeNetwork
 ) -> None:
     states.set("a", "ON")
@@ -78,7 +78,7 @@ def test_a_state_is_published_retained_at_once_and_only_when_it_changes(
     assert network.take() == [("a", b"OFF")]
 
 
-def test_changes_in_quick_succession_become_one_message_with_the_latest(
+def test_quick_changes_become_one_message_with_the_latest_value(
     states: RetainedTopics, network: FakeNetwork
 ) -> None:
     for count in range(10):
@@ -94,7 +94,7 @@ def test_changes_in_quick_succession_become_one_message_with_the_latest(
     assert network.take() == []
 
 
-def test_what_was_set_without_a_connection_is_said_with_the_next(states: RetainedTopics, network: FakeNetwork) -> None:
+def test_value_set_while_disconnected_is_published_later(states: RetainedTopics, network: FakeNetwork) -> None:
     network.connected = False
     states.set("a", "1")
     states.set("b", "2")
@@ -104,7 +104,7 @@ def test_what_was_set_without_a_connection_is_said_with_the_next(states: Retaine
     assert network.take() == [("a", b"3"), ("b", b"2")]
 
 
-def test_a_state_that_expires_on_the_broker_is_said_again_in_time(states: RetainedTopics, network: FakeNetwork) -> None:
+def test_expiring_state_is_published_again_before(states: RetainedTopics, network: FakeNetwork) -> None:
     states.set("a", "1", expiry_s=60)
     assert network.sent[0].expiry_s == 60
     network.take()
@@ -116,7 +116,7 @@ def test_a_state_that_expires_on_the_broker_is_said_again_in_time(states: Retain
     assert network.take() == [("a", b"1")]
 
 
-def test_a_removed_state_is_cleared_on_the_broker_and_not_said_again(
+def test_removed_state_is_cleared_on_the_broker_and_not_published_again(
     states: RetainedTopics, network: FakeNetwork
 ) -> None:
     states.set("a", "1")
@@ -125,12 +125,12 @@ def test_a_removed_state_is_cleared_on_the_broker_and_not_said_again(
     assert network.take() == [("a", b"1"), ("a", b"")]
 
 
-def test_what_an_earlier_start_left_on_the_broker_is_cleared_too(states: RetainedTopics, network: FakeNetwork) -> None:
+def test_state_of_an_earlier_start_can_be_removed(states: RetainedTopics, network: FakeNetwork) -> None:
     states.remove("image")
     assert network.take() == [("image", b"")]
 
 
-def test_a_removal_that_is_lost_with_the_connection_is_repeated(states: RetainedTopics, network: FakeNetwork) -> None:
+def test_removal_lost_with_the_connection_is_repeated(states: RetainedTopics, network: FakeNetwork) -> None:
     for topic in ("a", "b", "c"):
         states.remove(topic)
     network.answer(PublishOutcome.LOST, "a")
@@ -148,7 +148,7 @@ def test_a_removal_that_is_lost_with_the_connection_is_repeated(states: Retained
     assert network.take() == []
 
 
-def test_a_state_that_the_broker_refuses_is_named_once_and_tried_again_every_ten_minutes(
+def test_refused_state_is_logged_once_and_retried_every_ten_minutes(
     states: RetainedTopics, network: FakeNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     states.set("a", "1")
@@ -170,7 +170,7 @@ def test_a_state_that_the_broker_refuses_is_named_once_and_tried_again_every_ten
     assert caplog.text.count("refuses messages on a") == 2
 
 
-def test_a_removal_can_wait_until_nobody_reads_the_topic_and_is_called_off_by_a_new_value(
+def test_removal_can_be_delayed_and_is_cancelled_by_a_new_value(
     states: RetainedTopics, network: FakeNetwork
 ) -> None:
     for topic in ("a", "b"):
@@ -186,7 +186,7 @@ def test_a_removal_can_wait_until_nobody_reads_the_topic_and_is_called_off_by_a_
     assert network.take() == [("a", b"")]
 
 
-def test_a_removal_without_a_connection_happens_with_the_next(states: RetainedTopics, network: FakeNetwork) -> None:
+def test_removal_without_a_connection_is_published_with_the_next(states: RetainedTopics, network: FakeNetwork) -> None:
     states.set("a", "1")
     network.connected = False
     states.remove("a")
@@ -197,7 +197,7 @@ def test_a_removal_without_a_connection_happens_with_the_next(states: RetainedTo
     assert network.take() == [("a", b"")]
 
 
-def test_everything_can_be_said_again_to_somebody_who_has_just_come(
+def test_repeat_publishes_all_values_again(
     states: RetainedTopics, network: FakeNetwork
 ) -> None:
     states.set("a", "1")

@@ -1,4 +1,4 @@
-"""Topics: what comes out can always be published, and no two things share one."""
+"""Topics: valid and unique for all names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def all_topics(topics: Topics, pipeline: str, watch: str) -> list[str]:
 
 
 @given(names, names, names, names)
-def test_a_topic_is_publishable_or_refused(base: str, device: str, pipeline: str, watch: str) -> None:
+def test_topic_is_valid_or_refused(base: str, device: str, pipeline: str, watch: str) -> None:
     try:
         made = all_topics(Topics(base, device), pipeline, watch)
     except ValueError:
@@ -45,7 +45,7 @@ def test_a_topic_is_publishable_or_refused(base: str, device: str, pipeline: str
 
 
 @given(good_names, good_names, good_names, good_names)
-def test_good_names_are_never_refused(base: str, device: str, pipeline: str, watch: str) -> None:
+def test_valid_names_are_never_refused(base: str, device: str, pipeline: str, watch: str) -> None:
     made = all_topics(Topics(base, device), pipeline, watch)
     assert len(set(made)) == len(made)
 
@@ -64,7 +64,7 @@ def test_two_watches_never_share_a_topic(one: tuple[str, str], other: tuple[str,
     assert first & second == of_device | of_pipeline
 
 
-def test_the_topics_are_those_of_the_contract() -> None:
+def test_topics_are_as_documented() -> None:
     topics = Topics("edge-classifierd", "porch")
     assert [one.removeprefix("edge-classifierd/porch/") for one in all_topics(topics, "driveway", "dog")[1:]] == [
         "status", "health", "reload/set", "driveway/status", "driveway/event", "driveway/state", "driveway/image",
@@ -77,7 +77,7 @@ any_text = st.text(st.characters(), max_size=30)  # surrogates too
 
 
 @given(any_text | st.from_regex(r"a[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]b", fullmatch=True))
-def test_the_configuration_takes_a_base_topic_exactly_when_the_topics_do(base: str) -> None:
+def test_configuration_and_topics_accept_the_same_base_topics(base: str) -> None:
     def takes(make: Callable[[str], object]) -> bool:
         try:
             make(base)
@@ -89,13 +89,13 @@ def test_the_configuration_takes_a_base_topic_exactly_when_the_topics_do(base: s
 
 
 @pytest.mark.parametrize("base", ["", "a/+", "#", "a\0b", "/a", "a/", "$SYS", "a\nb"])
-def test_a_base_topic_that_brokers_refuse_is_refused(base: str) -> None:
+def test_base_topic_that_brokers_refuse_is_refused(base: str) -> None:
     with pytest.raises(ValueError, match="base topic"):
         Topics(base, "porch")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "a#", "a\0", "\ud800"])
-def test_a_name_is_one_level(name: str) -> None:
+def test_name_is_one_level(name: str) -> None:
     topics = Topics("base", "porch")
     for make in (topics.event, topics.state, lambda one: topics.watch_state("p", one)):
         with pytest.raises(ValueError, match="one level"):
@@ -104,13 +104,13 @@ def test_a_name_is_one_level(name: str) -> None:
         Topics("base", name)
 
 
-def test_an_endless_name_is_refused() -> None:
+def test_too_long_name_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than MQTT allows"):
         Topics("base", "d").event("x" * 70000)
     assert list(itertools.islice(Topics("base", "d").event("x" * 1000), 4)) == list("base")
 
 
-def test_the_longest_topic_is_measured_in_bytes() -> None:
+def test_length_of_a_topic_is_measured_in_bytes() -> None:
     assert Topics("a" * 40_000, "porch").base
     with pytest.raises(ValueError, match="longer than MQTT allows"):
         Topics("ü" * 40_000, "porch")

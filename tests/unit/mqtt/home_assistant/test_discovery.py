@@ -1,4 +1,4 @@
-"""Discovery: said again whenever Home Assistant may have forgotten it, and taken back when it is no more."""
+"""Discovery: announced whenever Home Assistant may not have it, and removed when entities are removed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def facts(*watches: str, name: str = "Porch", camera: str = "driveway") -> Devic
 
 
 class FakeNetwork:
-    """Stands for the session and the clock; the broker takes everything unless it is told to refuse."""
+    """Replaces the client and the clock; the broker accepts everything unless `answer` is set."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
         self.now_s = 100.0
-        self.standing = False
+        self.is_connected = False
         self.answer: PublishOutcome | None = PublishOutcome.DELIVERED
         self.refusals = Refusals(cast("Clock", self))
         self.published: PublishedTopics | None = None
@@ -47,7 +47,7 @@ class FakeNetwork:
         self.listeners: list[Listener] = []
 
     def publish(self, message: Message) -> bool:
-        if self.standing:
+        if self.is_connected:
             self.sent.append(message)
             if self.answer is PublishOutcome.REFUSED:
                 self.refusals.add_message(
@@ -59,7 +59,7 @@ class FakeNetwork:
                     self.published.record(message.topic, empty=not message.payload, outcome=self.answer)
             if message.on_outcome is not None and self.answer is not None:
                 message.on_outcome(self.answer, "not authorized")
-        return self.standing
+        return self.is_connected
 
     def subscribe(self, topic_filter: str, handler: Callable[[Incoming], None]) -> None:
         self.handlers[topic_filter] = handler
@@ -71,12 +71,12 @@ class FakeNetwork:
         return self.now_s
 
     def connect(self) -> None:
-        self.standing = True
+        self.is_connected = True
         for listener in self.listeners:
             listener.connected()
 
     def disconnect(self) -> None:
-        self.standing = False
+        self.is_connected = False
         for listener in self.listeners:
             listener.disconnected()
 
@@ -86,7 +86,7 @@ class FakeNetwork:
             for listener in self.listeners:
                 listener.tick()
 
-    def hear(self, topic: str, payload: bytes, *, retained: bool = False, subscribed: str | None = None) -> None:
+    def receive(self, topic: str, payload: bytes, *, retained: bool = False, subscribed: str | None = None) -> None:
         self.handlers[subscribed or topic](Incoming(topic, payload, retained))
 
     def take(self) -> list[tuple[str, Any]]:
@@ -95,13 +95,13 @@ class FakeNetwork:
         return taken
 
 
-class House:
-    """A network, a file, and discoveries that come and go like the daemon."""
+class Scene:
+    """A network, a file, and a discovery that is started again and again."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "discovery.json"
         self.network = FakeNetwork()
-        self.states_said = 0
+        self.states_published = 0
         self.discovery: Discovery | None = None
         self.published: PublishedTopics
 
@@ -121,7 +121,7 @@ class House:
             AnnouncedEntities(self.file, topics.base),
             self.published,
             clock=cast("Clock", self.network),
-            publish_states=self._say,
+            publish_states=self._publish_states,
         )
         discovery.announce(watched)
         self.network.connect()
@@ -136,14 +136,14 @@ class House:
                 topics.record(f"{base}/{topic}", empty=False, outcome=PublishOutcome.DELIVERED)
         return topics
 
-    def _say(self) -> None:
-        self.states_said += 1
+    def _publish_states(self) -> None:
+        self.states_published += 1
         self.network.sent.append(Message("states", b"1"))
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
 def components(payload: dict[str, Any]) -> set[str]:
@@ -154,54 +154,54 @@ def removals(payload: dict[str, Any]) -> set[str]:
     return {key for key, config in payload["cmps"].items() if set(config) == {"p"}}
 
 
-def test_it_is_said_retained_on_connection_and_after_every_reconnection(house: House) -> None:
-    house.start(facts("dog"))
-    (message,) = house.network.sent
+def test_announces_retained_with_every_connection(scene: Scene) -> None:
+    scene.start(facts("dog"))
+    (message,) = scene.network.sent
     assert (message.topic, message.retain, message.qos) == (DEVICE, True, 1)
-    first = house.network.take()
-    house.network.pass_time(60)
-    assert house.network.take() == []
-    house.network.disconnect()
-    house.network.connect()
-    assert house.network.take() == first
+    first = scene.network.take()
+    scene.network.pass_time(60)
+    assert scene.network.take() == []
+    scene.network.disconnect()
+    scene.network.connect()
+    assert scene.network.take() == first
 
 
-def test_home_assistant_that_starts_hears_it_again_and_the_states_after_it(house: House) -> None:
-    house.start(facts("dog"))
-    house.network.take()
-    house.network.hear(BIRTH, b"online")
-    house.network.pass_time(1)
-    assert [topic for topic, _ in house.network.take()] == [DEVICE, "states"]
-    house.network.hear(BIRTH, b"offline")
-    house.network.hear(BIRTH, b"online", retained=True)
-    house.network.pass_time(10)
-    assert house.network.take() == []
+def test_announces_again_and_then_publishes_states_when_home_assistant_starts(scene: Scene) -> None:
+    scene.start(facts("dog"))
+    scene.network.take()
+    scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(1)
+    assert [topic for topic, _ in scene.network.take()] == [DEVICE, "states"]
+    scene.network.receive(BIRTH, b"offline")
+    scene.network.receive(BIRTH, b"online", retained=True)
+    scene.network.pass_time(10)
+    assert scene.network.take() == []
 
 
-def test_many_births_at_once_are_answered_at_most_every_two_seconds(house: House) -> None:
-    house.start(facts("dog"))
+def test_births_are_answered_at_most_every_two_seconds(scene: Scene) -> None:
+    scene.start(facts("dog"))
     for _ in range(40):
-        house.network.hear(BIRTH, b"online")
-        house.network.pass_time(0.25)
-    house.network.pass_time(3)
-    assert 4 <= house.states_said <= 6
+        scene.network.receive(BIRTH, b"online")
+        scene.network.pass_time(0.25)
+    scene.network.pass_time(3)
+    assert 4 <= scene.states_published <= 6
 
 
-def test_another_prefix_is_used_and_both_births_are_heard(house: House) -> None:
-    house.start(facts("dog"), prefix="my/ha")
-    assert [topic for topic, _ in house.network.take()] == ["my/ha/device/edge-classifierd_porch/config"]
-    assert set(house.network.handlers) == {BIRTH, "my/ha/status"}
-    house.network.hear("my/ha/status", b"online")
-    house.network.pass_time(1)
-    assert house.states_said == 1
+def test_other_prefix_is_used_and_both_birth_topics_are_subscribed(scene: Scene) -> None:
+    scene.start(facts("dog"), prefix="my/ha")
+    assert [topic for topic, _ in scene.network.take()] == ["my/ha/device/edge-classifierd_porch/config"]
+    assert set(scene.network.handlers) == {BIRTH, "my/ha/status"}
+    scene.network.receive("my/ha/status", b"online")
+    scene.network.pass_time(1)
+    assert scene.states_published == 1
 
 
-def test_a_watch_that_a_reload_removes_is_taken_out(house: House) -> None:
-    discovery = house.start(facts("dog", "cat"))
-    house.network.take()
+def test_watch_removed_by_a_reload_is_removed(scene: Scene) -> None:
+    discovery = scene.start(facts("dog", "cat"))
+    scene.network.take()
     discovery.announce(facts("dog"))
-    house.network.pass_time(1)
-    ((topic, payload),) = house.network.take()
+    scene.network.pass_time(1)
+    ((topic, payload),) = scene.network.take()
     assert topic == DEVICE
     kinds = ("active", "threshold", "count_today", "last_seen")
     assert removals(payload) == {f"driveway_X_cat_X_{kind}" for kind in kinds}
@@ -209,148 +209,148 @@ def test_a_watch_that_a_reload_removes_is_taken_out(house: House) -> None:
     assert "driveway_X_dog_X_active" in components(payload)
 
 
-def test_a_watch_that_vanished_over_a_restart_is_taken_out_and_its_states_too(house: House) -> None:
-    house.start(facts("dog", "cat"))
-    house.start(facts("dog"))
-    ((_, payload),) = house.network.take()
+def test_watch_removed_over_a_restart_is_removed_with_its_states(scene: Scene) -> None:
+    scene.start(facts("dog", "cat"))
+    scene.start(facts("dog"))
+    ((_, payload),) = scene.network.take()
     assert len(removals(payload)) == 4
-    house.network.pass_time(10)
-    assert house.network.take() == GONE
+    scene.network.pass_time(10)
+    assert scene.network.take() == GONE
 
 
 GONE = [(f"edge-classifierd/porch/driveway/cat/{kind}", None) for kind in ("state", "stats", "threshold")]
 
 
-def test_the_states_of_what_vanished_are_cleared_although_the_first_connection_is_lost(house: House) -> None:
-    house.start(facts("dog", "cat"))
-    house.start(facts("dog"))
-    house.network.disconnect()
-    house.network.connect()
-    house.network.take()
-    house.network.answer = PublishOutcome.LOST
-    house.network.pass_time(10)
-    assert house.network.take() == GONE
-    house.network.disconnect()
-    house.network.answer = PublishOutcome.DELIVERED
-    house.network.connect()
-    house.network.pass_time(10)
-    assert house.network.take()[1:] == GONE
-    house.network.disconnect()
-    house.network.connect()
-    house.network.pass_time(10)
-    assert len(house.network.take()) == 1
+def test_states_of_removed_entities_are_cleared_after_a_lost_connection(scene: Scene) -> None:
+    scene.start(facts("dog", "cat"))
+    scene.start(facts("dog"))
+    scene.network.disconnect()
+    scene.network.connect()
+    scene.network.take()
+    scene.network.answer = PublishOutcome.LOST
+    scene.network.pass_time(10)
+    assert scene.network.take() == GONE
+    scene.network.disconnect()
+    scene.network.answer = PublishOutcome.DELIVERED
+    scene.network.connect()
+    scene.network.pass_time(10)
+    assert scene.network.take()[1:] == GONE
+    scene.network.disconnect()
+    scene.network.connect()
+    scene.network.pass_time(10)
+    assert len(scene.network.take()) == 1
 
 
-def test_the_states_of_what_vanished_are_cleared_although_home_assistant_starts_meanwhile(house: House) -> None:
-    house.start(facts("dog", "cat"))
-    house.start(facts("dog"))
-    house.network.take()
-    house.network.hear(BIRTH, b"online")
-    house.network.pass_time(4)
-    house.network.disconnect()
-    house.network.take()
-    house.start(facts("dog"))
-    house.network.hear(BIRTH, b"online")
-    house.network.pass_time(15)
-    assert house.network.take()[-3:] == GONE
+def test_states_of_removed_entities_are_cleared_when_home_assistant_starts_meanwhile(scene: Scene) -> None:
+    scene.start(facts("dog", "cat"))
+    scene.start(facts("dog"))
+    scene.network.take()
+    scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(4)
+    scene.network.disconnect()
+    scene.network.take()
+    scene.start(facts("dog"))
+    scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(15)
+    assert scene.network.take()[-3:] == GONE
 
 
-def test_a_watch_that_comes_and_goes_twice_is_cleared_twice(house: House) -> None:
-    discovery = house.start(facts("dog", "cat"))
+def test_watch_removed_twice_is_cleared_twice(scene: Scene) -> None:
+    discovery = scene.start(facts("dog", "cat"))
     for _ in range(2):
-        house.network.take()
+        scene.network.take()
         discovery.announce(facts("dog"))
-        house.network.pass_time(10)
-        assert house.network.take()[1:] == GONE
+        scene.network.pass_time(10)
+        assert scene.network.take()[1:] == GONE
         discovery.announce(facts("dog", "cat"))
-        house.network.pass_time(10)
+        scene.network.pass_time(10)
 
 
-def test_what_vanished_one_by_one_is_shown_together(house: House) -> None:
-    house.start(facts("dog", "cat", "bird"))
-    house.start(facts("dog", "bird"))
-    house.start(facts("dog"))
-    house.network.pass_time(10)
-    house.network.take()
-    house.network.hear(BIRTH, b"online")
-    house.network.pass_time(1)
-    ((_, shown),) = house.network.take()
+def test_entities_removed_one_by_one_are_announced_once_more_together(scene: Scene) -> None:
+    scene.start(facts("dog", "cat", "bird"))
+    scene.start(facts("dog", "bird"))
+    scene.start(facts("dog"))
+    scene.network.pass_time(10)
+    scene.network.take()
+    scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(1)
+    ((_, shown),) = scene.network.take()
     assert {key.split("_X_")[1] for key in components(shown)} == {"cat", "bird"}
 
 
-def test_a_home_assistant_that_was_away_is_shown_what_it_is_to_forget_once(house: House) -> None:
-    house.start(facts("dog", "cat"))
-    house.start(facts("dog"))
-    house.network.pass_time(10)
-    house.network.take()
-    house.network.hear(BIRTH, b"online")
-    house.network.pass_time(1)
-    ((topic, shown),) = house.network.take()
+def test_home_assistant_that_was_not_running_receives_removed_entities_once_more(scene: Scene) -> None:
+    scene.start(facts("dog", "cat"))
+    scene.start(facts("dog"))
+    scene.network.pass_time(10)
+    scene.network.take()
+    scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(1)
+    ((topic, shown),) = scene.network.take()
     assert topic == DEVICE
     assert {key.split("_X_")[1] for key in components(shown)} == {"cat"}
-    house.network.pass_time(5)
-    (_, payload), (last, _) = house.network.take()
+    scene.network.pass_time(5)
+    (_, payload), (last, _) = scene.network.take()
     assert (len(removals(payload)), last) == (4, "states")
-    house.network.hear(BIRTH, b"online")
-    house.network.pass_time(5)
-    (_, payload), _ = house.network.take()
+    scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(5)
+    (_, payload), _ = scene.network.take()
     assert removals(payload) == set()
 
 
-def test_what_is_shown_once_more_is_not_retained(house: House) -> None:
-    house.start(facts("dog", "cat"))
-    house.start(facts("dog"))
-    house.network.pass_time(10)
-    house.network.sent.clear()
-    house.network.hear(BIRTH, b"online")
-    house.network.pass_time(5)
-    assert [message.retain for message in house.network.sent][:2] == [False, True]
+def test_removed_entities_are_announced_once_more_without_retain(scene: Scene) -> None:
+    scene.start(facts("dog", "cat"))
+    scene.start(facts("dog"))
+    scene.network.pass_time(10)
+    scene.network.sent.clear()
+    scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(5)
+    assert [message.retain for message in scene.network.sent][:2] == [False, True]
 
 
-def test_a_watch_that_comes_back_is_not_removed_again(house: House) -> None:
-    house.start(facts("dog", "cat"))
-    house.start(facts("dog"))
-    house.start(facts("dog", "cat"))
-    house.network.pass_time(10)
-    ((_, payload),) = house.network.take()
+def test_watch_that_is_configured_again_is_not_removed(scene: Scene) -> None:
+    scene.start(facts("dog", "cat"))
+    scene.start(facts("dog"))
+    scene.start(facts("dog", "cat"))
+    scene.network.pass_time(10)
+    ((_, payload),) = scene.network.take()
     assert removals(payload) == set()
 
 
-def test_switched_off_it_takes_back_what_it_said_once(house: House) -> None:
-    house.start(facts("dog"))
-    house.start(facts("dog"), enabled=False)
-    house.network.pass_time(10)
-    assert house.network.take() == [(DEVICE, None)]
-    assert house.network.handlers == {}
-    house.start(facts("dog"), enabled=False)
-    house.network.pass_time(10)
-    assert house.network.take() == []
+def test_disabled_discovery_removes_the_announcement_once(scene: Scene) -> None:
+    scene.start(facts("dog"))
+    scene.start(facts("dog"), enabled=False)
+    scene.network.pass_time(10)
+    assert scene.network.take() == [(DEVICE, None)]
+    assert scene.network.handlers == {}
+    scene.start(facts("dog"), enabled=False)
+    scene.network.pass_time(10)
+    assert scene.network.take() == []
 
 
-def test_the_other_kind_of_discovery_replaces_the_first_with_a_pause_between(house: House) -> None:
-    house.start(facts("dog"))
-    house.start(facts("dog"), discovery="component")
-    assert house.network.take() == [(DEVICE, None)]
-    house.network.pass_time(4)
-    said = house.network.take()
+def test_other_kind_of_discovery_replaces_the_first_after_a_pause(scene: Scene) -> None:
+    scene.start(facts("dog"))
+    scene.start(facts("dog"), discovery="component")
+    assert scene.network.take() == [(DEVICE, None)]
+    scene.network.pass_time(4)
+    said = scene.network.take()
     assert len(said) > 10
     assert all(payload["dev"]["name"] == "Porch" for _, payload in said)
     assert "homeassistant/binary_sensor/edge-classifierd_porch/driveway_X_dog_X_active/config" in dict(said)
 
 
-def former(house: House, status: bytes | None, **start: Any) -> FakeNetwork:
-    """A device whose id has changed from porch to gate, and what the broker says of porch."""
-    house.start(facts("dog"))
-    house.start(facts("dog"), device="gate", **start)
-    network = house.network
+def former(scene: Scene, status: bytes | None, **start: Any) -> FakeNetwork:
+    """Change a device's id from porch to gate; `status` is the retained status of porch."""
+    scene.start(facts("dog"))
+    scene.start(facts("dog"), device="gate", **start)
+    network = scene.network
     if status is not None:
-        network.hear("edge-classifierd/porch/status", status, retained=True)
+        network.receive("edge-classifierd/porch/status", status, retained=True)
     network.take()
     return network
 
 
-def test_a_changed_id_removes_the_former_device_and_then_its_topics(house: House) -> None:
-    network = former(house, b"offline")
+def test_changed_id_removes_the_former_device_and_then_its_topics(scene: Scene) -> None:
+    network = former(scene, b"offline")
     network.pass_time(2.5)
     assert network.take() == [(DEVICE, None)], "the new one follows"
     network.pass_time(10)
@@ -358,7 +358,7 @@ def test_a_changed_id_removes_the_former_device_and_then_its_topics(house: House
         ("edge-classifierd/porch/status", None),
         ("edge-classifierd/porch/driveway/dog/state", None),
     }
-    network.hear(BIRTH, b"online")
+    network.receive(BIRTH, b"online")
     network.pass_time(1)
     topic, payload = network.take()[0]
     assert (topic, payload["dev"]["ids"]) == (DEVICE, ["edge-classifierd_porch"])
@@ -366,42 +366,42 @@ def test_a_changed_id_removes_the_former_device_and_then_its_topics(house: House
     assert network.take()[0] == (DEVICE, None)
 
 
-def test_a_former_id_under_which_another_device_is_online_is_left_alone(house: House) -> None:
-    network = former(house, b"online")
+def test_former_id_of_another_online_device_is_not_removed(scene: Scene) -> None:
+    network = former(scene, b"online")
     network.pass_time(300)
     assert [topic for topic, _ in network.take() if "porch" in topic] == []
     assert "edge-classifierd/porch/#" not in network.handlers
-    house.start(facts("dog"), device="gate")
-    house.network.pass_time(300)
-    assert [topic for topic, _ in house.network.take() if "porch" in topic] == []
+    scene.start(facts("dog"), device="gate")
+    scene.network.pass_time(300)
+    assert [topic for topic, _ in scene.network.take() if "porch" in topic] == []
 
 
-def test_a_former_id_that_only_seems_online_is_cleared_when_the_broker_notices(house: House) -> None:
-    network = former(house, b"online")
+def test_former_id_is_removed_once_the_last_will_says_offline(scene: Scene) -> None:
+    network = former(scene, b"online")
     network.pass_time(50)
-    network.hear("edge-classifierd/porch/status", b"offline")
+    network.receive("edge-classifierd/porch/status", b"offline")
     network.pass_time(20)
     assert (DEVICE, None) in network.take()
 
 
-def test_a_device_that_takes_its_former_id_again_is_not_removed(house: House) -> None:
-    house.start(facts("dog"))
-    house.start(facts("dog"), device="gate")
-    house.start(facts("dog"))
-    network = house.network
+def test_device_that_returns_to_its_former_id_is_not_removed(scene: Scene) -> None:
+    scene.start(facts("dog"))
+    scene.start(facts("dog"), device="gate")
+    scene.start(facts("dog"))
+    network = scene.network
     assert "edge-classifierd/porch/status" not in network.handlers
-    network.hear("edge-classifierd/gate/status", b"offline", retained=True)
+    network.receive("edge-classifierd/gate/status", b"offline", retained=True)
     network.pass_time(30)
     said = network.take()
     assert [topic for topic, payload in said if payload is None] == [DEVICE.replace("porch", "gate")]
     assert (said[0][1], said[-1][0]) == (None, DEVICE), "first the former one is removed"
 
 
-def test_a_changed_base_topic_keeps_the_device(house: House) -> None:
-    house.start(facts("dog"))
-    house.start(facts("dog"), base="home")
-    network = house.network
-    network.hear("edge-classifierd/porch/status", b"offline", retained=True)
+def test_changed_base_topic_keeps_the_device(scene: Scene) -> None:
+    scene.start(facts("dog"))
+    scene.start(facts("dog"), base="home")
+    network = scene.network
+    network.receive("edge-classifierd/porch/status", b"offline", retained=True)
     network.pass_time(30)
     said = network.take()
     assert {topic for topic, payload in said if payload is not None} == {DEVICE}
@@ -409,58 +409,58 @@ def test_a_changed_base_topic_keeps_the_device(house: House) -> None:
     assert [topic for topic, payload in said if payload is None] == former_states
 
 
-def test_a_broker_that_refuses_is_named_once_and_left_alone_for_a_while(
-    house: House, caplog: pytest.LogCaptureFixture
+def test_refused_discovery_is_logged_once_and_retried_every_ten_minutes(
+    scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    discovery = house.start(facts("dog"))
-    house.network.answer = PublishOutcome.REFUSED
+    discovery = scene.start(facts("dog"))
+    scene.network.answer = PublishOutcome.REFUSED
     discovery.announce(facts("cat"))
-    house.network.pass_time(1)
-    house.network.take()
+    scene.network.pass_time(1)
+    scene.network.take()
     for _ in range(3):
-        house.network.disconnect()
-        house.network.connect()
-    assert house.network.take() == []
+        scene.network.disconnect()
+        scene.network.connect()
+    assert scene.network.take() == []
     assert len([record for record in caplog.records if "refuses messages on" in record.message]) == 1
-    house.network.pass_time(590)
-    assert DEVICE not in dict(house.network.take())
-    house.network.pass_time(20)
-    assert [topic for topic, _ in house.network.take()] == [DEVICE], "again after ten minutes, still refused"
-    house.network.answer = None
-    house.network.pass_time(605)
-    assert [topic for topic, _ in house.network.take()] == [DEVICE], "once, however long the answer takes"
-    house.network.answer = PublishOutcome.DELIVERED
-    house.network.disconnect()
-    house.network.connect()
-    assert [topic for topic, _ in house.network.take()] == [DEVICE]
-    house.network.pass_time(700)
-    assert house.network.take() == []
+    scene.network.pass_time(590)
+    assert DEVICE not in dict(scene.network.take())
+    scene.network.pass_time(20)
+    assert [topic for topic, _ in scene.network.take()] == [DEVICE], "again after ten minutes, still refused"
+    scene.network.answer = None
+    scene.network.pass_time(605)
+    assert [topic for topic, _ in scene.network.take()] == [DEVICE], "once, however long the answer takes"
+    scene.network.answer = PublishOutcome.DELIVERED
+    scene.network.disconnect()
+    scene.network.connect()
+    assert [topic for topic, _ in scene.network.take()] == [DEVICE]
+    scene.network.pass_time(700)
+    assert scene.network.take() == []
 
 
-def test_a_damaged_file_is_said_and_costs_only_what_it_held(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.start(facts("dog", "cat"))
+def test_damaged_file_is_logged_and_replaced(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.start(facts("dog", "cat"))
     for damage in ("", "{", "[]", '{"announced, version 1": {}}', "\x00" * 50):
-        house.discovery = None
-        house.file.write_text(damage)
+        scene.discovery = None
+        scene.file.write_text(damage)
         caplog.clear()
-        house.start(facts("dog"))
+        scene.start(facts("dog"))
         assert "unreadable" in caplog.text
-        ((_, payload),) = house.network.take()
+        ((_, payload),) = scene.network.take()
         assert removals(payload) == set()
 
 
-def test_a_file_that_cannot_be_written_is_said_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.file = house.file.parent / "absent" / "discovery.json"
-    discovery = house.start(facts("dog"))
+def test_file_that_cannot_be_written_is_logged_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.file = scene.file.parent / "absent" / "discovery.json"
+    discovery = scene.start(facts("dog"))
     discovery.announce(facts("cat"))
     discovery.announce(facts("bird"))
     assert caplog.text.count("discovery.json: cannot be written") == 1
 
 
 def test_new_id_is_announced_after_the_former_one_is_removed_and_not_retained_before_home_assistant_starts(
-    house: House,
+    scene: Scene,
 ) -> None:
-    network = former(house, None)
+    network = former(scene, None)
     network.pass_time(30)
     messages = [message for message in network.sent if "homeassistant/" in message.topic]
     assert [(message.topic, bool(message.payload), message.retain) for message in messages] == [
@@ -468,7 +468,7 @@ def test_new_id_is_announced_after_the_former_one_is_removed_and_not_retained_be
         (DEVICE.replace("porch", "gate"), True, False),
     ]
     network.sent.clear()
-    network.hear(BIRTH, b"online")
+    network.receive(BIRTH, b"online")
     network.pass_time(15)
     messages = [message for message in network.sent if "homeassistant/" in message.topic]
     assert [(message.topic, bool(message.payload), message.retain) for message in messages] == [
@@ -478,34 +478,34 @@ def test_new_id_is_announced_after_the_former_one_is_removed_and_not_retained_be
     ]
 
 
-def test_device_message_that_is_too_large_is_replaced_by_component_messages(house: House) -> None:
-    discovery = house.start(facts("dog"))
-    house.network.take()
-    house.network.refusals.add_message(DEVICE, 9000, TOO_LARGE, broker="b:1883", closes=False)
-    house.network.pass_time(5)
-    said = house.network.take()
+def test_device_message_that_is_too_large_is_replaced_by_component_messages(scene: Scene) -> None:
+    discovery = scene.start(facts("dog"))
+    scene.network.take()
+    scene.network.refusals.add_message(DEVICE, 9000, TOO_LARGE, broker="b:1883", closes=False)
+    scene.network.pass_time(5)
+    said = scene.network.take()
     assert said[0] == (DEVICE, None)
     assert len(said) > 20
     assert all(topic.count("/") == 4 for topic, _ in said[1:])
-    assert house.network.refusals.sentences == ()
+    assert scene.network.refusals.sentences == ()
     discovery.announce(facts("dog", "cat"))
-    house.network.pass_time(5)
-    assert DEVICE not in dict(house.network.take())
-    house.start(facts("dog"))
-    assert DEVICE not in dict(house.network.take()), "remembered over a restart"
+    scene.network.pass_time(5)
+    assert DEVICE not in dict(scene.network.take())
+    scene.start(facts("dog"))
+    assert DEVICE not in dict(scene.network.take()), "remembered over a restart"
 
 
-def test_removes_only_topics_that_the_daemon_has_published(house: House) -> None:
-    network = former(house, None)
+def test_removes_only_topics_that_the_daemon_has_published(scene: Scene) -> None:
+    network = former(scene, None)
     network.pass_time(30)
     removed = {message.topic for message in network.sent if not message.payload}
     assert removed == {DEVICE, "edge-classifierd/porch/status", "edge-classifierd/porch/driveway/dog/state"}
     assert not [one for one in network.handlers if one.endswith("#")], "no search on the broker"
 
 
-def test_name_of_emoji_only_is_completed_with_the_device_id(house: House) -> None:
-    house.start(facts("dog", name="🚪🐈"))
-    ((_, payload),) = house.network.take()
+def test_name_of_emoji_only_is_completed_with_the_device_id(scene: Scene) -> None:
+    scene.start(facts("dog", name="🚪🐈"))
+    ((_, payload),) = scene.network.take()
     assert payload["dev"]["name"] == "🚪🐈 porch"
-    house.start(facts("dog", name="Küche 🐈"))
-    assert house.network.take()[0][1]["dev"]["name"] == "Küche 🐈"
+    scene.start(facts("dog", name="Küche 🐈"))
+    assert scene.network.take()[0][1]["dev"]["name"] == "Küche 🐈"

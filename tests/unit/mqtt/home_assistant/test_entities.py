@@ -1,4 +1,4 @@
-"""What Home Assistant is told: keys as it documents them, ids that never meet and outlive every renaming."""
+"""Entities: documented keys, and unique ids that do not change with names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def one(unique_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["device", "component"])
-def test_every_message_has_only_the_keys_that_home_assistant_documents(kind: str) -> None:
+def test_messages_have_only_documented_keys(kind: str) -> None:
     messages = announcement(HomeAssistantSection(discovery=kind), FACTS, TOPICS)
     checked = [pair for topic, payload in messages.items() for pair in check_message(topic, payload)]
     assert len(messages) == (1 if kind == "device" else len(checked))
@@ -54,21 +54,21 @@ def test_every_message_has_only_the_keys_that_home_assistant_documents(kind: str
     }
 
 
-def test_the_schema_refuses_what_is_not_documented() -> None:
+def test_schema_refuses_undocumented_keys() -> None:
     (topic, payload), *_ = announcement(HomeAssistantSection(discovery="component"), FACTS, TOPICS).items()
     for wrong in ({"colour": "red"}, {"icon": "eye"}, {"state_topic": "a/#"}, {"unique_id": ""}):
         with pytest.raises(Exception, match=r"colour|eye|a/#|non-empty|too short"):
             check_message(topic, {**payload, **wrong})
 
 
-def test_both_kinds_announce_the_same_entities() -> None:
+def test_both_kinds_of_discovery_announce_the_same_entities() -> None:
     (device,) = announcement(HomeAssistantSection(discovery="device"), FACTS, TOPICS).values()
     components = announcement(HomeAssistantSection(discovery="component"), FACTS, TOPICS).values()
     of_device = {config["unique_id"] for config in device["cmps"].values()}
     assert of_device == {config["unique_id"] for config in components} == set(configs())
 
 
-def test_a_new_name_changes_no_id_and_no_topic() -> None:
+def test_new_name_changes_no_id_and_no_topic() -> None:
     renamed = announcement(HomeAssistantSection(), replace(FACTS, name="Front door", version="9"), TOPICS)
     (topic, before), (again, after) = *announcement(HomeAssistantSection(), FACTS, TOPICS).items(), *renamed.items()
     assert topic == again == "homeassistant/device/edge-classifierd_porch/config"
@@ -77,7 +77,7 @@ def test_a_new_name_changes_no_id_and_no_topic() -> None:
 
 
 @given(st.lists(st.tuples(NAMES, NAMES, NAMES), min_size=2, max_size=6, unique=True))
-def test_no_two_entities_of_any_devices_pipelines_and_watches_collide(triples: list[tuple[str, str, str]]) -> None:
+def test_unique_ids_never_collide(triples: list[tuple[str, str, str]]) -> None:
     found: list[str] = []
     keys: list[tuple[str, str]] = []
     for device in {device for device, _, _ in triples}:
@@ -95,13 +95,13 @@ def test_no_two_entities_of_any_devices_pipelines_and_watches_collide(triples: l
     assert len(set(keys)) == len(keys)
 
 
-def test_names_read_as_people_would_say_them() -> None:
+def test_names_are_readable() -> None:
     assert one("driveway.big-dog.active")["name"] == "driveway big dog"
     assert one("back_yard.big-dog.threshold")["name"] == "back yard big dog threshold"
     assert [one(path)["name"] for path in ("uptime", "driveway.fps")] == ["uptime", "driveway frames per second"]
 
 
-def test_diagnostics_depend_on_the_daemon_and_the_rest_on_the_camera_too() -> None:
+def test_availability_of_diagnostics_and_of_other_entities() -> None:
     both = ["edge-classifierd/porch/status", "edge-classifierd/porch/driveway/status"]
     for unique_id, config in configs().items():
         topics = [one["topic"] for one in config["availability"]]
@@ -114,7 +114,7 @@ def test_diagnostics_depend_on_the_daemon_and_the_rest_on_the_camera_too() -> No
     assert [one["topic"] for one in one("driveway.big-dog.active")["availability"]] == both
 
 
-def test_a_device_class_takes_the_place_of_the_icon() -> None:
+def test_device_class_replaces_the_icon() -> None:
     assert (one("driveway.big-dog.active")["device_class"], "icon" in one("driveway.big-dog.active")) == (
         "presence",
         False,
@@ -122,17 +122,17 @@ def test_a_device_class_takes_the_place_of_the_icon() -> None:
     assert "device_class" not in one("driveway.any.active")
 
 
-def test_what_the_board_does_not_tell_gets_no_entity() -> None:
+def test_unknown_figures_of_the_board_have_no_entity() -> None:
     dumb = configs(replace(FACTS, has_temperature=False, has_throttling=False))
     assert set(configs()) - set(dumb) == {"edge-classifierd.porch.temperature", "edge-classifierd.porch.throttling"}
 
 
-def test_figures_expire_and_states_do_not() -> None:
+def test_diagnostics_expire_and_states_do_not() -> None:
     for config in configs().values():
         assert config.get("expire_after", 0) == (120 if config.get("state_topic") == TOPICS.health else 0)
 
 
-def test_an_entity_that_vanishes_is_sent_with_its_platform_alone() -> None:
+def test_removed_entity_is_sent_with_its_platform_only() -> None:
     fewer = replace(FACTS, cameras=FACTS.cameras[:1])
     before, now = (next(iter(announcement(HomeAssistantSection(), facts, TOPICS).values())) for facts in (FACTS, fewer))
     gone = vanished(before, now)
@@ -145,7 +145,7 @@ def test_an_entity_that_vanishes_is_sent_with_its_platform_alone() -> None:
     assert without(now, None) == now
 
 
-def test_the_prefix_and_the_filters_that_find_an_announcement() -> None:
+def test_prefix_and_filters_of_announcements() -> None:
     for kind in ("device", "component"):
         section = HomeAssistantSection(prefix="my/ha", discovery=kind)
         for topic in announcement(section, FACTS, TOPICS):
@@ -158,11 +158,11 @@ def test_the_prefix_and_the_filters_that_find_an_announcement() -> None:
             )
 
 
-def test_every_topic_read_lies_under_the_device() -> None:
+def test_all_state_topics_are_below_the_device() -> None:
     for config in configs().values():
         assert all(topic.startswith("edge-classifierd/porch/") for topic in topics_read(config))
 
 
-def test_the_order_is_always_the_same() -> None:
+def test_order_is_fixed() -> None:
     orders = [[entity.key for entity in entities(FACTS, TOPICS)] for _ in range(3)]
     assert all(first == second for first, second in pairwise(orders))
