@@ -36,7 +36,6 @@ _RETRY_S = 5.0
 _EXPIRE_EVERY_S = 60.0
 _LEDGER_EVERY_S = 600.0
 _HOLD_S = 60.0  # how long events in memory wait for older ones in a database that cannot be read
-_MEMORY_POSITION = 10**12  # positions given while no database is open are above those in one that is found later
 
 
 class EventBuffer:
@@ -213,8 +212,8 @@ class EventBuffer:
         except StoreUnavailableError as error:
             self._degrade(error)
             self._open_read_only()
-        if self._store is None:
-            self.last_position = _MEMORY_POSITION
+        if self._store is None:  # milliseconds: above every position in a database that is found later
+            self.last_position = int(self._clock.utc().timestamp() * 1000)
 
     def _open_read_only(self) -> None:
         """Read at least what waits in a database that cannot be opened for writing."""

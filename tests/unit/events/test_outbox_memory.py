@@ -105,3 +105,22 @@ def test_what_no_disk_takes_until_the_close_is_said_to_be_lost(blocked: Box, cap
     outbox.close()
     assert "lost: 4 events that could not be saved" in caplog.text
     assert outbox.depth == 0
+
+
+def test_events_of_two_starts_without_the_database_wait_in_it_in_order(box: Box) -> None:
+    fill(box(), 2)
+    box.close()
+    expected = [1, 2]
+    for _ in range(2):
+        away = box.path.rename(box.path.with_name("away"))
+        box.path.mkdir()
+        box.clock.pass_s(60)
+        outbox = box()
+        expected += hold(outbox, 3)
+        box.path.rmdir()
+        away.rename(box.path)
+        box.clock.pass_s(6)
+        outbox.maintain()
+        assert trouble(outbox) == ""
+        outbox.close()
+    assert waiting(box()) == expected == sorted(expected)
