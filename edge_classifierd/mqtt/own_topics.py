@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 _ECHO_TIMEOUT_S: Final = 10.0
 _REMEMBERED_EVENTS: Final = 2000  # more than can be on their way
 _UNVERIFIED_CONNECTIONS: Final = 3
+_LATE_S: Final = 3.0
 _SAME_ID_S: Final = 600.0
 _CORRECTION_INTERVAL_S: Final = 1.0
 
@@ -41,6 +42,7 @@ class OwnTopicMonitor:
         self._verified = False
         self._unverified = 0  # connections
         self._expected_online = 0
+        self._connected_s = float("inf")
         self._corrected_s = self._same_id_s = float("-inf")
         self._lost: str | None = None
         client.subscribe(topics.status, self._on_status)
@@ -76,6 +78,7 @@ class OwnTopicMonitor:
         """Expect the first event of the connection."""
         self._verified, self._deadline_s = False, None
         self._expected_online = 1
+        self._connected_s = self._clock.monotonic()
 
     def disconnected(self) -> None:
         """Count connections that ended before an acknowledged event came back: some brokers close it then."""
@@ -103,7 +106,9 @@ class OwnTopicMonitor:
         if incoming.retained:
             return
         if hash(incoming.payload) not in self._published:
-            self._report_same_id()
+            # An event of this device's last process or connection may be delivered late.
+            if self._clock.monotonic() - self._connected_s > _LATE_S:
+                self._report_same_id()
             return
         self._deadline_s, self._verified = None, True  # it may arrive before the acknowledgement
         self._unverified = 0

@@ -77,10 +77,13 @@ class Device:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "edge_classifierd", *arguments, "--config", str(self.file)]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "EDGE_CLASSIFIERD_STATE": str(self.folder / "state")}
+
     def start(self) -> None:
-        environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(self.folder / "state")}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command("run"), stdout=log, stderr=log, env=environment, cwd=ROOT)
+            self.process = subprocess.Popen(self.command("run"), stdout=log, stderr=log, env=self.environment, cwd=ROOT)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         assert self.process is not None
@@ -310,20 +313,50 @@ def forgets(device: Device) -> None:
     assert "binary_sensor.gate_driveway_cat" in ha.entities()
     nothing_unknown("gate")
     holds("a changed name keeps the entities")
+    for new, running in (("gate2", True), ("gate3", False)):
+        before = set(ha.entities())
+        device.stop()
+        if not running:
+            lab("ha_down.sh", "--ha-only")
+        device.configure(CAT, device=new, name="Front gate", garden=False)
+        device.start()
+        if not running:
+            time.sleep(20)
+            lab("ha_up.sh", "--keep")
+        until(lambda new=new: ha.device(f"edge-classifierd_{new}") is not None, "the device with its new id", 40)
+        until(lambda before=before: not set(ha.entities()) - expected_ids(before), "no other entity", 10)
+        nothing_unknown(new)
+        assert not [entity for entity in ha.entities() if entity.endswith("_2")], ha.entities()
+        holds(f"a changed id with the same name makes no ids with _2; Home Assistant running: {running}")
+
+
+def expected_ids(before: set[str]) -> set[str]:
+    """Return the ids before, and those that the name gives to a device that is announced anew."""
+    return before | {f"{entity.split('.')[0]}.front_{entity.split('.')[1]}" for entity in before}
 
 
 def purged(device: Device) -> None:
     refused = subprocess.run(
-        device.command("discovery", "purge"), capture_output=True, text=True, cwd=ROOT, check=False
+        device.command("discovery", "purge"),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env=device.environment,
     )
     assert (refused.returncode, "is online" in refused.stderr) == (1, True), refused
     device.stop()
     done = subprocess.run(
-        device.command("discovery", "purge", "--json"), capture_output=True, text=True, cwd=ROOT, check=False
+        device.command("discovery", "purge", "--json"),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env=device.environment,
     )
     assert done.returncode == 0, done
-    assert json.loads(done.stdout)["purged"] == ["homeassistant/device/edge-classifierd_gate/config"], done
-    until(lambda: ha.device("edge-classifierd_gate") is None, "the purged device")
+    assert json.loads(done.stdout)["purged"] == ["homeassistant/device/edge-classifierd_gate3/config"], done
+    until(lambda: ha.device("edge-classifierd_gate3") is None, "the purged device")
     holds("`discovery purge` removes the device, and refuses while it is online")
 
 

@@ -114,6 +114,8 @@ def test_nothing_is_expected_where_the_broker_answers_or_the_device_cannot_read(
 def test_event_of_another_process_means_a_second_device_for_ten_minutes(
     monitor: OwnTopicMonitor, client: FakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    client.receive(EVENT, b"of the last process, delivered late")
+    client.now_s += 4
     client.receive(EVENT, b"theirs", retained=True)
     assert flags(monitor) == []
     for _ in range(3):
