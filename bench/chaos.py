@@ -36,11 +36,11 @@ from PIL import Image
 from stand_in import Machine, build_delegate, find_compiler, model_pair
 
 from edge_classifierd.events.schema import Event, decode
+from edge_classifierd.state_file import replace_file
 
 BASE: Final = "edge-classifierd/porch"
-KINDS: Final = ("disk", "clock", "broker", "network", "daemon", "tpu", "camera", "commands")
 VIOLATIONS: Final = (
-    "acknowledged and missing", "order", "seq twice", "event_id runs backwards", "alternation", "active_s",
+    "acknowledged and missing", "order", "seq twice", "seq jumps", "event_id runs backwards", "alternation", "active_s",
     "unexpected exit",
 )  # fmt: skip
 
@@ -54,7 +54,6 @@ class Scene:
         self.state.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(self.state)], check=True)
         self.broker = Broker(folder).start()
-        self.broker_killed_s: list[float] = []
         self.subscriber, self.proxy = Subscriber(self.broker.port), Proxy(self.broker.port)
         self.commander = paho.Client(paho.CallbackAPIVersion.VERSION2)
         self.commander.connect_async("127.0.0.1", self.broker.port)
@@ -64,27 +63,26 @@ class Scene:
         model_pair(folder)
         self.pictures = folder / "pictures"
         self.restore_pictures()
-        edgetpu = {
-            "library": str(build_delegate(folder)),
-            "deadline": "500ms",
-            "load_deadline": "2s",
-            "options": {"while": str(self.fault), "mode": self.random.choice(["abort", "hang", "fail"])},
-        }
+        library, times = str(build_delegate(folder)), {"deadline": "500ms", "load_deadline": "2s"}
+        broken = {"while": str(self.fault), "mode": self.random.choice(["abort", "hang", "fail"])}
         cpu = {"path": f"{folder}/colours.tflite", "threads": 1}
         tpu = {"path": f"{folder}/colours_edgetpu.tflite", "cpu_model": cpu["path"], "threads": 1, "device": "usb:0"}
         watches = [{"name": name, "labels": [name], "threshold": 0.8, "release": 0.5} for name in ("red", "blue")]
         source = {"type": "folder", "path": str(self.pictures), "fps": 10, "loop": True}
         pipelines = [
             {"name": name, "model": model, "watches": watches, "source": source, "snapshot": {"enabled": False}}
-            for name, model in (("cpu", cpu), ("tpu", {**tpu, "edgetpu": edgetpu}))
+            for name, model in (
+                ("cpu", cpu),
+                ("tpu", {**tpu, "edgetpu": {"library": library, "options": broken, **times}}),
+            )
         ]
         self.config = write_config(folder / "c.yaml", self.proxy.port, *pipelines)
         source_code = Path(__file__).resolve().parents[1] / "tests" / "native" / "clock.c"
         subprocess.run([str(find_compiler()), "-shared", "-fPIC", "-o", f"{folder}/clock.so", source_code], check=True)
         self.offsets = {0}
         self.step_clock(0)
-        self.losses_s: list[float] = []  # when events or the state may have been lost
-        self.exits: list[str] = []
+        self.broker_killed_s, self.losses_s = list[float](), list[float]()
+        self.exits, self.damaged = list[str](), False
         self.daemon: Daemon | None = None
 
     def restore_pictures(self) -> None:
@@ -94,8 +92,7 @@ class Scene:
             Image.new("RGB", (8, 8), colour).save(self.pictures / f"{number}.png")
 
     def step_clock(self, seconds: int) -> None:
-        (self.folder / "offset.new").write_text(str(seconds))
-        (self.folder / "offset.new").rename(self.folder / "offset")
+        replace_file(self.folder / "offset", str(seconds).encode(), durably=False)
         self.offsets.add(seconds)
 
     def start(self) -> None:
@@ -134,16 +131,13 @@ class Scene:
         time.sleep(self.random.uniform(low, high))
 
     def disk(self) -> None:
-        """Full, read-only or damaged; the daemon is restarted meanwhile at some of these."""
         what, number = self.random.choice(["full", "read-only", "damaged"]), self.random.choice([15, 9])
         if what == "damaged":
             self.damage(signal.Signals(number))
             return
         filler, restarts = self.state / "filler", self.random.choice([0, 1, 2])
         if what == "full":
-            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as opened:
-                while True:
-                    opened.write(bytes(4096))
+            subprocess.run(["dd", "if=/dev/zero", f"of={filler}"], capture_output=True, check=False)
         else:  # refused while a file is open for writing
             self.stop(signal.Signals(number))
             subprocess.run(["mount", "-o", "remount,ro", str(self.state)], check=True)
@@ -166,6 +160,7 @@ class Scene:
                 opened.seek(self.random.randrange(file.stat().st_size))
                 opened.write(self.random.randbytes(64))
         self.losses_s.append(time.time())
+        self.damaged = True  # a row that waits may be lost
         self.wait(0, 2)
         self.stop(signal.SIGKILL, loses=True)
         self.start()
@@ -270,6 +265,7 @@ class Check:
                 event = decode(payload)
                 self.arrived.setdefault(event.event_id, event)
         self.numbered = sorted((one for one in self.arrived.values() if one.seq), key=lambda one: one.seq or 0)
+        self._seqs = {one.seq for one in self.numbered}
         self.found: list[tuple[str, str]] = [("unexpected exit", one) for one in scene.exits]
         self._check_delivery()
         self._check_numbers()
@@ -281,12 +277,15 @@ class Check:
         return next((one for one in times if self._started_s - 5 < one < time.time() + 5), 0.0)
 
     def _lost_between(self, first: Event, second: Event) -> bool:
-        return any(self._true_s(first) - 2 < one < self._true_s(second) + 2 for one in self._scene.losses_s)
+        lost = any(self._true_s(first) - 2 < one < self._true_s(second) + 2 for one in self._scene.losses_s)
+        return lost or (self._scene.damaged and self._missing(first, second))
+
+    def _missing(self, before: Event, event: Event) -> bool:  # an event between two
+        return any(seq not in self._seqs for seq in range((before.seq or 0) + 1, event.seq or 0))
 
     def _check_delivery(self) -> None:
         for event_id, at_s in self._scene.proxy.acknowledged_s.items():
-            killed = any(-1 < killed_s - at_s < 3 for killed_s in self._scene.broker_killed_s)
-            if event_id not in self.arrived and not killed:
+            if event_id not in self.arrived and not any(-1 < s - at_s < 3 for s in self._scene.broker_killed_s):
                 self.found.append(("acknowledged and missing", event_id))
         last: dict[str, Event] = {}
         for event in self.arrived.values():
@@ -299,6 +298,8 @@ class Check:
         for before, event in itertools.pairwise(self.numbered):
             if before.seq == event.seq:
                 self.found.append(("seq twice", f"{event.seq}"))
+            elif self._missing(before, event) and not self._scene.damaged and not self._scene.broker_killed_s:
+                self.found.append(("seq jumps", f"{before.seq} {event.seq}"))
             if before.event_id > event.event_id:
                 self.found.append(("event_id runs backwards", f"{before.seq} {event.seq}"))
 
@@ -322,7 +323,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seed", type=int)
     parser.add_argument("seconds", type=float)
-    parser.add_argument("--faults", default=",".join(KINDS))
+    parser.add_argument("--faults", default="disk,clock,broker,network,daemon,tpu,camera,commands")
     options = parser.parse_args()
     if os.geteuid() or find_compiler() is None or not shutil.which("mosquitto", path="/usr/sbin:/usr/bin"):
         print("needs root, mosquitto and a C compiler", file=sys.stderr)
@@ -338,12 +339,10 @@ def main() -> int:
     counts |= {kind: sum(one == kind for one, _ in check.found) for kind in VIOLATIONS}
     print(f"seed {options.seed}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     for kind, what in check.found[:20]:
-        print(f"  {kind}: {what}")
-    if check.found:
-        print(f"  logs: {folder}")
-        return 1
-    shutil.rmtree(folder)
-    return 0
+        print(f"  {kind}: {what}; logs: {folder}")
+    if not check.found:
+        shutil.rmtree(folder)
+    return int(bool(check.found))
 
 
 if __name__ == "__main__":
