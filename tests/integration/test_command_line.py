@@ -338,6 +338,17 @@ def test_the_bundled_models_are_compared_side_by_side(photo: Path) -> None:
     assert [one["model"] for one in measured] == ["efficientnet_lite0_int8", "efficientnet_lite2_int8"]
 
 
+def test_new_classes_are_taught_on_the_accurate_bundled_model(tmp_path: Path) -> None:
+    photographs(tmp_path / "pictures/person", "officer", "photographer")
+    photographs(tmp_path / "pictures/thing", "coffee", "rocket")
+    trained = shell("edge train pictures -o m.tflite --bundled accurate --holdout 0 --augment 0", tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert b"on the accurate bundled model, " in trained.stderr
+    document = json.loads(shell("edge models info m.tflite --json", tmp_path).stdout)
+    assert document["input"]["shape"] == [1, 260, 260, 3]
+    assert {"person", "thing"} <= set(document["labels"])
+
+
 def test_messages_name_the_bundled_model_and_no_path_of_the_installation(photo: Path) -> None:
     (photo.parent / "c.yaml").write_text("pipelines: [{name: yard, source: {type: folder, path: .}}]\n")
     checked = shell("edge check -c c.yaml", photo.parent).stdout

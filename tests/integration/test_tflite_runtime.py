@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from edge_classifierd.inference.runtime import CHOICE
-from edge_classifierd.model.bundle import ModelBundle, bundled_model_path, load_bundle
+from edge_classifierd.model.bundle import BUNDLED_MODELS, BundledName, ModelBundle, bundled_model_path, load_bundle
 from edge_classifierd.model.tflite.graph import read_graph
 from edge_classifierd.preprocess import Preprocessor
 
@@ -153,12 +153,14 @@ def _assert_same_verdict(runtimes: Runtimes, model: Path) -> None:
     assert np.abs(litert - tflite).max() < 0.15
 
 
-def test_bundled_model_scores_the_same_with_the_same_kernels(runtimes: Runtimes) -> None:
-    _assert_same_arithmetic(runtimes, bundled_model_path())
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_bundled_model_scores_the_same_with_the_same_kernels(runtimes: Runtimes, name: BundledName) -> None:
+    _assert_same_arithmetic(runtimes, bundled_model_path(name))
 
 
-def test_bundled_model_finds_the_same_with_each_runtimes_own_kernels(runtimes: Runtimes) -> None:
-    _assert_same_verdict(runtimes, bundled_model_path())
+@pytest.mark.parametrize("name", BUNDLED_MODELS)
+def test_bundled_model_finds_the_same_with_each_runtimes_own_kernels(runtimes: Runtimes, name: BundledName) -> None:
+    _assert_same_verdict(runtimes, bundled_model_path(name))
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant", "mobilenet_v1_0.75_192_quant"])
