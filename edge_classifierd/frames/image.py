@@ -150,7 +150,8 @@ def _decode(file: BinaryIO, kind: _Format, path: Path, size: int) -> Pixels:
             _check_size(image, kind, path, size)
             image.load()
             pixels = _rgb(image)
-            orientation = image.getexif().get(_ORIENTATION)
+            # Pillow turns a TIFF itself when it loads it.
+            orientation = image.getexif().get(_ORIENTATION) if name != "TIFF" else None
     except ImportError:
         raise SourceError(f"{path}: {name} pictures cannot be read here; convert it to JPEG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
