@@ -64,8 +64,10 @@ def main() -> None:
         # JSON is YAML.
         config.write_text(json.dumps({"mqtt": {"host": "127.0.0.1", "port": 1}, "pipelines": [pipeline]}))
         runs = [run(config, Path(name) / "state", options.settle) for _ in range(options.runs + 1)][1:]
-    result = {key: {"median": statistics.median(one[key] for one in runs), "all": [one[key] for one in runs]}
-              for key in ("first_s", "cpu_s", "resident_mb")}
+    result = {
+        key: {"median": statistics.median(one[key] for one in runs), "all": [one[key] for one in runs]}
+        for key in ("first_s", "cpu_s", "resident_mb")
+    }
     if options.json:
         print(json.dumps(result))
         return

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RETRY_S = 5.0
+_RETRY_S = 2.0
 _EXPIRE_EVERY_S = 60.0
 _LEDGER_EVERY_S = 600.0
 _HOLD_S = 60.0  # how long events in memory wait for older ones in a database that cannot be read
