@@ -23,12 +23,12 @@ from edge_classifierd.cli import (
     doctor,
     evaluate,
     listen,
-    models,
     replay,
     run,
     streams,
     train,
 )
+from edge_classifierd.cli.models import commands as models
 from edge_classifierd.cli.streams import show
 from edge_classifierd.errors import ExitCode
 

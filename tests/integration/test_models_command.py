@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import tflite_builder as tflite
 from PIL import Image
 
-from edge_classifierd.cli.model_list import model_rows
+from edge_classifierd.cli.models.list import model_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

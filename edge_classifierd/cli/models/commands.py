@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_classifierd.cli.model_probe import probe_command
+from edge_classifierd.cli.models.probe import probe_command
 from edge_classifierd.cli.options import (
     DEFAULT_CONFIG,
     Bundled,
@@ -58,7 +58,7 @@ def list_command(
 
     Example: edge-classifierd models list
     """
-    from edge_classifierd.cli.model_list import model_rows, print_rows
+    from edge_classifierd.cli.models.list import model_rows, print_rows
 
     rows = model_rows(config, _folder(folder), optional=config == DEFAULT_CONFIG)
     if json:
@@ -90,7 +90,7 @@ def info_command(
 
     Example: edge-classifierd models info mobilenet_v2_1.0_224_quant.tflite
     """
-    from edge_classifierd.cli.model_info import info_document, info_text, runs_here
+    from edge_classifierd.cli.models.info import info_document, info_text, runs_here
     from edge_classifierd.model.inspection import inspect
 
     if file is None and bundled is None:
@@ -196,7 +196,7 @@ def _fetched(entry: Entry, place: Path, mirror: str | None) -> dict[str, Any]:
 
 
 def _verified(file: Path) -> dict[str, Any]:
-    from edge_classifierd.cli.model_info import runs_here
+    from edge_classifierd.cli.models.info import runs_here
     from edge_classifierd.errors import ModelError
     from edge_classifierd.model.catalogue import blob_id, catalogue
     from edge_classifierd.model.inspection import inspect

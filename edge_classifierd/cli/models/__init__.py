@@ -1,0 +1,1 @@
+"""The command `models`: list, info, fetch, verify and probe."""
