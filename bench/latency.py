@@ -28,6 +28,7 @@ from edge_classifierd.mqtt.client import MqttClient
 from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
@@ -112,6 +113,7 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
         heartbeats=Heartbeats(clock),
         saved_state=SavedState(outbox, folder / "state.json", clock),
         clock=clock,
+        cameras=Cameras(clock),
     )
     pipeline = Pipeline(plan, Classifiers().get(plan), PipelineMetrics(clock), surroundings)
     session.start()

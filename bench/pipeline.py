@@ -39,6 +39,7 @@ from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.cpu_pool import share_threads
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.inference.scores import Scores, top_k
+from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.event_builder import EventBuilder
 from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
@@ -148,14 +149,14 @@ class Running:
         clock = SystemClock()
         self.metrics = PipelineMetrics(clock)
         self._may_deliver = threading.Event()
-        outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=clock)
+        self._outbox = outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=clock)
         surroundings = Surroundings(
             device="bench",
             sink=Sink(),
             heartbeats=Heartbeats(clock),
             saved_state=SavedState(outbox, folder / "state.json", clock),
             clock=clock,
-            make_source=lambda _section, _clock, _region, _needs: Camera(picture, self._may_deliver),
+            cameras=Cameras(clock, lambda *_: Camera(picture, self._may_deliver)),
         )
         self.pipeline = Pipeline(plan, Classifiers().get(plan), self.metrics, surroundings)
         self.pipeline.start()
@@ -185,6 +186,7 @@ class Running:
     def stop(self) -> None:
         self._may_deliver.set()
         self.pipeline.stop(5.0)
+        self._outbox.close()
 
 
 def microseconds(call: Any, repeat: int = 300) -> float:

@@ -26,7 +26,9 @@ class NotNull:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Return the schema without null, with `not` for editors."""
-        (section,) = (choice for choice in handler(schema)["anyOf"] if choice != {"type": "null"})
+        section = handler(schema)
+        if {"type": "null"} in section.get("anyOf", []):
+            (section,) = (choice for choice in section["anyOf"] if choice != {"type": "null"})
         return {**section, "not": {"type": "null"}}
 
 

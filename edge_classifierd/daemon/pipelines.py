@@ -77,6 +77,7 @@ class Pipelines:
 
     def start(self) -> None:
         """Load the models and start all pipelines. One that cannot start is offline; `tick` tries it again."""
+        self._around.cameras.set_plans(self._plans.values())
         for name, plan in self._plans.items():
             self._pipelines[name] = self._make(plan)
         for pipeline in self._pipelines.values():
@@ -93,6 +94,7 @@ class Pipelines:
                 self._supervisor.forget(name)
                 self._pipelines[name] = pipeline.ready
                 self._plans[name] = pipeline.ready.plan
+                self._around.cameras.set_plans(self._plans.values())
                 pipeline.ready.start()
         self._supervisor.tick(self._pipelines)
 
@@ -148,6 +150,7 @@ class Pipelines:
         for name in [name for name in self._pipelines if name not in plans or name in made]:
             self._retire(name, gone=name not in plans)
         self._classifiers.keep_only(plans.values())
+        self._around.cameras.set_plans(plans.values())
         self._pipelines = {name: made.get(name) or self._pipelines[name] for name in plans}
         for name, pipeline in self._pipelines.items():
             self._apply(pipeline, self._plans.get(name), plans[name], changes[name])

@@ -33,6 +33,7 @@ from edge_classifierd.mqtt.published_topics import PublishedTopics
 from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.saved_state import SavedState
@@ -131,6 +132,7 @@ class Service:
             heartbeats=self._heartbeats,
             saved_state=saved_state,
             clock=self._clock,
+            cameras=Cameras(self._clock),
         )
         trials = ModelTrials(state_directory() / "models.json", self._clock)
         self._pipelines = Pipelines(plans, surroundings, sink, trials)

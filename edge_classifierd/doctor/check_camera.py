@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 from edge_classifierd.doctor.check_result import CheckResult, from_sentence
 from edge_classifierd.doctor.picture_quality import PictureQuality, measure
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.capture import Capture, CaptureStatus
+from edge_classifierd.frames.camera import Camera, CaptureStatus
+from edge_classifierd.frames.capture import Capture
 from edge_classifierd.frames.factory import make_source
+from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from edge_classifierd.doctor.running_daemon import RunningDaemon
     from edge_classifierd.frames.base import Frame, FrameSource
     from edge_classifierd.pipeline.plan import Plan
-    from edge_classifierd.preprocess import Region
 
 _FIRST_FRAME_S: Final = 15.0
 _WATCHED_S: Final = 2.0
@@ -51,13 +52,11 @@ def check_pipeline_camera(
     if watched:  # read an existing picture, and delete nothing
         below = source.type == "folder" and source.includes_below
         source = source.model_copy(update={"watch": False, "after": "keep", "recursive": below})
-    capture: Capture[None] = Capture(
-        make(source, clock, plan.region),
-        lambda _frame: None,
-        name=plan.section.name,
-        clock=clock,
-        stall_timeout_s=_FIRST_FRAME_S,
-    )
+    section = plan.section
+    region = plan.region if section.camera is None else Region()
+    camera = Camera(make(source, clock, region), name=section.name, clock=clock, stall_timeout_s=_FIRST_FRAME_S)
+    capture: Capture[None] = Capture(camera, lambda _frame: None, name=section.name)
+    camera.attach(capture)
     capture.start()
     try:
         frame, count, seconds = _latest(capture, still=source.type == "folder")

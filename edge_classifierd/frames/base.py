@@ -34,12 +34,14 @@ class Frame:
     name: str | None = None
     """The file's name, when the frame comes from a file."""
     small: av.VideoFrame | None = None
-    """The same picture, scaled down for the model by the camera, where it can."""
+    """The same picture, scaled down by the camera itself for a model, if it can do so."""
 
-    @property
-    def for_model(self) -> av.VideoFrame:
-        """The picture to make the model's input from."""
-        return self.picture if self.small is None else self.small
+    def for_model(self, needs: Needs) -> av.VideoFrame:
+        """Return the smaller picture if there is one and it is large enough for the model, else the large one."""
+        if self.small is None:
+            return self.picture
+        width, height = needs(self.picture.width, self.picture.height)
+        return self.small if self.small.width >= width and self.small.height >= height else self.picture
 
 
 class FrameSource(Protocol):

@@ -34,18 +34,8 @@ class LatestSlot(Generic[T]):
         """Whether the slot is empty now."""
         return self._item is None
 
-    def offer(self, item: T, patience_s: float | None) -> bool:
-        """Put `item` into the slot, replacing an item that was not taken, and wait until it is taken.
-
-        Does nothing after `end`.
-
-        Args:
-            item: The item.
-            patience_s: Maximum wait in seconds; None waits without limit.
-
-        Returns:
-            Whether it replaced another item.
-        """
+    def put(self, item: T) -> bool:
+        """Put `item` into the slot. Return whether it replaces one that was not taken. Does nothing after `end`."""
         with self._lock:
             if self._ended:
                 return False
@@ -53,8 +43,12 @@ class LatestSlot(Generic[T]):
             self._item = item
             self._emptied.acquire(blocking=False)  # clear the signal of an earlier item
             _signal(self._filled)
-        self._emptied.acquire(timeout=-1 if patience_s is None else patience_s)
-        return replaced
+            return replaced
+
+    def wait_until_taken(self, patience_s: float | None) -> None:
+        """Wait until the item is taken or the slot ends; at most `patience_s` seconds, None: without limit."""
+        if not self._ended:
+            self._emptied.acquire(timeout=-1 if patience_s is None else patience_s)
 
     def take(self, timeout_s: float, *, request_next: bool = True) -> T | None:
         """Take the item, waiting for one up to `timeout_s`. Return None when there is none; at once after `end`.

@@ -82,3 +82,21 @@ class OwnPace:
             self._start_s = self._due_s
         self._last_s = time_s
         return max(0.0, self._due_s - now_s)
+
+
+class RateLimit:
+    """Selects frames so that at most `max_fps` per second remain."""
+
+    def __init__(self, max_fps: float | None) -> None:
+        self._period_s = None if max_fps is None else 1.0 / max_fps
+        self._due_s = -inf
+
+    def allows(self, now_s: float) -> bool:
+        """Return whether a frame of this time is due; a tenth of a period early is accepted, as cameras jitter."""
+        if self._period_s is None:
+            return True
+        if now_s < self._due_s - self._period_s / 10:
+            return False
+        late = now_s > self._due_s + self._period_s
+        self._due_s = (now_s if late else self._due_s) + self._period_s
+        return True

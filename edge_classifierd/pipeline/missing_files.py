@@ -30,14 +30,14 @@ def missing_certificates(document: Document) -> Iterator[Problem]:
 
 def missing_videos(document: Document) -> Iterator[Problem]:
     """Yield a problem for each video file that cannot be used now."""
-    for key, pipeline in document.pipelines:
-        source = pipeline.source
+    sources = {document.source_key(key, pipeline): pipeline.source for key, pipeline in document.pipelines}
+    for key, source in sources.items():
         if not isinstance(source, StreamSection) or "://" in source.url:
             continue
         try:
             check_video_file(Path(source.url))
         except SourceError as error:
-            yield document.problem(f"{key}.source.url", str(error), temporary=True)
+            yield document.problem(f"{key}.url", str(error), temporary=True)
 
 
 def _unusable(tls: TlsSection) -> Iterator[tuple[str, OSError]]:

@@ -10,29 +10,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_classifierd.clock import process_age_s
 from edge_classifierd.errors import InferenceError, failure_sentence
-from edge_classifierd.frames.capture import Capture, CaptureStatus
-from edge_classifierd.frames.factory import make_source
+from edge_classifierd.frames.camera import CaptureStatus
 from edge_classifierd.pipeline.reporter import Reporter
 from edge_classifierd.pipeline.worker_threads import STUCK_AFTER_S
 from edge_classifierd.pipeline.workers import make_workers
-from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.config.sections.sources import Source
-    from edge_classifierd.frames.base import Frame, FrameSource, Needs
+    from edge_classifierd.frames.base import Frame
+    from edge_classifierd.frames.capture import Capture
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
     from edge_classifierd.inference.base import AcceleratorTemperature, Inference
     from edge_classifierd.inference.shared import SharedClassifier
+    from edge_classifierd.pipeline.cameras import Cameras
     from edge_classifierd.pipeline.plan import Plan
     from edge_classifierd.pipeline.saved_state import SavedState
     from edge_classifierd.pipeline.sink import ResultSink
     from edge_classifierd.pipeline.worker_threads import Classified
     from edge_classifierd.pipeline.workers import Workers
-    from edge_classifierd.preprocess import Region, Tensor
+    from edge_classifierd.preprocess import Tensor
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -49,8 +48,7 @@ class Surroundings:
     heartbeats: Heartbeats
     saved_state: SavedState
     clock: Clock
-    make_source: Callable[[Source, Clock, Region, Needs], FrameSource] = make_source
-    """Makes the source of a section; tests and benches replace it with a fake camera."""
+    cameras: Cameras
 
 
 class Pipeline:
@@ -273,6 +271,8 @@ class Pipeline:
         with self._report_lock:
             self._reporter.change_plan(plan, self._classifier.accelerator)
             self.plan = plan
+        if self._capture is not None:
+            self._capture.set_max_fps(plan.section.max_fps)
 
     def _set_threshold(self, watch: str, threshold: float | None) -> None:
         with self._report_lock:
@@ -293,34 +293,16 @@ class Pipeline:
             beat=self._beat,
             heartbeats=self._around.heartbeats,
         )
-        self._capture = self._workers.capture
         self._around.heartbeats.watch(f"capture-{section.name}", STUCK_AFTER_S, self._capture_beat_s)
-        self._capture.start()
+        self._workers.capture.start()
 
     def _make_capture(self, prepare: Callable[[Frame], T]) -> Capture[T]:
-        section = self.plan.section
-        return Capture(
-            self._around.make_source(section.source, self._around.clock, self.plan.region, self._preprocessor().needs),
-            prepare,
-            name=section.name,
-            clock=self._around.clock,
-            stall_timeout_s=getattr(section.source, "stall_timeout", 10.0),
-            on_status=self._set_status,
-        )
+        self._capture = capture = self._around.cameras.capture(self.plan, prepare, self._set_status)
+        return capture
 
     def _make_prepare(self) -> Callable[[Frame], Tensor]:
-        preprocess = self._preprocessor()
-        return lambda frame: preprocess(frame.for_model)
-
-    def _preprocessor(self) -> Preprocessor:
-        section = self.plan.section
-        return Preprocessor(
-            self.plan.bundle.input,
-            self.plan.bundle.normalisation,
-            fit=section.fit,
-            crop_fraction=section.crop_fraction,
-            view=self.plan.view,
-        )
+        preprocess = self.plan.preprocessor()
+        return lambda frame: preprocess(frame.for_model(preprocess.needs))
 
     def _close(self) -> None:
         if self._capture is not None:

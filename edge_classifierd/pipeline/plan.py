@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.decision.types import WatchRule
-from edge_classifierd.preprocess import Region, View
+from edge_classifierd.preprocess import Preprocessor, Region, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 ANY_WATCH: Final = "any"
 """Name of the only watch of a pipeline without configured watches; it reports the best label."""
 ANY_RULE: Final = WatchRule(ANY_WATCH, None, 0.6, 0.4)
-_WITHOUT_RESTART: Final = frozenset({"watches", "allow", "deny", "top_k", "ambiguity_margin", "snapshot", "collect"})
+_WITHOUT_RESTART: Final = frozenset(
+    {"watches", "allow", "deny", "top_k", "ambiguity_margin", "snapshot", "collect", "max_fps"}
+)
 """Keys of a pipeline that can change between two frames, without opening the camera or loading the model again."""
 
 
@@ -51,6 +53,13 @@ class Plan:
         source = self.section.source
         region = Region() if source.cuts_itself else self.region
         return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
+
+    def preprocessor(self) -> Preprocessor:
+        """Return a new preprocessor for the frames of the source; use one per thread."""
+        section, bundle = self.section, self.bundle
+        return Preprocessor(
+            bundle.input, bundle.normalisation, fit=section.fit, crop_fraction=section.crop_fraction, view=self.view
+        )
 
 
 @dataclass(frozen=True, slots=True)

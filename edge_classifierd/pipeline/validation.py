@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.config.loading.load import Document
     from edge_classifierd.config.sections.pipeline import ModelSection, PipelineSection, WatchSection
+    from edge_classifierd.config.sections.sources import Source
     from edge_classifierd.decision.types import Combine
     from edge_classifierd.errors import Problem
     from edge_classifierd.model.bundle import ModelBundle
@@ -120,9 +121,11 @@ def _plan_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...]
     mistakes: list[_Mistake] = []
     bundles: _Loaded = {}
     plans = []
+    if sources:
+        named = {document.source_key(key, section): section.source for key, section in document.pipelines}
+        for key, source in named.items():
+            mistakes += map(_Mistake, _source_problems(document, source, key))
     for key, section in document.pipelines:
-        if sources:
-            mistakes += map(_Mistake, _source_problems(document, section, f"{key}.source"))
         plan, found = _plan_one(document, key, section, bundles)
         mistakes += found
         if plan is not None:
@@ -178,16 +181,16 @@ def _place(problem: Problem) -> tuple[bool, int, int]:
     return (problem.line == 0, problem.line, problem.column)
 
 
-def _source_problems(document: Document, section: PipelineSection, key: str) -> Iterator[Problem]:
-    if isinstance(section.source, FolderSection):
-        folder = section.source.path
+def _source_problems(document: Document, source: Source, key: str) -> Iterator[Problem]:
+    if isinstance(source, FolderSection):
+        folder = source.path
         try:
-            if not images_in(folder, recursive=section.source.recursive) and not section.source.watch:
-                below = "" if section.source.recursive else " (set `recursive: true` to look into the folders below)"
+            if not images_in(folder, recursive=source.recursive) and not source.watch:
+                below = "" if source.recursive else " (set `recursive: true` to look into the folders below)"
                 message = f"{folder}: holds no pictures{below}; put some there"
                 yield document.problem(f"{key}.path", message, temporary=True)
         except SourceError as error:
-            if not (section.source.watch and not folder.exists()):
+            if not (source.watch and not folder.exists()):
                 yield document.problem(f"{key}.path", str(error), temporary=True)
 
 

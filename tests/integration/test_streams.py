@@ -29,7 +29,8 @@ from stream_servers import (
 from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.capture import Capture, CaptureStatus
+from edge_classifierd.frames.camera import Camera, CaptureStatus
+from edge_classifierd.frames.capture import Capture
 from edge_classifierd.frames.network import NetworkSource
 
 if TYPE_CHECKING:
@@ -381,15 +382,11 @@ def test_a_camera_that_goes_and_comes_back_is_captured_again(
     caplog.set_level(logging.INFO)
     server = serve(HttpServer(frames=60))
     statuses: list[CaptureStatus] = []
-    capture = Capture(
-        camera(server),
-        grey,
-        name="porch",
-        clock=SystemClock(),
-        stall_timeout_s=5,
-        on_status=lambda status, _: statuses.append(status),
-        backoff=Backoff(0.05, 0.1),
+    reader = Camera(
+        camera(server), name="porch", clock=SystemClock(), stall_timeout_s=5, backoff=Backoff(0.05, 0.1)
     )
+    capture = Capture(reader, grey, name="porch", on_status=lambda status, _: statuses.append(status))
+    reader.attach(capture)
     capture.start()
     while statuses.count(CaptureStatus.DELIVERING) < 3 or capture.status is not CaptureStatus.DELIVERING:
         capture.take(1.0)
@@ -403,9 +400,9 @@ def test_a_camera_that_goes_and_comes_back_is_captured_again(
 
 
 def test_stopping_a_capture_of_a_stalled_camera_takes_no_time(serve: Callable[[Server], Server]) -> None:
-    capture = Capture(
-        camera(serve(SilentServer("rtsp")), 2.0), grey, name="porch", clock=SystemClock(), stall_timeout_s=2.0
-    )
+    reader = Camera(camera(serve(SilentServer("rtsp")), 2.0), name="porch", clock=SystemClock(), stall_timeout_s=2.0)
+    capture = Capture(reader, grey, name="porch")
+    reader.attach(capture)
     capture.start()
     assert capture.take(0.3) is None
     began_s = time.monotonic()

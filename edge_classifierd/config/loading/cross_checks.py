@@ -1,10 +1,13 @@
-"""Checks across sections that pydantic cannot do: unique names, shared cameras, an empty `tls`."""
+"""Checks across sections that pydantic cannot do: unique names, cameras and their pipelines, an empty `tls`."""
 
 from __future__ import annotations
 
 import os
 import re
 from typing import TYPE_CHECKING
+
+from edge_classifierd.config.descriptions import close_match
+from edge_classifierd.errors import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,11 +20,13 @@ _CAMERA_KEYS = {"v4l2": "device", "picamera2": "camera"}
 
 def cross_check(data: object) -> Iterator[tuple[KeyPath, str]]:
     """Yield the key path and the message of each broken rule. `data` may have any shape."""
-    pipelines = data.get("pipelines") if isinstance(data, dict) else None
+    pipelines, cameras = (data.get(key) if isinstance(data, dict) else None for key in ("pipelines", "cameras"))
     yield from _repeated_names(("pipelines",), pipelines, "pipeline")
+    yield from _repeated_names(("cameras",), cameras, "camera")
     for index, pipeline in enumerate(_mappings(pipelines)):
         yield from _repeated_names(("pipelines", index, "watches"), pipeline.get("watches"), "watch")
-    yield from _shared_cameras(pipelines)
+    yield from _sources(pipelines, cameras)
+    yield from _used_twice(pipelines, cameras)
     mqtt = data.get("mqtt") if isinstance(data, dict) else None
     if isinstance(mqtt, dict) and mqtt.get("tls", ...) is None:
         yield ("mqtt", "tls"), "is empty: write `{}` to trust the system's authorities, or remove the key for no TLS"
@@ -40,18 +45,53 @@ def _repeated_names(path: KeyPath, items: object, kind: str) -> Iterator[tuple[K
             yield (*path, index, "name"), f"must be unique; {kind} number {seen[name] + 1} has this name already"
 
 
-def _shared_cameras(pipelines: object) -> Iterator[tuple[KeyPath, str]]:
-    """Yield a mistake for each camera that a second pipeline uses."""
-    seen: dict[tuple[str, str | int], int] = {}
-    for index, pipeline in enumerate(_mappings(pipelines)):
-        source = pipeline.get("source")
-        if not isinstance(source, dict):
+def _sources(pipelines: object, cameras: object) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the mistakes in how pipelines name their source: exactly one of `camera` and `source`."""
+    sources = {camera.get("name"): camera.get("source") for camera in _mappings(cameras)}
+    for index, camera in enumerate(_mappings(cameras)):
+        source = camera.get("source")
+        if isinstance(source, dict) and source.get("type") == "picamera2" and source.get("region_in_camera") is True:
+            message = "is for the camera of one pipeline; remove it, or make this the `source` of the pipeline"
+            yield ("cameras", index, "source", "region_in_camera"), message
+    items = pipelines if isinstance(pipelines, list) else []
+    for index, pipeline in ((index, item) for index, item in enumerate(items) if isinstance(item, dict)):
+        source, name = pipeline.get("source"), pipeline.get("camera")
+        if name is None and "source" not in pipeline:
+            yield ("pipelines", index, "source"), "is missing; write a `source`, or `camera` with a name of `cameras`"
+        if name is not None and "source" in pipeline:
+            yield ("pipelines", index, "camera"), "cannot be used with `source`; remove one of them"
+        elif isinstance(name, str) and name not in sources:
+            yield ("pipelines", index, "camera"), f"`cameras` has no `{shortened(name)}`{_known(name, list(sources))}"
+        used = sources.get(name) if isinstance(name, str) else source
+        if pipeline.get("max_fps") is not None and isinstance(used, dict) and used.get("type") == "folder":
+            message = "leaves out pictures of a folder; set the folder's `fps` instead"
+            yield ("pipelines", index, "max_fps"), message
+
+
+def _known(name: str, cameras: list[object]) -> str:
+    known = [each for each in cameras if isinstance(each, str)]
+    if close := close_match(name, known):
+        return f"; did you mean `{close}`?"
+    return f"; it has {shortened(', '.join(known))}" if known else "; add it there"
+
+
+def _used_twice(pipelines: object, cameras: object) -> Iterator[tuple[KeyPath, str]]:
+    """Yield a mistake for each camera device that is configured a second time."""
+    places = [(("cameras", index), f"camera number {index + 1}", item) for index, item in enumerate(_mappings(cameras))]
+    places += [
+        (("pipelines", index), f"pipeline number {index + 1}", item) for index, item in enumerate(_mappings(pipelines))
+    ]
+    seen: dict[tuple[str, str | int], str] = {}
+    for path, words, item in places:
+        source = item.get("source")
+        camera = _camera(source) if isinstance(source, dict) else None
+        if camera is None or seen.setdefault(camera, words) == words:
             continue
-        camera = _camera(source)
-        if camera is not None and seen.setdefault(camera, index) != index:
-            key = _CAMERA_KEYS[camera[0]]
-            message = f"pipeline number {seen[camera] + 1} uses this camera already; a camera serves only one"
-            yield ("pipelines", index, "source", key if key in source else "type"), message
+        key = _CAMERA_KEYS[camera[0]]
+        first = seen[camera]
+        remedy = "write `camera` with its name" if first.startswith("camera") else "define it once in `cameras`"
+        message = f"{first} uses this camera already; {remedy}"
+        yield (*path, "source", key if isinstance(source, dict) and key in source else "type"), message
 
 
 def _camera(source: dict[object, object]) -> tuple[str, str | int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,6 +13,8 @@ from edge_classifierd.config.loading.error_messages import holds_secret, is_foll
 from edge_classifierd.config.loading.read_file import UnreadableError, decode, read_small_file
 from edge_classifierd.config.loading.yaml_tree import Place, compose
 from edge_classifierd.config.loading.yaml_values import Values, plain_value, read_values
+from edge_classifierd.config.sections.base import FROM_OTHERS, Section
+from edge_classifierd.config.sections.cameras import CameraSection, with_source
 from edge_classifierd.config.sections.configuration import Configuration
 from edge_classifierd.config.sections.key_paths import format_key, locate, parse_key
 from edge_classifierd.config.sections.paths import FOLDER, STATE, state_directory
@@ -21,17 +23,20 @@ from edge_classifierd.config.sections.sources import mask_userinfo
 from edge_classifierd.errors import ConfigurationError, Problem, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
 
     from edge_classifierd.config.sections.key_paths import KeyPath
 
+T = TypeVar("T", bound=Section)
+
 MAX_BYTES = 1_000_000
 MAX_PROBLEMS = 100
 """Further problems are counted, not listed."""
 
-_MOST_PIPELINES = 64  # as many as a configuration may have
+_MOST_ITEMS = 64  # as many pipelines or cameras as a configuration may have
 _PLAIN_ERRORS = {"int_type", "float_type", "bool_type", "literal_error", "expected", "int_from_float"}
 
 
@@ -45,12 +50,18 @@ class Document:
     warnings: tuple[Problem, ...] = ()
     pipelines: tuple[tuple[str, PipelineSection], ...] = ()
     """Each pipeline with its key, `pipelines[0]`."""
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    """The key of each camera, `cameras[0]`, by its name."""
     _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
 
     def problem(self, key: str, message: str, *, temporary: bool = False) -> Problem:
         """Return a problem at `key` (`pipelines[0].watches[1].labels[2]`), or at the nearest parent in the file."""
         place = _place_of(parse_key(key), self._values)
         return Problem(self.file, place.line, place.column, key, message, temporary)
+
+    def source_key(self, key: str, pipeline: PipelineSection) -> str:
+        """Return the key of a pipeline's source: `pipelines[0].source`, or `cameras[0].source` if it is shared."""
+        return f"{self.cameras.get(pipeline.camera or '', key)}.source"
 
 
 class FaultyFileError(ConfigurationError):
@@ -99,19 +110,32 @@ def load(path: Path) -> Document:
     if problems or configuration is None:
         raise FaultyFileError(problems, more, _valid_pipelines(file, values, folder, warnings))
     pipelines = tuple((f"pipelines[{n}]", one) for n, one in enumerate(configuration.pipelines))
-    return Document(file, configuration, warnings, pipelines, _values=values)
+    cameras = {camera.name: f"cameras[{n}]" for n, camera in enumerate(configuration.cameras)}
+    return Document(file, configuration, warnings, pipelines, cameras, _values=values)
 
 
 def _valid_pipelines(file: str, values: Values, folder: Path, warnings: tuple[Problem, ...]) -> Document:
     """Return a Document of those pipelines that are valid by themselves in a file with mistakes."""
     context = {FOLDER: folder, STATE: state_directory()}
+    cameras = _valid_items(values, "cameras", CameraSection, context)
     pipelines = []
-    listed = values.data.get("pipelines") if isinstance(values.data, dict) else None
-    for position, data in enumerate(listed[:_MOST_PIPELINES] if isinstance(listed, list) else ()):
-        with suppress(ValidationError):
-            pipelines.append((f"pipelines[{position}]", PipelineSection.model_validate(data, context=context)))
+    for key, section in _valid_items(values, "pipelines", PipelineSection, context):
+        pipeline = with_source(section, (camera for _, camera in cameras))
+        if pipeline.source is not FROM_OTHERS:
+            pipelines.append((key, pipeline))
     nothing = Configuration.model_construct(pipelines=())
-    return Document(file, nothing, warnings, tuple(pipelines), values)
+    keys = {camera.name: key for key, camera in cameras}
+    return Document(file, nothing, warnings, tuple(pipelines), keys, values)
+
+
+def _valid_items(values: Values, key: str, section: type[T], context: object) -> list[tuple[str, T]]:
+    """Return those items of a list that are valid by themselves, each with its key."""
+    items = []
+    listed = values.data.get(key) if isinstance(values.data, dict) else None
+    for position, data in enumerate(listed[:_MOST_ITEMS] if isinstance(listed, list) else ()):
+        with suppress(ValidationError):
+            items.append((f"{key}[{position}]", section.model_validate(data, context=context)))
+    return items
 
 
 def _validate(values: Values, folder: Path) -> tuple[Configuration | None, list[ErrorDetails]]:

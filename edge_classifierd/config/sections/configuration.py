@@ -11,6 +11,7 @@ from edge_classifierd.config.sections.base import (
     Text,
     slug,
 )
+from edge_classifierd.config.sections.cameras import CameraSection, with_source
 from edge_classifierd.config.sections.durations import Duration
 from edge_classifierd.config.sections.mqtt import MqttSection
 from edge_classifierd.config.sections.paths import StatePath
@@ -54,9 +55,25 @@ class Configuration(Section):
     outbox: OutboxSection = Field(
         default={}, validate_default=True, description="Store of events that wait for the broker."
     )
+    cameras: tuple[CameraSection, ...] = Field(
+        (),
+        strict=False,
+        max_length=64,
+        description="Cameras that several pipelines use. A camera of one pipeline can be its `source` instead.",
+    )
     pipelines: tuple[PipelineSection, ...] = Field(
         strict=False,
         min_length=1,
         max_length=64,
-        description="One or more pipelines, each with a source, a model and watches.",
+        description="One or more pipelines, each with a camera or a source, a model and watches.",
     )
+
+    @field_validator("cameras", mode="before")
+    @classmethod
+    def _empty_means_none(cls, value: object) -> object:
+        return () if value is None else value
+
+    @field_validator("pipelines", mode="after")
+    @classmethod
+    def _with_sources(cls, value: tuple[PipelineSection, ...], info: ValidationInfo) -> tuple[PipelineSection, ...]:
+        return tuple(with_source(pipeline, info.data.get("cameras", ())) for pipeline in value)

@@ -1,11 +1,12 @@
 """The section `pipelines[]` and the sections inside it."""
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from edge_classifierd.config.descriptions import NotNull
 from edge_classifierd.config.sections.base import (
     FROM_OTHERS,
     Fraction,
@@ -226,10 +227,19 @@ class CollectSection(Section):
 
 
 class PipelineSection(Section):
-    """One source, one model and its watches."""
+    """One camera, one model and its watches."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["source"]}, {"required": ["camera"]}]})
 
     name: Name = Field(description="Part of the pipeline's topics; unique.")
-    source: Source = Field(description="Where frames come from; `type` selects the keys.")
+    camera: Name | None = Field(None, description="Name of a camera in `cameras`. Default: a `source` of its own.")
+    source: Annotated[Source, NotNull()] = Field(
+        default=FROM_OTHERS,
+        description="Where frames come from; `type` selects the keys. Default: that of `camera`.",
+    )
+    max_fps: float | None = Field(
+        None, gt=0, le=1000, description="Classify at most this many frames per second; null: every frame, if possible."
+    )
     region: RegionSection = Field(
         default_factory=RegionSection, description="The part of the picture to classify. Default: the whole picture."
     )

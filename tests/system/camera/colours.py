@@ -28,9 +28,10 @@ def check(source, where, for_model):
     for _ in range(3):  # opened, closed and opened again
         source.open()
         frame = [source.read() for _ in range(5)][-1]
-        for picture in (frame.picture, frame.for_model):
+        for picture in (frame.picture, frame.small or frame.picture):
             wrong += check_picture(picture, where, picture.height / 720)
-        size = (frame.for_model.width, frame.for_model.height)
+        smaller = frame.small or frame.picture
+        size = (smaller.width, smaller.height)
         if size != for_model:
             wrong += 1
             print(f"{size} for the model instead of {for_model}")

@@ -21,6 +21,7 @@ from edge_classifierd.inference.trial import ModelTrials
 from edge_classifierd.mqtt.refusals import Refusals
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.saved_state import SavedState
@@ -106,8 +107,11 @@ def until(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
 class Scene:
     """The pipelines of the device `porch`; a context manager that starts and stops them."""
 
-    def __init__(self, folder: Path, *pipelines: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, *pipelines: dict[str, Any], cameras: tuple[str, ...] = ()) -> None:
         self.folder = folder
+        self.configured_cameras = [
+            {"name": name, "source": {"type": "v4l2", "device": f"/dev/{name}"}} for name in cameras
+        ]
         self.clock = SystemClock()
         self.broker = FakeBroker()
         self.cameras: list[Camera] = []
@@ -125,7 +129,7 @@ class Scene:
             heartbeats=self.heartbeats,
             saved_state=self.saved_state,
             clock=self.clock,
-            make_source=self._camera,
+            cameras=Cameras(self.clock, self._camera),
         )
         trials = ModelTrials(folder / "models.json", self.clock)
         self.pipelines = Pipelines(self.plans(*pipelines), around, self.sink, trials)
@@ -151,7 +155,8 @@ class Scene:
 
     def plans(self, *pipelines: dict[str, Any]) -> tuple[AnyPlan, ...]:
         config = self.folder / "config.yaml"
-        config.write_text(yaml.safe_dump({"pipelines": list(pipelines)}, sort_keys=False))
+        data = {"cameras": self.configured_cameras, "pipelines": list(pipelines)}
+        config.write_text(yaml.safe_dump(data, sort_keys=False))
         _, plans = plan_pipelines(config)
         return plans
 

@@ -14,7 +14,8 @@ from frame_fakes import ManualClock, ScriptedCamera
 from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import InferenceError, MissingError, SourceError
-from edge_classifierd.frames.capture import FRESHNESS_S, Capture, CaptureStatus
+from edge_classifierd.frames.camera import FRESHNESS_S, Camera, CaptureStatus
+from edge_classifierd.frames.capture import Capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,15 +42,20 @@ class Bench:
         backoff: Backoff = QUICK,
         clock: Any = None,
     ) -> Capture[int]:
+        reader = Camera(
+            camera, name="porch", clock=clock or SystemClock(), stall_timeout_s=stall_timeout_s, backoff=backoff
+        )
+        return self.attach(reader, prepare)
+
+    def attach(self, camera: Camera, prepare: Callable[[Frame], int], **options: Any) -> Capture[int]:
         made = Capture(
             camera,
             prepare,
             name="porch",
-            clock=clock or SystemClock(),
-            stall_timeout_s=stall_timeout_s,
             on_status=lambda status, sentence: self.statuses.append((status, sentence)),
-            backoff=backoff,
+            **options,
         )
+        assert camera.attach(made)
         self._captures.append(made)
         made.start()
         return made
@@ -73,6 +79,10 @@ def taken(capture: Capture[int], most: int) -> list[int]:
         if captured is not None:
             found.append(captured.prepared)
     return found
+
+
+def camera_of(capture: Capture[int]) -> Camera:
+    return capture._camera
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -247,12 +257,12 @@ def test_a_pause_that_does_not_end_stops_the_beat(bench: Bench, live: bool) -> N
     capture = bench.capture(camera, stall_timeout_s=10.0, clock=clock)
     until(lambda: camera.reads)
     clock.now_s += 99.0
-    capture.check_stall()
+    camera_of(capture).check_stall()
     assert capture.last_beat_s == clock.now_s, "a planned wait counts as progress"
     assert not camera.cancelled.is_set()
     clock.now_s += 30.0  # the thread still waits, as if it were frozen
     assert clock.now_s - capture.last_beat_s == (19.0 if live else 29.0)
-    capture.check_stall()
+    camera_of(capture).check_stall()
     assert camera.cancelled.is_set() == live
     camera.wake.set()
 
@@ -338,36 +348,89 @@ def test_stopping_ends_a_blocked_read_and_a_blocked_take(bench: Bench) -> None:
     assert camera.closed
 
 
-def test_the_rate_falls_when_no_more_frames_arrive(bench: Bench) -> None:
-    clock = ManualClock()
-    camera = ScriptedCamera([["frame"] * 50 + ["deaf"]], live=False)
+def test_all_captures_of_a_camera_get_every_frame_of_a_source_that_is_not_live() -> None:
+    camera = ScriptedCamera([["frame"] * 20], live=False)
+    reader = Camera(camera, name="porch", clock=SystemClock(), stall_timeout_s=10.0)
+    found: list[list[int]] = [[], []]
+    first, second = (Capture(reader, lambda frame: frame.sequence, name=name) for name in ("gate", "drive"))
+    for capture in (first, second):
+        assert reader.attach(capture)
+    slow = threading.Thread(target=lambda: (time.sleep(0.1), found[1].extend(taken(second, 20))))
+    slow.start()
+    first.start()
+    found[0] = taken(first, 20)
+    slow.join(10)
+    assert found == [list(range(20))] * 2
+    assert (first.dropped, second.dropped) == (0, 0)
+    until(lambda: not reader.attach(Capture(reader, id, name="late")))
 
-    def tenth_passes() -> None:
-        clock.now_s += 0.1
 
-    camera.before_read = tenth_passes
-    capture = bench.capture(camera, clock=clock)
-    assert capture.fps == 0.0
-    taken(capture, 50)
-    until(lambda: camera.reads == 51)
-    assert capture.fps == pytest.approx(10.0, rel=0.05)
-    clock.now_s += 100
-    assert capture.fps < 0.4
-    camera.wake.set()
+def test_a_capture_that_is_not_read_does_not_slow_down_the_others_of_a_live_source(bench: Bench) -> None:
+    reader = Camera(ScriptedCamera(), name="porch", clock=SystemClock(), stall_timeout_s=10.0)
+    idle, busy = bench.attach(reader, lambda frame: frame.sequence), bench.attach(reader, lambda frame: frame.sequence)
+    assert len(taken(busy, 20)) == 20
+    assert idle.dropped >= 10
+    assert idle.stop(2.0)
+    assert len(taken(busy, 20)) == 20, "the camera continues"
+    assert busy.stop(2.0)
+
+
+def test_a_capture_that_leaves_while_the_camera_waits_for_it_does_not_block_the_others(bench: Bench) -> None:
+    source = ScriptedCamera(live=False)
+    reader = Camera(source, name="porch", clock=SystemClock(), stall_timeout_s=10.0, wait_for=2)
+    idle, busy = bench.attach(reader, lambda frame: frame.sequence), bench.attach(reader, lambda frame: frame.sequence)
+    until(lambda: idle.delivered and busy.delivered)
+    assert busy.take(1.0) is not None
+    assert idle.stop(2.0)
+    assert len(taken(busy, 5)) == 5
+
+
+def test_a_capture_joins_a_camera_that_fails_with_its_reason(bench: Bench) -> None:
+    reader = Camera(
+        ScriptedCamera([GONE] * 9), name="porch", clock=SystemClock(), stall_timeout_s=10.0, backoff=Backoff(60, 60)
+    )
+    first = bench.attach(reader, lambda frame: frame.sequence)
+    until(lambda: first.status is CaptureStatus.RETRYING)
+    second = bench.attach(reader, lambda frame: frame.sequence)
+    assert (second.status, second.last_error) == (CaptureStatus.RETRYING, str(GONE))
+
+
+def test_a_bug_in_prepare_ends_its_own_capture_only(bench: Bench) -> None:
+    reader = Camera(ScriptedCamera(), name="porch", clock=SystemClock(), stall_timeout_s=10.0)
+    broken = bench.attach(reader, lambda frame: 1 // (frame.sequence - 2))
+    sound = bench.attach(reader, lambda frame: frame.sequence)
+    with pytest.raises(ZeroDivisionError):
+        taken(broken, 99)
+    assert len(taken(sound, 20)) == 20
+
+
+def test_a_capture_can_prepare_in_the_thread_that_takes(bench: Bench) -> None:
+    def prepare(frame: Frame) -> int:
+        if frame.sequence == 1:
+            raise InferenceError("odd size")
+        return threading.get_ident()
+
+    reader = Camera(ScriptedCamera(live=False), name="porch", clock=SystemClock(), stall_timeout_s=10.0)
+    capture = bench.attach(reader, prepare, prepare_when_taken=True)
+    assert taken(capture, 3) == [threading.get_ident()] * 3
+    assert capture.skipped == 1
 
 
 def test_a_thousand_captures_leave_no_thread_behind() -> None:
     before = threading.active_count()
     for number in range(1000):
         camera = ScriptedCamera([["frame"] * (number % 3)])
-        capture = Capture(camera, lambda frame: frame, name="n", clock=SystemClock(), stall_timeout_s=10)
+        reader = Camera(camera, name="n", clock=SystemClock(), stall_timeout_s=10)
+        capture = Capture(reader, lambda frame: frame, name="n")
+        reader.attach(capture)
         capture.start()
         capture.take(1.0)
         assert capture.stop(2.0)
         assert camera.closed
     gc.collect()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_stopping_without_starting_is_fine() -> None:
-    assert Capture(ScriptedCamera(), id, name="n", clock=SystemClock(), stall_timeout_s=10).stop(1.0)
+    camera = Camera(ScriptedCamera(), name="n", clock=SystemClock(), stall_timeout_s=10)
+    assert Capture(camera, id, name="n").stop(1.0)

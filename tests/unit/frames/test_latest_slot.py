@@ -20,13 +20,19 @@ def begin(call: Callable[[], object]) -> threading.Thread:
     return thread
 
 
+def offer(slot: LatestSlot[int], item: int, patience_s: float | None) -> bool:
+    replaced = slot.put(item)
+    slot.wait_until_taken(patience_s)
+    return replaced
+
+
 def is_waiting(thread: threading.Thread) -> bool:
     thread.join(0.1)
     return thread.is_alive()
 
 
 def assert_offer_waits_until_taken(slot: LatestSlot[int], item: int) -> None:
-    thread = begin(lambda: slot.offer(item, None))
+    thread = begin(lambda: offer(slot, item, None))
     assert is_waiting(thread)
     assert slot.take(1.0) == item
     thread.join(5)
@@ -43,25 +49,25 @@ def test_an_offer_waits_until_it_is_taken(slot: LatestSlot[int]) -> None:
 
 
 def test_a_late_take_of_an_earlier_item_does_not_end_an_offer(slot: LatestSlot[int]) -> None:
-    slot.offer(1, 0.001)
+    offer(slot, 1, 0.001)
     assert slot.take(0.0) == 1
     assert_offer_waits_until_taken(slot, 2)
 
 
 def test_an_offer_that_timed_out_is_replaced_by_the_next(slot: LatestSlot[int]) -> None:
-    assert not slot.offer(1, 0.001)
-    assert slot.offer(2, 0.001)
+    assert not offer(slot, 1, 0.001)
+    assert offer(slot, 2, 0.001)
     assert slot.take(0.0) == 2
     assert slot.empty
 
 
 def test_a_take_after_one_that_did_not_wait_waits_for_the_next_item(slot: LatestSlot[int]) -> None:
-    slot.offer(1, 0.001)
+    offer(slot, 1, 0.001)
     assert slot.take(1.0) == 1
     taken: list[int | None] = []
     thread = begin(lambda: taken.append(slot.take(10.0)))
     assert is_waiting(thread)
-    slot.offer(2, None)
+    offer(slot, 2, None)
     thread.join(5)
     assert taken == [2]
 
@@ -84,18 +90,18 @@ def test_the_end_wakes_the_taking_thread(slot: LatestSlot[int]) -> None:
 
 @pytest.mark.parametrize("discard", [True, False])
 def test_the_end_wakes_the_offering_thread_and_may_keep_the_last_item(slot: LatestSlot[int], discard: bool) -> None:
-    thread = begin(lambda: slot.offer(1, None))
+    thread = begin(lambda: offer(slot, 1, None))
     assert is_waiting(thread)
     slot.end(discard=discard)
     thread.join(5)
     assert not thread.is_alive()
-    assert not slot.offer(2, None), "no more items are accepted"
+    assert not offer(slot, 2, None), "no more items are accepted"
     assert slot.take(60.0) == (None if discard else 1)
     assert slot.empty
 
 
 def test_the_next_item_can_be_requested_after_a_take(slot: LatestSlot[int]) -> None:
-    thread = begin(lambda: slot.offer(1, None))
+    thread = begin(lambda: offer(slot, 1, None))
     assert slot.take(1.0, request_next=False) == 1
     assert is_waiting(thread)
     slot.request_next()
@@ -104,7 +110,7 @@ def test_the_next_item_can_be_requested_after_a_take(slot: LatestSlot[int]) -> N
 
 
 def test_a_take_that_finds_nothing_requests_the_next_item(slot: LatestSlot[int]) -> None:
-    thread = begin(lambda: slot.offer(1, None))
+    thread = begin(lambda: offer(slot, 1, None))
     assert slot.take(1.0, request_next=False) == 1
     assert is_waiting(thread)
     assert slot.take(0.05, request_next=False) is None
@@ -113,7 +119,7 @@ def test_a_take_that_finds_nothing_requests_the_next_item(slot: LatestSlot[int])
 
 
 def test_a_request_does_not_lose_an_item_that_was_not_taken(slot: LatestSlot[int]) -> None:
-    thread = begin(lambda: slot.offer(1, None))
+    thread = begin(lambda: offer(slot, 1, None))
     while slot.empty:
         time.sleep(0.001)
     slot.request_next()

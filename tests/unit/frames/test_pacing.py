@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_classifierd.frames.pacing import FixedRate, OwnPace
+from edge_classifierd.frames.pacing import FixedRate, OwnPace, RateLimit
 
 
 def test_a_fixed_rate_spaces_pictures_evenly_for_a_reader_that_keeps_up() -> None:
@@ -64,3 +64,30 @@ def test_own_pace_never_waits_long_whatever_the_timestamps(times_s: list[float |
         delay_s = pace.delay_s(now_s, time_s, period_s)
         assert 0.0 <= delay_s <= 10.1
         now_s += delay_s
+
+
+@pytest.mark.parametrize(
+    ("camera_fps", "max_fps", "expected"),
+    [(30, 10, 100), (30, 20, 200), (30, 30, 300), (30, 60, 300), (30, 7, 70), (10, 10, 100), (10, 1, 10), (7, 10, 70)],
+)
+def test_a_rate_limit_leaves_so_many_frames_in_ten_seconds(camera_fps: int, max_fps: int, expected: int) -> None:
+    limit = RateLimit(max_fps)
+    jitter = (0.0, 0.004, -0.003)
+    times_s = [50.0 + number / camera_fps + jitter[number % 3] for number in range(10 * camera_fps)]
+    assert sum(limit.allows(time_s) for time_s in times_s) == pytest.approx(expected, rel=0.03, abs=1)
+
+
+def test_a_rate_limit_gives_no_burst_after_a_pause() -> None:
+    limit = RateLimit(2.0)
+    assert [limit.allows(time_s) for time_s in (0.0, 0.1, 60.0, 60.1, 60.2, 60.5)] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_without_a_rate_every_frame_is_allowed() -> None:
+    assert all(RateLimit(None).allows(0.0) for _ in range(3))

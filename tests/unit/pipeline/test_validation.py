@@ -367,3 +367,18 @@ def test_a_file_without_mistakes_gives_its_plans(photos: Path) -> None:
     document, (plan,) = prepare(photos / "config.yaml")
     assert [(key, section.name) for key, section in document.pipelines] == [("pipelines[0]", "a")]
     assert plan.section is document.pipelines[0][1]
+
+
+def test_a_mistake_in_a_shared_source_is_reported_once_at_the_camera(photos: Path) -> None:
+    (photos / "empty").mkdir()
+    text = "cameras: [{name: yard, source: {type: folder, path: empty}}]\npipelines:\n"
+    text += "  - {name: a, camera: yard}\n  - {name: b, camera: yard}\n"
+    (found,) = problems(photos, text)
+    assert found[2] == "cameras[0].source.path"
+    assert "holds no pictures" in found[3]
+
+
+def test_pipelines_of_a_camera_are_checked_beside_mistakes_of_the_file(photos: Path) -> None:
+    text = "cameras: [{name: yard, source: {type: v4l2}}, {name: 5, source: {type: v4l2, device: /dev/video1}}]\n"
+    text += "pipelines:\n  - {name: a, camera: yard, watches: [{name: cat, labels: [no such label]}]}\n"
+    assert found_in(photos, text) == ["cameras[1].name", "watches[0].labels[0]"]

@@ -12,6 +12,7 @@ from moving_pictures import picture
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.frames.base import Frame
+from edge_classifierd.frames.camera import Camera
 from edge_classifierd.frames.capture import Capture
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.inference.base import Classifier, Inference
@@ -104,7 +105,10 @@ class Run:
         self.results: list[Classified] = []
 
         def make_capture(with_each: Callable[[Frame], Any]) -> Capture[Any]:
-            return Capture(source, with_each, name="porch", clock=SystemClock(), stall_timeout_s=10.0)
+            camera = Camera(source, name="porch", clock=SystemClock(), stall_timeout_s=10.0)
+            capture = Capture(camera, with_each, name="porch")
+            camera.attach(capture)
+            return capture
 
         def record(classified: Classified) -> None:
             report(classified)

@@ -20,6 +20,10 @@ def _pipeline(rest: str) -> str:
     return f"pipelines: [{{name: a, source: {{type: v4l2}}, {rest}}}]"
 
 
+def _on_yard(keys: str, source: str = "{type: v4l2}") -> str:
+    return f"cameras: [{{name: yard, source: {source}}}]\npipelines: [{{name: a, {keys}}}]"
+
+
 def _two(first: str, second: str) -> str:
     return f"pipelines: [{{name: a, source: {first}}}, {{name: b, source: {second}}}]"
 
@@ -292,6 +296,29 @@ def test_words_for_true_are_understood_where_a_boolean_is_wanted(tmp_path: Path,
         (_two("{type: picamera2}", "{type: picamera2}"), "[1].source.type: pipeline number 1 uses this camera"),
         (_two("{type: picamera2, camera: 0}", "{type: picamera2, camera: 0}"), "source.camera: pipeline number 1"),
         (_two("{type: picamera2, camera: imx708}", "{type: picamera2, camera: IMX708}"), "camera: pipeline number 1"),
+        (_on_yard("camera: yard, source: {type: picamera2}"), "pipelines[0].camera: cannot be used with `source`"),
+        (_on_yard("camera: gate"), "pipelines[0].camera: `cameras` has no `gate`; it has yard"),
+        (_on_yard("camera: yart"), "pipelines[0].camera: `cameras` has no `yart`; did you mean `yard`?"),
+        ("pipelines: [{name: a, camera: yard}]", "pipelines[0].camera: `cameras` has no `yard`; add it there"),
+        ("pipelines: [{name: a}]", "pipelines[0].source: is missing; write a `source`, or `camera` with a name of"),
+        (_on_yard("camera: 5"), "pipelines[0].camera: must be 1 to 64 of the characters"),
+        (_on_yard("source: {type: v4l2}"), "pipelines[0].source.type: camera number 1 uses this camera already; write"),
+        (_on_yard("camera: yard, max_fps: 0"), "pipelines[0].max_fps: must be a number above 0"),
+        (_on_yard("camera: yard", "{type: folder, path: x}, extra: 1"), "cameras[0].extra: unknown key `extra`"),
+        (_on_yard("camera: yard, max_fps: 2", "{type: folder, path: x}"), "pipelines[0].max_fps: leaves out pictures"),
+        (
+            "pipelines: [{name: a, max_fps: 2, source: {type: folder, path: x}}]",
+            "max_fps: leaves out pictures",
+        ),
+        (
+            _on_yard("camera: yard", "{type: picamera2, region_in_camera: true}"),
+            "region_in_camera: is for the camera",
+        ),
+        (_on_yard("camera: yard", "{type: v4l2, fps: x}"), "cameras[0].source.fps: must be a number above 0"),
+        (
+            _two("{type: v4l2}", "{type: v4l2}"),
+            "pipeline number 1 uses this camera already; define it once",
+        ),
         ("pipelines: [{name: a, source: {type: v4l2, device: ''}}]", "source.device: must be a path, not ''"),
         (MINIMAL + "mqtt: {host: mqtt://broker:1883}", "mqtt.host: must be the broker's name or address alone"),
         (MINIMAL + "mqtt: {host: 127.0.0.1:1883}", "host: must be the broker's name or address alone; put the port in"),
@@ -353,6 +380,19 @@ def test_a_password_in_the_brokers_address_is_not_shown(tmp_path: Path) -> None:
     (said,) = sentences(tmp_path, MINIMAL + "mqtt: {host: 'mqtts://me:hunter2@broker'}")
     assert "hunter2" not in said
     assert "an account in `mqtt.username` and `mqtt.password`" in said
+
+
+def test_pipelines_that_name_a_camera_have_its_source(tmp_path: Path) -> None:
+    text = _on_yard("camera: yard}, {name: b, camera: yard")
+    document = loaded(tmp_path, text)
+    camera = document.configuration.cameras[0]
+    assert all(pipeline.source is camera.source for pipeline in document.configuration.pipelines)
+    assert [document.source_key(*each) for each in document.pipelines] == ["cameras[0].source"] * 2
+
+
+def test_a_camera_without_pipelines_and_an_empty_list_of_cameras_are_valid(tmp_path: Path) -> None:
+    assert loaded(tmp_path, MINIMAL + "cameras: [{name: yard, source: {type: v4l2}}]").configuration.cameras
+    assert not loaded(tmp_path, MINIMAL + "cameras:").configuration.cameras
 
 
 def test_different_cameras_serve_different_pipelines(tmp_path: Path) -> None:
