@@ -1,8 +1,9 @@
-"""`eval`: how good models are on labelled pictures, and which thresholds follow."""
+"""`eval`: measures models on labelled pictures and recommends thresholds."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,18 +100,16 @@ def command(
             dataclasses.replace(one, fit=fit, crop_fraction=crop_fraction, threads=threads, margin=lead)
             for one in _trials(model_paths(model, bundled), labels, watch or [], options)
         ]
-    evaluations = []
-    with progress_bar() as told:
-        for trial in trials:
-            evaluations.append(try_out(trial, dataset, lambda done, of, name=trial.bundle.name: told(name, done, of)))  # type: ignore[misc] # noqa: PERF401
+    with progress_bar() as progress:
+        evaluations = [try_out(one, dataset, functools.partial(progress, one.bundle.name)) for one in trials]
     _report_left_out(evaluations)
-    flattered = [_flattered(one) for one in evaluations if one.learnt]
-    for sentence in flattered:
+    inflated = [_inflated(one) for one in evaluations if one.learnt]
+    for sentence in inflated:
         show(f"warning: {sentence}", err=True)
     code = ExitCode.OK
     if report is not None:
-        title = "How good is it?" if len(evaluations) > 1 else f"How good is {evaluations[0].model}?"
-        page = Page(title, str(source), warnings=flattered)
+        title = "Comparison of models" if len(evaluations) > 1 else f"Evaluation of {evaluations[0].model}"
+        page = Page(title, str(source), warnings=inflated)
         code = write_output("report", report, lambda: write_report(report, page, evaluations))
     if json:
         documents = [evaluation_document(one) for one in evaluations]
@@ -122,16 +121,18 @@ def command(
 
 
 def _report_left_out(evaluations: Sequence[Evaluation]) -> None:
+    from edge_classifierd.learning.training_set import summarised
+
     for one in evaluations:
-        for sentence in one.unreadable:
+        for sentence in summarised(one.unreadable):
             show(f"left out: {sentence}", err=True)
         if one.left_out:
             shown = ", ".join(f"`{name}`" for name in one.left_out[:5])
             classes = counted(len(one.left_out), "class")
-            show(f"{one.model}: left out {classes} that it does not know: {shown}", err=True)
+            show(f"{one.model}: left out {classes} that are not among its labels: {shown}", err=True)
 
 
-def _flattered(one: Evaluation) -> str:
+def _inflated(one: Evaluation) -> str:
     which = f"all {one.images:,}" if one.learnt == one.images else f"{one.learnt:,} of the {one.images:,}"
     others = "measure with others, such as those that `train --held-out` lists"
     return f"{one.model} was trained on {which} pictures and is less accurate on new ones; {others}"

@@ -1,4 +1,4 @@
-"""`train`: teaches a model new classes by replacing its last layer."""
+"""`train`: trains a model on new classes by replacing its last layer."""
 
 from __future__ import annotations
 
@@ -42,18 +42,21 @@ def command(
     bundled: Bundled = None,
     seed: Annotated[int, typer.Option(min=0, help="The same pictures and seed give the same file.")] = 0,
     holdout: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of each class's pictures kept apart to measure with.")
+        float, typer.Option(min=0, max=0.9, help="Share of each class's pictures that is only used to measure.")
     ] = 0.2,
     method: Annotated[
         Literal["regression", "imprinting"],
-        typer.Option(help="imprinting: quicker and less accurate; it is what --keep-classes needs."),
+        typer.Option(help="imprinting: quicker and less accurate; --keep-classes needs it."),
     ] = "regression",
     keep_classes: Annotated[
         bool, typer.Option("--keep-classes", help="Add the classes to the classifier's own (with imprinting).")
     ] = False,
     unknown: Annotated[
-        Path | None, file_option(metavar="DIR", help="Pictures of nothing in particular: the class `unknown`.")
+        Path | None, file_option(metavar="DIR", help="Pictures of what else the camera sees: the class `unknown`.")
     ] = None,
+    no_unknown: Annotated[
+        bool, typer.Option("--no-unknown", help="Do not learn `unknown` from built-in pictures when there is none.")
+    ] = False,
     augment: Annotated[
         int | None,
         typer.Option(min=0, max=32, help="Varied copies of each picture to try; default: 1 to 8, fewer of many."),
@@ -61,7 +64,7 @@ def command(
     fit: FitOption = "crop",
     crop_fraction: Annotated[float, typer.Option(min=0.01, max=1, help="The crop's side, of the shorter side.")] = 1.0,
     held_out: Annotated[
-        Path | None, file_option(metavar="CSV", help="Write the pictures kept apart as a table, for `eval`.")
+        Path | None, file_option(metavar="CSV", help="Write the pictures held out as a table, for `eval`.")
     ] = None,
     report: Annotated[Path | None, file_option(help="Write a page with plots and the worst mistakes.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference.")] = 2,
@@ -71,21 +74,22 @@ def command(
     json: Json = False,
     log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
 ) -> ExitCode:
-    """Teach a model new classes from folders of pictures.
+    """Train a model on new classes from folders of pictures.
 
     Runs on the device, without TensorFlow. The result is one ordinary .tflite with its labels inside; use it as
-    `model.path`. What is measured is measured on pictures that were not learnt from; give `fit` and `crop_fraction`
-    in the configuration as here.
+    `model.path`. Accuracy, thresholds and false alarms are measured on pictures that were not learnt from. Use the same
+    `fit` and `crop_fraction` in the configuration.
 
     Example: edge-classifierd train pictures -o birds.tflite --report birds.html
     """
-    # The fit's products are small: shared out among busy cores they took five times as long. Read when numpy loads.
+    # Read when numpy is imported. The matrices are small: with several threads the fit took five times as long.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from edge_classifierd.cli.tables import print_evaluations, progress_bar
+    from edge_classifierd.cli.tables import print_evaluations, print_false_alarms, print_thresholds, progress_bar
     from edge_classifierd.learning.dataset import write_table
     from edge_classifierd.learning.json_report import training_document
     from edge_classifierd.learning.report import Page, write_report
     from edge_classifierd.learning.train import TrainingPlan, train
+    from edge_classifierd.learning.training_set import summarised
 
     refuse_unwritable("--output", output, replaced=True)
     refuse_unwritable("--report", report)
@@ -99,24 +103,25 @@ def command(
         method=method,
         keep_classes=keep_classes,
         unknown=unknown,
+        add_unknown=not no_unknown,
         augment=augment,
         fit=fit,
         crop_fraction=crop_fraction,
         threads=threads,
         options=model_options(mean, std, channels),
     )
-    with progress_bar() as told:
-        training = train(plan, told, lambda sentence: show(sentence, err=True))
-    for sentence in (*(f"left out: {one}" for one in training.unreadable), *training.warnings):
+    with progress_bar() as progress:
+        training = train(plan, progress, lambda sentence: show(sentence, err=True))
+    for sentence in (*(f"left out: {one}" for one in summarised(training.unreadable)), *training.warnings):
         show(sentence, err=True)
     codes = {ExitCode.OK}
     if held_out is not None:
         codes.add(write_output("held out", held_out, lambda: write_table(held_out, training.held_out)))
     facts = _facts(training, plan.extractor)
     if report is not None and training.evaluation is None:
-        show(f"{report}: not written: nothing was held out to measure with; give more pictures", err=True)
+        show(f"{report}: not written, because no pictures were held out; give more pictures", err=True)
     elif report is not None and training.evaluation is not None:
-        page = Page(f"What {output.stem} has learnt", str(source), facts, training.warnings)
+        page = Page(f"Training of {output.stem}", str(source), facts, training.warnings)
         measured = [training.evaluation]
         codes.add(write_output("report", report, lambda: write_report(report, page, measured)))
     if json:
@@ -125,15 +130,18 @@ def command(
     for fact in facts:
         show(fact, err=True)
     if training.evaluation is None:
-        show(f"{output}: {counted(len(training.labels), 'label')}; nothing was held out to measure with")
+        show(f"{output}: {counted(len(training.labels), 'label')}; no pictures were held out")
+        print_thresholds(training.sweeps)
     else:
         print_evaluations([training.evaluation])
-    show(f"\nNext, see what it makes of a picture:\n  {_next_command(plan, training)}", err=True)
+    for alarms in training.false_alarms:
+        print_false_alarms(alarms)
+    show(f"\nNext, classify a picture:\n  {_next_command(plan, training)}", err=True)
     return max(codes)
 
 
 def _next_command(plan: TrainingPlan, training: Training) -> str:
-    """What to run next: the model on a picture, one that it was not trained on where there is one."""
+    """Return the command that classifies a picture, one that was not learnt from if possible."""
     picture = (training.held_out or training.learnt)[0].path
     options = [] if plan.fit == "crop" else ["--fit", plan.fit]
     options += [] if plan.crop_fraction == 1 else ["--crop-fraction", f"{plan.crop_fraction:g}"]
@@ -146,13 +154,16 @@ def _facts(training: Training, extractor: Path) -> list[str]:
 
     fitted = training.fitted
     tuned = "" if fitted.validation_accuracy is None else f"; {fitted.validation_accuracy:.1%} in cross-validation"
-    looks = {"own": "its embedding", "mean": "its embedding", "detail": "its embedding and the parts of a finer map"}
-    measured = f"measured on {counted(len(training.held_out), 'other')}" if training.held_out else "nothing held out"
+    uses = {"own": "its embedding", "mean": "its embedding", "detail": "its embedding and a finer map"}
+    measured = (
+        f"measured on {counted(len(training.held_out), 'other')}" if training.held_out else "no pictures held out"
+    )
     copies = {"none": "", "unmirrored": " and varied copies", "all": " and varied copies, mirrored ones too"}
-    classes, learnt = counted(len(fitted.head.weights), "class"), counted(len(training.learnt), "picture")
-    twin = "" if training.twin is None else f"; {training.twin.name}: the same for the CPU, for `model.cpu_model`"
+    added = f" and {training.built_in_unknown} built-in ones (`unknown`)" if training.built_in_unknown else ""
+    classes, learnt = counted(len(fitted.head.weights), "class"), counted(len(training.learnt), "picture") + added
+    twin = "" if training.twin is None else f"; {training.twin.name}: the same model for the CPU, for `model.cpu_model`"
     return [
         f"{classes} from {learnt}{copies[fitted.copies]} in {training.seconds:.0f} s; {measured}",
-        f"on {model_title(extractor)}, {looks[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
+        f"on {model_title(extractor)}, {uses[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
         f"{training.output}: {training.size / 1e6:.1f} MB, {counted(len(training.labels), 'label')}{twin}",
     ]

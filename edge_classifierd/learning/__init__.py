@@ -1,1 +1,1 @@
-"""Measuring a classifier on labelled pictures, and teaching it new classes, without TensorFlow."""
+"""Measures classifiers on labelled pictures and trains them on new classes, without TensorFlow."""

@@ -1,4 +1,4 @@
-"""Other views of a picture to learn from: turned, scaled, moved, brighter or darker by a little, as a camera varies."""
+"""Makes varied copies of a picture to learn from: slightly turned, scaled, moved, brighter or darker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.model.quantiser import Tensor as Tensor  # noqa: PLC0414 - part of this module's interface
 
-# Over ten splits of ten hand signs these were better than twice as much of each; less was not tried.
+# Over ten splits of ten hand signs these limits were better than twice as large ones; smaller ones were not tried.
 _TURN: Final = np.deg2rad(10.0)
 _SCALE: Final = 0.1
 _SHIFT: Final = 0.05
@@ -19,10 +19,10 @@ _LIGHT: Final = 0.1
 
 
 def varied(tensor: Tensor, random: np.random.Generator, *, mirrored: bool) -> Tensor:
-    """A view of `tensor` (1, height, width, 3), a model's input: the same shape and dtype, drawn from `random`.
+    """Return a randomly varied copy of a model's input (1, height, width, 3), with the same shape and dtype.
 
-    Up to 10 degrees turned, 10 % scaled, 5 % of the side moved, 10 % of contrast and of brightness; the edge is drawn
-    out where the picture ends.
+    It is turned by up to 10 degrees, scaled by 10 %, moved by 5 % of the side, and changed by 10 % in contrast and 5 %
+    in brightness. Beyond the picture its edge is repeated.
     """
     turn, scale = random.uniform(-_TURN, _TURN), np.exp(random.uniform(-_SCALE, _SCALE))
     right, down = random.uniform(-_SHIFT, _SHIFT, 2)
@@ -31,23 +31,23 @@ def varied(tensor: Tensor, random: np.random.Generator, *, mirrored: bool) -> Te
     x = (np.arange(width, dtype=np.float32) - (width - 1) / 2 - right * width) / scale
     y = ((np.arange(height, dtype=np.float32) - (height - 1) / 2 - down * height) / scale)[:, None]
     across, along = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
-    seen = _sampled(tensor[0], -across if mirrored else across, along)
+    view = _sampled(tensor[0], -across if mirrored else across, along)
     least, greatest = _bounds(tensor)
     middle = (least + greatest) / 2
-    seen = np.clip((seen - middle) * contrast + middle + brightness * (greatest - least), least, greatest)
-    made: Tensor = (seen if tensor.dtype == np.float32 else np.rint(seen))[None].astype(tensor.dtype)
+    view = np.clip((view - middle) * contrast + middle + brightness * (greatest - least), least, greatest)
+    made: Tensor = (view if tensor.dtype == np.float32 else np.rint(view))[None].astype(tensor.dtype)
     return made
 
 
 def _bounds(tensor: Tensor) -> tuple[float, float]:
-    """Black and white: of integers the type's, of floats, whose scale is the model's affair, the picture's own."""
+    """Return the values of black and white: the limits of an integer type, the picture's own limits for floats."""
     if tensor.dtype == np.float32:
         return float(tensor.min()), float(tensor.max())
     return (-128, 127) if tensor.dtype == np.int8 else (0, 255)
 
 
 def _sampled(picture: Tensor, across: NDArray[np.float32], along: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The values at places counted from the middle, between four pixels each."""
+    """Interpolate between four pixels at positions that are counted from the middle."""
     height, width, _ = picture.shape
     x = np.clip(across + (width - 1) / 2, 0, width - 1.001).astype(np.float32)
     y = np.clip(along + (height - 1) / 2, 0, height - 1.001).astype(np.float32)

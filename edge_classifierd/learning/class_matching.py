@@ -1,4 +1,4 @@
-"""Which of a model's labels a data set's class means."""
+"""Finds the labels of a model that mean the same as a class of a data set."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _GLOB: Final = re.compile(r"[*?\[\]]")
 
 @dataclass(frozen=True, slots=True)
 class ClassMatching:
-    """For each class of a data set, by name: the indices of the model's labels that are right; unmatched ones apart."""
+    """The indices of the matching labels by class name, and the classes without a match."""
 
     targets: dict[str, tuple[int, ...]]
     unmatched: tuple[str, ...]
 
 
 def match_classes(dataset: Dataset, labels: Labels) -> ClassMatching:
-    """Match by label first (name, synonym, case, `_` for space, ImageNet's `n02099601_` before it), then by index.
+    """Match by label first (name, synonym, any case, `_` for a space, with ImageNet's `n02099601_`), then by index.
 
-    Where a name fits several labels ("crane"), the table's class index decides; without one each of them is right. An
-    index counts without `background` where the model has it first and the table's labels do not say otherwise. Raises
-    UsageError when no class matches.
+    Where a name matches several labels ("crane"), the class index in the table decides; without an index all of them
+    are right. Where the model's first label is `background`, indices do not count it, unless the table's labels show
+    otherwise. Raises UsageError when no class matches.
     """
     first: dict[str, Picture] = {}
     for picture in dataset.pictures:
@@ -51,8 +51,8 @@ def match_classes(dataset: Dataset, labels: Labels) -> ClassMatching:
         near = nearest(labels, example)
         hint = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
         raise UsageError(
-            f"{dataset.source}: the model knows none of {counted(len(unmatched), 'class')} (`{example}` …) among "
-            f"its {counted(len(labels), 'label')}{hint}; name folders after the labels, or evaluate "
+            f"{dataset.source}: none of {counted(len(unmatched), 'class')} (`{example}` …) is among the "
+            f"model's {counted(len(labels), 'label')}{hint}; name folders after the labels, or evaluate "
             "another model with --model"
         )
     return ClassMatching(targets, unmatched)
@@ -62,7 +62,7 @@ def _by_name(label: str | None, labels: Labels) -> tuple[int, ...]:
     if label is None:
         return ()
     spellings = [label, label.replace("_", " "), _WORDNET.sub("", label).replace("_", " ")]
-    # "tench, Tinca tinca" also where the model knows the class as "tench" alone.
+    # "tench, Tinca tinca" matches the label "tench" too.
     spellings += [spelling.split(",", 1)[0] for spelling in spellings if "," in spelling]
     for spelling in dict.fromkeys(spellings):
         found = match(labels, spelling) if not _GLOB.search(spelling) else ()
@@ -72,7 +72,7 @@ def _by_name(label: str | None, labels: Labels) -> tuple[int, ...]:
 
 
 def _offset(first: dict[str, Picture], named: dict[str, tuple[int, ...]], labels: Labels) -> int:
-    """What to add to the table's indices: the difference that most labels agree on, else 1 for a leading background."""
+    """Return what to add to the table's indices: the most frequent difference, else 1 for a leading `background`."""
     votes: dict[int, int] = {}
     for name, picture in first.items():
         if picture.index is not None and len(named[name]) == 1:

@@ -1,4 +1,4 @@
-"""Labelled pictures on disk: folders of one class each, or a CSV table, and how they are split without leaking."""
+"""Reads labelled pictures from folders (one per class) or a CSV table, and splits them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TABLE: Final = "labels.csv"
-"""A table of this name in a folder of pictures is used by itself."""
+"""A table of this name in a folder of pictures is used when there are no class folders."""
 _FILE_COLUMNS: Final = ("file", "filename", "path", "image", "picture")
 _LABEL_COLUMNS: Final = ("label", "class", "class_name", "name")
 _INDEX_COLUMNS: Final = ("class_index", "index", "class_id", "label_index", "id")
@@ -29,15 +29,17 @@ _INDEX_COLUMNS: Final = ("class_index", "index", "class_id", "label_index", "id"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One labelled picture; its class by name, by index, or both."""
+    """One labelled picture, with the name of its class, the index, or both."""
 
     path: Path
     label: str | None
     index: int | None = None
+    built_in: bool = False
+    """Whether it belongs to the program and not to the user."""
 
     @property
     def class_name(self) -> str:
-        """How the data set calls the class."""
+        """The name of the class in the data set."""
         return self.label if self.label is not None else str(self.index)
 
 
@@ -50,7 +52,7 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names in the order of their first pictures."""
+        """The names of the classes in the order of their first pictures."""
         return tuple(dict.fromkeys(picture.class_name for picture in self.pictures))
 
 
@@ -58,7 +60,7 @@ def read_dataset(source: Path) -> Dataset:
     """List the pictures of a folder (one folder a class, or with a table `labels.csv`) or of a CSV table.
 
     Nothing is decoded. Hidden files, and folders without pictures, are left out; the order is natural (`2` before
-    `10`). Raises UsageError with what is expected where this is neither.
+    `10`). Raises UsageError when it is neither.
     """
     if os.path.isfile(source):  # noqa: PTH113 - Path's raises in a folder that is closed to this account
         return _from_table(source)
@@ -85,7 +87,7 @@ def read_dataset(source: Path) -> Dataset:
 
 
 def images_below(folder: Path) -> tuple[Path, ...]:
-    """The pictures in a folder and the folders inside it, in natural order. Raises UsageError."""
+    """Return the pictures in a folder and the folders inside it, in natural order. Raises UsageError."""
     try:
         return images_in(folder, recursive=True)
     except SourceError as error:
@@ -106,10 +108,10 @@ def write_table(path: Path, pictures: Sequence[Picture]) -> None:
 def split(
     classes: NDArray[np.intp], groups: NDArray[np.intp], holdout: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The positions to learn from and those held out, each ascending; the same for the same input and seed.
+    """Return the positions to learn from and those held out, both ascending; deterministic for the same seed.
 
-    Every class gives the share `holdout` of its pictures, rounded, but keeps at least one to learn from. Pictures of
-    one group (near-duplicates) are never parted, so the share is met as nearly as the groups allow.
+    The share `holdout` of each class's pictures, rounded, is held out, but at least one is learnt from. Pictures of one
+    group (near-duplicates, a burst) stay on one side, so the share is only approximate.
     """
     random = np.random.default_rng(seed)
     members: dict[int, list[int]] = {}
@@ -117,17 +119,17 @@ def split(
         members.setdefault(group, []).append(position)
     held = np.zeros(len(classes), np.bool_)
     for one in np.unique(classes).tolist():
-        mine = [group for group in members.values() if classes[group[0]] == one]
-        left = round(holdout * sum(len(group) for group in mine))
-        for number, at in enumerate(random.permutation(len(mine)).tolist()):
-            if len(mine[at]) <= left and number < len(mine) - 1:
-                held[mine[at]] = True
-                left -= len(mine[at])
+        own = [group for group in members.values() if classes[group[0]] == one]
+        left = round(holdout * sum(len(group) for group in own))
+        for number, at in enumerate(random.permutation(len(own)).tolist()):
+            if len(own[at]) <= left and number < len(own) - 1:
+                held[own[at]] = True
+                left -= len(own[at])
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 def _rows(source: Path) -> list[list[str]]:
-    """A table's rows that hold something. Raises UsageError."""
+    """Return the rows of a table that are not empty. Raises UsageError."""
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
             return [[cell.strip() for cell in row] for row in csv.reader(file) if any(map(str.strip, row))]

@@ -1,4 +1,4 @@
-"""Turning pictures into embeddings: the numbers that a model computes just before it names classes."""
+"""Computes embeddings of pictures: the values of a model just before its classification layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COMPILED_ENDING = "_edgetpu"
 
 @dataclass(frozen=True, slots=True)
 class Extractor:
-    """A model whose embedding is used: a classifier's penultimate tensor, or an embedding extractor's output."""
+    """A model whose embedding is used: the last tensor but one of a classifier, or the output of an embedding model."""
 
     path: Path
     graph: Graph
@@ -79,9 +79,9 @@ def load_extractor(path: Path, options: ModelOptions = NO_OPTIONS) -> Extractor:
 
 
 def computable(extractor: Extractor) -> Extractor:
-    """The extractor that computes the embeddings here: itself, or for a compiled one the CPU version beside it.
+    """Return the extractor itself, or the CPU version beside it when it is compiled for the Edge TPU.
 
-    The CPU version must give the same embeddings: same shape and quantisation. Raises MissingError, ModelError.
+    The CPU version must have the same shapes and quantisation. Raises MissingError, ModelError.
     """
     if not extractor.edgetpu_compiled:
         return extractor
@@ -95,7 +95,7 @@ def computable(extractor: Extractor) -> Extractor:
     twin = load_extractor(twin_path)
     if _interface(extractor) != _interface(twin):
         raise ModelError(f"{twin_path}: is not the CPU version of {extractor.path.name}: their tensors differ")
-    # The compiled file takes the mean itself, in 8 bits: so must this one.
+    # The compiled file computes the mean in 8 bits; this one must do the same.
     embedding = dataclasses.replace(twin.embedding, pooled_from=None)
     return dataclasses.replace(twin, normalisation=extractor.normalisation, embedding=embedding)
 
@@ -106,7 +106,7 @@ def _interface(extractor: Extractor) -> tuple[object, ...]:
 
 
 class Embedder:
-    """Prepares pictures as the daemon does (`prepare`), and computes embeddings of them with the installed runtime.
+    """Prepares pictures as the daemon does (`prepare`), and computes their embeddings with the installed runtime.
 
     For one thread at a time. Raises as `Runtime` does.
     """
@@ -126,10 +126,10 @@ class Embedder:
         self._outputs = [int(output["index"]) for output in self._interpreter.get_output_details()]
 
     def __call__(self, tensor: Tensor) -> NDArray[np.float32]:
-        """What the extractor makes of a picture as `prepare` gives it.
+        """Return the embedding of a picture that `prepare` returned.
 
-        Shape (channels,), followed by the detail map's 3 × 3 parts where there is one (see `model.head.Pooling`).
-        Raises InferenceError.
+        Shape (channels,), followed by the 3 × 3 parts of the detail map where there is one (see
+        `model.tflite.head.Pooling`). Raises InferenceError.
         """
         try:
             self._interpreter.set_tensor(self._input, tensor)

@@ -1,4 +1,4 @@
-"""How good a model is on labelled pictures: accuracy, confusion, calibration, and thresholds that follow from them."""
+"""Computes accuracy, confusions and calibration from the scores of labelled pictures."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.learning.thresholds import Sweep
+    from edge_classifierd.learning.unrelated import FalseAlarms
 
 BINS: Final = 10
 MOST_MISTAKES: Final = 24
@@ -27,14 +28,14 @@ class ClassScore:
     name: str
     images: int
     recall: float
-    """The share of its pictures that were recognised."""
+    """Share of its pictures that were recognised."""
     precision: float | None
-    """The share right among the pictures taken for it; None when none was."""
+    """Share of right ones among the pictures predicted as it; None when there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often pictures of `truth` were taken for `predicted`."""
+    """How often pictures of `truth` were predicted as `predicted`."""
 
     truth: str
     predicted: str
@@ -43,7 +44,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Pictures whose best confidence lies in one tenth of the scale: how sure the model was, how often it was right."""
+    """The pictures whose best confidence is in one tenth of the scale: their mean confidence and accuracy."""
 
     images: int
     confidence: float
@@ -52,7 +53,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One picture taken for something else."""
+    """A picture with a wrong prediction."""
 
     path: Path
     truth: str
@@ -63,15 +64,17 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What labelled pictures say about a model; all shares and accuracies are fractions 0 to 1."""
+    """The measured quality of a model; all shares and accuracies are fractions 0 to 1."""
 
     model: str
     images: int
     top1: float
+    balanced_accuracy: float
+    """The mean of the classes' recalls, which a large class does not dominate."""
     top5: float
     per_class: tuple[ClassScore, ...]
     confusions: tuple[Confusion, ...]
-    """Pictures of one class taken for another, the most frequent first."""
+    """The most frequent first."""
     bins: tuple[Bin, ...]
     calibration_error: float
     """Expected calibration error: the mean distance of confidence from accuracy over the bins, by pictures."""
@@ -85,16 +88,18 @@ class Evaluation:
     unreadable: tuple[str, ...] = ()
     """A sentence for each picture that could not be decoded; they count nowhere else."""
     left_out: tuple[str, ...] = ()
-    """Classes of the data set that the model does not know; their pictures count nowhere else."""
+    """Classes of the data set without a matching label; their pictures count nowhere else."""
     learnt: int = 0
-    """How many of the pictures the model was trained on, which makes it look better than it is."""
+    """Number of pictures that the model was trained on, which make it look better than it is."""
     inference_ms: float | None = None
     """Median time of one inference."""
+    false_alarms: tuple[FalseAlarms, ...] = ()
+    """On unrelated pictures, after a training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Pictures with what a model said about them."""
+    """Labelled pictures with the scores of a model."""
 
     paths: Sequence[Path]
     truth: NDArray[np.intp]
@@ -104,13 +109,13 @@ class Scored:
     names: Sequence[str]
     """The data set's classes."""
     targets: Sequence[tuple[int, ...]]
-    """For each of them the labels' indices that are right."""
+    """For each class the indices of the labels that are right."""
     labels: Sequence[str]
-    """What the model calls its outputs."""
+    """The names of the model's outputs."""
 
 
 def evaluate(model: str, scored: Scored, *, margin: float = 0.1, sweeps: tuple[Sweep, ...] = ()) -> Evaluation:
-    """Compute everything from scores; at least one picture. Ties rank the lower index first, as `classify` does."""
+    """Evaluate the scores of one picture or more. Of equal scores the lower index ranks first, as in `classify`."""
     count, labels = scored.confidences.shape
     order = np.argsort(-scored.confidences, axis=1, kind="stable")
     right = np.zeros((len(scored.names), labels), np.bool_)
@@ -124,21 +129,23 @@ def evaluate(model: str, scored: Scored, *, margin: float = 0.1, sweeps: tuple[S
     bins = _bins(confidence, correct)
     gaps = [one.images * abs(one.confidence - one.accuracy) for one in bins if one.images]
     ambiguous = float(np.mean(ranked[:, 0] - ranked[:, 1] < margin)) if labels > 1 else 0.0
-    taken_for = _taken_for(scored, best, correct)
+    predictions = _predictions(scored, best, correct)
+    per_class = _per_class(scored, best, correct, right)
     return Evaluation(
         model=model,
         images=count,
         top1=float(correct.mean()),
+        balanced_accuracy=sum(one.recall for one in per_class) / len(per_class),
         top5=float(hits.any(1).mean()),
-        per_class=_per_class(scored, best, correct, right),
-        confusions=_confusions(scored, taken_for, correct),
+        per_class=per_class,
+        confusions=_confusions(scored, predictions, correct),
         bins=bins,
         calibration_error=sum(gaps) / count,
         mean_confidence=float(confidence.mean()),
         ambiguity_margin=margin,
         ambiguous=ambiguous,
         sweeps=sweeps,
-        mistakes=_mistakes(scored, taken_for, correct, confidence, right),
+        mistakes=_mistakes(scored, predictions, correct, confidence, right),
     )
 
 
@@ -147,18 +154,18 @@ def _per_class(
 ) -> tuple[ClassScore, ...]:
     scores = []
     for position, name in enumerate(scored.names):
-        mine = scored.truth == position
-        images = int(mine.sum())
+        members = scored.truth == position
+        images = int(members.sum())
         if not images:
             continue
         taken = int(right[position][best].sum())
-        found = int(correct[mine].sum())
+        found = int(correct[members].sum())
         scores.append(ClassScore(name, images, found / images, found / taken if taken else None))
     return tuple(scores)
 
 
-def _taken_for(scored: Scored, best: NDArray[np.intp], correct: NDArray[np.bool_]) -> list[str]:
-    """What each picture was taken for, in the data set's words where it has one."""
+def _predictions(scored: Scored, best: NDArray[np.intp], correct: NDArray[np.bool_]) -> list[str]:
+    """Return the prediction for each picture, with the data set's name of the class where it has one."""
     words: dict[int, str] = {}
     for name, indices in zip(scored.names, scored.targets, strict=True):
         for index in indices:
@@ -169,10 +176,10 @@ def _taken_for(scored: Scored, best: NDArray[np.intp], correct: NDArray[np.bool_
     ]
 
 
-def _confusions(scored: Scored, taken_for: list[str], correct: NDArray[np.bool_]) -> tuple[Confusion, ...]:
+def _confusions(scored: Scored, predictions: list[str], correct: NDArray[np.bool_]) -> tuple[Confusion, ...]:
     pairs = Counter(
         (scored.names[truth], taken)
-        for truth, taken, hit in zip(scored.truth.tolist(), taken_for, correct.tolist(), strict=True)
+        for truth, taken, hit in zip(scored.truth.tolist(), predictions, correct.tolist(), strict=True)
         if not hit
     )
     return tuple(Confusion(*pair, count) for pair, count in sorted(pairs.items(), key=lambda one: (-one[1], one[0])))
@@ -180,7 +187,7 @@ def _confusions(scored: Scored, taken_for: list[str], correct: NDArray[np.bool_]
 
 def _mistakes(
     scored: Scored,
-    taken_for: list[str],
+    predictions: list[str],
     correct: NDArray[np.bool_],
     confidence: NDArray[np.float64],
     right: NDArray[np.bool_],
@@ -191,7 +198,7 @@ def _mistakes(
         Mistake(
             path=scored.paths[at],
             truth=scored.names[scored.truth[at]],
-            predicted=taken_for[at],
+            predicted=predictions[at],
             confidence=float(confidence[at]),
             truth_confidence=float(scored.confidences[at][right[scored.truth[at]]].sum()),
         )
@@ -203,10 +210,10 @@ def _bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[
     place = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
     bins = []
     for number in range(BINS):
-        mine = place == number
-        images = int(mine.sum())
+        members = place == number
+        images = int(members.sum())
         if images:
-            bins.append(Bin(images, float(confidence[mine].mean()), float(correct[mine].mean())))
+            bins.append(Bin(images, float(confidence[members].mean()), float(correct[members].mean())))
         else:
             bins.append(Bin(0, (number + 0.5) / BINS, 0.0))
     return tuple(bins)

@@ -1,4 +1,4 @@
-"""Evaluations and trainings as plain JSON values; shares and accuracies are fractions, 0 to 1."""
+"""Evaluations and trainings as JSON values; shares and accuracies are fractions, 0 to 1."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ if TYPE_CHECKING:
     from edge_classifierd.learning.evaluate import Evaluation
     from edge_classifierd.learning.thresholds import Sweep
     from edge_classifierd.learning.train import Training
+    from edge_classifierd.learning.unrelated import FalseAlarms
 
 _DIGITS: Final = 6
-_EVERY: Final = 5  # points of a sweep: 0.05, 0.1 …
+_EVERY: Final = 5  # of the points of a sweep: 0.05, 0.1 …
 
 
 def evaluation_document(one: Evaluation) -> dict[str, object]:
-    """Everything but the pictures: `images`, `top1`, `top5`, `per_class`, `confusions`, `calibration`, `watches`."""
+    """Return everything but the pictures: `images`, `top1`, `balanced_accuracy`, `per_class`, `watches` and so on."""
     return {
         "model": one.model,
         "images": one.images,
         "top1": _rounded(one.top1),
+        "balanced_accuracy": _rounded(one.balanced_accuracy),
         "top5": _rounded(one.top5),
         "per_class": {
             score.name: {
@@ -60,7 +62,7 @@ def evaluation_document(one: Evaluation) -> dict[str, object]:
 
 
 def training_document(one: Training) -> dict[str, object]:
-    """What was written, how it was learnt, and the evaluation on the pictures held out (null without any)."""
+    """Return what was written, how it was trained, and the evaluation on the pictures held out (null without any)."""
     accuracy = one.fitted.validation_accuracy
     return {
         "output": str(one.output),
@@ -71,6 +73,9 @@ def training_document(one: Training) -> dict[str, object]:
         "classes": list(one.labels[-one.fitted.head.weights.shape[0] :]),
         "images_learnt": len(one.learnt),
         "images_held_out": len(one.held_out),
+        "built_in_unknown": one.built_in_unknown,
+        "watches": [_sweep(sweep) for sweep in one.sweeps],
+        "false_alarms": [_false_alarms(alarms) for alarms in one.false_alarms],
         "evaluation": None if one.evaluation is None else evaluation_document(one.evaluation),
         "embedding": one.fitted.head.pooling,
         "copies": one.fitted.copies,
@@ -82,6 +87,15 @@ def training_document(one: Training) -> dict[str, object]:
         "warnings": list(one.warnings),
         "unreadable": list(one.unreadable),
         "seconds": round(one.seconds, 2),
+    }
+
+
+def _false_alarms(one: FalseAlarms) -> dict[str, object]:
+    return {
+        "pictures_of": one.source,
+        "images": one.pictures,
+        "any_class": one.any_class,
+        "per_class": {alarms.name: {"threshold": alarms.threshold, "count": alarms.count} for alarms in one.per_class},
     }
 
 

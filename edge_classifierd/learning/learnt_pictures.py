@@ -1,4 +1,4 @@
-"""Which pictures a model was trained on: short hashes of their files, carried in the model's archive."""
+"""Stores in a model which pictures it was trained on, as short hashes of their files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BYTES: Final = 8
 
 
 def picture_hash(path: Path) -> bytes:
-    """Return the first 8 bytes of the SHA-256 of a file's content; none of a file that has gone meanwhile."""
+    """Return the first 8 bytes of the SHA-256 of a file's content; empty when the file does not exist any more."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()[:_BYTES]
@@ -28,14 +28,14 @@ def picture_hash(path: Path) -> bytes:
 
 
 def packed(hashes: Iterable[bytes]) -> bytes:
-    """Return what is stored of a set of hashes; independent of their order."""
+    """Return hashes as they are stored, sorted and without repetitions."""
     return b"".join(sorted(set(hashes)))
 
 
 def learnt_by(model: Path) -> frozenset[bytes]:
-    """Return the hashes of the pictures a `.tflite` was trained on; none where they are not known.
+    """Return the hashes of the pictures a `.tflite` was trained on; none when the model does not contain them.
 
-    A damaged archive gives none either: with labels of one's own its model can be used.
+    A damaged archive gives none too, because its model can be used with a label file.
     """
     try:
         archive = Archive(read_regular_file(model, "a TensorFlow Lite model"))

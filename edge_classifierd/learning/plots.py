@@ -1,4 +1,4 @@
-"""The report's plots as SVG; colours come from the page's style."""
+"""Draws the plots of the report as SVG; the colours are defined in `report.css`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MOST_LETTERS: Final = 14
 
 
 def confusion_matrix(one: Evaluation) -> str:
-    """Rows: what the picture is; columns: what it was taken for; depth of colour: the share of the row."""
+    """Draw true classes in rows and predicted ones in columns; the strength of the colour is the share of the row."""
     names = [score.name for score in one.per_class]
-    strangers = any(pair.predicted not in set(names) for pair in one.confusions)
-    columns = [*names, "other"] if strangers else names
+    others = any(pair.predicted not in set(names) for pair in one.confusions)
+    columns = [*names, "other"] if others else names
     counts = {(score.name, score.name): round(score.recall * score.images) for score in one.per_class}
     for pair in one.confusions:
         key = (pair.truth, pair.predicted if pair.predicted in names else "other")
@@ -59,7 +59,7 @@ def _cell(place: tuple[int, int, int], count: int, of: int, truth: str, taken: s
 
 
 def reliability(one: Evaluation) -> str:
-    """Accuracy over confidence, honest on the dashed line; below, how many pictures fall into each tenth."""
+    """Draw accuracy over confidence (ideal on the dashed line), and the number of pictures in each tenth below."""
     left, top, side, histogram = 36, 10, 340, 56
     bottom = top + side
     most = max(bin_.images for bin_ in one.bins)
@@ -95,7 +95,7 @@ def reliability(one: Evaluation) -> str:
 
 
 def threshold_sweep(one: Sweep) -> str:
-    """Precision and recall over the threshold, and a mark at the recommended one."""
+    """Draw precision and recall over the threshold, with a mark at the recommended threshold."""
     left, top, width, height = 38, 8, 250, 120
     bottom = top + height
 

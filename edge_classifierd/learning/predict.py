@@ -1,4 +1,4 @@
-"""A model's scores for every picture of a labelled data set."""
+"""Runs a model on a labelled data set and evaluates its scores."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edge_classifierd.learning.class_matching import match_classes
 from edge_classifierd.learning.evaluate import Scored, evaluate
 from edge_classifierd.learning.learnt_pictures import learnt_by, picture_hash
 from edge_classifierd.learning.thresholds import LEAST_POSITIVES, WatchedClasses, sweep
+from edge_classifierd.learning.training_set import summarised
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One model, and how pictures are given to it."""
+    """A model, and how pictures are prepared for it."""
 
     bundle: ModelBundle
     fit: Fit = "crop"
@@ -40,11 +41,11 @@ class Trial:
     device: str = "auto"
     margin: float = 0.1
     watches: Sequence[WatchedClasses] = ()
-    """Whose thresholds to sweep; none: each class of the data set that has enough pictures."""
+    """The watches to recommend thresholds for; empty: one for each class that has enough pictures."""
 
 
 def try_out(trial: Trial, dataset: Dataset, progress: Callable[[int, int], None]) -> Evaluation:
-    """Classify every picture once and evaluate; pictures of classes that the model does not know are left out.
+    """Classify every picture once and evaluate the scores; classes without a matching label are left out.
 
     Raises UsageError when no class matches or no picture can be read; ModelError, MissingError, InferenceError.
     """
@@ -73,7 +74,8 @@ def try_out(trial: Trial, dataset: Dataset, progress: Callable[[int, int], None]
     finally:
         classifier.close()
     if not paths:
-        raise UsageError(f"{dataset.source}: none of its {len(wanted):,} pictures can be read: {unreadable[0]}")
+        reason = summarised(unreadable)[0]
+        raise UsageError(f"{dataset.source}: none of its {len(wanted):,} pictures can be read: {reason}")
     targets = tuple(matching.targets.values())
     scored = Scored(paths, np.array(truth, np.intp), np.stack(confidences), names, targets, bundle.labels.display)
     return dataclasses.replace(
@@ -86,13 +88,13 @@ def try_out(trial: Trial, dataset: Dataset, progress: Callable[[int, int], None]
 
 
 def _learnt(bundle: ModelBundle, paths: Sequence[Path]) -> int:
-    """How many of the pictures the model was trained on."""
+    """Return how many of the pictures the model was trained on."""
     learnt = learnt_by(bundle.path)
     return sum(picture_hash(path) in learnt for path in paths) if learnt else 0
 
 
 def sweeps_of(scored: Scored, watches: Sequence[WatchedClasses] = ()) -> tuple[Sweep, ...]:
-    """The sweep of each watch; without any, of each class that has enough pictures for it."""
+    """Return the sweep of each watch; without watches, of each class that has enough pictures."""
     if not watches:
         sizes = np.bincount(scored.truth, minlength=len(scored.names)).tolist()
         watches = [

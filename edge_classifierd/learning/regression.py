@@ -1,4 +1,4 @@
-"""A linear layer in closed form, and what its scores say as probabilities: the classifier put on top of embeddings."""
+"""Solves a linear layer in closed form, and calibrates its logits as probabilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _HEIGHT: Final = 20.0
-"""The target of the true class, where the others' is 0: temperatures of 1.3 to 2.1 came of it for hand signs."""
+"""The target for the true class; it is 0 for the others. With 20, hand signs get temperatures of 1.3 to 2.1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,13 @@ class Layer:
     """Shape (classes,)."""
 
     def logits(self, x: Floats) -> Floats:
-        """Shape (pictures, classes)."""
+        """Return the logits, shape (pictures, classes)."""
         return x @ self.weights.T + self.bias
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """All that least squares wants to know of some examples; those of other examples can be added and taken away."""
+    """The sums over examples that least squares needs; sums of other examples can be subtracted."""
 
     weight: float
     x: Floats
@@ -46,22 +46,22 @@ class Sums:
 
     @classmethod
     def of(cls, x: Floats, y: NDArray[np.intp], weight: Floats, classes: int) -> Sums:
-        """Of `x` (pictures, features) with the classes `y` and the weights `weight` (pictures,)."""
+        """Sum over `x` (pictures, features) with the classes `y` and the weights `weight`, both (pictures,)."""
         targets = np.where(y[:, None] == np.arange(classes), _HEIGHT, 0.0) * weight[:, None]
         weighted = x * weight[:, None]
         return cls(float(weight.sum()), weighted.sum(0), targets.sum(0), x.T @ weighted, x.T @ targets)
 
     def without(self, others: Sums) -> Sums:
-        """The sums of those examples that are not among `others`."""
+        """Return the sums without the examples of `others`."""
         pairs = ((self.x, others.x), (self.y, others.y), (self.xx, others.xx), (self.xy, others.xy))
         return Sums(self.weight - others.weight, *(mine - theirs for mine, theirs in pairs))
 
     def solve(self, strength: float) -> Layer:
-        """The layer nearest to 20 for the true class and 0 for the others, in weighted least squares; the bias is free.
+        """Solve the weighted least squares with the target 20 for the true class and 0 for the others.
 
-        `strength` is the ridge in parts of the features' mean variance. In the directions in which pictures of one
-        class differ, copies of a picture too, the weights become small: as in Fisher's linear discriminant, to which
-        least squares is equal (Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 4.2).
+        `strength` is the ridge as a multiple of the features' mean variance; the bias is not regularised. Weights
+        become small in the directions in which pictures of one class, or copies of a picture, differ. This is equal to
+        Fisher's linear discriminant (Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 4.2).
         """
         middle, height = self.x / self.weight, self.y / self.weight
         spread = self.xx / self.weight - np.outer(middle, middle)
@@ -72,13 +72,13 @@ class Sums:
 
 
 def softmax(logits: Floats) -> Floats:
-    """Probabilities along the last axis."""
+    """Return probabilities along the last axis."""
     raised = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(raised / raised.sum(-1, keepdims=True))
 
 
 def cross_entropy(logits: Floats, y: NDArray[np.intp], weight: Floats, doubt: float = 0.0) -> float:
-    """The weighted mean of -log(probability of the true class); `doubt` is the share spread over all classes."""
+    """Return the weighted mean of -log(probability of the true class); `doubt` is the share given to all classes."""
     top = logits.max(-1)
     log_sum = np.log(np.exp(logits - top[:, None]).sum(-1)) + top
     wanted = (1 - doubt) * logits[np.arange(len(y)), y] + doubt * logits.mean(-1)
@@ -86,11 +86,11 @@ def cross_entropy(logits: Floats, y: NDArray[np.intp], weight: Floats, doubt: fl
 
 
 def temperature(logits: Floats, y: NDArray[np.intp], weight: Floats) -> float:
-    """The divisor of the logits under which their probabilities are honest (least cross-entropy), 0.05 to 20.
+    """Return the divisor of the logits with the least cross-entropy, 0.05 to 20.
 
     Guo et al., "On Calibration of Modern Neural Networks", 2017. The logits must come from pictures that were not
-    trained on. As in Platt's scaling, one more mistake than was seen is allowed for: a few pictures without any do not
-    show that there are none. Golden-section search: the loss is unimodal in the divisor.
+    trained on. As in Platt's scaling, one more mistake than was seen is assumed, because few pictures without a mistake
+    do not prove that there are none. The loss has one minimum, which golden-section search finds.
     """
     doubt = 1.0 / (len(y) + 2)
     low, high = np.log(0.05), np.log(20.0)

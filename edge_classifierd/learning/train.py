@@ -1,8 +1,7 @@
-"""Teaching a model new classes: pictures to embeddings to a head, written as one ordinary `.tflite`."""
+"""Trains a head on the embeddings of labelled pictures and writes it as one ordinary `.tflite` file."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import time
@@ -17,14 +16,21 @@ from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.learning.augment import varied
 from edge_classifierd.learning.dataset import split
 from edge_classifierd.learning.embed import Embedder, computable, load_extractor
-from edge_classifierd.learning.evaluate import Scored, evaluate
 from edge_classifierd.learning.head_fitting import Examples, apply, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
 from edge_classifierd.learning.learnt_pictures import ARCHIVED_AS, learnt_by, packed, picture_hash
-from edge_classifierd.learning.predict import sweeps_of
-from edge_classifierd.learning.training_set import doubts, duplicates, look, named_pictures, refuse_too_few
+from edge_classifierd.learning.measure import measure
+from edge_classifierd.learning.training_set import (
+    UNKNOWN,
+    group_duplicates,
+    named_pictures,
+    read_training_set,
+    refuse_too_few,
+    warnings_about_sizes,
+    with_built_in_unknown,
+)
 from edge_classifierd.model.bundle import load_bundle
-from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
+from edge_classifierd.model.options import NO_OPTIONS
 from edge_classifierd.model.tflite.head import last_layer, with_head
 from edge_classifierd.model.tflite.writer import About, write_model
 from edge_classifierd.preprocess import Preprocessor
@@ -39,33 +45,39 @@ if TYPE_CHECKING:
     from edge_classifierd.learning.embed import Extractor
     from edge_classifierd.learning.evaluate import Evaluation
     from edge_classifierd.learning.head_fitting import Fitted
-    from edge_classifierd.learning.training_set import Progress
+    from edge_classifierd.learning.thresholds import Sweep
+    from edge_classifierd.learning.training_set import Progress, TrainingSet
+    from edge_classifierd.learning.unrelated import FalseAlarms
+    from edge_classifierd.model.options import ModelOptions
     from edge_classifierd.preprocess import Fit
 
 Method = Literal["regression", "imprinting"]
 _CHECKED: Final = 16
 _AGREEMENT: Final = 1e-3
-_LOOKS: Final = 800
-"""How many copies are looked at in all, but one of each picture at least: bounds the time with many pictures."""
+_ALL_COPIES: Final = 800
+"""Total number of varied copies (but at least one of each picture), which bounds the time with many pictures."""
 _MOST_COPIES: Final = 8
-_MIRRORED: Final = 4  # every fourth copy
+_MIRRORED: Final = 4  # one copy in four
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """What to learn from what."""
+    """What is learnt, and from which pictures and model."""
 
     source: Path
     extractor: Path
     output: Path
     seed: int = 0
     holdout: float = 0.2
-    """The share of each class's pictures that is kept apart to measure with; 0 learns from all."""
+    """The share of each class's pictures that is only used to measure; 0 learns from all."""
     method: Method = "regression"
     keep_classes: bool = False
     unknown: Path | None = None
+    """A folder of pictures for the class `unknown`."""
+    add_unknown: bool = True
+    """Whether built-in pictures form the class `unknown` when there is none."""
     augment: int | None = None
-    """Varied copies of each picture; cross-validation decides which are used. None: as many as time allows, 1 to 8."""
+    """Number of varied copies of each picture; cross-validation decides which are used. None: 1 to 8, fewer of many."""
     fit: Fit = "crop"
     crop_fraction: float = 1.0
     threads: int = 2
@@ -75,25 +87,34 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What came of it."""
+    """The result of a training."""
 
     output: Path
     sha256: str
     size: int
+    """Bytes of the file."""
     labels: tuple[str, ...]
+    """All labels of the model, kept ones first."""
     learnt: tuple[Picture, ...]
     held_out: tuple[Picture, ...]
     evaluation: Evaluation | None
-    """On the pictures held out; None without any."""
+    """On the pictures held out; None when there are none."""
+    sweeps: tuple[Sweep, ...]
+    """Recommended thresholds, from the pictures held out and those left out in turn in cross-validation."""
+    false_alarms: tuple[FalseAlarms, ...]
+    """On each set of unrelated pictures, at the recommended thresholds."""
     fitted: Fitted
     warnings: tuple[str, ...]
     unreadable: tuple[str, ...]
+    """A sentence for each picture that could not be decoded."""
     runtime: str
     agreement: float
     """The greatest difference between the written file's scores on the CPU and those computed here."""
     seconds: float
+    built_in_unknown: int = 0
+    """Number of built-in pictures from which the class `unknown` was learnt."""
     twin: Path | None = None
-    """The same for the CPU, written beside what was taught to a compiled extractor."""
+    """The same model for the CPU, written beside one for the Edge TPU."""
 
 
 def train(
@@ -101,10 +122,17 @@ def train(
     progress: Progress = lambda _what, _done, _of: None,
     announce: Callable[[str], None] = lambda _sentence: None,
 ) -> Training:
-    """Learn and write `plan.output`; the same files and seed give the same bytes.
+    """Train a head and write `plan.output`; the same files and seed give the same bytes.
 
-    `announce` gets what a user should know before the pictures are learnt from. Raises UsageError for data that cannot
-    be learnt from, ModelError for an unsuitable extractor, MissingError without a runtime.
+    Args:
+        plan: What to learn.
+        progress: Called after each picture.
+        announce: Called with what a user should know before the training begins.
+
+    Raises:
+        UsageError: The pictures cannot be learnt from.
+        ModelError: The extractor is not suitable.
+        MissingError: No runtime is installed.
     """
     start = time.monotonic()
     target = load_extractor(plan.extractor, plan.options)
@@ -113,65 +141,77 @@ def train(
     if plan.keep_classes:
         _refuse_keeping(plan, target, dict.fromkeys(one.class_name for one in pictures))
     embedder = Embedder(extractor, fit=plan.fit, crop_fraction=plan.crop_fraction, threads=plan.threads)
-    seen = look(plan.source, pictures, embedder, progress)
-    names, classes = seen.names, seen.classes
+    seen = read_training_set(plan.source, pictures, embedder, progress)
     refuse_too_few(seen, 1 if plan.method == "imprinting" or plan.holdout == 0 else 2)
-    groups, warnings = duplicates(seen)
-    warnings += doubts(seen, want_many=plan.method == "regression")
-    learning, held = split(classes, groups, plan.holdout, plan.seed)
-    learnt = tuple(seen.pictures[at] for at in learning.tolist())
+    groups, warnings = group_duplicates(seen)
+    warnings += warnings_about_sizes(seen, want_many=plan.method == "regression")
+    learning, held = split(seen.classes, groups, plan.holdout, plan.seed)
     if not len(held):
         announce(_nothing_held_out(plan))
-    copies, mirrored = _copies(learnt, embedder, plan, progress)
-    originals = seen.embeddings[learning]
-    examples = Examples(originals, copies, mirrored, classes[learning], groups[learning], len(names), embedder.channels)
+    everything = seen
+    if not plan.keep_classes and UNKNOWN not in {name.casefold() for name in seen.names}:
+        announce(_no_unknown(plan))
+        if plan.add_unknown:
+            everything = with_built_in_unknown(seen, embedder, progress)
+            added = np.arange(len(seen.pictures), len(everything.pictures))
+            learning, groups = np.concatenate([learning, added]), np.concatenate([groups, added])
+    copies, mirrored = _copies(everything, learning, embedder, plan, progress)
+    examples = Examples(
+        everything.embeddings[learning],
+        copies,
+        mirrored,
+        everything.classes[learning],
+        groups[learning],
+        len(everything.names),
+        embedder.channels,
+    )
     progress("learning", 0, 1)
     fitted = _fit(plan, examples, target)
     progress("learning", 1, 1)
+    names = everything.names
     labels = (*(target.labels or ()), *names) if plan.keep_classes else names
+    learnt = tuple(everything.pictures[at] for at in learning.tolist())
     twin = _twin_path(plan.output) if target.edgetpu_compiled else None
-    written = {}
-    hashes = _learnt_hashes(plan, learnt)
-    for path, whose in {plan.output: target, twin or plan.output: extractor}.items():
-        graph = with_head(whose.graph, whose.embedding, fitted.head)
-        written[path] = write_model(graph, _about(plan, path, target, labels, hashes))
-        _write(path, written[path])
-    content = written[plan.output]
-    held_pictures = tuple(seen.pictures[at] for at in held.tolist())
-    confidences = apply(fitted.head, seen.embeddings, embedder.channels)
-    agreement = _agreement(plan, twin or plan.output, seen.pictures, confidences)
-    evaluation = None
-    if len(held):
-        first = len(labels) - len(names)
-        paths = [one.path for one in held_pictures]
-        targets = [(first + at,) for at in range(len(names))]
-        scored = Scored(paths, classes[held], confidences[held], names, targets, labels)
-        evaluation = _evaluated(plan, scored, seen.unreadable)
+    content = _write_models(plan, {plan.output: target, twin or plan.output: extractor}, fitted, labels, learnt)
+    confidences = apply(fitted.head, everything.embeddings, embedder.channels)
+    measured = measure(
+        model=plan.output.stem,
+        training_set=everything,
+        learning=learning,
+        held=held,
+        confidences=confidences,
+        fitted=fitted,
+        labels=labels,
+        embedder=embedder,
+    )
     return Training(
         output=plan.output,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         labels=labels,
-        learnt=learnt,
-        held_out=held_pictures,
-        evaluation=evaluation,
+        learnt=tuple(one for one in learnt if not one.built_in),
+        held_out=tuple(seen.pictures[at] for at in held.tolist()),
+        evaluation=measured.evaluation,
+        sweeps=measured.sweeps,
+        false_alarms=measured.false_alarms,
         fitted=fitted,
         warnings=tuple(warnings),
         unreadable=seen.unreadable,
         runtime=embedder.runtime,
-        agreement=agreement,
+        agreement=_agreement(plan, twin or plan.output, seen.pictures, confidences),
         seconds=time.monotonic() - start,
+        built_in_unknown=len(everything.pictures) - len(seen.pictures),
         twin=twin,
     )
 
 
 def _twin_path(output: Path) -> Path:
-    """`signs_edgetpu.tflite` and `signs.tflite` are answered for by `signs_cpu.tflite`."""
+    """Return `signs_cpu.tflite` for `signs_edgetpu.tflite` and for `signs.tflite`."""
     return output.with_name(f"{output.stem.removesuffix('_edgetpu')}_cpu{output.suffix}")
 
 
 def _refuse_keeping(plan: TrainingPlan, target: Extractor, names: Iterable[str]) -> None:
-    """Raises UsageError where classes cannot stand beside the model's own."""
+    """Raise UsageError where classes cannot be added to the model's own."""
     if plan.method != "imprinting":
         raise UsageError("--keep-classes needs --method imprinting: regression needs pictures of every class")
     if target.labels is None or target.embedding.layer is None:
@@ -183,20 +223,28 @@ def _refuse_keeping(plan: TrainingPlan, target: Extractor, names: Iterable[str])
 
 
 def _copies(
-    pictures: Sequence[Picture], embedder: Embedder, plan: TrainingPlan, progress: Progress
+    training_set: TrainingSet,
+    learning: NDArray[np.intp],
+    embedder: Embedder,
+    plan: TrainingPlan,
+    progress: Progress,
 ) -> tuple[NDArray[np.float32], int]:
-    """Shape (pictures, copies, columns), and how many of them are mirrored; none for imprinting."""
-    count = min(_MOST_COPIES, max(1, _LOOKS // len(pictures))) if plan.augment is None else plan.augment
+    """Return embeddings, shape (pictures, copies, columns), and the number of mirrored copies of a picture.
+
+    There are none for imprinting, and none of the built-in pictures, which are the last ones.
+    """
+    own = [at for at in learning.tolist() if not training_set.pictures[at].built_in]
+    count = min(_MOST_COPIES, max(1, _ALL_COPIES // len(own))) if plan.augment is None else plan.augment
     if not count or plan.method != "regression":
-        return np.empty((len(pictures), 0, 0), np.float32), 0
+        return np.empty((0, 0, 0), np.float32), 0
     mirrored = count // _MIRRORED
     random = np.random.default_rng((plan.seed, 2))
     copies = []
-    for number, picture in enumerate(pictures, 1):
-        tensor = embedder.prepare(read_image(picture.path)).copy()
-        copies.append(np.stack([embedder(varied(tensor, random, mirrored=at < mirrored)) for at in range(count)]))
-        progress("looking at varied copies", number, len(pictures))
-    return np.stack(copies), mirrored
+    for number, at in enumerate(own, 1):
+        tensor = embedder.prepare(read_image(training_set.pictures[at].path)).copy()
+        copies.append([embedder(varied(tensor, random, mirrored=copy < mirrored)) for copy in range(count)])
+        progress("reading varied copies", number, len(own))
+    return np.array(copies), mirrored
 
 
 def _fit(plan: TrainingPlan, examples: Examples, target: Extractor) -> Fitted:
@@ -209,28 +257,50 @@ def _fit(plan: TrainingPlan, examples: Examples, target: Extractor) -> Fitted:
 
 
 def _nothing_held_out(plan: TrainingPlan) -> str:
-    why = "as --holdout 0 wants it"
+    why = "because of --holdout 0"
     if plan.holdout > 0:
         why = f"no class has enough different pictures to give {plan.holdout:.0%} of them; add pictures"
     return f"nothing will be held out, so how good the model is will not be measured: {why}"
 
 
-def _learnt_hashes(plan: TrainingPlan, learnt: Iterable[Picture]) -> bytes:
-    """What the file says about its pictures, those of the classes that are kept included."""
+def _no_unknown(plan: TrainingPlan) -> str:
+    if plan.add_unknown:
+        return (
+            "there is no class `unknown`: it is learnt from built-in pictures of unrelated objects; pictures of what "
+            "else your camera sees are better (--unknown DIR)"
+        )
+    return "there is no class `unknown`: every picture, whatever it shows, gets one of the classes; see --unknown"
+
+
+def _write_models(
+    plan: TrainingPlan,
+    extractors: dict[Path, Extractor],
+    fitted: Fitted,
+    labels: tuple[str, ...],
+    learnt: Sequence[Picture],
+) -> bytes:
+    """Write a model for each extractor and return the content of `plan.output`."""
+    target = extractors[plan.output]
     kept = learnt_by(plan.extractor) if plan.keep_classes else frozenset()
-    return packed([*kept, *(picture_hash(one.path) for one in learnt)])
+    hashes = packed([*kept, *(picture_hash(one.path) for one in learnt if not one.built_in)])
+    contents = {}
+    for path, extractor in extractors.items():
+        graph = with_head(extractor.graph, extractor.embedding, fitted.head)
+        contents[path] = write_model(graph, _about(plan, path, target, labels, hashes))
+        _write(path, contents[path])
+    return contents[plan.output]
 
 
 def _about(plan: TrainingPlan, path: Path, target: Extractor, labels: tuple[str, ...], hashes: bytes) -> About:
     kept = f"the {len(target.labels or ()):,} classes of it and {len(labels) - len(target.labels or ()):,} new ones"
     what = kept if plan.keep_classes else f"{len(labels):,} classes"
-    description = f"Classifies pictures into {what}: a head learnt by {plan.method} on {target.path.name}."
+    description = f"Classifies pictures into {what}: a head trained by {plan.method} on {target.path.name}."
     files = ((ARCHIVED_AS, hashes),)
     return About(path.stem, description, labels, target.normalisation, target.metadata.licence, files)
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all: a model in use is never seen half-written."""
+    """Replace the file at once, so that nobody reads a half-written model. Raises UsageError."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:
@@ -243,23 +313,21 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _agreement(plan: TrainingPlan, path: Path, pictures: Sequence[Picture], confidences: NDArray[np.float32]) -> float:
-    """Run the written file on some pictures and compare; raises InferenceError when it says something else."""
+    """Return the greatest difference between the file's scores and `confidences`, on up to 16 pictures.
+
+    Raises InferenceError when it is above 0.001.
+    """
     bundle = load_bundle(path)
     classifier = make_classifier(bundle, "cpu", plan.threads)
     prepare = Preprocessor(bundle.input, bundle.normalisation, fit=plan.fit, crop_fraction=plan.crop_fraction)
     worst = 0.0
     for at in range(0, len(pictures), -(-len(pictures) // _CHECKED)):
-        said = classifier.classify(prepare(read_image(pictures[at].path))).confidences
-        worst = max(worst, float(np.abs(said - confidences[at]).max()))
+        scores = classifier.classify(prepare(read_image(pictures[at].path))).confidences
+        worst = max(worst, float(np.abs(scores - confidences[at]).max()))
     classifier.close()
     if worst > _AGREEMENT:
         raise InferenceError(
-            f"{path}: its scores are off by up to {worst:.4f} from what was learnt, in {classifier.runtime}; "
+            f"{path}: its scores in {classifier.runtime} differ by up to {worst:.4f} from the trained head; "
             "do not use it, and report this"
         )
     return worst
-
-
-def _evaluated(plan: TrainingPlan, scored: Scored, unreadable: tuple[str, ...]) -> Evaluation:
-    sweeps = sweeps_of(scored)
-    return dataclasses.replace(evaluate(plan.output.stem, scored, sweeps=sweeps), unreadable=unreadable)

@@ -1,7 +1,8 @@
-"""The material: which pictures a model is to learn from, what each looks like to it, and what is wrong with them."""
+"""Reads and checks the pictures that a model is trained on, and computes their embeddings."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,8 @@ import numpy as np
 from edge_classifierd.errors import SourceError, UsageError, counted
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.learning.dataset import Picture, images_below, read_dataset
-from edge_classifierd.learning.duplicates import difference_hash, grouped, near_duplicates
+from edge_classifierd.learning.duplicates import burst_pairs, difference_hash, grouped, near_duplicates
+from edge_classifierd.learning.unrelated import pictures_to_learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,24 +23,26 @@ if TYPE_CHECKING:
     from edge_classifierd.learning.embed import Embedder
 
     Progress = Callable[[str, int, int], None]
-    """Told what is being done, how many are done and of how many."""
+    """Called with the name of the step, the number of pictures that are done, and their total number."""
 
 UNKNOWN: Final = "unknown"
 NEARLY_SAME_BITS: Final = 14
-"""Of 256: different pictures of one scene, same hand, same background were 19 and more apart; copies are under 10."""
+"""Of 256. Different pictures of a hand before the same background differ in 19 bits or more, copies in under 10."""
 _FEW: Final = 10
+_UNEVEN: Final = 5
+"""Ratio of the largest class to the smallest above which `train` warns."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Pictures that could be read, with what is known of them."""
+    """The pictures that could be read, with their classes and embeddings."""
 
     source: Path
     pictures: tuple[Picture, ...]
     names: tuple[str, ...]
-    """The classes, those too of which no picture could be read."""
+    """The classes, including those without a readable picture."""
     classes: NDArray[np.intp]
-    """Of each picture, its place in `names`."""
+    """Shape (pictures,): positions in `names`."""
     embeddings: NDArray[np.float32]
     """Shape (pictures, columns)."""
     hashes: NDArray[np.bool_]
@@ -46,9 +50,10 @@ class TrainingSet:
 
 
 def named_pictures(source: Path, unknown: Path | None, *, beside: bool) -> tuple[Picture, ...]:
-    """The pictures with their classes, those in `unknown` as the class `unknown`; `beside` others one class will do.
+    """Return the pictures with their classes; the pictures in the folder `unknown` form the class `unknown`.
 
-    Raises UsageError for what holds nothing to learn.
+    With `beside`, one class is enough, because it is added to a classifier's own. Raises UsageError when there is
+    nothing to learn.
     """
     pictures = read_dataset(source).pictures
     if unknown is not None:
@@ -59,7 +64,7 @@ def named_pictures(source: Path, unknown: Path | None, *, beside: bool) -> tuple
     names = dict.fromkeys(one.class_name for one in pictures)
     if len(names) < 2 and not beside:
         raise UsageError(
-            f"{source}: holds one class, `{next(iter(names))}`; there must be something to tell it from: "
+            f"{source}: holds one class, `{next(iter(names))}`; it needs something to be compared with: "
             "add a folder for another class, or background pictures with --unknown DIR"
         )
     broken = next((name for name in names if "\n" in name or not name.strip()), None)
@@ -68,8 +73,8 @@ def named_pictures(source: Path, unknown: Path | None, *, beside: bool) -> tuple
     return pictures
 
 
-def look(source: Path, pictures: Sequence[Picture], embedder: Embedder, progress: Progress) -> TrainingSet:
-    """Read and embed the pictures; raises UsageError when none can be read."""
+def read_training_set(source: Path, pictures: Sequence[Picture], embedder: Embedder, progress: Progress) -> TrainingSet:
+    """Read the pictures and compute their embeddings. Raises UsageError when none can be read."""
     readable, embeddings, hashes, unreadable = [], [], [], []
     for number, picture in enumerate(pictures, 1):
         try:
@@ -80,9 +85,9 @@ def look(source: Path, pictures: Sequence[Picture], embedder: Embedder, progress
             readable.append(picture)
             embeddings.append(embedder(embedder.prepare(frame)))
             hashes.append(difference_hash(frame))
-        progress("looking at pictures", number, len(pictures))
+        progress("reading pictures", number, len(pictures))
     if not readable:
-        raise UsageError(f"none of the {len(pictures)} pictures can be read: {unreadable[0]}")
+        raise UsageError(f"none of the {len(pictures)} pictures can be read: {summarised(unreadable)[0]}")
     names = tuple(dict.fromkeys(one.class_name for one in pictures))
     classes = np.array([names.index(one.class_name) for one in readable], np.intp)
     return TrainingSet(
@@ -90,53 +95,98 @@ def look(source: Path, pictures: Sequence[Picture], embedder: Embedder, progress
     )
 
 
-def refuse_too_few(material: TrainingSet, least: int) -> None:
-    """Raises UsageError for a class with fewer readable pictures than `least`."""
-    for name, count in zip(material.names, _sizes(material).tolist(), strict=True):
+def with_built_in_unknown(training_set: TrainingSet, embedder: Embedder, progress: Progress) -> TrainingSet:
+    """Return the training set with a last class `unknown`, made of the built-in pictures for learning."""
+    paths = pictures_to_learn()
+    progress("reading built-in pictures", 0, len(paths))
+    embeddings = embed_built_in(paths, embedder)
+    progress("reading built-in pictures", len(paths), len(paths))
+    return dataclasses.replace(
+        training_set,
+        pictures=(*training_set.pictures, *(Picture(path, UNKNOWN, built_in=True) for path in paths)),
+        names=(*training_set.names, UNKNOWN),
+        classes=np.concatenate([training_set.classes, np.full(len(paths), len(training_set.names), np.intp)]),
+        embeddings=np.concatenate([training_set.embeddings, embeddings]),
+    )
+
+
+def embed_built_in(paths: Sequence[Path], embedder: Embedder) -> NDArray[np.float32]:
+    """Return the embeddings of built-in pictures, shape (pictures, columns)."""
+    return np.stack([embedder(embedder.prepare(read_image(path))) for path in paths])
+
+
+def refuse_too_few(training_set: TrainingSet, least: int) -> None:
+    """Raise UsageError for a class with fewer readable pictures than `least`."""
+    for name, count in zip(training_set.names, _sizes(training_set).tolist(), strict=True):
         if count < least:
-            lost = f" ({counted(len(material.unreadable), 'picture')} could not be read)" if material.unreadable else ""
+            unreadable = training_set.unreadable
+            lost = f" ({counted(len(unreadable), 'picture')} could not be read)" if unreadable else ""
             raise UsageError(
-                f"{material.source}: the class `{name}` has {counted(count, 'readable picture')}{lost}; "
+                f"{training_set.source}: the class `{name}` has {counted(count, 'readable picture')}{lost}; "
                 f"at least {least} are needed, 20 or more give good results"
             )
 
 
-def duplicates(material: TrainingSet) -> tuple[NDArray[np.intp], list[str]]:
-    """Of each picture its group, which must stay on one side of a split; and sentences on what was found."""
-    pairs = near_duplicates(material.hashes, NEARLY_SAME_BITS)
-    groups = grouped(len(material.pictures), pairs)
+def group_duplicates(training_set: TrainingSet) -> tuple[NDArray[np.intp], list[str]]:
+    """Return the group of each picture and warnings; near-duplicates and pictures of one burst share a group.
+
+    The pictures of one group must stay on one side of a split.
+    """
+    pairs = near_duplicates(training_set.hashes, NEARLY_SAME_BITS)
+    groups = grouped(len(training_set.pictures), pairs)
+    bursts = grouped(len(training_set.pictures), burst_pairs([one.path for one in training_set.pictures]))
     warnings = []
+    if len(np.unique(bursts)) < len(bursts):
+        taken = int((np.bincount(bursts)[bursts] > 1).sum())
+        warnings.append(
+            f"bursts: {counted(taken, 'picture')} were taken at most 3 s apart; the pictures of a burst are kept on "
+            "one side of the split, because they would make the model look better than it is"
+        )
     if len(pairs):
-        first, second = (material.pictures[at].path for at in pairs[0].tolist())
+        first, second = (training_set.pictures[at].path for at in pairs[0].tolist())
         copies = len(groups) - len(np.unique(groups))
         warnings.append(
             f"near-duplicates: {counted(copies, 'picture')} ({second} of {first}); they are kept on one side of the "
-            "split, where they cannot flatter the result"
+            "split, because they would make the model look better than it is"
         )
-    across = pairs[material.classes[pairs[:, 0]] != material.classes[pairs[:, 1]]]
+    across = pairs[training_set.classes[pairs[:, 0]] != training_set.classes[pairs[:, 1]]]
     if len(across):
-        first, second = (material.pictures[at].path for at in across[0].tolist())
+        first, second = (training_set.pictures[at].path for at in across[0].tolist())
         warnings.append(
             f"near-duplicates in different classes: {counted(len(across), 'pair')} ({first} and {second}); put each "
             "picture in one class"
         )
-    return groups, warnings
+    both = np.arange(len(groups))
+    return grouped(len(groups), np.concatenate([np.stack((both, groups), 1), np.stack((both, bursts), 1)])), warnings
 
 
-def doubts(material: TrainingSet, *, want_many: bool) -> list[str]:
-    """Sentences on classes that are small, where many pictures are wanted, or smaller than others by far."""
-    sizes, names = _sizes(material), material.names
+def warnings_about_sizes(training_set: TrainingSet, *, want_many: bool) -> list[str]:
+    """Return warnings about classes with few pictures (with `want_many`), or with far fewer than another class."""
+    sizes, names = _sizes(training_set), training_set.names
     smallest = int(sizes.argmin())
     warnings = []
     if sizes[smallest] < _FEW and want_many:
         few = f"the class `{names[smallest]}` has only {counted(int(sizes[smallest]), 'picture')}"
         warnings.append(f"{few}; 20 or more give good results")
-    if sizes.max() > 20 * sizes[smallest]:
+    if sizes.max() > _UNEVEN * sizes[smallest]:
         largest = names[int(sizes.argmax())]
         uneven = f"`{largest}` has {sizes.max()} pictures and `{names[smallest]}` {sizes[smallest]}"
-        warnings.append(f"{uneven}; both weigh the same, but the few say little")
+        warnings.append(
+            f"{uneven}: both have the same weight in training; judge by the balanced accuracy and add pictures of "
+            f"`{names[smallest]}`"
+        )
     return warnings
 
 
-def _sizes(material: TrainingSet) -> NDArray[np.intp]:
-    return np.bincount(material.classes, minlength=len(material.names))
+def summarised(unreadable: Sequence[str]) -> list[str]:
+    """Return one sentence for each unreadable picture, but a single one for all HEIC pictures."""
+    heic = [one for one in unreadable if one.partition(": ")[0].lower().endswith((".heic", ".heif", ".hif"))]
+    others = [one for one in unreadable if one not in heic]
+    if not heic:
+        return others
+    first = heic[0].partition(": ")[0]
+    return [f"{counted(len(heic), 'HEIC picture')} ({first} …): convert them to JPEG", *others]
+
+
+def _sizes(training_set: TrainingSet) -> NDArray[np.intp]:
+    return np.bincount(training_set.classes, minlength=len(training_set.names))

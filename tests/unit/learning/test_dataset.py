@@ -163,5 +163,5 @@ def test_classes_that_are_unknown_are_told_and_a_set_of_only_such_is_refused(tmp
     (tmp_path / "set.csv").write_text("a.jpg,hen\nb.jpg,zebra\n")
     assert match_classes(read_dataset(tmp_path / "set.csv"), IMAGENET).unmatched == ("zebra",)
     (tmp_path / "set.csv").write_text("a.jpg,goldfich\n")
-    with pytest.raises(UsageError, match=r"the model knows none of 1 class .* did you mean `goldfish`"):
+    with pytest.raises(UsageError, match=r"none of 1 class .* is among the model's .* did you mean `goldfish`"):
         match_classes(read_dataset(tmp_path / "set.csv"), IMAGENET)

@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_head() -> None:
 def test_details_are_used_where_they_tell_classes_apart_and_left_where_they_do_not() -> None:
     x, y = clouds(20, spread=0.5)
     noise = np.abs(np.random.default_rng(3).normal(0, 1, x.shape)).astype(np.float32)
-    telling = np.concatenate([noise, x], 1)
+    telling = np.concatenate([noise, np.tile(x, 9)], 1)
     assert fit_head(examples(telling, y, channels=40), seed=0).head.pooling == "detail"
     misleading = np.concatenate([x, np.tile(noise, (1, 9))], 1)
     assert fit_head(examples(misleading, y, channels=40), seed=0).head.pooling == "mean"

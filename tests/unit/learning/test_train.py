@@ -71,7 +71,7 @@ def test_shapes_are_learnt_and_measured_on_pictures_that_were_not_learnt_from(ta
     assert taught.evaluation is not None
     assert taught.evaluation.top1 >= 0.9
     assert (len(taught.learnt), len(taught.held_out)) == (21, 21)
-    assert taught.labels == tuple(sorted(SHAPES))
+    assert taught.labels == (*sorted(SHAPES), UNKNOWN)
     assert taught.agreement < 1e-5
 
 
@@ -141,8 +141,8 @@ def test_data_that_cannot_be_learnt_from_is_refused_with_the_remedy(pictures: Pa
     (one / "cross").mkdir()
     shutil.copy(pictures / "cross" / "0.jpg", one / "cross")
     (one / "cross" / "broken.jpg").write_bytes(b"\xff\xd8 not a picture")
-    told = r"`cross` has 1 readable picture \(1 picture could not be read\); at least 2"
-    with pytest.raises(UsageError, match=told):
+    expected = r"`cross` has 1 readable picture \(1 picture could not be read\); at least 2"
+    with pytest.raises(UsageError, match=expected):
         train(plan)
     with pytest.raises(UsageError, match="--keep-classes needs --method imprinting"):
         train(dataclasses.replace(plan, keep_classes=True))
@@ -155,7 +155,7 @@ def test_data_that_cannot_be_learnt_from_is_refused_with_the_remedy(pictures: Pa
     assert not plan.output.exists()
 
 
-def test_copies_and_broken_files_are_told_and_copies_stay_on_one_side(pictures: Path, tmp_path: Path) -> None:
+def test_copies_and_broken_files_are_reported_and_copies_stay_on_one_side(pictures: Path, tmp_path: Path) -> None:
     source = tmp_path / "set"
     for shape in ("disc", "cross"):
         shutil.copytree(pictures / shape, source / shape)
@@ -346,24 +346,29 @@ def test_classes_that_are_kept_bring_the_pictures_they_were_learnt_from(
 
 
 @pytest.mark.parametrize(
-    ("holdout", "why"), [(0, "as --holdout 0 wants it"), (0.1, "to give 10% of them; add pictures")]
+    ("holdout", "why"), [(0, "because of --holdout 0"), (0.1, "to give 10% of them; add pictures")]
 )
-def test_that_nothing_will_be_held_out_is_said_before_the_training(
+def test_train_announces_that_no_picture_is_held_out(
     pictures: Path, tmp_path: Path, holdout: float, why: str
 ) -> None:
     for shape in ("disc", "cross"):
         (tmp_path / "few" / shape).mkdir(parents=True)
         for number in range(3):
             shutil.copy(pictures / shape / f"{number}.jpg", tmp_path / "few" / shape)
-    output, said, done = tmp_path / "few.tflite", list[str](), list[str]()
+    output, announced, steps = tmp_path / "few.tflite", list[str](), list[str]()
     plan = TrainingPlan(tmp_path / "few", bundled_model_path(), output, holdout=holdout)
-    train(plan, lambda what, _done, _of: done.append(what), lambda sentence: said.append(f"{done[-1]}: {sentence}"))
-    assert len(said) == 1
-    assert said[0].startswith("looking at pictures: nothing will be held out")
-    assert said[0].endswith(why)
+    train(
+        plan,
+        lambda step, _done, _total: steps.append(step),
+        lambda sentence: announced.append(f"{steps[-1]}: {sentence}"),
+    )
+    assert announced[0].startswith("reading pictures: nothing will be held out")
+    assert announced[0].endswith(why)
+    assert announced[1].startswith("reading pictures: there is no class `unknown`")
+    assert len(announced) == 2
     lines = command("train", tmp_path / "few", "-o", output, "--holdout", holdout).output.splitlines()
     assert lines[0].startswith("nothing will be held out")
-    assert lines[-2] == "Next, see what it makes of a picture:"
+    assert lines[-2] == "Next, classify a picture:"
 
 
 def test_train_ends_with_a_command_that_can_be_run_as_it_is(taught: Training, tmp_path: Path) -> None:
