@@ -37,7 +37,7 @@ def test_what_was_written_is_read_and_nothing_else_stays(tmp_path: Path) -> None
     assert "grün" in (tmp_path / "a.json").read_text(encoding="utf-8"), "people read it"
 
 
-def test_without_a_file_it_is_empty_and_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_file_it_is_empty_and_nothing_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert the_file(tmp_path).read(itself, {"empty": True}) == {"empty": True}
     assert not caplog.records
 
@@ -65,7 +65,7 @@ def test_a_folder_that_may_only_be_read_still_lets_the_daemon_start(
 
 
 @pytest.mark.parametrize("durably", [True, False])
-def test_durably_means_the_file_and_then_its_name(
+def test_durably_syncs_the_file_and_then_its_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durably: bool
 ) -> None:
     synced: list[tuple[str, bool, str]] = []
@@ -93,7 +93,7 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def test_a_disk_that_fails_is_said_once_for_each_time_that_it_begins_to(
+def test_each_failure_of_the_disk_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = the_file(tmp_path / "absent")

@@ -81,7 +81,7 @@ def test_cooldown_keeps_quiet_after_cleared_and_then_detects_at_once() -> None:
     assert run(policy, rows) == [(0, "detected"), (1, "cleared"), (4, "detected")]
 
 
-def test_cleared_says_how_long_the_watch_was_on_and_with_what() -> None:
+def test_cleared_has_the_duration_and_the_label_of_the_watch() -> None:
     policy = Policy([rule()])
     policy.observe(seen(10.0, 0.1, 0.7))
     assert policy.observe(seen(12.5, 0.1, 0.0)).decisions == (Decision("cleared", "dog", 1, pytest.approx(0.1), 2.5),)
@@ -121,7 +121,7 @@ def test_restored_watch_goes_on_without_a_second_detection() -> None:
     assert policy.observe(seen(1.0)).decisions == (Decision("cleared", "dog", 1, 0.0, 101.0),)
 
 
-def test_a_cooldown_that_is_gone_on_with_ends_in_time_and_is_no_longer_than_a_whole_one() -> None:
+def test_a_restored_cooldown_ends_in_time_and_is_not_longer_than_a_whole_one() -> None:
     policy = Policy([rule(cooldown_s=5.0), rule(name="cat", indices=(2,), cooldown_s=5.0)])
     policy.keep_quiet("dog", at_s=100.0, for_s=2.0)
     policy.keep_quiet("cat", at_s=100.0, for_s=3600.0)
@@ -180,7 +180,7 @@ def confidence_of(a_rule: WatchRule, values: list[float], index: int) -> float:
 
 
 @given(rules, frames, st.floats(0, 0.5))
-def test_decisions_alternate_and_keep_every_promise(
+def test_decisions_alternate_and_follow_every_rule(
     a_rule: WatchRule, rows: list[tuple[list[float], float]], margin: float
 ) -> None:
     policy = Policy([a_rule], ambiguity_margin=margin)
@@ -209,7 +209,7 @@ def test_decisions_alternate_and_keep_every_promise(
         assert policy.states()["w"].index == active_index
 
 
-def test_a_restored_watch_was_on_for_no_negative_time() -> None:
+def test_a_restored_watch_never_has_a_negative_duration() -> None:
     policy = Policy([rule()])
     policy.restore("dog", index=0, since_s=10.0)
     (decision,) = policy.observe(seen(9.9, 0.1)).decisions  # captured before the watch was restored
@@ -217,7 +217,7 @@ def test_a_restored_watch_was_on_for_no_negative_time() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, (0, 1)), ((0, 1), None)])
-def test_a_watch_that_begins_or_ends_to_follow_the_top_label_begins_anew(
+def test_a_watch_that_starts_or_stops_following_the_top_label_restarts(
     before: tuple[int, ...] | None, after: tuple[int, ...] | None
 ) -> None:
     policy = Policy([rule(indices=before)])

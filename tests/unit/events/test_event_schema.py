@@ -62,7 +62,7 @@ def test_every_event_fits_the_published_schema_and_comes_back(
     assert back.top[:1] == tuple(dataclasses.replace(one, confidence=round(one.confidence, 4)) for one in draft.top[:1])
 
 
-def test_an_event_reads_as_the_design_shows_it() -> None:
+def test_an_event_has_the_documented_form() -> None:
     assert json.loads(encode(number(sample(active_s=12.3456), seq=4711, event_id=EVENT_ID))) == {
         "schema": 1, "event_id": EVENT_ID, "seq": 4711, "durable": True, "type": "cleared", "device": "porch",
         "pipeline": "driveway", "watch": "dog", "label": "Labrador retriever", "confidence": 0.83,
@@ -74,7 +74,7 @@ def test_an_event_reads_as_the_design_shows_it() -> None:
     }  # fmt: skip
 
 
-def test_the_schema_refuses_what_an_event_is_not(repository: Path) -> None:
+def test_the_schema_refuses_wrong_values(repository: Path) -> None:
     document = json.loads(encode(number(sample(), seq=1, event_id=EVENT_ID)))
     wrong_values = {"seq": 0, "event_id": "1", "type": "seen", "confidence": 1.2, "time": "yesterday", "more": 1}
     for key, wrong in wrong_values.items():
@@ -83,7 +83,7 @@ def test_the_schema_refuses_what_an_event_is_not(repository: Path) -> None:
 
 
 @given(st.binary() | st.text() | st.recursive(st.none() | st.integers(), st.lists).map(json.dumps))
-def test_garbage_is_one_sentence_and_not_an_event(payload: bytes | str) -> None:
+def test_garbage_is_refused_with_one_sentence(payload: bytes | str) -> None:
     with pytest.raises(PayloadError, match="not an event"):
         decode(payload)
 
@@ -98,7 +98,7 @@ def test_an_event_with_one_wrong_value_is_refused(data: st.DataObject) -> None:
         decode(json.dumps(document))
 
 
-def test_numbers_are_no_longer_than_they_are_exact() -> None:
+def test_numbers_are_rounded_to_their_accuracy() -> None:
     draft = dataclasses.replace(sample(active_s=1.23456), confidence=0.123456, inference_ms=5.12345)
     document = json.loads(encode(number(draft, seq=1, event_id=EVENT_ID)))
     assert (document["confidence"], document["inference_ms"], document["active_s"]) == (0.1235, 5.12, 1.235)
@@ -106,7 +106,7 @@ def test_numbers_are_no_longer_than_they_are_exact() -> None:
 
 @pytest.mark.parametrize("key", ["confidence", "inference_ms", "active_s"])
 @pytest.mark.parametrize("value", ["1" * 400, "1e999", "NaN", "-" + "1" * 5000])
-def test_a_number_beyond_every_measure_is_refused(key: str, value: str) -> None:
+def test_a_number_too_large_for_a_float_is_refused(key: str, value: str) -> None:
     document = {**json.loads(encode(number(sample(), seq=1, event_id=EVENT_ID))), key: "HERE"}
     with pytest.raises(PayloadError):
         decode(json.dumps(document).replace('"HERE"', value))

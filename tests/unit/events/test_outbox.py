@@ -50,7 +50,7 @@ def test_the_number_goes_on_without_a_gap_after_a_crash(box: Box) -> None:
     assert fill(outbox, 1) == [4]
 
 
-def test_the_oldest_go_first_and_it_is_said_once(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_oldest_are_dropped_first_and_it_is_logged_once(box: Box, caplog: pytest.LogCaptureFixture) -> None:
     outbox = box(max_events=10)
     fill(outbox, 25)
     assert waiting(outbox) == list(range(16, 26))
@@ -87,7 +87,7 @@ def test_old_events_expire_by_running_time(box: Box) -> None:
 
 
 @pytest.mark.parametrize("days", [-9999, 9999])
-def test_a_jump_of_the_wall_clock_expires_nothing(box: Box, days: int) -> None:
+def test_a_step_of_the_wall_clock_expires_nothing(box: Box, days: int) -> None:
     outbox = box(max_age_s=100)
     fill(outbox, 2)
     box.clock.wall += timedelta(days=days)
@@ -97,7 +97,7 @@ def test_a_jump_of_the_wall_clock_expires_nothing(box: Box, days: int) -> None:
     assert outbox.oldest_age_s == pytest.approx(61)
 
 
-def test_age_goes_on_over_restarts_though_the_monotonic_clock_begins_anew(box: Box) -> None:
+def test_age_continues_over_restarts_although_the_monotonic_clock_restarts(box: Box) -> None:
     outbox = box(max_age_s=100)
     fill(outbox, 1)
     box.clock.pass_s(80)
@@ -157,7 +157,7 @@ def test_appending_wakes_the_publisher(box: Box) -> None:
     assert rung == [1, 2]
 
 
-def test_how_many_wait_is_still_known_after_the_close(box: Box) -> None:
+def test_the_number_of_waiting_events_is_known_after_the_close(box: Box) -> None:
     outbox = box()
     outbox.acknowledge(fill(outbox, 5)[:2])
     outbox.close()
@@ -181,7 +181,7 @@ def test_old_events_that_expire_one_by_one_are_one_episode(box: Box, caplog: pyt
     assert caplog.text.count("no more events are lost") == 1
 
 
-def test_what_an_earlier_start_left_is_forgotten_when_acknowledged(box: Box) -> None:
+def test_events_of_an_earlier_start_are_removed_when_acknowledged(box: Box) -> None:
     outbox = box()
     fill(outbox, 3)
     outbox.close()
@@ -192,7 +192,7 @@ def test_what_an_earlier_start_left_is_forgotten_when_acknowledged(box: Box) -> 
     assert waiting(box()) == [3]
 
 
-def test_the_age_outlives_a_kill_to_ten_minutes(box: Box) -> None:
+def test_the_age_survives_a_kill_to_ten_minutes(box: Box) -> None:
     outbox = box()
     fill(outbox, 1)
     for _ in range(20):

@@ -105,7 +105,7 @@ def test_a_broken_page_costs_only_what_was_on_it(box: Box) -> None:
     assert outbox.durable
 
 
-def test_garbage_under_an_open_database_is_no_end(box: Box) -> None:
+def test_an_open_database_that_is_overwritten_is_replaced(box: Box) -> None:
     outbox = box()
     fill(outbox, 2000)
     outbox.acknowledge(waiting(outbox)[:1000])
@@ -139,7 +139,7 @@ def test_the_newest_broken_database_is_kept_though_the_clock_was_set_back(box: B
 
 
 @pytest.mark.parametrize("record", [b"00000000000000099999 00000000\n", b"00000000000000099999", b"9" * 32, b""])
-def test_a_damaged_counter_is_not_believed(box: Box, record: bytes) -> None:
+def test_a_damaged_counter_is_ignored(box: Box, record: bytes) -> None:
     outbox = box()
     fill(outbox, 3)
     outbox.close()

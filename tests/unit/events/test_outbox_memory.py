@@ -12,7 +12,7 @@ from edge_classifierd.events import memory
 from edge_classifierd.events.schema import decode
 
 
-def test_without_a_directory_events_go_on_from_memory_and_return_to_the_disk_by_themselves(
+def test_without_a_directory_events_are_held_in_memory_until_the_disk_takes_them(
     blocked: Box, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox = blocked()
@@ -38,7 +38,7 @@ def test_without_a_directory_events_go_on_from_memory_and_return_to_the_disk_by_
     assert caplog.text.count("takes events again") == 1
 
 
-def test_memory_is_bounded_and_what_it_drops_is_counted(blocked: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_and_dropped_events_are_counted(blocked: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MEMORY_EVENTS", 10)
     outbox = blocked()
     given = hold(outbox, 25)
@@ -58,9 +58,7 @@ def test_starts_without_a_writable_disk_give_no_numbers_and_unique_identifiers(b
     assert len(identifiers) == 30
 
 
-def test_an_acknowledgement_of_what_memory_has_dropped_counts_nothing_twice(
-    box: Box, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_acknowledgement_of_dropped_events_changes_no_count(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MEMORY_EVENTS", 10)
     outbox = box()
     on_disk = fill(outbox, 3)
@@ -79,7 +77,7 @@ def test_an_acknowledgement_of_what_memory_has_dropped_counts_nothing_twice(
     assert outbox.lost == {"memory_full": 15}
 
 
-def test_the_age_of_what_was_in_memory_stays_true_when_the_database_turns_up_later(box: Box) -> None:
+def test_the_age_of_events_in_memory_stays_true_when_the_database_is_found_later(box: Box) -> None:
     outbox = box()
     fill(outbox, 1)
     box.clock.pass_s(1000)
@@ -99,7 +97,9 @@ def test_the_age_of_what_was_in_memory_stays_true_when_the_database_turns_up_lat
     assert outbox.oldest_age_s == pytest.approx(6)
 
 
-def test_what_no_disk_takes_until_the_close_is_said_to_be_lost(blocked: Box, caplog: pytest.LogCaptureFixture) -> None:
+def test_events_that_no_disk_takes_until_the_close_are_logged_as_lost(
+    blocked: Box, caplog: pytest.LogCaptureFixture
+) -> None:
     outbox = blocked()
     hold(outbox, 4)
     outbox.close()

@@ -68,7 +68,7 @@ def test_identifiers_grow_with_the_numbers_though_the_clock_is_set_back_over_a_r
     assert identifiers == sorted(identifiers)
 
 
-def test_what_a_failed_transaction_left_on_the_disk_is_no_second_event(
+def test_rows_of_a_failed_transaction_are_not_delivered_as_other_events(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit can fail although its pages reached the disk; then the event is held in memory and delivered once."""

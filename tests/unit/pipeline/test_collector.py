@@ -91,7 +91,7 @@ def test_uncertain_is_from_release_to_just_below_the_threshold(tmp_path: Path) -
     assert [note["watches"]["cat"] for note in run.notes()] == [0.25, 0.7422]
 
 
-def test_what_is_kept_stands_upright(tmp_path: Path) -> None:
+def test_stored_pictures_are_upright(tmp_path: Path) -> None:
     run = Run(plan_for(tmp_path, rotation=90))
     run.frame(0, cat=0.5)
     (file,) = run.kept.rglob("*.jpg")
@@ -107,7 +107,7 @@ def test_only_the_wanted_reasons_count_and_only_one_in_an_interval(tmp_path: Pat
     assert [note["time"][17:19] for note in run.notes()] == ["01", "11", "21"]
 
 
-def test_the_oldest_make_room_in_count_and_in_bytes(tmp_path: Path) -> None:
+def test_the_oldest_are_removed_by_count_and_by_bytes(tmp_path: Path) -> None:
     run = Run(plan_for(tmp_path, max_files=3, interval=0))
     for at_s in range(6):
         run.frame(at_s, cat=0.5)
@@ -156,7 +156,7 @@ def test_ordinary_labels_stay_as_they_are() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=10), st.text(max_size=20) | st.floats(allow_nan=False), max_size=20))
-def test_a_note_comes_back_and_the_picture_stays_readable(note: dict[str, Any]) -> None:
+def test_a_note_can_be_read_and_the_picture_stays_readable(note: dict[str, Any]) -> None:
     jpeg = encoded(picture(100))
     try:
         str(note).encode()

@@ -74,7 +74,7 @@ def test_an_event_names_the_runtime_that_computed_it_and_not_the_one_at_the_star
     assert scene.sees(1, cat=0.1) == [("cleared", "ai-edge-litert 2.3.0", True)]
 
 
-def test_the_clock_is_asked_for_events_only(tmp_path: Path) -> None:
+def test_the_clock_is_read_for_events_only(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     for second in range(5):
         assert scene.sees(second, cat=0.3) == []
@@ -104,7 +104,7 @@ def test_since_stays_over_a_reload_that_leaves_the_label_and_the_watches_as_they
     assert scene.since(5, 0.9) == 5
 
 
-def test_what_may_not_be_reported_is_neither_ranked_nor_a_rival(tmp_path: Path) -> None:
+def test_a_class_that_may_not_be_reported_is_neither_ranked_nor_compared(tmp_path: Path) -> None:
     scene = Scene(tmp_path, allow=[CAT, "tabby*"], top_k=5, ambiguity_margin=0.2)
     (draft,) = scene.drafts(0, cat=0.7, other=0.9)
     assert [one.index for one in draft.top] == [CAT]

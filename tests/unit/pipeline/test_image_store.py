@@ -18,7 +18,7 @@ def names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.rglob("*") if file.is_file())
 
 
-def test_the_oldest_make_room_for_the_newest(tmp_path: Path) -> None:
+def test_the_oldest_are_removed_for_the_newest(tmp_path: Path) -> None:
     album = ImageStore(tmp_path / "a", max_files=3, max_bytes=1000)
     for number in range(5):
         assert album.add(f"day/{number}", b"x") is not None
@@ -43,7 +43,7 @@ def test_pictures_of_an_earlier_run_count_and_other_files_stay(tmp_path: Path) -
     assert names(tmp_path) == ["new.jpg", "notes.txt", "old2.jpg", "old3.jpg"]
 
 
-def test_a_place_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_written_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     (tmp_path / "file").write_text("in the way")
     album = ImageStore(tmp_path / "file" / "album", max_files=3, max_bytes=1000)
@@ -84,7 +84,7 @@ def test_a_day_without_pictures_leaves_no_folder(tmp_path: Path) -> None:
     assert names(tmp_path / "a") == ["1.jpg", "2.jpg", "mine.txt"]
 
 
-def test_the_albums_own_folder_stays(tmp_path: Path) -> None:
+def test_the_folder_of_the_store_stays(tmp_path: Path) -> None:
     album = ImageStore(tmp_path / "a", max_files=1, max_bytes=1000)
     album.add("1", b"x")
     (tmp_path / "a").chmod(0o711)
@@ -107,7 +107,7 @@ def test_a_picture_that_could_not_be_written_whole_leaves_nothing(
     assert "File too large" in caplog.text
 
 
-def test_a_picture_that_cannot_be_removed_goes_on_to_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_cannot_be_removed_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     album = ImageStore(tmp_path, max_files=2, max_bytes=1000)
     album.add("1", b"x")
     album.add("2", b"x")
@@ -123,7 +123,7 @@ def test_a_picture_that_cannot_be_removed_goes_on_to_count(tmp_path: Path, monke
     assert names(tmp_path) == ["2.jpg", "3.jpg"]
 
 
-def test_somebody_may_delete_pictures_meanwhile(tmp_path: Path) -> None:
+def test_pictures_may_be_deleted_by_others(tmp_path: Path) -> None:
     album = ImageStore(tmp_path, max_files=2, max_bytes=1000)
     album.add("1", b"x")
     album.add("2", b"x")
@@ -152,7 +152,7 @@ def test_nearly_full_means_little_both_in_bytes_and_in_share(
     assert (ImageStore(tmp_path / "a" / "b", max_files=3, max_bytes=1000).add("1", b"x") is not None) is kept
 
 
-def test_an_album_may_be_exactly_full_and_no_picture_is_none(tmp_path: Path) -> None:
+def test_a_store_may_be_exactly_full(tmp_path: Path) -> None:
     assert ImageStore(tmp_path, max_files=0, max_bytes=1000).add("1", b"x") is None
     album = ImageStore(tmp_path, max_files=9, max_bytes=10)
     album.add("1", b"x" * 5)

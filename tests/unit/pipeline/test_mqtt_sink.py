@@ -102,7 +102,9 @@ def test_events_are_stored_with_the_state_and_the_counts(sink: MqttSink, listene
     assert listener.calls == [("append", drafts, {"watches": "on", "counted": "1"})]
 
 
-def test_each_value_goes_to_its_topic_in_its_options(sink: MqttSink, listener: Listener, tmp_path: Path) -> None:
+def test_each_value_is_published_on_its_topic_with_its_options(
+    sink: MqttSink, listener: Listener, tmp_path: Path
+) -> None:
     plan = plan_for(tmp_path, "cat", "dog")
     sink.publish_settings(plan, enabled=True, thresholds={"cat": 0.6, "dog": 1.0})
     sink.publish_watches(plan, frozenset({"cat"}))
@@ -173,7 +175,7 @@ def test_pictures_are_kept_by_day_within_the_bounds_of_the_latest_configuration(
     assert len(kept()) == 3, "one that never fits is not kept, and costs no other"
 
 
-def test_a_watch_that_was_removed_is_not_said_again_by_a_pipeline_that_has_not_heard(
+def test_a_removed_watch_is_not_published_by_a_pipeline_that_still_has_it(
     sink: MqttSink, listener: Listener, tmp_path: Path
 ) -> None:
     before, after = plan_for(tmp_path, "cat", "dog"), plan_for(tmp_path, "cat")
@@ -190,7 +192,7 @@ def test_a_watch_that_was_removed_is_not_said_again_by_a_pipeline_that_has_not_h
     assert (listener.values["dog/state"], listener.values["dog/threshold"]) == ("ON", "0.6")
 
 
-def test_a_pipeline_that_was_removed_says_nothing_even_when_it_is_stuck_and_comes_back(
+def test_a_removed_pipeline_publishes_nothing_even_when_it_was_stuck(
     sink: MqttSink, listener: Listener, tmp_path: Path
 ) -> None:
     plan = plan_for(tmp_path, "cat")

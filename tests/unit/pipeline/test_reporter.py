@@ -117,7 +117,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made.outbox.close()
 
 
-def test_a_frame_is_told_events_first_and_its_state_last(world: World) -> None:
+def test_events_of_a_frame_are_stored_first_and_its_state_is_published_last(world: World) -> None:
     reporter = world.reporter()
     reporter.start("cpu")
     assert world.take() == ["watches []"]
@@ -184,7 +184,7 @@ def test_an_unknown_duration_stays_unknown_over_a_second_restart_and_ends_with_t
     assert [draft.active_s for draft in world.drafts if draft.type == "cleared"] == [None, 4.0]
 
 
-def test_what_an_earlier_reporter_tells_until_the_next_one_begins_is_not_told_again(world: World) -> None:
+def test_events_of_an_earlier_reporter_are_not_repeated_by_the_next_one(world: World) -> None:
     first, again = world.reporter(), world.reporter()
     world.shows(first, cat=0.9)
     world.take()
@@ -210,7 +210,7 @@ def test_what_an_earlier_reporter_tells_until_the_next_one_begins_is_not_told_ag
         ("cat", {"index": -1}),
     ],
 )
-def test_what_is_no_longer_there_is_cleared(world: World, watch: str, remembered: dict[str, Any]) -> None:
+def test_a_watch_that_no_longer_exists_is_cleared(world: World, watch: str, remembered: dict[str, Any]) -> None:
     of_this_model = {"model": world.plan.bundle.sha256} if "index" in remembered else {}
     known = {"label": world.label, "since": world.wall - timedelta(days=1), **of_this_model, **remembered}
     world.saved_state.set_watches("porch", SavedWatches({watch: ActiveWatch(**known)}, saved_at=TimePoint.now(world)))
@@ -223,7 +223,7 @@ def test_what_is_no_longer_there_is_cleared(world: World, watch: str, remembered
     assert world.take() == ["watches []"]
 
 
-def test_a_watch_goes_on_under_other_labels_of_the_same_model(world: World) -> None:
+def test_a_watch_continues_with_other_labels_of_the_same_model(world: World) -> None:
     first = world.reporter()
     world.shows(first, cat=0.9)
     labels = world.folder / "labels.txt"
@@ -239,13 +239,13 @@ def test_a_watch_goes_on_under_other_labels_of_the_same_model(world: World) -> N
     assert told == [("detected", world.label), ("cleared", "class 281")]
 
 
-def test_a_watch_goes_on_as_an_earlier_version_remembered_it(world: World) -> None:
+def test_a_watch_stored_by_an_earlier_version_continues(world: World) -> None:
     world.saved_state.set_watches("porch", SavedWatches({"cat": ActiveWatch(world.label, world.wall)}))
     world.reporter().start("cpu")
     assert world.take() == ["watches ['cat']"]
 
 
-def test_of_two_classes_with_one_name_the_one_that_was_seen_goes_on(world: World) -> None:
+def test_of_two_classes_with_one_name_the_detected_one_continues(world: World) -> None:
     world.configure()
     _bird, machine = (index for index, label in enumerate(world.plan.bundle.labels.display) if label == "crane")
     first = world.reporter()
@@ -258,7 +258,7 @@ def test_of_two_classes_with_one_name_the_one_that_was_seen_goes_on(world: World
 
 
 @pytest.mark.parametrize(("remembered", "threshold"), [(0.75, 0.75), (1.0, 1.0), (0.0, 0.6), (7.0, 0.6), (-1.0, 0.6)])
-def test_a_remembered_threshold_holds_if_it_is_one(world: World, remembered: float, threshold: float) -> None:
+def test_a_stored_threshold_is_used_if_it_is_valid(world: World, remembered: float, threshold: float) -> None:
     world.saved_state.set_threshold("porch", "cat", remembered)
     world.saved_state.set_threshold("porch", "dog", 0.5)
     assert world.reporter().thresholds() == {"cat": threshold}
@@ -266,7 +266,7 @@ def test_a_remembered_threshold_holds_if_it_is_one(world: World, remembered: flo
 
 @pytest.mark.parametrize(("away_s", "quiet_s"), [(20, 10), (40, 0)])
 @pytest.mark.parametrize("restart", [{}, {"step_s": YEARS_S}, {"step_s": -YEARS_S}, {"boot": "another"}], ids=str)
-def test_a_cooldown_goes_on_over_a_restart(
+def test_a_cooldown_continues_over_a_restart(
     world: World, restart: dict[str, Any], away_s: float, quiet_s: float
 ) -> None:
     world.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4, "cooldown": 30})
@@ -313,7 +313,7 @@ def test_a_watch_that_is_cleared_because_the_model_is_another_cools_down_first(w
     assert list(world.saved_state.watches("porch").quiet_until) == ["cat"]
 
 
-def test_the_end_clears_what_is_on_and_says_that_nothing_is_seen(world: World) -> None:
+def test_clear_clears_active_watches_and_publishes_an_empty_state(world: World) -> None:
     reporter = world.reporter()
     world.shows(reporter, cat=0.9)
     world.take()

@@ -117,7 +117,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     made.outbox.close()
 
 
-def test_each_detection_counts_and_the_last_event_says_when_it_was_on(scene: Scene) -> None:
+def test_each_detection_counts_and_the_last_event_sets_last_seen(scene: Scene) -> None:
     assert scene.published == {
         "schema": 1,
         "count_today": 0,
@@ -133,7 +133,7 @@ def test_each_detection_counts_and_the_last_event_says_when_it_was_on(scene: Sce
     assert scene.published["count_today"] == 3
 
 
-def test_the_count_begins_anew_at_local_midnight(scene: Scene) -> None:
+def test_the_count_restarts_at_local_midnight(scene: Scene) -> None:
     scene.record("detected")
     scene.wait(10 * 3600 + 59 * 60)
     assert (scene.published["count_today"], scene.published["day"]) == (1, "2026-11-21")
@@ -160,7 +160,7 @@ def test_counts_survive_a_restart_of_the_same_day_only(scene: Scene) -> None:
     assert (scene.published["count_today"], scene.published["last_seen"]) == (0, "2026-11-21T12:00:00.000Z")
 
 
-def test_what_was_counted_by_a_wrong_clock_is_put_right_when_it_is_synchronised(scene: Scene) -> None:
+def test_counts_by_a_wrong_clock_are_corrected_when_it_is_synchronised(scene: Scene) -> None:
     world = scene.world
     world.sure, world.wall = False, datetime(2026, 1, 1, 12, 0, tzinfo=UTC)  # no battery behind this clock
     scene.restart()
@@ -179,7 +179,7 @@ def test_what_was_counted_by_a_wrong_clock_is_put_right_when_it_is_synchronised(
     }
 
 
-def test_a_clock_that_stands_before_the_last_known_day_ends_no_day(scene: Scene) -> None:
+def test_a_clock_before_the_last_known_day_ends_no_day(scene: Scene) -> None:
     scene.record("detected")
     scene.world.sure, scene.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
     scene.restart()
@@ -190,7 +190,7 @@ def test_a_clock_that_stands_before_the_last_known_day_ends_no_day(scene: Scene)
     assert (scene.published["count_today"], scene.published["day"]) == (2, "2026-11-21")
 
 
-def test_a_moment_of_an_earlier_process_with_a_wrong_clock_is_not_claimed(scene: Scene) -> None:
+def test_last_seen_by_a_wrong_clock_of_an_earlier_process_becomes_unknown(scene: Scene) -> None:
     scene.world.sure, scene.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
     scene.restart()
     scene.record("detected")
@@ -245,7 +245,7 @@ def test_the_midnight_of_a_wrong_clock_loses_nothing_of_today(scene: Scene) -> N
     assert (scene.published["count_today"], scene.published["day"]) == (2, "2026-11-21")
 
 
-def test_a_clock_that_is_no_longer_synchronised_takes_nothing_back(scene: Scene) -> None:
+def test_a_clock_that_is_no_longer_synchronised_changes_no_count(scene: Scene) -> None:
     scene.record("detected")
     scene.world.sure, scene.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
     scene.wait(10)
@@ -253,7 +253,7 @@ def test_a_clock_that_is_no_longer_synchronised_takes_nothing_back(scene: Scene)
     assert scene.published["clock_synchronised"] is False
 
 
-def test_what_was_put_right_once_is_not_put_right_again(scene: Scene) -> None:
+def test_a_corrected_count_is_not_corrected_again(scene: Scene) -> None:
     scene.world.sure = False
     scene.restart()
     scene.record("detected")
@@ -266,7 +266,7 @@ def test_what_was_put_right_once_is_not_put_right_again(scene: Scene) -> None:
     assert scene.published["count_today"] == 1
 
 
-def test_what_was_put_right_stays_right_after_a_restart(scene: Scene) -> None:
+def test_a_corrected_count_survives_a_restart(scene: Scene) -> None:
     scene.world.sure, scene.world.wall = False, datetime(2026, 1, 1, tzinfo=UTC)
     scene.restart()
     scene.record("detected")
@@ -290,7 +290,7 @@ def test_a_count_expires_with_its_device(scene: Scene) -> None:
     assert scene.world.options[TOPIC] == {"content_type": "application/json", "schema": 1, "expiry_s": 3600}
 
 
-def test_what_a_wrong_clock_split_over_its_midnight_is_counted_once_on_the_right_day(scene: Scene) -> None:
+def test_counts_split_by_the_midnight_of_a_wrong_clock_are_joined(scene: Scene) -> None:
     scene.world.sure = False
     scene.world.wall = datetime(2026, 11, 21, 22, 58, tzinfo=UTC)
     scene.record("detected", "detected", "detected")
