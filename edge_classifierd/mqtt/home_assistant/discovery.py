@@ -14,7 +14,9 @@ from edge_classifierd.mqtt.home_assistant.messages import (
     encode,
     identifier,
     retained_topics,
+    unique_ids,
     without,
+    without_ids,
 )
 from edge_classifierd.mqtt.message import JSON, Message, PublishOutcome
 from edge_classifierd.mqtt.refusals import TOO_LARGE
@@ -199,7 +201,13 @@ class Discovery:
         """Return the steps for a Home Assistant that has started: removed entities, announcements, states."""
         removed = self._announced.removed
         self._shown = removed
-        steps: list[_Step] = [Message(topic, encode(one.payload), qos=1) for topic, one in removed.items()]
+        steps: list[_Step] = []
+        known = {one for payload in self._announced.messages.values() for one in unique_ids(payload)}
+        for topic, one in removed.items():
+            payload = without_ids(one.payload, known)  # Home Assistant warns of an id in two messages
+            if payload is not None:
+                known |= unique_ids(payload)
+                steps.append(Message(topic, encode(payload), qos=1))
         if steps:
             steps.append(_PAUSE_S)
         removals = self._removals(removed)

@@ -64,6 +64,20 @@ def without(payload: Payload, gone: Payload | None) -> Payload:
     return {**payload, COMPONENTS: {**removals, **payload[COMPONENTS]}}
 
 
+def unique_ids(payload: Payload) -> set[str]:
+    """Return the unique ids of a discovery message's entities."""
+    configs = payload[COMPONENTS].values() if COMPONENTS in payload else [payload]
+    return {config["unique_id"] for config in configs if "unique_id" in config}
+
+
+def without_ids(payload: Payload, ids: set[str]) -> Payload | None:
+    """Return a discovery message without the entities with these unique ids; None if no entity is left."""
+    if COMPONENTS not in payload:
+        return None if unique_ids(payload) & ids else payload
+    kept = {key: config for key, config in payload[COMPONENTS].items() if config.get("unique_id") not in ids}
+    return {**payload, COMPONENTS: kept} if kept else None
+
+
 def retained_topics(payload: Payload) -> set[str]:
     """Return the topics of the states that a discovery message refers to."""
     found = set()

@@ -509,3 +509,15 @@ def test_name_of_emoji_only_is_completed_with_the_device_id(scene: Scene) -> Non
     assert payload["dev"]["name"] == "🚪🐈 porch"
     scene.start(facts("dog", name="Küche 🐈"))
     assert scene.network.take()[0][1]["dev"]["name"] == "Küche 🐈"
+
+
+def test_each_removed_entity_is_announced_once_more_in_one_message_only(scene: Scene) -> None:
+    scene.start(facts("dog", "cat"))
+    scene.start(facts("dog"), discovery="component")
+    scene.network.pass_time(10)
+    scene.network.take()
+    scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(1)
+    ((topic, payload),) = scene.network.take()
+    assert topic == DEVICE
+    assert {key.split("_X_")[1] for key in components(payload)} == {"cat"}, "those of the dog are announced"
