@@ -1,4 +1,4 @@
-"""The loaded classifiers. Pipelines with the same model and settings share one."""
+"""The loaded classifiers. Pipelines with the same model (by its content) and settings share one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Classifiers:
 
     def __init__(self) -> None:
         self._loading = threading.RLock()
-        self._loaded: dict[tuple[Path, str, str | None, str], SharedClassifier] = {}
+        self._loaded: dict[tuple[Path | None, str, str | None, str], SharedClassifier] = {}
 
     def get(self, plan: Plan) -> SharedClassifier:
         """Return the loaded classifier of a plan. Raises ModelError, MissingError, InferenceError."""
@@ -57,10 +57,17 @@ class Classifiers:
         self.keep_only(())
 
 
-def _key(plan: Plan) -> tuple[Path, str, str | None, str]:
+def _key(plan: Plan) -> tuple[Path | None, str, str | None, str]:
+    """Return a value that is equal for two plans that can use the same classifier.
+
+    Labels do not matter to a classifier. Files with the same content share one on the CPU; the process of an Edge TPU
+    reads its file again after a fault, so there the path counts too.
+    """
+    path = plan.bundle.path if plan.bundle.edgetpu_compiled else None
     cpu_model = None if plan.cpu_bundle is None else plan.cpu_bundle.sha256
+    settings = plan.section.model.model_copy(update={"path": path, "labels": None, "locale": None})
     # repr instead of JSON, because a file name may contain bytes that are not UTF-8.
-    return (plan.bundle.path, plan.bundle.sha256, cpu_model, repr(plan.section.model))
+    return (path, plan.bundle.sha256, cpu_model, repr(settings))
 
 
 def edgetpu_settings(section: EdgeTpuSection) -> EdgeTpuSettings:

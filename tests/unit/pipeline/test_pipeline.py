@@ -78,3 +78,24 @@ def test_labels_in_a_folder_whose_name_is_not_utf_8_are_read(tmp_path: Path) -> 
     classifiers = Classifiers()
     assert classifiers.get(plans[0]).accelerator == "cpu"
     classifiers.close()
+
+
+def test_copies_of_a_model_with_the_same_settings_are_loaded_once(tmp_path: Path) -> None:
+    stand_in.model_pair(tmp_path)
+    (tmp_path / "copy.tflite").write_bytes((tmp_path / "colours.tflite").read_bytes())
+    (tmp_path / "labels.txt").write_text("rot\nblau\ngruen\n")
+    models = (
+        "{path: colours.tflite, threads: 1}",
+        "{path: copy.tflite, threads: 1}",
+        "{path: colours.tflite, labels: labels.txt, threads: 1}",
+        "{path: colours.tflite, threads: 2}",
+    )
+    sources = [f"{{name: p{n}, source: {{type: v4l2, device: /dev/v{n}}}, model: {m}}}" for n, m in enumerate(models)]
+    (tmp_path / "c.yaml").write_text(f"pipelines: [{', '.join(sources)}]")
+    _, plans = prepare(tmp_path / "c.yaml")
+    classifiers = Classifiers()
+    first, *others = map(classifiers.get, plans)
+    assert [other is first for other in others] == [True, True, False]
+    classifiers.keep_only(plans[1:2])
+    assert classifiers.get(plans[0]) is first
+    classifiers.close()
