@@ -39,7 +39,7 @@ _CLEAR: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ScoredPreprocessing:
     """One preprocessing and its results."""
 
     name: str
@@ -68,7 +68,7 @@ class Candidate:
 class ProbeResult:
     """The candidates, best first."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[ScoredPreprocessing, ...]
     pictures: int
     labelled: bool
     decided: bool
@@ -199,7 +199,7 @@ def _probabilities(classifier: Classifier, tensor: Tensor) -> NDArray[np.float32
 
 def _candidate(
     name: str, normalisation: Normalisation, scores: NDArray[np.float32], targets: Sequence[tuple[int, ...]] | None
-) -> Candidate:
+) -> ScoredPreprocessing:
     """Evaluate one preprocessing; `scores` has shape (pictures, changes, labels)."""
     probabilities = np.clip(scores.astype(np.float64), _LEAST_PROBABILITY, 1.0)
     best = scores.argmax(axis=2)
@@ -212,7 +212,7 @@ def _candidate(
         right = [sum(float(probabilities[at, 0, label]) for label in labels) for at, labels in enumerate(targets)]
         bits = np.log2(np.minimum(right, 1.0))
         accuracy = float(np.mean([top in labels for top, labels in zip(best[:, 0].tolist(), targets, strict=True)]))
-    return Candidate(
+    return ScoredPreprocessing(
         name=name,
         normalisation=normalisation,
         accuracy=accuracy,
@@ -223,7 +223,7 @@ def _candidate(
     )
 
 
-def _decide(candidates: list[Candidate], pictures: int, *, labelled: bool) -> tuple[bool, str]:
+def _decide(candidates: list[ScoredPreprocessing], pictures: int, *, labelled: bool) -> tuple[bool, str]:
     """Return whether the best candidate is clearly better than others, and the sentence.
 
     Where RGB and BGR of the best range do alike, RGB is put first: far more models take it.
@@ -250,7 +250,7 @@ def _same_range(one: Normalisation, other: Normalisation) -> bool:
     return one.mean in {other.mean, other.mean[::-1]} and one.std in {other.std, other.std[::-1]}
 
 
-def _is_clear(best: Candidate, other: Candidate) -> bool:
+def _is_clear(best: ScoredPreprocessing, other: ScoredPreprocessing) -> bool:
     """Return whether `best` is better by more than chance, picture by picture."""
     difference = best.scores - other.scores
     error = float(difference.std(ddof=1)) / len(difference) ** 0.5

@@ -30,14 +30,12 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.topics import Topics
 
 log = logging.getLogger(__name__)
-
 ONLINE, OFFLINE = b"online", b"offline"
 
 _TICK_S = 0.25
 _SOON_S = 3.0  # a connection that ends so soon after its login counts as dropped
 _CAREFUL_S = 10.0  # one message at a time for so long after the broker has closed a connection
-_MANY_DROPS = 3
-_OFFLINE_RESERVE_S = 0.6
+_MANY_DROPS, _OFFLINE_RESERVE_S = 3, 0.6
 
 
 class MqttClient:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.mqtt.paho_client import Options
+    from edge_classifierd.mqtt.paho_client import ConnectionOptions
 
 _TCP_USER_TIMEOUT_MS = 30_000
 _IN_FLIGHT_311 = 100  # MQTT 3.1.1 has no receive maximum
@@ -54,7 +54,7 @@ class Subscription:
 class Connection:
     """Used by one thread only. After `open`, call `step` until `failure` is set, then `close`."""
 
-    def __init__(self, options: Options, clock: Clock) -> None:
+    def __init__(self, options: ConnectionOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
         self._version5 = options.endpoint.protocol == "5"

@@ -26,7 +26,7 @@ _MAX_INCOMING_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ConnectionOptions:
     """Settings of a connection."""
 
     endpoint: Endpoint
@@ -51,9 +51,9 @@ def make_options(
     will_topic: str | None,
     answer_timeout_s: float,
     login_timeout_s: float,
-) -> Options:
+) -> ConnectionOptions:
     """Return the options for a connection with the section's settings. Raises OSError if a TLS file is not usable."""
-    return Options(
+    return ConnectionOptions(
         endpoint,
         section.password.get_secret_value() if section.password is not None else None,
         keepalive_s=max(1, round(section.keepalive)),
@@ -82,7 +82,7 @@ class _BoundedClient(paho.Client):
         return super()._sock_recv(bufsize)
 
 
-def new_client(options: Options) -> paho.Client:
+def new_client(options: ConnectionOptions) -> paho.Client:
     """Return a client that is not connected yet. Network data is read and written by its user."""
     endpoint = options.endpoint
     version5 = endpoint.protocol == "5"
@@ -107,7 +107,7 @@ def new_client(options: Options) -> paho.Client:
     return client
 
 
-def connect(client: paho.Client, options: Options) -> None:
+def connect(client: paho.Client, options: ConnectionOptions) -> None:
     """Connect and send the login; blocks during the handshakes. Raises OSError or ValueError."""
     endpoint = options.endpoint
     version5 = endpoint.protocol == "5"

@@ -154,6 +154,24 @@ def test_a_runtime_is_imported_only_inside_functions_of_the_runtime_module() -> 
     assert misplaced_runtimes(IMPORTS) == []
 
 
+def test_each_class_name_occurs_once() -> None:
+    names = [
+        node.name
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_modules_and_packages_stay_small() -> None:
+    """A module over 350 lines holds two things; so does a package with more than 20 modules."""
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert {name: count for name, count in lines.items() if count > 350} == {}
+    folders = [path.parent for path in MODULES.values()]
+    assert {str(folder): folders.count(folder) for folder in folders if folders.count(folder) > 20} == {}
+
+
 @pytest.mark.parametrize(
     ("files", "rule"),
     [

@@ -10,7 +10,12 @@ from edge_classifierd.config.generate.reference import default_words, meaning
 from edge_classifierd.config.sections.base import Section
 from edge_classifierd.config.sections.configuration import Configuration
 from edge_classifierd.config.sections.key_paths import keys_of, section_for
-from edge_classifierd.config.sections.sources import FolderSection, Picamera2Section, SnapshotSection, StreamSection
+from edge_classifierd.config.sections.sources import (
+    FolderSection,
+    Picamera2Section,
+    SnapshotCameraSection,
+    StreamSection,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +85,7 @@ _SAMPLES = {
 _SOURCES: tuple[tuple[type[Section], dict[str, object]], ...] = (
     (Picamera2Section, {"type": "picamera2"}),
     (StreamSection, {"type": "stream", "url": "rtsp://camera.local/stream1", "verify": "true"}),
-    (SnapshotSection, {"type": "snapshot", "url": "https://camera.local/snapshot.jpg", "verify": "true"}),
+    (SnapshotCameraSection, {"type": "snapshot", "url": "https://camera.local/snapshot.jpg", "verify": "true"}),
     (FolderSection, {"type": "folder", "path": "pictures"}),
 )
 

@@ -64,7 +64,7 @@ class Mapping(Node):
 
 def compose(text: str, file: str, loader: type[Any] = _LOADER) -> Node | None:
     """Return the root of the only document in `text`, None for an empty file; raises ConfigurationError."""
-    builder = _Builder(file)
+    builder = _TreeBuilder(file)
     try:
         for event in _events(text, loader):
             builder.add(event)
@@ -80,7 +80,7 @@ def _events(text: str, loader: type[Any]) -> Iterator[yaml.Event]:
     return yaml.parse(text, Loader=loader)  # type: ignore[no-untyped-call,no-any-return,unused-ignore]
 
 
-class _Builder:
+class _TreeBuilder:
     """Builds the tree from the parser's events, without recursion."""
 
     def __init__(self, file: str) -> None:

@@ -261,7 +261,7 @@ class _NetworkSource(_LiveSource):
         return shown_url(url)
 
 
-class SnapshotSection(_NetworkSource):
+class SnapshotCameraSection(_NetworkSource):
     """A camera that sends one JPEG per HTTP request."""
 
     type: Literal["snapshot"] = Field(description="Single pictures of a network camera, over HTTP.")
@@ -342,5 +342,5 @@ class V4l2Section(_LiveSource):
 
 
 Source = Annotated[
-    FolderSection | Picamera2Section | SnapshotSection | StreamSection | V4l2Section, Field(discriminator="type")
+    FolderSection | Picamera2Section | SnapshotCameraSection | StreamSection | V4l2Section, Field(discriminator="type")
 ]

@@ -58,7 +58,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class OperatorOptions:
     """An operator's settings: scalars as they are stored, by field, and at most one list of integers."""
 
     type: int
@@ -75,7 +75,7 @@ class Operator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     version: int = 1
-    options: Options | None = None
+    options: OperatorOptions | None = None
     custom: str | None = None
     custom_options: bytes | memoryview = b""
 
@@ -303,7 +303,7 @@ def _operator(operator: Table, codes: list[Table], view: memoryview) -> Operator
     )
 
 
-def _options(operator: Table, number: int) -> Options | None:
+def _options(operator: Table, number: int) -> OperatorOptions | None:
     kind, table = operator.integer(3, "B"), operator.table(4)
     if table is None or not kind:
         return None
@@ -316,4 +316,4 @@ def _options(operator: Table, number: int) -> Options | None:
         for field, (position, value) in table.stored().items()
         if field != listed and (kind, field) != (_FULLY_CONNECTED_OPTIONS, _QUANT_SPEC)
     )
-    return Options(kind, scalars, integers)
+    return OperatorOptions(kind, scalars, integers)

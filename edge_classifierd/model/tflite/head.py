@@ -17,7 +17,7 @@ from edge_classifierd.model.tflite.graph import (
     UINT8,
     Graph,
     Operator,
-    Options,
+    OperatorOptions,
     Tensor,
     real_values,
 )
@@ -67,19 +67,19 @@ def cut(graph: Graph, embedding: Embedding) -> Graph:
     the embedding itself.
     """
     if embedding.pooled_from is None:
-        return _Builder(graph, (embedding.tensor,)).finished()
+        return _HeadWriter(graph, (embedding.tensor,)).finished()
     starts = dict.fromkeys((embedding.pooled_from, embedding.detail_from))
-    return _Builder(graph, tuple(starts)).finished()
+    return _HeadWriter(graph, tuple(starts)).finished()
 
 
 def with_head(graph: Graph, embedding: Embedding, head: Head) -> Graph:
     """Return `cut` followed by pooling and the head; output `scores` of shape (1, classes), float32."""
     if head.pooling == "own":
-        return _Builder(graph, (embedding.tensor,)).with_head(head)
+        return _HeadWriter(graph, (embedding.tensor,)).with_head(head)
     if embedding.pooled_from is None:
         raise ValueError(f"there is no map for the pooling `{head.pooling}`")
     starts = (embedding.pooled_from,) if head.pooling == "mean" else (embedding.pooled_from, embedding.detail_from)
-    return _Builder(graph, starts).with_head(head)
+    return _HeadWriter(graph, starts).with_head(head)
 
 
 def part(side: int) -> tuple[int, int]:
@@ -109,7 +109,7 @@ def last_layer(graph: Graph, embedding: Embedding) -> tuple[NDArray[np.float32],
     return weights, bias
 
 
-class _Builder:
+class _HeadWriter:
     """Keeps the tensors and operators that are needed, with new numbers, and appends others."""
 
     def __init__(self, graph: Graph, starts: tuple[int, ...]) -> None:
@@ -153,26 +153,27 @@ class _Builder:
         if head.square_root:
             last = self._append(op.SQRT, (last,), "head/square_root", shape)
         if head.unit_length:
-            last = self._append(op.L2_NORMALIZATION, (last,), "head/unit_length", shape, Options(_L2_NORM_OPTIONS))
+            options = OperatorOptions(_L2_NORM_OPTIONS)
+            last = self._append(op.L2_NORMALIZATION, (last,), "head/unit_length", shape, options)
         last = self._layer(last, head.weights, head.bias, "head")
         if head.kept_weights is not None and head.kept_bias is not None:
             last = self._joined(self._layer(plain, head.kept_weights, head.kept_bias, "kept"), last, "logits")
             classes += len(head.kept_bias)
-        beta = Options(_SOFTMAX_OPTIONS, ((0, 0, np.float32(1.0).tobytes()),))
+        beta = OperatorOptions(_SOFTMAX_OPTIONS, ((0, 0, np.float32(1.0).tobytes()),))
         self._ends = (self._append(op.SOFTMAX, (last,), "scores", (1, classes), beta),)
         return self.finished()
 
     def _mean(self, source: int) -> int:
         axes = self._constant("embedding/axes", np.array([1, 2], np.int32))
         shape = (1, self._tensors[source].shape[3])
-        return self._append(op.MEAN, (source, axes), "embedding/mean", shape, Options(_REDUCER_OPTIONS))
+        return self._append(op.MEAN, (source, axes), "embedding/mean", shape, OperatorOptions(_REDUCER_OPTIONS))
 
     def _parts(self, source: int) -> int:
         _, height, width, channels = self._tensors[source].shape
         (tall, down), (wide, right) = part(height), part(width)
         values = ((1, right), (2, down), (3, wide), (4, tall))
         integers = tuple((field, 0, np.int32(value).tobytes()) for field, value in values)
-        options = Options(_POOL_2D_OPTIONS, ((0, 0, bytes([_VALID])), *integers))
+        options = OperatorOptions(_POOL_2D_OPTIONS, ((0, 0, bytes([_VALID])), *integers))
         pooled = self._append(op.AVERAGE_POOL_2D, (source,), "embedding/parts", (1, PARTS, PARTS, channels), options)
         shape = (1, PARTS * PARTS * channels)
         flat = self._constant("embedding/flat", np.array(shape, np.int32))
@@ -181,12 +182,12 @@ class _Builder:
     def _layer(self, source: int, weights: NDArray[np.float32], bias: NDArray[np.float32], name: str) -> int:
         rows = self._constant(f"{name}/weights", np.ascontiguousarray(weights, np.float32))
         offsets = self._constant(f"{name}/bias", np.ascontiguousarray(bias, np.float32))
-        options, shape = Options(_FULLY_CONNECTED_OPTIONS), (1, len(bias))
+        options, shape = OperatorOptions(_FULLY_CONNECTED_OPTIONS), (1, len(bias))
         return self._append(op.FULLY_CONNECTED, (source, rows, offsets), f"{name}/logits", shape, options)
 
     def _joined(self, first: int, second: int, name: str) -> int:
         shape = (1, self._tensors[first].shape[1] + self._tensors[second].shape[1])
-        options = Options(_CONCATENATION_OPTIONS, ((0, 0, np.int32(1).tobytes()),))
+        options = OperatorOptions(_CONCATENATION_OPTIONS, ((0, 0, np.int32(1).tobytes()),))
         return self._append(op.CONCATENATION, (first, second), name, shape, options)
 
     def _dequantised(self, index: int) -> int:
@@ -196,7 +197,7 @@ class _Builder:
         if source.quantisation is None or source.type not in {UINT8, INT8}:
             raise ModelError("has an embedding that is neither float32 nor quantised to 8 bits; give another model")
         version = 2 if source.type == INT8 else 1
-        options = Options(_DEQUANTIZE_OPTIONS)
+        options = OperatorOptions(_DEQUANTIZE_OPTIONS)
         return self._append(op.DEQUANTIZE, (index,), f"real/{source.name}", source.shape, options, version=version)
 
     def _append(
@@ -205,7 +206,7 @@ class _Builder:
         inputs: tuple[int, ...],
         name: str,
         shape: tuple[int, ...],
-        options: Options | None = None,
+        options: OperatorOptions | None = None,
         *,
         version: int = 1,
     ) -> int:

@@ -15,7 +15,7 @@ from edge_classifierd.model.tflite.metadata import CHANNELS_FILE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from edge_classifierd.model.tflite.graph import Graph, Operator, Options, Quantisation, Tensor
+    from edge_classifierd.model.tflite.graph import Graph, Operator, OperatorOptions, Quantisation, Tensor
     from edge_classifierd.model.tflite.metadata import Normalisation
 
 LABEL_FILE: Final = "labels.txt"
@@ -144,7 +144,7 @@ def _operator(builder: flatbuffers.Builder, operator: Operator, code: int) -> in
     return _table(builder, fields)
 
 
-def _options(builder: flatbuffers.Builder, options: Options) -> int:
+def _options(builder: flatbuffers.Builder, options: OperatorOptions) -> int:
     listed = None if options.integers is None else _integers(builder, options.integers)
     builder.StartObject(max([1, *(field + 1 for field, _, _ in options.scalars)]))
     for field, position, stored in sorted(options.scalars, key=lambda one: -len(one[2])):
