@@ -24,7 +24,7 @@ def make_source(section: Source, clock: Clock, region: Region | None = None, nee
     if section.type == "folder":
         return _folder(section, clock)
     if section.type == "snapshot":
-        from edge_classifierd.frames.snapshot import SnapshotSource as Snapshot  # noqa: PLC0415
+        from edge_classifierd.frames.network.snapshot import SnapshotSource as Snapshot  # noqa: PLC0415
 
         return Snapshot(
             section.url,
@@ -97,7 +97,7 @@ def _picamera2(section: Picamera2Section, clock: Clock, region: Region | None, n
 
 def _stream(section: StreamSection, clock: Clock) -> FrameSource:
     if "://" in section.url:
-        from edge_classifierd.frames.network import NetworkSource  # noqa: PLC0415
+        from edge_classifierd.frames.network.stream_source import NetworkSource  # noqa: PLC0415
 
         return NetworkSource(
             section.url,

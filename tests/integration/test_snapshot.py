@@ -14,8 +14,8 @@ from stream_servers import EndlessServer, HttpServer, RtspServer, Server, Snapsh
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.network import NetworkSource
-from edge_classifierd.frames.snapshot import SnapshotSource
+from edge_classifierd.frames.network.snapshot import SnapshotSource
+from edge_classifierd.frames.network.stream_source import NetworkSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

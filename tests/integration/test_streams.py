@@ -31,7 +31,7 @@ from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.camera import Camera, CaptureStatus
 from edge_classifierd.frames.capture import Capture
-from edge_classifierd.frames.network import NetworkSource
+from edge_classifierd.frames.network.stream_source import NetworkSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,7 +242,7 @@ READ_TWICE = """
 import resource, sys
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.network import NetworkSource
+from edge_classifierd.frames.network.stream_source import NetworkSource
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for _ in range(2):
     source = NetworkSource(sys.argv[1], stall_timeout_s=5, clock=SystemClock())
@@ -284,7 +284,7 @@ def test_a_slow_stream_of_bare_pictures_is_read(serve: Callable[[Server], Server
 def test_the_key_frame_is_awaited_beyond_the_stall_timeout_and_this_is_logged(
     serve: Callable[[Server], Server], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_classifierd.frames.network._KEY_FRAME_NOTICE_S", 0.3)
+    monkeypatch.setattr("edge_classifierd.frames.network.stream_source._KEY_FRAME_NOTICE_S", 0.3)
     source = camera(serve(RtspServer(first=1, key_frame_every=150)), stall_timeout_s=1.0)
     began_s = time.monotonic()
     source.open()
@@ -417,7 +417,7 @@ def test_a_process_ends_cleanly_while_ffmpeg_still_waits_for_a_silent_camera(
         "import ctypes, sys, threading\n"
         "from edge_classifierd.cli.main import leave\n"
         "from edge_classifierd.clock import SystemClock\n"
-        "from edge_classifierd.frames.network import NetworkSource\n"
+        "from edge_classifierd.frames.network.stream_source import NetworkSource\n"
         "source = NetworkSource(sys.argv[1], stall_timeout_s=30, clock=SystemClock())\n"
         "threading.Timer(0.3, source.cancel).start()\n"
         "try:\n    source.open()\n"

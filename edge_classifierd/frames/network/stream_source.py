@@ -20,9 +20,9 @@ from edge_classifierd.config.sections.sources import shown_url
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.damage import Damage
-from edge_classifierd.frames.http_client import HttpRequest, explain_tls
-from edge_classifierd.frames.mjpeg import MjpegStream
-from edge_classifierd.frames.rtsp import explain_refusal
+from edge_classifierd.frames.network.http_client import HttpRequest, explain_tls
+from edge_classifierd.frames.network.mjpeg import MjpegStream
+from edge_classifierd.frames.network.rtsp import explain_refusal
 from edge_classifierd.frames.video import InputSettings, Video
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from edge_classifierd.config.sections.sources import shown_url
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
-from edge_classifierd.frames.http_client import HttpRequest
 from edge_classifierd.frames.jpeg import decode_jpeg
+from edge_classifierd.frames.network.http_client import HttpRequest
 from edge_classifierd.frames.pacing import Pause
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from edge_classifierd.frames.http_client import authorisation
+from edge_classifierd.frames.network.http_client import authorisation
 
 TARGET = "/cgi-bin/video?channel=1"
 

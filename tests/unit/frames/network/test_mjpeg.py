@@ -11,7 +11,7 @@ from moving_pictures import encoded, level, picture
 from test_image import black, with_size
 
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.mjpeg import JpegSplitter, MjpegStream
+from edge_classifierd.frames.network.mjpeg import JpegSplitter, MjpegStream
 
 LEVELS = (40, 120, 200)
 JPEGS = [encoded(picture(value)) for value in LEVELS]

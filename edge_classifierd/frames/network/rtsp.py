@@ -8,7 +8,7 @@ import socket
 from typing import Final
 from urllib.parse import urlsplit
 
-from edge_classifierd.frames.http_client import shown_names
+from edge_classifierd.frames.network.http_client import shown_names
 
 _MOST_BYTES: Final = 65_536
 _REFUSED: Final = "401 unauthorised; check the user name and password in the address"

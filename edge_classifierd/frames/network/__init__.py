@@ -1,0 +1,1 @@
+"""Cameras in the network: RTSP and other streams, motion JPEG and snapshots over HTTP."""
