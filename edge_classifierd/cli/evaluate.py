@@ -81,9 +81,9 @@ def command(
     """
     from edge_classifierd.cli.tables import print_evaluations, progress_bar
     from edge_classifierd.learning.dataset import read_dataset
-    from edge_classifierd.learning.json_report import evaluation_document
     from edge_classifierd.learning.predict import try_out
-    from edge_classifierd.learning.report import Page, write_report
+    from edge_classifierd.learning.report.html_report import Page, write_report
+    from edge_classifierd.learning.report.json_report import evaluation_document
 
     options = model_options(mean, std, channels, size, output)
     if config is not None and (model or bundled or labels or watch or options != model_options(None, None, None)):

@@ -86,8 +86,8 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_classifierd.cli.tables import print_evaluations, print_false_alarms, print_thresholds, progress_bar
     from edge_classifierd.learning.dataset import write_table
-    from edge_classifierd.learning.json_report import training_document
-    from edge_classifierd.learning.report import Page, write_report
+    from edge_classifierd.learning.report.html_report import Page, write_report
+    from edge_classifierd.learning.report.json_report import training_document
     from edge_classifierd.learning.train import TrainingPlan, train
     from edge_classifierd.learning.training_set import summarised
 

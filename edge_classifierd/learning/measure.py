@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
+class HeadMeasurement:
     """What was measured of a trained head."""
 
     evaluation: Evaluation | None
@@ -44,7 +44,7 @@ def measure(
     fitted: Fitted,
     labels: tuple[str, ...],
     embedder: Embedder,
-) -> Measurement:
+) -> HeadMeasurement:
     """Measure on pictures that were not learnt from.
 
     Thresholds are chosen from the pictures held out and, because these are often few, from the scores of the learnt
@@ -93,4 +93,4 @@ def measure(
         evaluation = dataclasses.replace(
             evaluate(model, scored, sweeps=sweeps), unreadable=training_set.unreadable, false_alarms=tuple(false_alarms)
         )
-    return Measurement(evaluation, sweeps, tuple(false_alarms))
+    return HeadMeasurement(evaluation, sweeps, tuple(false_alarms))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_classifierd.learning.evaluate import Scored, evaluate
-from edge_classifierd.learning.json_report import evaluation_document
 from edge_classifierd.learning.predict import sweeps_of
-from edge_classifierd.learning.report import Page, render, write_report
+from edge_classifierd.learning.report.html_report import Page, render, write_report
+from edge_classifierd.learning.report.json_report import evaluation_document
 from edge_classifierd.learning.thresholds import WatchedClasses, sweep
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from edge_classifierd.errors import SourceError, UsageError, counted
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.frames.jpeg import encode_jpeg
-from edge_classifierd.learning import plots
+from edge_classifierd.learning.report import plots
 from edge_classifierd.learning.training_set import summarised
 from edge_classifierd.preprocess import View
 
@@ -67,7 +67,7 @@ def render(page: Page, evaluations: Sequence[Evaluation]) -> str:
 
 
 def _style() -> str:
-    return resources.files("edge_classifierd.learning").joinpath("report.css").read_text(encoding="utf-8")
+    return resources.files("edge_classifierd.learning.report").joinpath("report.css").read_text(encoding="utf-8")
 
 
 def _side_by_side(evaluations: Sequence[Evaluation]) -> str:

@@ -1,0 +1,1 @@
+"""Reports on evaluations and trainings: HTML with plots, and JSON."""
