@@ -105,11 +105,7 @@ class MqttClient:
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> bool:
-        """Send what was accepted, publish `offline` and disconnect; the client cannot be started again.
-
-        Returns:
-            False if that took longer than `timeout_s`; the last will then publishes `offline`.
-        """
+        """Send what was accepted, publish `offline` and disconnect, for good. False if `timeout_s` was too short."""
         self._stop_at_s = self._clock.monotonic() + timeout_s
         self._stopping.set()
         self._wake()
