@@ -127,6 +127,6 @@ def test_a_head_on_a_compiled_extractor_runs_on_the_stand_in_and_its_cpu_twin_ag
     results = _in_tflite_runtime(tflite_python, tensors, [tmp_path / "cut.tflite", training.twin], tmp_path)
     embeddings = np.stack([results[f"0_{at}_0"].reshape(-1) for at in range(len(tensors))])
     expected = apply(training.fitted.head, embeddings, embedder.channels)
-    for told in (results, _in_tflite_runtime(tflite_python, tensors, [output] * 2, tmp_path, library)):
-        scores = np.concatenate([told[f"1_{at}_0"] for at in range(len(tensors))])
+    for outputs in (results, _in_tflite_runtime(tflite_python, tensors, [output] * 2, tmp_path, library)):
+        scores = np.concatenate([outputs[f"1_{at}_0"] for at in range(len(tensors))])
         assert np.abs(scores - expected).max() < 1e-3

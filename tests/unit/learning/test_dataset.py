@@ -159,7 +159,7 @@ def test_an_index_decides_between_equal_names_and_counts_without_background(tmp_
     assert matched([(None, 3)], tmp_path) == {"3": (4,)}
 
 
-def test_classes_that_are_unknown_are_told_and_a_set_of_only_such_is_refused(tmp_path: Path) -> None:
+def test_classes_without_a_label_are_reported_and_a_set_of_only_such_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text("a.jpg,hen\nb.jpg,zebra\n")
     assert match_classes(read_dataset(tmp_path / "set.csv"), IMAGENET).unmatched == ("zebra",)
     (tmp_path / "set.csv").write_text("a.jpg,goldfich\n")

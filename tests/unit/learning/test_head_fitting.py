@@ -154,7 +154,7 @@ def test_added_classes_win_for_their_pictures_and_take_none_of_the_others() -> N
     assert (predicted[truth >= 10] == truth[truth >= 10]).mean() > 0.95
 
 
-def test_the_temperature_is_in_the_head_and_not_only_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temperature_is_in_the_head_and_not_only_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = clouds(12, spread=2.5)
     monkeypatch.setattr(head_fitting, "_STRENGTHS", (1.0,))
     plain = fit_head(examples(x, y), seed=0)
