@@ -223,7 +223,14 @@ start_service() {
   fi
   systemctl reset-failed "$UNIT" 2>/dev/null || true
   # systemctl returns when the daemon has said that it is ready, or has failed.
-  step "Starting the service and waiting until it is ready" systemctl restart "$UNIT" && still_active
+  step "Starting the service and waiting until it is ready" systemctl restart "$UNIT" && still_active && runtime_works
+}
+
+# A daemon whose runtime does not work becomes ready all the same, with every pipeline offline.
+runtime_works() {
+  "$HOME_DIR/venv/bin/python" -I -c 'import sys
+from edge_classifierd.doctor.check_runtime import check_runtime
+sys.exit(check_runtime().verdict == "failed")'
 }
 
 still_active() {
@@ -232,7 +239,7 @@ still_active() {
 }
 
 roll_back() {
-  say "  The new version did not become ready. Its last words:"
+  say "  The new version does not work. The end of its log:"
   journalctl -u "$UNIT" -n 10 -o cat --no-pager 2>/dev/null | sed 's/^/    /' >&2
   say "  What its doctor finds:"
   timeout 120 "$COMMAND" doctor --summary 2>&1 | sed 's/^/    /' >&2 || true

@@ -277,6 +277,9 @@ cp -r "$checkout" /root/broken
 printf '\nraise SystemExit("broken on purpose")\n' >>/root/broken/edge_classifierd/cli/run.py
 printf '\n# changed\n' >>/root/broken/systemd/edge-classifierd.service
 check "an upgrade that does not start fails and says so" bash -c '! /root/broken/install.sh --upgrade >/root/upgrade.log 2>&1 && grep -q "the upgrade was taken back" /root/upgrade.log'
+cp -r "$checkout" /root/no-runtime
+printf '\nraise ImportError("broken on purpose")\n' >>/root/no-runtime/edge_classifierd/inference/cpu.py
+check "nor is one kept whose runtime does not work" bash -c '! /root/no-runtime/install.sh --upgrade >/root/upgrade.log 2>&1 && grep -q "the upgrade was taken back" /root/upgrade.log'
 check "the version from before runs" bash -c "[ $(readlink /opt/edge-classifierd/venv) = $venv ] && systemctl is-active $unit"
 check "with its own unit" cmp "$checkout/systemd/edge-classifierd.service" "/etc/systemd/system/$unit"
 seen=$(event_count)
