@@ -94,8 +94,9 @@ def compare(running: Plan | None, wanted: Plan) -> Change:
     """Return what a reload has to do. RESTART when nothing runs yet."""
     if running is None or _files(running) != _files(wanted):
         return Change.RESTART
-    before, after = running.section.model_dump(), wanted.section.model_dump()
-    changed = {key for key in after if before[key] != after[key]}
+    # The values and not their dumps, which mask passwords in addresses.
+    before, after = running.section, wanted.section
+    changed = {key for key in type(after).model_fields if getattr(before, key) != getattr(after, key)}
     if changed - _WITHOUT_RESTART:
         return Change.RESTART
     return Change.WATCHES if changed else Change.NONE

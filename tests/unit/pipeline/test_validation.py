@@ -158,6 +158,20 @@ def test_a_second_camera_with_the_same_settings_is_another_camera(photos: Path) 
     assert compare(before, wanted) is Change.RESTART
 
 
+@pytest.mark.parametrize("camera", ["source: {type: stream, url: %s}", "camera: yard"])
+def test_another_password_of_a_camera_needs_a_restart(photos: Path, camera: str) -> None:
+    before, wanted, same = (
+        plans(
+            photos,
+            f"cameras: [{{name: yard, source: {{type: stream, url: '{url}'}}}}]\n"
+            f"pipelines: [{{name: a, {camera.replace('%s', repr(url))}}}]",
+        )[0]
+        for url in ("rtsp://u:old@porch/1", "rtsp://u:new@porch/1", "rtsp://u:old@porch/1")
+    )
+    assert compare(before, wanted) is Change.RESTART
+    assert compare(before, same) is Change.NONE
+
+
 def test_a_replaced_model_or_label_file_needs_a_restart(photos: Path) -> None:
     model, twin, labels = (photos / name for name in ("m.tflite", "t.tflite", "l.txt"))
     shutil.copy(bundled_model_path(), model)
