@@ -20,23 +20,26 @@ def readme(repository: Path) -> str:
     return (repository / "README.md").read_text(encoding="utf-8")
 
 
-def block(readme: str, language: str) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
-    return str(found)
+def blocks(readme: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_configuration_of_the_readme_is_accepted(
+def test_each_configuration_of_the_readme_is_accepted(
     readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MQTT_PASSWORD", "secret")
-    path = tmp_path / "config.yaml"
-    path.write_text(block(readme, "yaml"), encoding="utf-8")
-    load(path)
+    configurations = blocks(readme, "yaml")
+    assert configurations
+    for number, text in enumerate(configurations):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+        load(path)
 
 
 def test_the_event_of_the_readme_fits_the_schema(readme: str, repository: Path) -> None:
     schema = json.loads((repository / "docs/event.schema.json").read_text(encoding="utf-8"))
-    jsonschema.validate(json.loads(block(readme, "json")), schema, format_checker=jsonschema.FormatChecker())
+    (event,) = blocks(readme, "json")
+    jsonschema.validate(json.loads(event), schema, format_checker=jsonschema.FormatChecker())
 
 
 def test_every_link_of_the_readme_leads_to_a_file(readme: str, repository: Path) -> None:
