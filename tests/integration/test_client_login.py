@@ -188,6 +188,15 @@ def test_each_tls_error_is_one_sentence(  # noqa: PLR0917 - fixtures
     assert sentence in failure_sentence(make_client(broker.port, tls=tls))
 
 
+def test_server_name_is_the_name_that_the_certificate_must_have(
+    make_broker: Any, make_client: Any, certificates: Path
+) -> None:
+    broker = tls_broker(make_broker, certificates, "elsewhere")
+    client = make_client(broker.port, tls={"ca_file": str(certificates / "ca.crt"), "server_name": "elsewhere"})
+    client.start()
+    wait_until(lambda: client.connected)
+
+
 @forgotten_socket
 def test_tls_with_the_right_authority_and_client_certificate_connects(
     make_broker: Any, make_client: Any, certificates: Path
