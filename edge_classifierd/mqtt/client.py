@@ -97,6 +97,8 @@ class MqttClient:
         self._stop_at_s = self._next_tick_s = 0.0
         self._status = "not started"
         self._culprit_found = False
+        self.loss_explained = False
+        """Set by a listener in `disconnected` when it knows why the broker ended the connection; network thread."""
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -203,7 +205,8 @@ class MqttClient:
             if failure is None:
                 continue
             if lasted_s is not None:
-                dropped = 1 if self._culprit_found else dropped + 1 if lasted_s < _SOON_S else 0
+                known = self._culprit_found or self.loss_explained
+                dropped = 1 if known else dropped + 1 if lasted_s < _SOON_S else 0
                 if dropped >= _MANY_DROPS and failure.unexplained:
                     failure = connection_errors.of_repeated_drops(self.endpoint)
             self._status = f"reconnecting: {failure.sentence}"
@@ -233,7 +236,7 @@ class MqttClient:
         except OSError as error:
             return connection_errors.of_credentials(error, error.filename or "mqtt.tls"), None
         connection = Connection(options, self._clock)
-        since_s = None
+        since_s, self.loss_explained = None, False
         try:
             connection.open()
             while connection.failure is None and not self._stopping.is_set():

@@ -83,6 +83,7 @@ class OwnTopicMonitor:
     def disconnected(self) -> None:
         """Count connections that ended before an acknowledged event came back: some brokers close it then."""
         if self._deadline_s is not None:
+            self._client.loss_explained = True  # by the event, not by another client with the same id
             self._unverified += 1
             if self._unverified >= _UNVERIFIED_CONNECTIONS:
                 self._report_lost()
