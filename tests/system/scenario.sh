@@ -12,6 +12,7 @@ snapshot() { # what the file system holds, without what changes by itself, and t
 
 # ---------------------------------------------------------------- a broker with a password, and a subscriber
 broker_with_password
+systemctl stop '*.timer' # Debian's own jobs write files at midnight: /var/backups, the lists of apt
 snapshot >/root/before
 groups_before=$(sort /etc/group | cut -d: -f1)
 systemctl start mosquitto
