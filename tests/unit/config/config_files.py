@@ -242,3 +242,19 @@ _SHAPES: list[Callable[[random.Random], str]] = [
     lambda source: source.randbytes(source.randrange(2000)).decode("latin-1"),
     lambda source: "".join(source.choices(_TOKENS, k=source.randrange(30))),
 ]
+
+
+def pipeline_with(rest: str) -> str:
+    return f"pipelines: [{{name: a, source: {{type: v4l2}}, {rest}}}]"
+
+
+def pipeline_on_yard(keys: str, source: str = "{type: v4l2}") -> str:
+    return f"cameras: [{{name: yard, source: {source}}}]\npipelines: [{{name: a, {keys}}}]"
+
+
+def two_pipelines(first: str, second: str) -> str:
+    return f"pipelines: [{{name: a, source: {first}}}, {{name: b, source: {second}}}]"
+
+
+def watch_with(rest: str) -> str:
+    return pipeline_with(f"watches: [{{name: w, labels: [dog], {rest}}}]")

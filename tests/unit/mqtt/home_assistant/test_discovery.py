@@ -2,156 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import pytest
+from discovery_scene import BIRTH, DEVICE, Scene, components, facts, removals
 
-from edge_classifierd.config.sections.mqtt import HomeAssistantSection
-from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities
-from edge_classifierd.mqtt.home_assistant.discovery import Discovery
-from edge_classifierd.mqtt.home_assistant.entities import CameraFacts, DeviceFacts, WatchFacts
-from edge_classifierd.mqtt.message import Incoming, Message, PublishOutcome
-from edge_classifierd.mqtt.published_topics import PublishedTopics
-from edge_classifierd.mqtt.refusals import TOO_LARGE, Refusals
-from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.mqtt.message import PublishOutcome
+from edge_classifierd.mqtt.refusals import TOO_LARGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from edge_classifierd.clock import Clock
-    from edge_classifierd.mqtt.client import MqttClient
-    from edge_classifierd.mqtt.message import Listener
-
-DEVICE = "homeassistant/device/edge-classifierd_porch/config"
-BIRTH = "homeassistant/status"
-
-
-def facts(*watches: str, name: str = "Porch", camera: str = "driveway") -> DeviceFacts:
-    cameras = (CameraFacts(camera, tuple(WatchFacts(watch, None) for watch in watches)),)
-    return DeviceFacts(name, "Pi", "1", cameras, has_temperature=False, has_throttling=False)
-
-
-class FakeNetwork:
-    """Replaces the client and the clock; the broker accepts everything unless `answer` is set."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-        self.now_s = 100.0
-        self.is_connected = False
-        self.answer: PublishOutcome | None = PublishOutcome.DELIVERED
-        self.refusals = Refusals(cast("Clock", self))
-        self.published: PublishedTopics | None = None
-        self.handlers: dict[str, Callable[[Incoming], None]] = {}
-        self.listeners: list[Listener] = []
-
-    def publish(self, message: Message) -> bool:
-        if self.is_connected:
-            self.sent.append(message)
-            if self.answer is PublishOutcome.REFUSED:
-                self.refusals.add_message(
-                    message.topic, len(message.payload), "not authorized", broker="b:1883", closes=False
-                )
-            elif self.answer is PublishOutcome.DELIVERED:
-                self.refusals.remove_message(message.topic)
-                if self.published is not None and message.retain:
-                    self.published.record(message.topic, empty=not message.payload, outcome=self.answer)
-            if message.on_outcome is not None and self.answer is not None:
-                message.on_outcome(self.answer, "not authorized")
-        return self.is_connected
-
-    def subscribe(self, topic_filter: str, handler: Callable[[Incoming], None]) -> None:
-        self.handlers[topic_filter] = handler
-
-    def add_listener(self, listener: Listener) -> None:
-        self.listeners.append(listener)
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    def connect(self) -> None:
-        self.is_connected = True
-        for listener in self.listeners:
-            listener.connected()
-
-    def disconnect(self) -> None:
-        self.is_connected = False
-        for listener in self.listeners:
-            listener.disconnected()
-
-    def pass_time(self, seconds: float) -> None:
-        for _ in range(round(seconds * 4)):
-            self.now_s += 0.25
-            for listener in self.listeners:
-                listener.tick()
-
-    def receive(self, topic: str, payload: bytes, *, retained: bool = False, subscribed: str | None = None) -> None:
-        self.handlers[subscribed or topic](Incoming(topic, payload, retained))
-
-    def take(self) -> list[tuple[str, Any]]:
-        taken = [(one.topic, json.loads(one.payload) if one.payload else None) for one in self.sent]
-        self.sent.clear()
-        return taken
-
-
-class Scene:
-    """A network, a file, and a discovery that is started again and again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "discovery.json"
-        self.network = FakeNetwork()
-        self.states_published = 0
-        self.discovery: Discovery | None = None
-        self.published: PublishedTopics
-
-    def start(
-        self, watched: DeviceFacts, *, device: str = "porch", base: str = "edge-classifierd", **keys: Any
-    ) -> Discovery:
-        if self.discovery is not None:
-            self.discovery.save()  # as the service does, often
-            self.published.save()
-        self.network = FakeNetwork()
-        self.published = self.network.published = self._published_topics(f"{base}/{device}")
-        topics = Topics(base, device)
-        discovery = self.discovery = Discovery(
-            cast("MqttClient", self.network),
-            topics,
-            HomeAssistantSection(**keys),
-            AnnouncedEntities(self.file, topics.base),
-            self.published,
-            clock=cast("Clock", self.network),
-            publish_states=self._publish_states,
-        )
-        discovery.announce(watched)
-        self.network.connect()
-        self.network.pass_time(1)
-        return discovery
-
-    def _published_topics(self, base: str) -> PublishedTopics:
-        """Return the list, with two states of the device `porch`."""
-        topics = PublishedTopics(self.file.with_name("published.json"), base)
-        if base == "edge-classifierd/porch":
-            for topic in ("status", "driveway/dog/state"):
-                topics.record(f"{base}/{topic}", empty=False, outcome=PublishOutcome.DELIVERED)
-        return topics
-
-    def _publish_states(self) -> None:
-        self.states_published += 1
-        self.network.sent.append(Message("states", b"1"))
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
-
-
-def components(payload: dict[str, Any]) -> set[str]:
-    return {key for key, config in payload["cmps"].items() if len(config) > 1}
-
-
-def removals(payload: dict[str, Any]) -> set[str]:
-    return {key for key, config in payload["cmps"].items() if set(config) == {"p"}}
+    import pytest
 
 
 def test_announces_retained_with_every_connection(scene: Scene) -> None:
@@ -338,77 +197,6 @@ def test_other_kind_of_discovery_replaces_the_first_after_a_pause(scene: Scene) 
     assert "homeassistant/binary_sensor/edge-classifierd_porch/driveway_X_dog_X_active/config" in dict(said)
 
 
-def former(scene: Scene, status: bytes | None, **start: Any) -> FakeNetwork:
-    """Change a device's id from porch to gate; `status` is the retained status of porch."""
-    scene.start(facts("dog"))
-    scene.start(facts("dog"), device="gate", **start)
-    network = scene.network
-    if status is not None:
-        network.receive("edge-classifierd/porch/status", status, retained=True)
-    network.take()
-    return network
-
-
-def test_changed_id_removes_the_former_device_and_then_its_topics(scene: Scene) -> None:
-    network = former(scene, b"offline")
-    network.pass_time(2.5)
-    assert network.take() == [(DEVICE, None)], "the new one follows"
-    network.pass_time(10)
-    assert {(topic, payload) for topic, payload in network.take() if "porch" in topic} == {
-        ("edge-classifierd/porch/status", None),
-        ("edge-classifierd/porch/driveway/dog/state", None),
-    }
-    network.receive(BIRTH, b"online")
-    network.pass_time(1)
-    topic, payload = network.take()[0]
-    assert (topic, payload["dev"]["ids"]) == (DEVICE, ["edge-classifierd_porch"])
-    network.pass_time(5)
-    assert network.take()[0] == (DEVICE, None)
-
-
-def test_former_id_of_another_online_device_is_not_removed(scene: Scene) -> None:
-    network = former(scene, b"online")
-    network.pass_time(300)
-    assert [topic for topic, _ in network.take() if "porch" in topic] == []
-    assert "edge-classifierd/porch/#" not in network.handlers
-    scene.start(facts("dog"), device="gate")
-    scene.network.pass_time(300)
-    assert [topic for topic, _ in scene.network.take() if "porch" in topic] == []
-
-
-def test_former_id_is_removed_once_the_last_will_says_offline(scene: Scene) -> None:
-    network = former(scene, b"online")
-    network.pass_time(50)
-    network.receive("edge-classifierd/porch/status", b"offline")
-    network.pass_time(20)
-    assert (DEVICE, None) in network.take()
-
-
-def test_device_that_returns_to_its_former_id_is_not_removed(scene: Scene) -> None:
-    scene.start(facts("dog"))
-    scene.start(facts("dog"), device="gate")
-    scene.start(facts("dog"))
-    network = scene.network
-    assert "edge-classifierd/porch/status" not in network.handlers
-    network.receive("edge-classifierd/gate/status", b"offline", retained=True)
-    network.pass_time(30)
-    said = network.take()
-    assert [topic for topic, payload in said if payload is None] == [DEVICE.replace("porch", "gate")]
-    assert (said[0][1], said[-1][0]) == (None, DEVICE), "first the former one is removed"
-
-
-def test_changed_base_topic_keeps_the_device(scene: Scene) -> None:
-    scene.start(facts("dog"))
-    scene.start(facts("dog"), base="home")
-    network = scene.network
-    network.receive("edge-classifierd/porch/status", b"offline", retained=True)
-    network.pass_time(30)
-    said = network.take()
-    assert {topic for topic, payload in said if payload is not None} == {DEVICE}
-    former_states = ["edge-classifierd/porch/driveway/dog/state", "edge-classifierd/porch/status"]
-    assert [topic for topic, payload in said if payload is None] == former_states
-
-
 def test_refused_discovery_is_logged_once_and_retried_every_ten_minutes(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -457,27 +245,6 @@ def test_file_that_cannot_be_written_is_logged_once(scene: Scene, caplog: pytest
     assert caplog.text.count("discovery.json: cannot be written") == 1
 
 
-def test_new_id_is_announced_after_the_former_one_is_removed_and_not_retained_before_home_assistant_starts(
-    scene: Scene,
-) -> None:
-    network = former(scene, None)
-    network.pass_time(30)
-    messages = [message for message in network.sent if "homeassistant/" in message.topic]
-    assert [(message.topic, bool(message.payload), message.retain) for message in messages] == [
-        (DEVICE, False, True),
-        (DEVICE.replace("porch", "gate"), True, False),
-    ]
-    network.sent.clear()
-    network.receive(BIRTH, b"online")
-    network.pass_time(15)
-    messages = [message for message in network.sent if "homeassistant/" in message.topic]
-    assert [(message.topic, bool(message.payload), message.retain) for message in messages] == [
-        (DEVICE, True, False),
-        (DEVICE, False, True),
-        (DEVICE.replace("porch", "gate"), True, True),
-    ]
-
-
 def test_device_message_that_is_too_large_is_replaced_by_component_messages(scene: Scene) -> None:
     discovery = scene.start(facts("dog"))
     scene.network.take()
@@ -493,14 +260,6 @@ def test_device_message_that_is_too_large_is_replaced_by_component_messages(scen
     assert DEVICE not in dict(scene.network.take())
     scene.start(facts("dog"))
     assert DEVICE not in dict(scene.network.take()), "remembered over a restart"
-
-
-def test_removes_only_topics_that_the_daemon_has_published(scene: Scene) -> None:
-    network = former(scene, None)
-    network.pass_time(30)
-    removed = {message.topic for message in network.sent if not message.payload}
-    assert removed == {DEVICE, "edge-classifierd/porch/status", "edge-classifierd/porch/driveway/dog/state"}
-    assert not [one for one in network.handlers if one.endswith("#")], "no search on the broker"
 
 
 def test_name_of_emoji_only_is_completed_with_the_device_id(scene: Scene) -> None:
