@@ -32,8 +32,8 @@ from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
+from edge_classifierd.pipeline.planning.validation import preflight
 from edge_classifierd.pipeline.saved_state import SavedState
-from edge_classifierd.pipeline.validation import preflight
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:

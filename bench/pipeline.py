@@ -43,14 +43,14 @@ from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.event_builder import EventBuilder
 from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
+from edge_classifierd.pipeline.planning.validation import preflight
 from edge_classifierd.pipeline.saved_state import SavedState
-from edge_classifierd.pipeline.validation import preflight
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     import av
 
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 
 class Camera:

@@ -26,7 +26,7 @@ from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
 from edge_classifierd.pipeline.event_builder import EventBuilder
-from edge_classifierd.pipeline.plan import Plan
+from edge_classifierd.pipeline.planning.plan import Plan
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from edge_classifierd.errors import ExitCode, counted, message_text
 
 if TYPE_CHECKING:
     from edge_classifierd.errors import Problem
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 
 @reporting
@@ -28,9 +28,9 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
     Example: edge-classifierd check --config config.yaml
     """
     from edge_classifierd.errors import ConfigurationError
-    from edge_classifierd.pipeline.missing_files import missing_certificates, missing_videos
-    from edge_classifierd.pipeline.plan import Plan
-    from edge_classifierd.pipeline.validation import examine, in_order, unusable_models
+    from edge_classifierd.pipeline.planning.missing_files import missing_certificates, missing_videos
+    from edge_classifierd.pipeline.planning.plan import Plan
+    from edge_classifierd.pipeline.planning.validation import examine, in_order, unusable_models
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()

@@ -172,7 +172,7 @@ def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
 def _configured(config: Path, pipeline: str | None, margin: float | None, threads: int) -> Trial:
     from edge_classifierd.learning.predict import Trial
     from edge_classifierd.learning.thresholds import WatchedClasses
-    from edge_classifierd.pipeline.validation import prepare
+    from edge_classifierd.pipeline.planning.validation import prepare
 
     _, plans = prepare(config)
     plan = next((one for one in plans if pipeline in {None, one.section.name}), None)

@@ -73,7 +73,7 @@ def command(
 
 
 def _candidates(file: Path, pipeline: str | None) -> list[Candidate]:
-    from edge_classifierd.pipeline.validation import prepare
+    from edge_classifierd.pipeline.planning.validation import prepare
     from edge_classifierd.replay.replay import Candidate
 
     document, plans = prepare(file)

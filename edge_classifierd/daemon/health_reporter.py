@@ -18,7 +18,7 @@ from edge_classifierd.health.report import (
     encode,
 )
 from edge_classifierd.mqtt.message import JSON
-from edge_classifierd.pipeline.plan import Plan
+from edge_classifierd.pipeline.planning.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

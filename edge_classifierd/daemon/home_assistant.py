@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.published_topics import PublishedTopics
     from edge_classifierd.mqtt.topics import Topics
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 
 class HomeAssistantDevice:

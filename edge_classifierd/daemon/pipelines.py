@@ -13,7 +13,7 @@ from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.pipeline import Pipeline
-from edge_classifierd.pipeline.plan import BlockedPlan, Change, Plan, compare
+from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.pipeline.mqtt_sink import MqttSink
     from edge_classifierd.pipeline.pipeline import Surroundings
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 _log = logging.getLogger(__name__)
 

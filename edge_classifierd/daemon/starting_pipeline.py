@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edge_classifierd.health.metrics import PipelineMetrics
     from edge_classifierd.inference.base import AcceleratorTemperature
     from edge_classifierd.pipeline.pipeline import Surroundings
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 
 class StartingPipeline:

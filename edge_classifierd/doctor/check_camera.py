@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_classifierd.config.sections.sources import Source
     from edge_classifierd.doctor.running_daemon import RunningDaemon
     from edge_classifierd.frames.base import Frame, FrameSource
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 _FIRST_FRAME_S: Final = 15.0
 _WATCHED_S: Final = 2.0

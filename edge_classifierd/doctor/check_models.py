@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import Classifier
     from edge_classifierd.inference.edgetpu.devices import Tpu
     from edge_classifierd.model.bundle import ModelBundle
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 _INFERENCES: Final = 10
 

@@ -24,8 +24,8 @@ from edge_classifierd.doctor.running_daemon import check_daemon, find_daemon
 from edge_classifierd.errors import ConfigurationError, counted
 from edge_classifierd.health.board import Board
 from edge_classifierd.inference.edgetpu.devices import list_tpus, root_directory
-from edge_classifierd.pipeline.plan import Plan
-from edge_classifierd.pipeline.validation import plan_pipelines
+from edge_classifierd.pipeline.planning.plan import Plan
+from edge_classifierd.pipeline.planning.validation import plan_pipelines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.loading.load import Document
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 
 def examine(config: Path, clock: Clock, *, optional: bool = False) -> Iterator[CheckResult]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.frames.camera import Camera
 from edge_classifierd.frames.capture import Capture
 from edge_classifierd.frames.factory import make_source
-from edge_classifierd.pipeline.plan import Plan
+from edge_classifierd.pipeline.planning.plan import Plan
 from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_classifierd.config.sections.sources import Source
     from edge_classifierd.frames.base import Frame, FrameSource, Needs
     from edge_classifierd.frames.camera import CaptureStatus
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
     T = TypeVar("T")
     MakeSource = Callable[[Source, Clock, Region, Needs], FrameSource]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.shared import SharedClassifier
-from edge_classifierd.pipeline.plan import Plan
+from edge_classifierd.pipeline.planning.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.config.sections.edgetpu import EdgeTpuSection
     from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 
 class Classifiers:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.event_builder import FrameResult
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 _MAX_WIDTH, _QUALITY = 1024, 90
 _COMMENT: Final = b"\xff\xfe"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import TimePoint
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 
 _NEVER = np.float32(-1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
     from edge_classifierd.mqtt.topics import Topics
-    from edge_classifierd.pipeline.plan import AnyPlan, Plan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan, Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 _log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import AcceleratorTemperature, Inference
     from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.pipeline.cameras import Cameras
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
     from edge_classifierd.pipeline.saved_state import SavedState
     from edge_classifierd.pipeline.sink import ResultSink
     from edge_classifierd.pipeline.worker_threads import Classified

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from edge_classifierd.events.pipeline_state import PipelineState
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.frames.base import Frame
-    from edge_classifierd.pipeline.plan import AnyPlan, Plan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan, Plan
 
 
 class ResultSink(Protocol):

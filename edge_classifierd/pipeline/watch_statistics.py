@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
     from edge_classifierd.mqtt.topics import Topics
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 SCHEMA_VERSION: Final = 1
 _STATE: Final = "statistics/"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.inference.shared import SharedClassifier
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
     from edge_classifierd.replay.recording import RecordedPicture
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from edge_classifierd.config.loading.read_file import is_absent
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path
 from edge_classifierd.model.catalogue import EMBEDDING, IMAGENET, LICENCE, catalogue
-from edge_classifierd.pipeline.validation import model_path
+from edge_classifierd.pipeline.planning.validation import model_path
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,8 +24,8 @@ from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
+from edge_classifierd.pipeline.planning.validation import plan_pipelines
 from edge_classifierd.pipeline.saved_state import SavedState
-from edge_classifierd.pipeline.validation import plan_pipelines
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Listener, Message
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 BASE = "edge-classifierd/porch"
 

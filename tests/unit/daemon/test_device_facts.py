@@ -15,7 +15,7 @@ from edge_classifierd.daemon.home_assistant import HomeAssistantDevice
 from edge_classifierd.health.board import BoardState, Throttling
 from edge_classifierd.mqtt.published_topics import PublishedTopics
 from edge_classifierd.mqtt.topics import Topics
-from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.planning.validation import preflight
 
 if TYPE_CHECKING:
     from pathlib import Path

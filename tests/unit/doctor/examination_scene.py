@@ -9,10 +9,10 @@ import yaml
 
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.mqtt.topics import Topics
-from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.planning.validation import preflight
 
 if TYPE_CHECKING:
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 TOPICS = Topics("edge-classifierd", "porch")
 HERE = Path("/")

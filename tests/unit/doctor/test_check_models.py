@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.doctor.check_result import CheckResult
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 from examination_scene import HERE, plan_for
 
 

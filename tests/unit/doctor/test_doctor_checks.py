@@ -29,10 +29,10 @@ from edge_classifierd.health.board import BoardState, Throttling
 from edge_classifierd.health.health_file import ReportedHealth, ReportedPipeline
 from edge_classifierd.inference.edgetpu.devices import ROOT, Tpu
 from edge_classifierd.inference.runtime import find_runtime
-from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.planning.validation import preflight
 
 if TYPE_CHECKING:
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 CALM = BoardState(None, 50.0, Throttling.from_bits(0), 50.0, 2000.0, 0.1, 9000.0)
 

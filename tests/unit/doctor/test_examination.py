@@ -19,12 +19,12 @@ from edge_classifierd.doctor.running_daemon import RunningDaemon
 from edge_classifierd.errors import Problem
 from edge_classifierd.health.health_file import ReportedHealth, ReportedPipeline
 from edge_classifierd.inference.edgetpu.devices import Tpu
-from edge_classifierd.pipeline.validation import prepare
+from edge_classifierd.pipeline.planning.validation import prepare
 
 if TYPE_CHECKING:
     import os
 
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 from examination_scene import HERE, write_config
 
 

@@ -17,15 +17,15 @@ from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.base import Inference
 from edge_classifierd.pipeline.collector import Collector, folder_name, read_note, with_note
 from edge_classifierd.pipeline.event_builder import EventBuilder
-from edge_classifierd.pipeline.plan import Change, compare
-from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.planning.plan import Change, compare
+from edge_classifierd.pipeline.planning.validation import preflight
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
 
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 CAT, DOG = 281, 207
 START = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)

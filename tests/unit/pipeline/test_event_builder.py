@@ -14,13 +14,13 @@ from edge_classifierd.config.loading.load import load
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.inference.base import Inference
 from edge_classifierd.pipeline.event_builder import EventBuilder
-from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.planning.validation import preflight
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.events.schema import EventDraft
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 CAT = 281
 START = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)

@@ -17,7 +17,7 @@ from edge_classifierd.events.pipeline_state import PipelineState
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
-from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.planning.validation import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 BASE = "edge-classifierd/porch/driveway"

@@ -12,7 +12,7 @@ import tflite_builder as tflite
 from pipelines_scene import Scene, pipeline, until
 
 from edge_classifierd.pipeline.classifiers import Classifiers
-from edge_classifierd.pipeline.validation import prepare
+from edge_classifierd.pipeline.planning.validation import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ from edge_classifierd.config.loading.load import load
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.inference.base import Inference
+from edge_classifierd.pipeline.planning.validation import preflight
 from edge_classifierd.pipeline.reporter import Reporter
 from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedState, SavedWatches
-from edge_classifierd.pipeline.validation import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

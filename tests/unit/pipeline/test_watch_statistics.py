@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.events.schema import EventDraft
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 TOPIC = "edge-classifierd/porch/driveway/dog/stats"
 PLAN = cast("Plan", SimpleNamespace(section=SimpleNamespace(name="driveway"), rules=[SimpleNamespace(name="dog")]))

@@ -16,7 +16,7 @@ from edge_classifierd.config.loading.load import load
 from edge_classifierd.errors import InferenceError, SourceError, UsageError
 from edge_classifierd.events.schema import decode, dump
 from edge_classifierd.inference.shared import SharedClassifier
-from edge_classifierd.pipeline.validation import preflight
+from edge_classifierd.pipeline.planning.validation import preflight
 from edge_classifierd.preprocess import Preprocessor
 from edge_classifierd.replay.recording import Recording, play
 from edge_classifierd.replay.replay import Candidate, ReplayedEvent, Summary, replay

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_classifierd.config.loading.load import load
-from edge_classifierd.pipeline.missing_files import missing_certificates
+from edge_classifierd.pipeline.planning.missing_files import missing_certificates
 
 if TYPE_CHECKING:
     from pathlib import Path

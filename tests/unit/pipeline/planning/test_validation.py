@@ -11,14 +11,14 @@ from stand_in import model_pair
 from edge_classifierd.config.loading.load import MAX_PROBLEMS, load
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
-from edge_classifierd.pipeline.plan import ANY_WATCH, Change, compare
-from edge_classifierd.pipeline.validation import preflight, prepare
+from edge_classifierd.pipeline.planning.plan import ANY_WATCH, Change, compare
+from edge_classifierd.pipeline.planning.validation import preflight, prepare
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_classifierd.pipeline.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 HEAD = "pipelines:\n  - name: a\n    source: {type: folder, path: photos}\n"
 

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edge_classifierd.config.loading.load import MAX_PROBLEMS, FaultyFileError, and_more, load
 from edge_classifierd.config.sections.sources import FolderSection
-from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
 from edge_classifierd.frames.folder import images_in
 from edge_classifierd.inference.edgetpu.cpu_fallback import check_cpu_model
 from edge_classifierd.inference.runtime import edgetpu_sentence
 from edge_classifierd.inference.trial import try_model
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
-from edge_classifierd.model.labels import match, nearest
 from edge_classifierd.model.options import ModelOptions
-from edge_classifierd.pipeline.plan import ANY_RULE, BlockedPlan, Plan
+from edge_classifierd.pipeline.planning.label_selection import LabelSelection, PlanMistake
+from edge_classifierd.pipeline.planning.plan import BlockedPlan, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from edge_classifierd.config.loading.load import Document
-    from edge_classifierd.config.sections.pipeline import ModelSection, PipelineSection, WatchSection
+    from edge_classifierd.config.sections.pipeline import ModelSection, PipelineSection
     from edge_classifierd.config.sections.sources import Source
-    from edge_classifierd.decision.types import Combine
     from edge_classifierd.errors import Problem
     from edge_classifierd.model.bundle import ModelBundle
-    from edge_classifierd.model.labels import Labels
-    from edge_classifierd.pipeline.plan import AnyPlan
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
     _Loaded = dict[tuple[Path, Path | None, str | None, ModelOptions], ModelBundle | ModelError]
 
@@ -82,7 +75,7 @@ def examine(config: Path, *, sources: bool = True) -> tuple[Document, tuple[AnyP
     except FaultyFileError as error:
         document, found, more = error.rest, error.found, error.more
     plans, mistakes = _plan_all(document, sources=sources)
-    return document, plans, _listed(document, [*map(_Mistake, found), *mistakes], more)
+    return document, plans, _listed(document, [*map(PlanMistake, found), *mistakes], more)
 
 
 def unusable_models(document: Document, plans: Iterable[AnyPlan]) -> Iterator[Problem]:
@@ -117,14 +110,14 @@ def _complete(plans: Iterable[AnyPlan]) -> tuple[Plan, ...]:
     return tuple(plan for plan in plans if isinstance(plan, Plan))
 
 
-def _plan_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...], list[_Mistake]]:
-    mistakes: list[_Mistake] = []
+def _plan_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...], list[PlanMistake]]:
+    mistakes: list[PlanMistake] = []
     bundles: _Loaded = {}
     plans = []
     if sources:
         named = {document.source_key(key, section): section.source for key, section in document.pipelines}
         for key, source in named.items():
-            mistakes += map(_Mistake, _source_problems(document, source, key))
+            mistakes += map(PlanMistake, _source_problems(document, source, key))
     for key, section in document.pipelines:
         plan, found = _plan_one(document, key, section, bundles)
         mistakes += found
@@ -135,14 +128,14 @@ def _plan_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...]
 
 def _plan_one(
     document: Document, key: str, section: PipelineSection, bundles: _Loaded
-) -> tuple[AnyPlan | None, list[_Mistake]]:
+) -> tuple[AnyPlan | None, list[PlanMistake]]:
     """Return the plan of one pipeline (None when the file has a mistake there) and its mistakes."""
     again = partial(_plan_again, document, key, section)
     models = _Models(document, section.model, bundles, f"{key}.model")
-    mistakes = [*map(_Mistake, models.problems)]
+    mistakes = [*map(PlanMistake, models.problems)]
     plan: AnyPlan | None = None
     if models.bundle is not None:
-        selection = _Selection(document, section, models.bundle, models.cpu_bundle, key)
+        selection = LabelSelection(document, section, models.bundle, models.cpu_bundle, key)
         plan = selection.plan(again)
         mistakes += selection.mistakes
     reason = next((problem.message for problem in models.problems if problem.temporary), None)
@@ -160,14 +153,7 @@ def _plan_again(document: Document, key: str, section: PipelineSection) -> AnyPl
     return BlockedPlan(section, reason, partial(_plan_again, document, key, section))
 
 
-@dataclass(frozen=True, slots=True)
-class _Mistake:
-    problem: Problem
-    remedy: Callable[[], str] = str
-    """Returns the end of the sentence. It is slow, so it is called for listed mistakes only."""
-
-
-def _listed(document: Document, mistakes: list[_Mistake], more: int = 0) -> tuple[Problem, ...]:
+def _listed(document: Document, mistakes: list[PlanMistake], more: int = 0) -> tuple[Problem, ...]:
     """Return the first `MAX_PROBLEMS` in the file's order; the others and the `more` found before are only counted."""
     temporary = not more and all(mistake.problem.temporary for mistake in mistakes)
     first = sorted(mistakes, key=lambda mistake: _place(mistake.problem))[:MAX_PROBLEMS]
@@ -268,79 +254,3 @@ class _Models:
 
     def _add(self, name: str, what: ModelError | str, *, temporary: bool = False) -> None:
         self.problems.append(self._document.problem(f"{self._key}.{name}", str(what), temporary=temporary))
-
-
-class _Selection:
-    """Converts the label patterns of one pipeline to class indices and collects the mistakes in them."""
-
-    def __init__(
-        self,
-        document: Document,
-        section: PipelineSection,
-        bundle: ModelBundle,
-        cpu_bundle: ModelBundle | None,
-        key: str,
-    ) -> None:
-        self.mistakes: list[_Mistake] = []
-        self._document = document
-        self._section = section
-        self._bundle = bundle
-        self._cpu_bundle = cpu_bundle
-        self._key = key
-        self._allowed = self._allow_and_deny()
-
-    def plan(self, again: Callable[[], AnyPlan]) -> Plan | None:
-        """Return the plan, None when there are mistakes."""
-        rules = [self._rule(number, watch) for number, watch in enumerate(self._section.watches)]
-        if self.mistakes:
-            return None
-        found = tuple(rule for rule in rules if rule is not None)
-        # The background class is never the top label, but a watch may use it ("the door is open").
-        mask = _mask(self._allowed - {self._bundle.labels.background}, len(self._bundle.labels))
-        return Plan(self._section, self._bundle, self._cpu_bundle, found or (ANY_RULE,), mask, again)
-
-    def _allow_and_deny(self) -> set[int]:
-        allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))
-        allowed = allow - self._matching(self._section.deny, "deny")
-        if not allowed and not self.mistakes:
-            self._add("deny", "leaves no label to report; deny fewer")
-        return allowed
-
-    def _rule(self, number: int, watch: WatchSection) -> WatchRule | None:
-        place = f"watches[{number}].labels"
-        matched = self._matching(watch.labels, place)
-        indices = tuple(sorted(matched & self._allowed))
-        if not indices:
-            if matched:
-                self._add(place, "`allow` and `deny` leave none of these labels")
-            return None
-        combine: Combine = "max" if self._bundle.output_kind == "multi_label" else "sum"
-        return WatchRule(watch.name, indices, watch.threshold, watch.release, watch.confirm, watch.cooldown, combine)
-
-    def _matching(self, patterns: Iterable[str | int], place: str) -> set[int]:
-        labels = self._bundle.labels
-        indices: set[int] = set()
-        for number, pattern in enumerate(patterns):
-            matched = match(labels, pattern)
-            indices.update(matched)
-            if not matched:
-                known = f"the model's {len(labels):,} labels (indices 0 to {len(labels) - 1})"
-                message = f"{pattern!r} matches none of {known}"
-                self._add(f"{place}[{number}]", message, partial(_similar, labels, pattern))
-        return indices
-
-    def _add(self, place: str, message: str, remedy: Callable[[], str] = str) -> None:
-        self.mistakes.append(_Mistake(self._document.problem(f"{self._key}.{place}", message), remedy))
-
-
-def _mask(reportable: set[int], classes: int) -> NDArray[np.bool_] | None:
-    if len(reportable) == classes:
-        return None
-    mask = np.zeros(classes, np.bool_)
-    mask[list(reportable)] = True
-    return mask
-
-
-def _similar(labels: Labels, pattern: str | int) -> str:
-    near = nearest(labels, pattern)
-    return f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""

@@ -1,0 +1,1 @@
+"""From a configuration to the plan of each pipeline: its model, labels and rules."""
