@@ -14,7 +14,8 @@ from edge_classifierd.errors import InferenceError, MissingError, ModelError
 from edge_classifierd.inference.runtime import find_runtime, one_line
 from edge_classifierd.model.bundle import load_bundle, model_title, read_content
 from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
-from edge_classifierd.model.tflite.graph import find_embedding, read_graph
+from edge_classifierd.model.tflite.embedding import find_embedding
+from edge_classifierd.model.tflite.graph import read_graph
 from edge_classifierd.model.tflite.head import PARTS, cut, part
 from edge_classifierd.model.tflite.writer import write_model
 from edge_classifierd.preprocess import Preprocessor
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.learning.augment import Tensor
-    from edge_classifierd.model.tflite.graph import Embedding, Graph
+    from edge_classifierd.model.tflite.embedding import Embedding
+    from edge_classifierd.model.tflite.graph import Graph
     from edge_classifierd.model.tflite.metadata import Metadata, Normalisation
     from edge_classifierd.model.tflite.tensor_spec import TensorSpec
     from edge_classifierd.preprocess import Fit

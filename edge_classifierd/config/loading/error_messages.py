@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge_classifierd.config.descriptions import close_match, expected_item_of, expected_of
 from edge_classifierd.config.loading.yaml_values import plain_value
+from edge_classifierd.config.sections.camera_addresses import shown_url
 from edge_classifierd.config.sections.key_paths import Location, keys_of, locate, sections_of, types_of
-from edge_classifierd.config.sections.sources import shown_url
 from edge_classifierd.errors import shortened
 
 if TYPE_CHECKING:

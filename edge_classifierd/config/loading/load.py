@@ -14,12 +14,12 @@ from edge_classifierd.config.loading.read_file import UnreadableError, decode, r
 from edge_classifierd.config.loading.yaml_tree import Place, compose
 from edge_classifierd.config.loading.yaml_values import Values, plain_value, read_values
 from edge_classifierd.config.sections.base import FROM_OTHERS, Section
+from edge_classifierd.config.sections.camera_addresses import mask_userinfo
 from edge_classifierd.config.sections.cameras import CameraSection, with_source
 from edge_classifierd.config.sections.configuration import Configuration
 from edge_classifierd.config.sections.key_paths import format_key, locate, parse_key
 from edge_classifierd.config.sections.paths import FOLDER, STATE, state_directory
 from edge_classifierd.config.sections.pipeline import PipelineSection
-from edge_classifierd.config.sections.sources import mask_userinfo
 from edge_classifierd.errors import ConfigurationError, Problem, counted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from edge_classifierd.config.descriptions import close_match
 from edge_classifierd.config.loading.read_file import UnreadableError
 from edge_classifierd.config.loading.secrets import READERS
 from edge_classifierd.config.loading.yaml_tree import Mapping, Node, Place, Scalar, Sequence
-from edge_classifierd.config.sections.sources import shown_url
+from edge_classifierd.config.sections.camera_addresses import shown_url
 from edge_classifierd.errors import hide, shortened
 
 if TYPE_CHECKING:

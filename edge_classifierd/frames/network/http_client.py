@@ -14,7 +14,7 @@ from email.message import Message
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from edge_classifierd.config.sections.sources import shown_url
+from edge_classifierd.config.sections.camera_addresses import shown_url
 from edge_classifierd.errors import SourceError
 
 if TYPE_CHECKING:

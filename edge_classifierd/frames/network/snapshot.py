@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.config.sections.sources import shown_url
+from edge_classifierd.config.sections.camera_addresses import shown_url
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.jpeg import decode_jpeg

@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
-from edge_classifierd.config.sections.sources import shown_url
+from edge_classifierd.config.sections.camera_addresses import shown_url
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.damage import Damage

@@ -25,7 +25,7 @@ from edge_classifierd.model.tflite.graph import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.model.tflite.graph import Embedding
+    from edge_classifierd.model.tflite.embedding import Embedding
 
 # Numbers in the union BuiltinOptions.
 _FULLY_CONNECTED_OPTIONS, _SOFTMAX_OPTIONS, _L2_NORM_OPTIONS, _REDUCER_OPTIONS, _DEQUANTIZE_OPTIONS = 8, 9, 12, 27, 38

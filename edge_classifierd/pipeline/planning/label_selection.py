@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edge_classifierd.model.labels import Labels
     from edge_classifierd.pipeline.planning.plan import AnyPlan
 
+
 @dataclass(frozen=True, slots=True)
 class PlanMistake:
     """A problem of the configuration, and how its sentence ends."""

@@ -16,7 +16,8 @@ from edge_classifierd.errors import ModelError
 from edge_classifierd.model.archive import Archive
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 from edge_classifierd.model.tflite import operators as op
-from edge_classifierd.model.tflite.graph import find_embedding, read_graph
+from edge_classifierd.model.tflite.embedding import find_embedding
+from edge_classifierd.model.tflite.graph import read_graph
 from edge_classifierd.model.tflite.head import Head, cut, last_layer, with_head
 from edge_classifierd.model.tflite.metadata import Normalisation
 from edge_classifierd.model.tflite.writer import About, write_model

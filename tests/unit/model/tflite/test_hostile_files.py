@@ -17,7 +17,8 @@ from edge_classifierd.errors import ModelError
 from edge_classifierd.model.archive import Archive
 from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.model.tflite import operators as op
-from edge_classifierd.model.tflite.graph import Embedding, Graph, Operator, Quantisation, Tensor
+from edge_classifierd.model.tflite.embedding import Embedding
+from edge_classifierd.model.tflite.graph import Graph, Operator, Quantisation, Tensor
 from edge_classifierd.model.tflite.head import last_layer
 from edge_classifierd.model.tflite.metadata import read_metadata
 from edge_classifierd.model.tflite.signature import read_signature

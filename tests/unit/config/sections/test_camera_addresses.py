@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_classifierd.config.sections.sources import mask_userinfo, shown_url
+from edge_classifierd.config.sections.camera_addresses import mask_userinfo, shown_url
 
 
 @pytest.mark.parametrize(
