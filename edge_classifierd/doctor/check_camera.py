@@ -119,6 +119,8 @@ def _reported(name: str, pipeline: str, daemon: RunningDaemon) -> CheckResult:
     if reported is None:
         said = "the running daemon has not loaded this pipeline yet"
         return CheckResult(name, "warning", said, "`sudo systemctl reload edge-classifierd`")
+    if reported.online and reported.picture in {"frozen", "blank"} and reported.reasons:
+        return from_sentence(name, reported.reasons[0], "warning")
     if reported.online:
         rate = "frames" if reported.fps is None else f"{reported.fps:.1f} frames a second"
         return CheckResult(name, "ok", f"the running daemon gets {rate} from it")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from edge_classifierd.backoff import Backoff
 from edge_classifierd.errors import MissingError, SourceError
+from edge_classifierd.frames.picture_check import PictureCheck
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.frames.base import Frame, FrameSource
+    from edge_classifierd.health.metrics import Reason
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ class Camera:
         self._name = name
         self._stall_timeout_s = stall_timeout_s
         self._backoff = backoff or _REOPEN
+        self._picture_check = PictureCheck(name)
         self._thread = threading.Thread(target=self._run, name=f"capture {name}", daemon=True)  # see `join`
 
         self._lock = threading.Lock()  # protects the captures and the end
@@ -118,6 +121,11 @@ class Camera:
         if self.source.live:
             beat_s += self._stall_timeout_s
         return min(self.clock.monotonic(), beat_s)
+
+    @property
+    def picture_problem(self) -> Reason | None:
+        """What is wrong with the picture of a live source; None when nothing is known to be wrong."""
+        return self._picture_check.problem
 
     def attach(self, capture: FrameReceiver) -> bool:
         """Add a capture. Return False when the camera has ended; it then does nothing. Any thread."""
@@ -232,6 +240,8 @@ class Camera:
 
     def _offer(self, frame: Frame) -> None:
         """Offer a frame to every capture, then wait until they have taken it, a live frame for `FRESHNESS_S`."""
+        if self.source.live:
+            self._picture_check.observe(frame.picture, self.clock.monotonic())
         offered = [capture for capture in self._captures if capture.offer(frame)]
         if not offered:
             return

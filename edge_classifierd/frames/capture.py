@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.frames.camera import Camera
+    from edge_classifierd.health.metrics import Reason
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -108,6 +109,11 @@ class Capture(Generic[T]):
     def finished(self) -> bool:
         """Whether the source has ended or was stopped and its last frame was taken; False after a bug."""
         return self._slot.ended and self._slot.empty and self._bug is None
+
+    @property
+    def picture_problem(self) -> Reason | None:
+        """See `Camera.picture_problem`."""
+        return self._camera.picture_problem
 
     @property
     def last_beat_s(self) -> float:

@@ -50,6 +50,8 @@ class ReportedPipeline:
     reasons: tuple[str, ...]
     accelerator: str | None
     fps: float | None
+    picture: str | None = None
+    """What is known of the camera's picture (docs/health.schema.json)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,13 @@ def read_health(path: Path) -> ReportedHealth:
 
 
 def _pipeline(entry: Mapping[str, Any]) -> ReportedPipeline:
-    fps, accelerator = entry["fps"], entry["accelerator"]
+    fps, accelerator, picture = entry["fps"], entry["accelerator"], entry["picture"]
     return ReportedPipeline(
         online=entry["status"] == "online",
         reasons=tuple(map(str, entry["reasons"])),
         accelerator=None if accelerator is None else str(accelerator),
         fps=None if fps is None else float(fps),
+        picture=None if picture is None else str(picture),
     )
 
 

@@ -70,8 +70,11 @@ class PipelineSnapshot:
     restarts: int
     accelerator: str | None
     reasons: tuple[Reason, ...]
+    """Why it is degraded, without what is wrong with the picture."""
     ambiguous_share: float | None
     hint: str | None
+    picture_problem: Reason | None = None
+    """What is wrong with the camera's picture."""
 
 
 class PipelineMetrics:
@@ -95,6 +98,7 @@ class PipelineMetrics:
         self._gated = self._errors = self._restarts = 0
         self._accelerator: str | None = None
         self._reasons: dict[str, Reason] = {}
+        self._picture_problem: Reason | None = None
 
     def classified(self, *, inference_ms: float, latency_ms: float) -> None:
         """Count a classified frame. `latency_ms` is the time from its delivery to the decision."""
@@ -150,6 +154,10 @@ class PipelineMetrics:
         with self._lock:
             self._reasons.pop(flag, None)
 
+    def set_picture_problem(self, problem: Reason | None) -> None:
+        """Set what is wrong with the camera's picture; it counts as a reason."""
+        self._picture_problem = problem
+
     def snapshot(self) -> PipelineSnapshot:
         """Return the metrics at this moment. Takes about a millisecond."""
         now = self._clock.monotonic()
@@ -175,6 +183,7 @@ class PipelineMetrics:
             restarts=restarts,
             accelerator=self._accelerator,
             reasons=reasons,
+            picture_problem=self._picture_problem,
             ambiguous_share=self.ambiguity.share(),
             hint=self.ambiguity.hint(),
         )

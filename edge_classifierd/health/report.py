@@ -160,9 +160,13 @@ def document(health: Health) -> dict[str, Any]:
 
 
 def _pipeline_reasons(pipeline: PipelineHealth) -> tuple[Reason, ...]:
-    if pipeline.status == "online" or pipeline.status_reason is None:
-        return pipeline.figures.reasons
-    return (Reason("offline", pipeline.status_reason), *pipeline.figures.reasons)
+    figures = pipeline.figures
+    if pipeline.status == "online":
+        picture = figures.picture_problem
+        return figures.reasons if picture is None else (picture, *figures.reasons)
+    if pipeline.status_reason is None:
+        return figures.reasons
+    return (Reason("offline", pipeline.status_reason), *figures.reasons)
 
 
 def _pipeline(pipeline: PipelineHealth) -> dict[str, Any]:
@@ -172,6 +176,7 @@ def _pipeline(pipeline: PipelineHealth) -> dict[str, Any]:
         "status": pipeline.status,
         "degraded": bool(reasons),
         "reasons": [reason.sentence for reason in reasons],
+        "picture": _picture(pipeline),
         "model": None if pipeline.model is None else {"name": pipeline.model[0], "sha256": pipeline.model[1]},
         "accelerator": figures.accelerator,
         "fps": _rounded(figures.fps, 2),
@@ -191,6 +196,13 @@ def _pipeline(pipeline: PipelineHealth) -> dict[str, Any]:
             for tpu in pipeline.edgetpus
         },
     }
+
+
+def _picture(pipeline: PipelineHealth) -> str | None:
+    if pipeline.status != "online":
+        return None
+    problem = pipeline.figures.picture_problem
+    return "ok" if problem is None else problem.flag
 
 
 def _percentiles(percentiles: Percentiles | None) -> dict[str, float | None]:

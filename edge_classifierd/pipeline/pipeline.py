@@ -150,6 +150,7 @@ class Pipeline:
         capture = self._capture
         if capture is not None:
             self.metrics.captured(frames=capture.delivered, dropped=capture.dropped, skipped=capture.skipped)
+        self.metrics.set_picture_problem(None if capture is None else capture.picture_problem)
 
     def set_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - the value itself
         """Enable or disable the pipeline."""

@@ -271,6 +271,16 @@ def _camera_diagnostics(camera: CameraFacts, topics: Topics) -> Iterator[Entity]
     own = f"(value_json.pipelines.get('{camera.name}') or {{}})"
     yield _diagnostic(
         topics,
+        "binary_sensor",
+        (camera.name, "picture"),
+        f"{readable} picture",
+        f"{{{{ 'ON' if {own}.get('picture') in ('frozen', 'blank') else 'OFF' }}}}",
+        device_class="problem",
+        json_attributes_topic=topics.health,
+        json_attributes_template=f"{{{{ {{'picture': {own}.get('picture')}} | tojson }}}}",
+    )
+    yield _diagnostic(
+        topics,
         "sensor",
         (camera.name, "accelerator"),
         f"{readable} accelerator",

@@ -100,6 +100,7 @@ def a_health(*, connected: bool = True, durable: bool = True, **pipelines: Repor
         (ReportedPipeline(online=True, reasons=(), accelerator="cpu", fps=9.84), "ok", "gets 9.8 frames a second"),
         (ReportedPipeline(online=True, reasons=(), accelerator=None, fps=None), "ok", "gets frames"),
         (ReportedPipeline(False, ("/dev/video0: no such device; connect it",), None, None), "failed", "no such device"),
+        (ReportedPipeline(True, ("one even colour; check the lens",), "cpu", 9.8, "blank"), "warning", "even colour"),
         (ReportedPipeline(False, (), None, 0.0), "warning", "takes no frames"),
     ],
 )

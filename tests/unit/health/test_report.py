@@ -83,6 +83,17 @@ def test_the_schema_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
+def test_problem_of_the_picture_is_a_reason_while_the_camera_delivers() -> None:
+    problem = Reason("frozen", "the camera sends the same picture again and again; restart the camera")
+    still = replace(DRIVEWAY, figures=replace(FIGURES, picture_problem=problem))
+    document = decoded(replace(WELL, pipelines=(still,)))
+    assert document["reasons"] == [f"driveway: {problem.sentence}"]
+    assert document["pipelines"]["driveway"]["picture"] == "frozen"
+    assert degradation_changed(WELL, replace(WELL, pipelines=(still,)))
+    offline = decoded(replace(WELL, pipelines=(replace(still, status="offline"),)))
+    assert (offline["reasons"], offline["pipelines"]["driveway"]["picture"]) == ([], None)
+
+
 def test_a_healthy_daemon_s_document() -> None:
     assert decoded(WELL) == {
         "schema": 1,
@@ -99,6 +110,7 @@ def test_a_healthy_daemon_s_document() -> None:
                 "status": "online",
                 "degraded": False,
                 "reasons": [],
+                "picture": "ok",
                 "model": {"name": "m", "sha256": "0" * 64},
                 "accelerator": "cpu",
                 "fps": 9.88,

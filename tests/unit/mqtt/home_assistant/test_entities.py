@@ -45,7 +45,7 @@ def test_messages_have_only_documented_keys(kind: str) -> None:
     assert len(messages) == (1 if kind == "device" else len(checked))
     assert Counter(platform for platform, _ in checked) == {
         "sensor": 5 + 2 * 5 + 3 * 2,
-        "binary_sensor": 2 + 2 + 3,
+        "binary_sensor": 2 + 2 * 2 + 3,
         "event": 2,
         "image": 2,
         "switch": 2,
