@@ -110,9 +110,7 @@ class _Watch:
     def state(self) -> WatchState:
         active = self._active_index is not None
         since_s = self._since_s if active else None
-        return WatchState(
-            active, self._confidence, self._threshold, since_s, self._active_index, self._quiet_until_s
-        )
+        return WatchState(active, self._confidence, self._threshold, since_s, self._active_index, self._quiet_until_s)
 
     def set_threshold(self, threshold: float | None) -> None:
         if threshold is None:

@@ -104,10 +104,7 @@ def probe(
     kept: list[int] = []
     try:
         prepare = [
-            [
-                Preprocessor(bundle.input, _brighter(one, gain), fit=fit, crop_fraction=crop)
-                for crop, gain in _CHANGES
-            ]
+            [Preprocessor(bundle.input, _brighter(one, gain), fit=fit, crop_fraction=crop) for crop, gain in _CHANGES]
             for _, one in choices
         ]
         for number, path in enumerate(paths):

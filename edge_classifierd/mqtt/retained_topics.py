@@ -130,8 +130,10 @@ class RetainedTopics:
 
     def _publish_if_due(self, topic: str, entry: _Entry) -> None:
         now = self._clock.monotonic()
-        if not entry.due or now - entry.sent_s < entry.min_interval_s or self._client.refusals.waits(
-            topic, len(entry.payload)
+        if (
+            not entry.due
+            or now - entry.sent_s < entry.min_interval_s
+            or self._client.refusals.waits(topic, len(entry.payload))
         ):
             return
         message = Message(

@@ -175,9 +175,7 @@ class SendQueue:
             return False
         return self._blame_unproven(connection.unproven, broker, was_careful=was_careful)
 
-    def _blame_unproven(
-        self, unproven: Sequence[Message | Subscription], broker: object, *, was_careful: bool
-    ) -> bool:
+    def _blame_unproven(self, unproven: Sequence[Message | Subscription], broker: object, *, was_careful: bool) -> bool:
         large = _first_large(unproven, max(_LARGE_BYTES, 2 * self._largest_accepted))
         topic = _topic(unproven[0])
         alone = was_careful and len(unproven) == 1 and topic not in self._accepted

@@ -300,5 +300,3 @@ class _AcknowledgementReader(_PacketReader):
                 self._proxy.acknowledged_s.setdefault(event["event_id"], time.monotonic())
                 if event["seq"] is not None:
                     self._proxy.acknowledged.add(event["seq"])
-
-

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from edge_classifierd.mqtt.client import MqttClient
 
 
-
 class ShiftedClock(SystemClock):
     """The system's clock plus a time that a test skips."""
 

@@ -79,9 +79,7 @@ def home(guarded: Broker) -> Iterator[HomeAssistantDevice]:
     listening.close()
 
 
-def test_documented_acl_is_enough_for_a_device(
-    guarded: Broker, home: HomeAssistantDevice, tmp_path: Path
-) -> None:
+def test_documented_acl_is_enough_for_a_device(guarded: Broker, home: HomeAssistantDevice, tmp_path: Path) -> None:
     config = write_config(
         tmp_path / "c.yaml",
         guarded.port,
@@ -103,9 +101,7 @@ def test_documented_acl_is_enough_for_a_device(
     wait_until(lambda: home.last(f"{BASE}/status") == b"offline")
 
 
-def test_documented_acl_protects_the_topics_of_other_devices(
-    guarded: Broker, home: HomeAssistantDevice
-) -> None:
+def test_documented_acl_protects_the_topics_of_other_devices(guarded: Broker, home: HomeAssistantDevice) -> None:
     garden = HomeAssistantDevice(guarded, "garden")
     garden.client.publish("edge-classifierd/garden/status", "online", qos=1)
     wait_until(lambda: home.last("edge-classifierd/garden/status") == b"online")

@@ -248,9 +248,7 @@ def test_event_that_the_broker_discards_is_noticed_under_3_1_1(
 
 
 @pytest.mark.parametrize("protocol", [5, "3.1.1"])
-def test_events_that_come_back_are_no_trouble(
-    broker: Any, make_client: Any, tmp_path: Path, protocol: object
-) -> None:
+def test_events_that_come_back_are_no_trouble(broker: Any, make_client: Any, tmp_path: Path, protocol: object) -> None:
     clock = ShiftedClock()
     client = make_client(broker.port, protocol=protocol)
     monitor = OwnTopicMonitor(client, TOPICS, clock)

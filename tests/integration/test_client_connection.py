@@ -59,9 +59,7 @@ def test_last_will_publishes_offline_when_the_connection_is_cut(
     assert client.connections == 2
 
 
-def test_states_and_subscriptions_are_restored_on_a_broker_that_lost_them(
-    make_broker: Any, make_client: Any
-) -> None:
+def test_states_and_subscriptions_are_restored_on_a_broker_that_lost_them(make_broker: Any, make_client: Any) -> None:
     broker = make_broker(persistence=False)
     client = make_client(broker.port)
     states = RetainedTopics(client, SystemClock())
@@ -153,9 +151,7 @@ def test_stop_takes_at_most_two_seconds_when_the_broker_does_not_answer(
     assert outcomes == [PublishOutcome.LOST]
 
 
-def test_unanswered_connection_is_given_up_before_the_keepalive(
-    broker: Any, make_proxy: Any, make_client: Any
-) -> None:
+def test_unanswered_connection_is_given_up_before_the_keepalive(broker: Any, make_proxy: Any, make_client: Any) -> None:
     proxy = make_proxy(broker.port)
     client = make_client(proxy.port, answer_timeout_s=0.5, keepalive=60.0)
     client.start()

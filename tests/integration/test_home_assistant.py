@@ -290,12 +290,7 @@ def test_flow_of_node_red_is_complete_and_names_existing_topics(porch: Run) -> N
             assert any(topic_matches_sub(node["topic"], topic) for topic in porch.said), node["topic"]
         if node["type"] == "mqtt out":
             assert porch.received(node["topic"])
-    named = {
-        path
-        for node in nodes
-        for text in texts(node)
-        for path in re.findall(r"(?<![\w.])payload\.(\w+)", text)
-    }
+    named = {path for node in nodes for text in texts(node) for path in re.findall(r"(?<![\w.])payload\.(\w+)", text)}
     assert {"type", "event_id", "active_s"} <= named
     assert all(named <= set(event) for event in porch.documents(f"{BASE}/driveway/event"))
 

@@ -167,9 +167,10 @@ def test_check_tells_which_pipelines_could_not_start_now(scene: Scene) -> None:
     command = [sys.executable, "-m", "edge_classifierd", "check", "--json", "--config", str(scene.config)]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     document = json.loads(done.stdout)
-    keys = [f"pipelines[{number}].{key}" for number, key in enumerate(
-        ("source.path", "source.path", "model.path", "model.path"), start=1
-    )]
+    keys = [
+        f"pipelines[{number}].{key}"
+        for number, key in enumerate(("source.path", "source.path", "model.path", "model.path"), start=1)
+    ]
     assert (done.returncode, [problem["key"] for problem in document["problems"]]) == (1, keys)
     scene.end_the_causes()
     assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0

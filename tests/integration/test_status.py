@@ -25,9 +25,7 @@ def status_of(message: str) -> str:
     return next((line.removeprefix("STATUS=") for line in message.splitlines() if line.startswith("STATUS=")), "")
 
 
-def test_status_is_starting_before_there_is_a_rate(
-    tmp_path: Path, manager: socket.socket
-) -> None:
+def test_status_is_starting_before_there_is_a_rate(tmp_path: Path, manager: socket.socket) -> None:
     folder = photographs(tmp_path / "pictures", "cat", "coffee")
     config = write_config(tmp_path / "config.yaml", NOBODY_LISTENS, a_pipeline(folder, CAT))
     statuses: list[str] = []

@@ -382,9 +382,7 @@ def test_a_camera_that_goes_and_comes_back_is_captured_again(
     caplog.set_level(logging.INFO)
     server = serve(HttpServer(frames=60))
     statuses: list[CaptureStatus] = []
-    reader = Camera(
-        camera(server), name="porch", clock=SystemClock(), stall_timeout_s=5, backoff=Backoff(0.05, 0.1)
-    )
+    reader = Camera(camera(server), name="porch", clock=SystemClock(), stall_timeout_s=5, backoff=Backoff(0.05, 0.1))
     capture = Capture(reader, grey, name="porch", on_status=lambda status, _: statuses.append(status))
     reader.attach(capture)
     capture.start()

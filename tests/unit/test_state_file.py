@@ -93,9 +93,7 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def test_each_failure_of_the_disk_is_logged_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_each_failure_of_the_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = the_file(tmp_path / "absent")
     for _ in range(3):
         file.write([1], durably=True)

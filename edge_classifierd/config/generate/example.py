@@ -76,7 +76,7 @@ _SAMPLES = {
     "library": "libedgetpu.so.1",
     "fps": "10",
     "max_fps": "5",
-    "cameras": '[{name: yard, source: {type: picamera2}}]',
+    "cameras": "[{name: yard, source: {type: picamera2}}]",
     "input_format": "mjpeg",
     "threads": "2",
     "port": "1883",

@@ -117,9 +117,7 @@ class Producers:
 def _is_scores(shape: tuple[int, ...], least: int) -> bool:
     beside_one = [side for side in shape if side != 1]
     return (
-        2 <= len(shape) <= 4
-        and len(beside_one) <= 1
-        and least <= (beside_one[0] if beside_one else 1) <= _MAX_CLASSES
+        2 <= len(shape) <= 4 and len(beside_one) <= 1 and least <= (beside_one[0] if beside_one else 1) <= _MAX_CLASSES
     )
 
 

@@ -101,9 +101,7 @@ def _read(model: Table, data: bytes | memoryview, size: tuple[int, int] | None) 
     if _AUDIO_OPS.intersection(custom) or op.RFFT2D in codes or _has_audio_input(inputs):
         raise ModelError(f"is an audio model; {_CLASSIFICATION}")
     image, layout = _picture_input(inputs, size)
-    outputs = read_outputs(
-        tensors, graph.integers(2), Producers(graph.tables(3), codes), _output_names(model), layout
-    )
+    outputs = read_outputs(tensors, graph.integers(2), Producers(graph.tables(3), codes), _output_names(model), layout)
     return Signature(
         input=image,
         outputs=outputs,

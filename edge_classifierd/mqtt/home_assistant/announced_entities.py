@@ -156,10 +156,7 @@ def _parse(document: Any) -> _State:  # noqa: ANN401 - the content of the file
     return _State(
         str(document["base"]),
         _messages(document["announced"]),
-        {
-            str(topic): RemovedEntities(dict(one[0]), cleared=bool(one[1]))
-            for topic, one in document["removed"].items()
-        },
+        {str(topic): RemovedEntities(dict(one[0]), cleared=bool(one[1])) for topic, one in document["removed"].items()},
         {str(base): _messages(messages) for base, messages in document["former"].items()},
         None if size is None else int(size),
     )

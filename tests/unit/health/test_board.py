@@ -15,9 +15,7 @@ from edge_classifierd.health.board import Board, BoardState, ThrottleFlags, Thro
 if TYPE_CHECKING:
     from health_clock import HandClock
 
-CALM = ThrottleFlags(
-    under_voltage=False, frequency_capped=False, throttled=False, soft_temperature_limit=False
-)
+CALM = ThrottleFlags(under_voltage=False, frequency_capped=False, throttled=False, soft_temperature_limit=False)
 UNTOLD = ThrottleFlags(None, None, None, None)
 THROTTLED_FILE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 

@@ -348,9 +348,7 @@ def test_classes_that_are_kept_bring_the_pictures_they_were_learnt_from(
 @pytest.mark.parametrize(
     ("holdout", "why"), [(0, "because of --holdout 0"), (0.1, "to give 10% of them; add pictures")]
 )
-def test_train_announces_that_no_picture_is_held_out(
-    pictures: Path, tmp_path: Path, holdout: float, why: str
-) -> None:
+def test_train_announces_that_no_picture_is_held_out(pictures: Path, tmp_path: Path, holdout: float, why: str) -> None:
     for shape in ("disc", "cross"):
         (tmp_path / "few" / shape).mkdir(parents=True)
         for number in range(3):

@@ -132,9 +132,7 @@ def test_flood_on_invented_topics_is_logged_at_most_64_times_a_minute(
     assert commands.take() is None
 
 
-def test_flood_is_limited_to_the_rate(
-    commands: Commands, client: FakeClient, clock: FakeClock
-) -> None:
+def test_flood_is_limited_to_the_rate(commands: Commands, client: FakeClient, clock: FakeClock) -> None:
     handler = client.handlers[f"{TOPICS.base}/+/enabled/set"]
     taken = []
     for second in range(4):

@@ -78,9 +78,7 @@ def test_state_is_published_retained_at_once_and_only_when_it_changes(
     assert network.take() == [("a", b"OFF")]
 
 
-def test_quick_changes_become_one_message_with_the_latest_value(
-    states: RetainedTopics, network: FakeNetwork
-) -> None:
+def test_quick_changes_become_one_message_with_the_latest_value(states: RetainedTopics, network: FakeNetwork) -> None:
     for count in range(10):
         states.set("a", str(count))
         network.now_s += 0.01
@@ -170,9 +168,7 @@ def test_refused_state_is_logged_once_and_retried_every_ten_minutes(
     assert caplog.text.count("refuses messages on a") == 2
 
 
-def test_removal_can_be_delayed_and_is_cancelled_by_a_new_value(
-    states: RetainedTopics, network: FakeNetwork
-) -> None:
+def test_removal_can_be_delayed_and_is_cancelled_by_a_new_value(states: RetainedTopics, network: FakeNetwork) -> None:
     for topic in ("a", "b"):
         states.set(topic, "1")
         states.remove(topic, after_s=5)
@@ -197,9 +193,7 @@ def test_removal_without_a_connection_is_published_with_the_next(states: Retaine
     assert network.take() == [("a", b"")]
 
 
-def test_repeat_publishes_all_values_again(
-    states: RetainedTopics, network: FakeNetwork
-) -> None:
+def test_repeat_publishes_all_values_again(states: RetainedTopics, network: FakeNetwork) -> None:
     states.set("a", "1")
     states.set("b", "2")
     network.take()
