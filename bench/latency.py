@@ -30,6 +30,7 @@ from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
+from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
 from edge_classifierd.pipeline.planning.validation import preflight
@@ -106,7 +107,14 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
     publisher = Publisher(outbox, session, clock)
     states = RetainedTopics(session, clock)
     tally = WatchStatistics(outbox, topics, states, clock)
-    outlet = MqttSink(topics, outbox, states, tally, folder)
+    outlet = MqttSink(
+        topics,
+        outbox,
+        states,
+        tally,
+        snapshots=folder,
+        event_pictures=EventPictures(folder / "event-pictures", folder / "outbox.sqlite3", clock, most=500),
+    )
     surroundings = Surroundings(
         device="bench",
         sink=outlet,

@@ -88,8 +88,8 @@ class Camera:
 class Sink:
     """Ignores all results."""
 
-    def store_events(self, drafts: Any, state: Any) -> None:
-        pass
+    def store_events(self, drafts: Any, state: Any) -> tuple[Any, ...]:  # noqa: ARG002 - the protocol's names
+        return ()
 
     def publish_watches(self, plan: Any, active: Any) -> None:
         pass
@@ -100,7 +100,7 @@ class Sink:
     def publish_status(self, plan: Any, *, online: bool) -> None:
         pass
 
-    def publish_picture(self, plan: Any, frame: Any) -> None:
+    def publish_picture(self, plan: Any, frame: Any, event_ids: Any = ()) -> None:
         pass
 
 

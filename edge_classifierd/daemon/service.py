@@ -34,6 +34,7 @@ from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
+from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.planning.validation import plan_pipelines
@@ -87,6 +88,7 @@ class Service:
             clock=self._clock,
             max_events=configuration.outbox.max_events,
             max_age_s=configuration.outbox.max_age,
+            keep_sent=configuration.outbox.keep_sent,
         )
         copy = state_directory() / "state.json"
         saved_state = SavedState(self._outbox, copy, self._clock, forget_commands=forget_commands)
@@ -110,7 +112,20 @@ class Service:
         own_topics = OwnTopicMonitor(self._session, self._topics, self._clock)
         self._publisher = Publisher(self._outbox, self._session, self._clock, monitor=own_topics)
         snapshots = state_directory() / "snapshots"
-        sink = MqttSink(self._topics, self._outbox, self._states, self._statistics, snapshots)
+        self._event_pictures = EventPictures(
+            state_directory() / "event-pictures",
+            configuration.outbox.path,
+            self._clock,
+            most=configuration.outbox.keep_sent,
+        )
+        sink = MqttSink(
+            self._topics,
+            self._outbox,
+            self._states,
+            self._statistics,
+            snapshots=snapshots,
+            event_pictures=self._event_pictures,
+        )
         volatile = volatile_reason(configuration.outbox.path)
         if volatile is not None:
             _log.warning("%s", volatile)
@@ -196,6 +211,7 @@ class Service:
             self._watchdog.tick()
             self._health.tick(self._topics.health, self._pipelines.pipelines)
             self._statistics.tick()
+            self._event_pictures.tick()
             self._published.save()
             self._home_assistant.tick()
             self._page_release.tick()

@@ -1,27 +1,21 @@
 """Where events and state are stored: in the database, or in bounded memory while the disk does not take them.
 
-Applies the bounds (count, age), counts losses, replaces a damaged database, and returns to the disk by itself. Not
-thread-safe: the outbox holds a lock around every call.
+Applies the bounds (count, age), counts losses, replaces a damaged database. The outbox holds a lock around every call.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError, counted
-from edge_classifierd.events.database import (
-    EventDatabase,
-    Ledger,
-    StoreCorruptError,
-    Stored,
-    StoreUnavailableError,
-    may_exist,
-)
+from edge_classifierd.events.database import EventDatabase, StoreCorruptError, StoreUnavailableError, may_exist
 from edge_classifierd.events.losses import Loss, Losses
 from edge_classifierd.events.memory import EventMemory
 from edge_classifierd.events.salvage import salvage_rows, set_aside
+from edge_classifierd.events.tables import Ledger, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,23 +40,23 @@ class EventBuffer:
     """
 
     def __init__(
-        self, path: Path, *, clock: Clock, numbers: SequenceNumbers, max_events: int, max_age_s: float
+        self, path: Path, *, clock: Clock, numbers: SequenceNumbers, max_events: int, max_age_s: float, keep_sent: int
     ) -> None:
         self._path = path
+        self._database = partial(EventDatabase, path, keep_sent=keep_sent)
         self._clock = clock
         self._numbers = numbers
         self._max_events = max_events
         self._max_age_s = max_age_s
         self._store: EventDatabase | None = None
         self._delivered: set[int] = set()  # acknowledged rows that could not be deleted yet
-        self._written = 0  # the last position on the disk
-        self._left = 0  # rows on the disk when it was closed
+        self._written = self._left = 0  # the last position on the disk; the rows there when it was closed
         self._unsaved: dict[str, str | None] = {}  # changes of the state that are not on the disk
         self._opened = False
         self._elapsed_base_s = -clock.monotonic()
         self._unreadable_since_s: float | None = None
         self._retry_s = self._expire_s = self._ledger_s = 0.0
-        self.memory = EventMemory()
+        self.memory = EventMemory(keep_sent)
         self.losses = Losses(path)
         self.trouble: str | None = None
         self.last_seq = 0
@@ -173,7 +167,7 @@ class EventBuffer:
         return found[:limit]
 
     def forget(self, positions: Iterable[int]) -> None:
-        """Remove rows that the broker has acknowledged."""
+        """Take out rows that the broker has acknowledged; the newest are kept for people to look at."""
         wanted = self.memory.remove(set(positions))
         self._delivered.update(one for one in wanted if one <= self._written)  # memory may have dropped others
         if self.trouble is None:
@@ -206,7 +200,7 @@ class EventBuffer:
 
     def _open(self) -> None:
         try:
-            self._adopt(EventDatabase(self._path))
+            self._adopt(self._database())
         except StoreCorruptError as error:
             self._replace(error)
         except StoreUnavailableError as error:
@@ -219,7 +213,7 @@ class EventBuffer:
         """Read at least what waits in a database that cannot be opened for writing."""
         if may_exist(self._path):
             with suppress(OutboxError, OSError):
-                self._adopt(EventDatabase(self._path, read_only=True))
+                self._adopt(self._database(read_only=True))
 
     def _adopt(self, store: EventDatabase) -> None:
         """Use a database that was opened, and continue its numbers, state, losses and running time."""
@@ -242,9 +236,11 @@ class EventBuffer:
 
     def _delete_delivered(self) -> None:
         with self._handled_errors():
-            if self._store is not None and self._delivered:
-                self._store.delete(self._delivered, Ledger(self.last_seq, self.elapsed_s, self.losses.counts))
+            if self._store is not None and (self._delivered or self.memory.sent):
+                ledger = Ledger(self.last_seq, self.elapsed_s, self.losses.counts)
+                self._store.acknowledge(self._delivered, ledger, from_memory=self.memory.sent)
                 self._delivered.clear()
+                self.memory.sent.clear()
 
     @contextmanager
     def _handled_errors(self) -> Iterator[None]:
@@ -264,7 +260,7 @@ class EventBuffer:
             if previous is not None and previous.read_only:
                 previous.close()
             try:
-                self._adopt(EventDatabase(self._path))
+                self._adopt(self._database())
             except StoreCorruptError as error:
                 self._replace(error)
             except StoreUnavailableError as error:
@@ -313,7 +309,7 @@ class EventBuffer:
         try:
             aside = set_aside(self._path, self._clock.utc().strftime("%Y%m%dT%H%M%S.%fZ"))
             ledger = Ledger(self.last_seq, self.elapsed_s, self.losses.counts)
-            store = EventDatabase(self._path)
+            store = self._database()
             failure = salvage_rows(aside, store, ledger) if error.salvageable else None
             store.created = True  # what the damaged one held of numbers and state is gone
             saved = store.depth
@@ -326,9 +322,8 @@ class EventBuffer:
             return False
         missing = max(0, (expected or 0) - saved)
         self.losses.add(Loss.CORRUPT, missing)
-        number = "an unknown number" if expected is None else str(missing)
-        kept = counted(saved, "event")
-        log.error("%s; set aside as %s, %s saved, %s lost; a new one is started", error, aside, kept, number)
+        lost, kept = "an unknown number" if expected is None else missing, counted(saved, "event")
+        log.error("%s; set aside as %s, %s saved, %s lost; a new one is started", error, aside, kept, lost)
         return self._store is not None
 
     def _expire(self) -> None:

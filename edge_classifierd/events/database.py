@@ -4,8 +4,8 @@ WAL with `synchronous=FULL`: what was inserted survives a power loss. Not thread
 
 The installer may take an upgrade back, so an older version must be able to use the file: only add tables, or columns
 with a default; do not change `user_version`, nor the meaning of a column in a way that makes an older version give a
-number twice. The table `state` was added in this way; the column `events.seq` is the position, never less than the
-number of the event.
+number twice. The tables `state` and `sent` were added in this way; the column `events.seq` is the position, never less
+than the number of the event.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from edge_classifierd.errors import OutboxError
+from edge_classifierd.events import tables
+from edge_classifierd.events.tables import Ledger, Stored, checked_row
 from edge_classifierd.state_file import sync_directory
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ _APPLICATION_ID = 0x45434431  # "ECD1"
 _SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 2.0
 _PROBE_BYTES = 65536
-_CREATE_STATE = "CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID"
 # Result codes (https://sqlite.org/rescode.html) that blame the disk or another process, and may pass.
 _PASSING = {
     sqlite3.SQLITE_PERM,
@@ -57,43 +57,25 @@ class StoreCorruptError(OutboxError):
         super().__init__(message)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An event that waits; its topic and payload are the same bytes at every delivery."""
-
-    position: int
-    """Its place in the order of delivery: the event's `seq` plus the events before it that have none."""
-    topic: str
-    payload: bytes
-    made_s: float
-    """The outbox's accumulated running time when it was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """What is written with the rows: the last `seq` given, the accumulated running time, the losses by reason."""
-
-    last_seq: int
-    elapsed_s: float
-    lost: Mapping[str, int]
-
-
 class EventDatabase:
     """An open database. The constructor creates it when it is not there.
 
     Every method raises StoreUnavailableError or StoreCorruptError; after either, nothing was changed.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, keep_sent: int, read_only: bool = False) -> None:
         """Open the file.
 
         Args:
             path: the file.
+            keep_sent: how many acknowledged events stay, the newest.
             read_only: open it although the disk is full or read-only, where SQLite cannot make its auxiliary files.
                 No other connection can be opened until this one is closed.
         """
         self.path = path
         self.read_only = read_only
+        self._keep_sent = keep_sent
+        self._sent = 0
         self._connection: sqlite3.Connection | None = None
         self.state: dict[str, str] = {}
         """The stored state by name, as it was when the database was opened."""
@@ -109,6 +91,9 @@ class EventDatabase:
                 connection = self._connect()
                 self._prepare(connection)
                 self.ledger, self.depth, self.last_position = self._load(connection)
+                if not read_only:
+                    self._sent = tables.count_sent(connection)
+                    self._sent -= tables.remove_oldest(connection, "sent", self._sent - keep_sent)
             if not read_only:
                 sync_directory(path.parent)
         except OSError as error:
@@ -130,29 +115,39 @@ class EventDatabase:
             drop_oldest: how many of the oldest rows to remove.
         """
         with self._transaction("FULL") as connection:
-            added = connection.executemany(
-                "INSERT INTO events (seq, made_s, topic, payload, crc) VALUES (?, ?, ?, ?, ?)",
-                ((row.position, row.made_s, row.topic, row.payload, zlib.crc32(row.payload)) for row in rows),
-            ).rowcount
-            dropped = 0
-            if drop_oldest:
-                dropped = connection.execute(
-                    "DELETE FROM events WHERE seq IN (SELECT seq FROM events ORDER BY seq LIMIT ?)", (drop_oldest,)
-                ).rowcount
-            _write_ledger(connection, ledger)
-            _write_state(connection, state)
+            added = tables.add_waiting(connection, rows)
+            dropped = tables.remove_oldest(connection, "events", drop_oldest)
+            tables.write_ledger(connection, ledger)
+            tables.write_state(connection, state)
         self.ledger = ledger
-        self.depth += max(0, added) - dropped
+        self.depth += added - dropped
+
+    def acknowledge(self, positions: Iterable[int], ledger: Ledger, *, from_memory: Sequence[Stored] = ()) -> None:
+        """Move rows that the broker has to the sent ones. Does not wait for the disk: losing this only repeats events.
+
+        Args:
+            positions: the rows to move.
+            ledger: the numbers as they are after this transaction.
+            from_memory: sent rows that are not in the database, older than those above.
+        """
+        acknowledged = sorted(positions)
+        kept = acknowledged[-self._keep_sent :] if self._keep_sent else []
+        with self._transaction("NORMAL") as connection:
+            added = tables.copy_to_sent(connection, kept) + tables.add_sent(connection, from_memory)
+            gone = tables.remove_waiting(connection, acknowledged)
+            removed = tables.remove_oldest(connection, "sent", self._sent + added - self._keep_sent)
+            tables.write_ledger(connection, ledger)
+        self.ledger = ledger
+        self.depth -= gone
+        self._sent += added - removed
 
     def delete(self, positions: Iterable[int], ledger: Ledger) -> None:
-        """Remove rows. Does not wait for the disk: losing this only repeats events."""
+        """Remove rows that are given up. Does not wait for the disk."""
         with self._transaction("NORMAL") as connection:
-            gone = connection.executemany(
-                "DELETE FROM events WHERE seq = ?", ((position,) for position in positions)
-            ).rowcount
-            _write_ledger(connection, ledger)
+            gone = tables.remove_waiting(connection, positions)
+            tables.write_ledger(connection, ledger)
         self.ledger = ledger
-        self.depth -= max(0, gone)
+        self.depth -= gone
 
     def delete_after(self, position: int) -> None:
         """Remove rows above a position: they are of a transaction that was reported as failed."""
@@ -221,18 +216,14 @@ class EventDatabase:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Check that the database is an outbox, or create its tables."""
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if version == 0 and not tables:
+        existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if version == 0 and not existing:
             if self.read_only:
                 raise StoreUnavailableError(f"{self.path}: empty")
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("CREATE TABLE ledger (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID")
-            connection.execute(
-                "CREATE TABLE events (seq INTEGER PRIMARY KEY, made_s REAL NOT NULL, topic TEXT NOT NULL,"
-                " payload BLOB NOT NULL, crc INTEGER NOT NULL)"
-            )
+            for create in (tables.CREATE_LEDGER, tables.CREATE_EVENTS, *tables.ADDED.values()):
+                connection.execute(create)
             connection.execute("INSERT INTO ledger VALUES ('last_seq', 0), ('elapsed_s', 0)")
-            connection.execute(_CREATE_STATE)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             connection.execute("COMMIT")
@@ -243,9 +234,9 @@ class EventDatabase:
             )
         elif connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
             raise StoreCorruptError(f"{self.path}: a database of another program", salvageable=False)
-        elif "state" not in tables and not self.read_only:
-            connection.execute(_CREATE_STATE)
-        if self.created or "state" in tables:
+        elif not self.read_only:
+            tables.add_missing(connection, existing)
+        if self.created or "state" in existing:
             for name, value, crc in connection.execute("SELECT name, value, crc FROM state"):
                 if zlib.crc32(f"{name}={value}".encode()) != crc:
                     raise StoreCorruptError(f"{self.path}: the checksum of the state `{name}` does not match")
@@ -294,32 +285,3 @@ def may_exist(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return True
-
-
-def checked_row(row: tuple[object, ...]) -> Stored | None:
-    """Return a row of `events`, None when its checksum does not match."""
-    position, topic, payload, made_s, crc = row
-    if (
-        isinstance(position, int)
-        and isinstance(topic, str)
-        and isinstance(payload, bytes)
-        and isinstance(made_s, float)
-        and zlib.crc32(payload) == crc
-    ):
-        return Stored(position, topic, payload, made_s)
-    return None
-
-
-def _write_ledger(connection: sqlite3.Connection, ledger: Ledger) -> None:
-    values = {"last_seq": float(ledger.last_seq), "elapsed_s": ledger.elapsed_s}
-    values.update({f"lost_{reason}": float(count) for reason, count in ledger.lost.items()})
-    connection.executemany("INSERT OR REPLACE INTO ledger VALUES (?, ?)", values.items())
-
-
-def _write_state(connection: sqlite3.Connection, state: Mapping[str, str | None]) -> None:
-    for name, value in state.items():
-        if value is None:
-            connection.execute("DELETE FROM state WHERE name = ?", (name,))
-        else:
-            crc = zlib.crc32(f"{name}={value}".encode())
-            connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (name, value, crc))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edge_classifierd.events.database import Stored
+    from edge_classifierd.events.tables import Stored
 
 MEMORY_EVENTS = 5000
 """How many events are held at most."""
@@ -18,8 +18,11 @@ MEMORY_EVENTS = 5000
 class EventMemory:
     """The rows, in the order of their positions; used under the outbox's lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_sent: int) -> None:
+        """`keep_sent` is how many removed rows stay in `sent`."""
         self._rows: deque[Stored] = deque()
+        self.sent: deque[Stored] = deque(maxlen=keep_sent)
+        """The newest rows that the broker has acknowledged before the disk took them."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -42,9 +45,11 @@ class EventMemory:
         return surplus
 
     def remove(self, positions: set[int]) -> set[int]:
-        """Remove rows and return the positions that were not here."""
-        removed = {row.position for row in self._rows if row.position in positions}
+        """Move rows to `sent` and return the positions that were not here."""
+        sent = [row for row in self._rows if row.position in positions]
+        removed = {row.position for row in sent}
         if removed:
+            self.sent.extend(sent)
             self._rows = deque(row for row in self._rows if row.position not in removed)
         return positions - removed
 

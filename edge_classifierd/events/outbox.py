@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
 from edge_classifierd.events.buffer import EventBuffer
-from edge_classifierd.events.database import Stored
 from edge_classifierd.events.memory import MEMORY_EVENTS
 from edge_classifierd.events.schema import Event, EventDraft, encode, number
 from edge_classifierd.events.sequence_numbers import SequenceNumbers
+from edge_classifierd.events.tables import Stored
 from edge_classifierd.events.ulid import UlidGenerator
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Outbox:
         clock: Clock,
         max_events: int = 100_000,
         max_age_s: float = 14 * 86400.0,
+        keep_sent: int = 500,
     ) -> None:
         """Open the outbox. A broken disk or file makes it degraded, which is no error.
 
@@ -50,6 +51,7 @@ class Outbox:
             clock: the clock.
             max_events: how many events wait at most; more drop the oldest.
             max_age_s: how long an event waits at most, in seconds of running time.
+            keep_sent: how many acknowledged events stay in the database, the newest.
 
         Raises:
             OutboxError: another process has this outbox open.
@@ -67,7 +69,9 @@ class Outbox:
         except OSError as error:
             log.debug("%s: %s", path.parent, error)  # the buffer logs it
         self._numbers = SequenceNumbers(path)
-        self._buffer = EventBuffer(path, clock=clock, numbers=self._numbers, max_events=max_events, max_age_s=max_age_s)
+        self._buffer = EventBuffer(
+            path, clock=clock, numbers=self._numbers, max_events=max_events, max_age_s=max_age_s, keep_sent=keep_sent
+        )
         for last_id in (self._numbers.last_id, self._buffer.state.get(_LAST_ID, "")):
             self._ids.continue_after(last_id)
 
@@ -104,7 +108,10 @@ class Outbox:
             return self._buffer.page(after, limit)
 
     def acknowledge(self, positions: Iterable[int]) -> None:
-        """Remove events that the broker has; best for many at once. A crash soon after may repeat them."""
+        """Take out events that the broker has; best for many at once. A crash soon after may repeat them.
+
+        The newest `keep_sent` of them stay in the database for people to look at (`events/history`).
+        """
         with self._lock:
             self._buffer.forget(positions)
 

@@ -8,7 +8,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
-from edge_classifierd.events.database import Ledger, Stored, checked_row
+from edge_classifierd.events.tables import Ledger, Stored, checked_row
 from edge_classifierd.state_file import sync_directory
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _SUFFIXES = ("", "-wal", "-shm")
 _KEPT = 2
 _PAGE = 500
+_WAITING = "SELECT seq, topic, payload, made_s, crc FROM events ORDER BY seq"
+_SENT = "SELECT seq, '', payload, 0.0, crc FROM sent ORDER BY seq"
 
 
 def salvage_rows(damaged: Path, store: EventDatabase, ledger: Ledger) -> OutboxError | None:
@@ -34,11 +36,13 @@ def salvage_rows(damaged: Path, store: EventDatabase, ledger: Ledger) -> OutboxE
         The error when the disk did not take all of them.
     """
     try:
-        for page in _intact_rows(damaged):
+        for page in _intact_rows(damaged, _WAITING):
             last_seq = max(ledger.last_seq, *(_seq(row.payload) for row in page))
             ledger = Ledger(last_seq, max(ledger.elapsed_s, page[-1].made_s), ledger.lost)
             store.insert(page, ledger, state={})
             store.last_position = max(last_seq, page[-1].position)
+        for page in _intact_rows(damaged, _SENT):
+            store.acknowledge((), ledger, from_memory=page)
     except OutboxError as error:
         return error
     return None
@@ -59,11 +63,11 @@ def set_aside(path: Path, stamp: str) -> Path:
     return aside
 
 
-def _intact_rows(path: Path) -> Iterator[list[Stored]]:
+def _intact_rows(path: Path, query: str) -> Iterator[list[Stored]]:
     """Yield the intact rows of a damaged database in pages, in order, until the damage stops the reading."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA cache_size = -512")
-        cursor = connection.execute("SELECT seq, topic, payload, made_s, crc FROM events ORDER BY seq")
+        cursor = connection.execute(query)
         while True:
             page: list[Stored] = []
             try:

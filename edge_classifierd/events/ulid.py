@@ -39,12 +39,17 @@ class UlidGenerator:
 
     def continue_after(self, ulid: str) -> None:
         """Make only identifiers greater than `ulid`; a text that is not a ULID is ignored."""
-        if len(ulid) == LENGTH and all(character in _ALPHABET for character in ulid):
+        if is_ulid(ulid):
             number = 0
             for character in ulid:
                 number = number << 5 | _ALPHABET.index(character)
             with self._lock:
                 self._last = max(self._last, number)
+
+
+def is_ulid(text: str) -> bool:
+    """Return whether a text has the form of an identifier made here; such a text is safe as a file name."""
+    return len(text) == LENGTH and all(character in _ALPHABET for character in text)
 
 
 def _crockford(number: int) -> str:

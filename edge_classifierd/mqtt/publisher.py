@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.events.database import Stored
     from edge_classifierd.events.outbox import Outbox
+    from edge_classifierd.events.tables import Stored
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.own_topics import OwnTopicMonitor
 

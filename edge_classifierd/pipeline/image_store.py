@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from edge_classifierd.state_file import replace_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -65,10 +66,28 @@ class ImageStore:
         self._failing = False
         return file
 
+    def names(self) -> frozenset[str]:
+        """Return the names of the stored files, without folder and ending."""
+        with contextlib.suppress(OSError):
+            return frozenset(file.stem for file, _ in self._index())
+        return frozenset()
+
+    def keep_only(self, wanted: Callable[[str], bool]) -> None:
+        """Remove the files whose name, without folder and ending, is not wanted; one that cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            files = self._index()
+            for _ in range(len(files)):
+                if wanted(files[0][0].stem):
+                    files.rotate(-1)
+                else:
+                    self._remove_oldest(files)
+
     def _index(self) -> deque[tuple[Path, int]]:
         """Return the stored files with their sizes, oldest first; the folder is read once."""
         if self._files is None:
             found = []
+            for unfinished in self._folder.rglob(f".*{self._ending}.new") if self._folder.is_dir() else ():
+                unfinished.unlink(missing_ok=True)  # of a process that was killed while it wrote
             for file in self._folder.rglob(f"*{self._ending}") if self._folder.is_dir() else ():
                 status = file.stat()
                 found.append((status.st_mtime_ns, file, status.st_size))

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from edge_classifierd.config.sections.pipeline import KeepSection
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.events.pipeline_state import PipelineState
-    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.events.schema import Event, EventDraft
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
     from edge_classifierd.mqtt.topics import Topics
+    from edge_classifierd.pipeline.event_pictures import EventPictures
     from edge_classifierd.pipeline.planning.plan import AnyPlan, Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
@@ -40,7 +41,14 @@ class MqttSink:
     """Implements the pipelines' ResultSink. Thread-safe."""
 
     def __init__(
-        self, topics: Topics, outbox: Outbox, retained: RetainedTopics, statistics: WatchStatistics, snapshots: Path
+        self,
+        topics: Topics,
+        outbox: Outbox,
+        retained: RetainedTopics,
+        statistics: WatchStatistics,
+        *,
+        snapshots: Path,
+        event_pictures: EventPictures,
     ) -> None:
         """`snapshots` is the folder for pictures; each pipeline has its own folder below it."""
         self._topics = topics
@@ -48,17 +56,19 @@ class MqttSink:
         self._retained = retained
         self._statistics = statistics
         self._snapshots = snapshots
+        self._event_pictures = event_pictures
         self._event_level = event_level()
         self._image_stores: dict[str, tuple[KeepSection, ImageStore]] = {}
         self._lock = threading.Lock()
         self._removed: set[str] = set()
         """Topics removed from the broker; a pipeline that has not yet been changed by the reload may still use them."""
 
-    def store_events(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None]) -> None:
+    def store_events(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None]) -> tuple[Event, ...]:
         """Number the events and store them with the state and the daily counts; durable when it returns."""
-        self._outbox.append(drafts, {**state, **self._statistics.count(drafts)})
+        events = self._outbox.append(drafts, {**state, **self._statistics.count(drafts)})
         for draft in drafts:
             _log.log(self._event_level, "%s", draft)
+        return events
 
     def publish_watches(self, plan: Plan, active: frozenset[str]) -> None:
         """Publish which watches are on. Every change is published, however short a watch was on."""
@@ -76,11 +86,12 @@ class MqttSink:
         topic = self._topics.pipeline_status(plan.section.name)
         self._publish(topic, "online" if online else "offline", min_interval_s=0.0)
 
-    def publish_picture(self, plan: Plan, frame: Frame) -> None:
-        """Publish the frame, upright, cropped to the region and scaled, and add it to the stored pictures."""
+    def publish_picture(self, plan: Plan, frame: Frame, event_ids: Sequence[str] = ()) -> None:
+        """Publish the frame, upright, cropped to the region and scaled, and store it for its events and by its time."""
         snapshot = plan.section.snapshot
         jpeg = encode_jpeg(frame.picture, plan.view, max_width=snapshot.max_width, quality=snapshot.quality)
         self._publish(self._topics.image(plan.section.name), jpeg, content_type=JPEG, qos=0)
+        self._event_pictures.add(event_ids, jpeg)
         name = frame.captured_at.strftime("%Y-%m-%d/%H-%M-%S-%f")
         self._image_store(plan.section.name, snapshot.keep).add(name, jpeg)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edge_classifierd.clock import Clock
-    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.events.schema import Event, EventDraft
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.event_builder import FrameResult
@@ -70,13 +70,14 @@ class Reporter:
     def report(self, frame: Frame, inference: Inference) -> FrameResult:
         """Record the events of a frame, then publish what has changed."""
         result = self._builder.observe(frame, inference, clock_synchronised=self._clock.synchronised)
+        pictured: list[str] = []
         if result.drafts:
-            self._record(result.drafts)
-            if self._plan.section.snapshot.enabled and any(draft.type == "detected" for draft in result.drafts):
-                self._picture_requested = True
-        if self._picture_requested:
+            events = self._record(result.drafts)
+            if self._plan.section.snapshot.enabled:
+                pictured = [event.event_id for event in events if event.type == "detected"]
+        if pictured or self._picture_requested:
             self._picture_requested = False
-            self._sink.publish_picture(self._plan, frame)
+            self._sink.publish_picture(self._plan, frame, pictured)
         state = self._builder.changed_state(frame.captured_at)
         if state is not None:
             self._sink.publish_state(self._plan, state)
@@ -125,12 +126,13 @@ class Reporter:
     def _active_names(self) -> frozenset[str]:
         return frozenset(self._builder.policy.active())
 
-    def _record(self, drafts: Sequence[EventDraft]) -> None:
+    def _record(self, drafts: Sequence[EventDraft]) -> tuple[Event, ...]:
         """Store events with the watches that are on after them, in one transaction; then publish these."""
         name, watches = self._plan.section.name, self._watches()
-        self._sink.store_events(drafts, encode_watches(name, watches))
+        events = self._sink.store_events(drafts, encode_watches(name, watches))
         self._saved_state.set_watches(name, watches)
         self._sink.publish_watches(self._plan, self._active_names())
+        return events
 
     def _watches(self) -> SavedWatches:
         """Return what is on and what is in its cooldown, by the wall clock of this moment."""

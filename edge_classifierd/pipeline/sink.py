@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from edge_classifierd.events.pipeline_state import PipelineState
-    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.events.schema import Event, EventDraft
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.pipeline.planning.plan import AnyPlan, Plan
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class ResultSink(Protocol):
     """Takes the results of pipelines; called from their threads."""
 
-    def store_events(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None]) -> None:
+    def store_events(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None]) -> tuple[Event, ...]:
         """Number the events and store them with the state, in one transaction; durable when it returns."""
 
     def publish_watches(self, plan: Plan, active: frozenset[str]) -> None:
@@ -28,5 +28,5 @@ class ResultSink(Protocol):
     def publish_status(self, plan: AnyPlan, *, online: bool) -> None:
         """Publish whether the camera delivers frames."""
 
-    def publish_picture(self, plan: Plan, frame: Frame) -> None:
-        """Publish the frame of a detection, or one that was requested."""
+    def publish_picture(self, plan: Plan, frame: Frame, event_ids: Sequence[str] = ()) -> None:
+        """Publish the frame of a detection, whose events are given, or one that was requested."""

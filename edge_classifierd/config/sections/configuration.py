@@ -45,6 +45,13 @@ class OutboxSection(Section):
         100_000, ge=1, le=10_000_000, description="Maximum number of waiting events; the oldest are dropped."
     )
     max_age: Duration = Field(14 * 86400.0, ge=1, description="Events that waited longer than this are dropped.")
+    keep_sent: int = Field(
+        500,
+        ge=0,
+        le=100_000,
+        description="Number of delivered events that stay in the file, with at most 30 MB of pictures beside it,"
+        " for `edge-classifierd events` and the page; 0: none.",
+    )
 
 
 class Configuration(Section):

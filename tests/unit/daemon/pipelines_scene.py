@@ -22,6 +22,7 @@ from edge_classifierd.mqtt.refusals import Refusals
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
+from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.planning.validation import plan_pipelines
@@ -121,7 +122,14 @@ class Scene:
         self.outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=self.clock)
         self.statistics = WatchStatistics(self.outbox, topics, self.states, self.clock)
         self.saved_state = SavedState(self.outbox, folder / "state.json", self.clock)
-        self.sink = MqttSink(topics, self.outbox, self.states, self.statistics, folder / "snapshots")
+        self.sink = MqttSink(
+            topics,
+            self.outbox,
+            self.states,
+            self.statistics,
+            snapshots=folder / "snapshots",
+            event_pictures=EventPictures(folder / "event-pictures", folder / "outbox.sqlite3", self.clock, most=500),
+        )
         self.heartbeats = Heartbeats(self.clock)
         around = Surroundings(
             device="porch",

@@ -25,10 +25,10 @@ class Box:
         self.clock = FakeClock()
         self._open: list[Outbox] = []
 
-    def __call__(self, max_events: int = 100_000, max_age_s: float = 14 * 86400.0) -> Outbox:
+    def __call__(self, max_events: int = 100_000, max_age_s: float = 14 * 86400.0, keep_sent: int = 500) -> Outbox:
         outbox = Outbox(
             self.path, topic=lambda event: f"b/{event.pipeline}/event", clock=self.clock, max_events=max_events,
-            max_age_s=max_age_s,
+            max_age_s=max_age_s, keep_sent=keep_sent,
         )  # fmt: skip
         self._open.append(outbox)
         return outbox

@@ -16,6 +16,7 @@ from edge_classifierd.config.loading.load import load
 from edge_classifierd.events.pipeline_state import PipelineState
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.planning.validation import preflight
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.events.outbox import Outbox
-    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.events.schema import Event, EventDraft
     from edge_classifierd.mqtt.retained_topics import RetainedTopics
     from edge_classifierd.pipeline.planning.plan import Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
@@ -43,8 +44,9 @@ class Listener:
         self.options: dict[str, dict[str, Any]] = {}
         self.removed: dict[str, float] = {}
 
-    def append(self, drafts: Sequence[EventDraft], state: dict[str, str]) -> None:
+    def append(self, drafts: Sequence[EventDraft], state: dict[str, str]) -> tuple[Event, ...]:
         self.calls.append(("append", drafts, state))
+        return ()
 
     def count(self, drafts: Sequence[EventDraft]) -> dict[str, str]:
         return {"counted": str(len(drafts))}
@@ -76,7 +78,8 @@ def sink(listener: Listener, tmp_path: Path) -> MqttSink:
         cast("Outbox", listener),
         cast("RetainedTopics", listener),
         cast("WatchStatistics", listener),
-        tmp_path / "snapshots",
+        snapshots=tmp_path / "snapshots",
+        event_pictures=EventPictures(tmp_path / "event-pictures", tmp_path / "outbox.sqlite3", SystemClock(), most=10),
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from edge_classifierd.events.schema import EventDraft
+    from edge_classifierd.events.schema import Event, EventDraft
 
 CAT = 281
 
@@ -38,6 +38,7 @@ class World:
         self.sure = True
         self.wall = datetime(2026, 11, 21, 22, 26, tzinfo=UTC)
         self.calls: list[str] = []
+        self.detected: list[str] = []
         self.drafts: list[EventDraft] = []
         self.configure({"name": "cat", "labels": [CAT], "threshold": 0.6, "release": 0.4})
         self.outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=self)
@@ -86,11 +87,13 @@ class World:
     def synchronised(self) -> bool:
         return self.sure
 
-    def store_events(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None]) -> None:
+    def store_events(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None]) -> tuple[Event, ...]:
         assert not self.calls, "events are stored before anything is published"
-        self.outbox.append(drafts, state)
+        events = self.outbox.append(drafts, state)
         self.drafts.extend(drafts)
         self.calls.append("events")
+        self.detected = [event.event_id for event in events if event.type == "detected"]
+        return events
 
     def publish_watches(self, _plan: Any, active: frozenset[str]) -> None:
         self.calls.append(f"watches {sorted(active)}")
@@ -101,7 +104,9 @@ class World:
     def publish_status(self, _plan: Any, *, online: bool) -> None:
         raise AssertionError(f"published by the capture: {online}")
 
-    def publish_picture(self, _plan: Any, _frame: Frame) -> None:
+    def publish_picture(self, _plan: Any, _frame: Frame, event_ids: Sequence[str] = ()) -> None:
+        assert list(event_ids) == self.detected, "a picture is stored for the detections of its frame"
+        self.detected = []
         self.calls.append("picture")
 
     def take(self) -> list[str]:
