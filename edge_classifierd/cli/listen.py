@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from edge_classifierd.cli.event_lines import event_line
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
 from edge_classifierd.cli.streams import can_show, complain
 from edge_classifierd.cli.streams import show as print_text
@@ -206,18 +207,13 @@ def _line(message: Incoming, *, json: bool, everything: bool) -> str:
             raise PayloadError(f"not JSON ({error}); does another program publish here?") from error
     try:
         event = decode(message.payload)
-        time_here = event.time.astimezone()
     except PayloadError as error:
         return shortened(f"{message.topic}: {error}", 300)
+    try:
+        return event_line(event, f"{event.device}/{event.pipeline}", "%H:%M:%S")
     except (ArithmeticError, ValueError, OSError):
         remedy = "does another program publish here?"
         return f"{message.topic}: its time {event.time.isoformat()} cannot be shown here; {remedy}"
-    lasted = "" if event.active_s is None else f" after {event.active_s:.1f} s"
-    when = time_here.strftime("%H:%M:%S")
-    where = f"{event.device}/{event.pipeline}"
-    what = f"{event.watch} {event.type.value}{lasted}: {event.label} ({event.confidence:.0%})"
-    number = "not stored" if event.seq is None else f"#{event.seq}"
-    return f"{when}  {number}  {where}  {what}"
 
 
 def _refuse(constant: str) -> None:

@@ -22,6 +22,7 @@ from edge_classifierd.cli import (
     discovery,
     doctor,
     evaluate,
+    events,
     listen,
     replay,
     run,
@@ -64,6 +65,7 @@ app.command("check")(check.command)
 app.command("doctor")(doctor.command)
 app.command("classify")(classify.command)
 app.command("listen")(listen.command)
+app.command("events")(events.command)
 app.command("demo")(demo.command)
 app.command("bench")(bench.command)
 app.command("replay")(replay.command)
