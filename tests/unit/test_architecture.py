@@ -22,6 +22,7 @@ LEVELS = (
     ("clock", "log", "state_file", "memory_maps", "decision"),
     ("backoff", "health", "config", "model"),
     ("events", "preprocess"),
+    ("motion",),
     ("mqtt", "frames", "inference"),
     ("pipeline", "learning"),
     ("teaching",),

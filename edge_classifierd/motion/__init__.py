@@ -1,0 +1,1 @@
+"""Motion: whether something moves in front of a fixed camera, and where."""
