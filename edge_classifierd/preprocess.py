@@ -67,6 +67,10 @@ class Region:
     width: float = 1.0
     height: float = 1.0
 
+    def __str__(self) -> str:
+        """For people: `x 0.1, y 0.2, width 0.5, height 0.5`."""
+        return f"x {self.x:g}, y {self.y:g}, width {self.width:g}, height {self.height:g}"
+
 
 @dataclass(frozen=True, slots=True)
 class View:

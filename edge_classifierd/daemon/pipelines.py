@@ -10,10 +10,10 @@ from edge_classifierd.daemon.starting_pipeline import StartingPipeline
 from edge_classifierd.daemon.supervisor import Supervisor
 from edge_classifierd.errors import ModelError
 from edge_classifierd.health.metrics import PipelineMetrics
-from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
+from edge_classifierd.mqtt.commands import SetEnabled, SetRegion, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.pipeline import Pipeline
-from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare
+from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare, configured_region
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,8 +44,8 @@ class Pipelines:
         self._pipelines: dict[str, AnyPipeline] = {}
         self._supervisor = Supervisor(self._remake, surroundings.clock)
         self._plans = {plan.section.name: plan for plan in plans}
-        self._unconfirmed: set[tuple[str, str | None]] = set()
-        """Commanded values that were not stored yet: a pipeline and the watch of a threshold, None for `enabled`."""
+        self._unconfirmed: set[SetEnabled | SetRegion | SetThreshold] = set()
+        """Commands whose values were not stored yet, without these values."""
 
     @property
     def pipelines(self) -> tuple[AnyPipeline, ...]:
@@ -98,7 +98,7 @@ class Pipelines:
                 pipeline.ready.start()
         self._supervisor.tick(self._pipelines)
 
-    def execute(self, command: SetEnabled | SetThreshold | TakePicture) -> None:
+    def execute(self, command: SetEnabled | SetRegion | SetThreshold | TakePicture) -> None:
         """Execute a validated command, save it and publish the effective value."""
         pipeline = self._pipelines.get(command.pipeline)
         if pipeline is None:
@@ -109,12 +109,17 @@ class Pipelines:
                 self._around.saved_state.set_enabled(name, enabled)
                 if running is not None:
                     running.set_enabled(pipeline.enabled)
-                self._unconfirmed.add((name, None))
+                self._unconfirmed.add(SetEnabled(name, None))
+            case SetRegion(name, region):
+                self._around.saved_state.set_region(name, region)
+                if running is not None:
+                    running.set_region(region)
+                self._unconfirmed.add(SetRegion(name, None))
             case SetThreshold(name, watch, threshold) if watch in self.watches[name]:
                 self._around.saved_state.set_threshold(name, watch, threshold)
                 if running is not None:
                     running.set_threshold(watch, threshold)
-                self._unconfirmed.add((name, watch))
+                self._unconfirmed.add(SetThreshold(name, watch, None))
             case TakePicture():
                 if running is not None:
                     running.request_picture()
@@ -126,20 +131,30 @@ class Pipelines:
         if not self._around.saved_state.save(at_once=at_once):
             return
         unconfirmed, self._unconfirmed = self._unconfirmed, set()
-        for name, watch in sorted(unconfirmed, key=str):
-            pipeline, commands = self._pipelines.get(name), self._around.saved_state.commands(name)
-            if pipeline is None or watch not in {None, *self.watches[name]}:
-                continue  # a reload has removed it
-            thresholds = {}
-            if watch is None:
+        for command in sorted(unconfirmed, key=str):
+            pipeline = self._pipelines.get(command.pipeline)
+            if pipeline is not None:
+                self._confirm(pipeline, command)
+
+    def _confirm(self, pipeline: AnyPipeline, command: SetEnabled | SetRegion | SetThreshold) -> None:
+        """Log and publish a value that was stored."""
+        name, commands = pipeline.name, self._around.saved_state.commands(pipeline.name)
+        region = commands.region or configured_region(self._plans[name])
+        thresholds = {}
+        match command:
+            case SetEnabled():
                 origin = ", as configured" if commands.enabled is None else ""
                 _log.info("%s: switched %s%s", name, "on" if pipeline.enabled else "off", origin)
-            else:
+            case SetRegion():
+                _log.info("%s: region set to %s%s", name, region, "" if commands.region else ", as configured")
+            case SetThreshold(_, watch):
+                if watch not in self.watches[name]:
+                    return  # a reload has removed it
                 origin = "" if watch in commands.thresholds else ", as configured"
                 configured = next(rule.threshold for rule in self._plans[name].rules if rule.name == watch)
                 thresholds[watch] = commands.thresholds.get(watch, configured)
                 _log.info("%s: threshold of %s set to %g%s", name, watch, thresholds[watch], origin)
-            self._sink.publish_settings(pipeline.plan, enabled=pipeline.enabled, thresholds=thresholds)
+        self._sink.publish_settings(pipeline.plan, enabled=pipeline.enabled, region=region, thresholds=thresholds)
 
     def change_to(self, wanted: Iterable[AnyPlan]) -> int:
         """Apply the differences between the plans; return the number of changed pipelines."""
@@ -246,11 +261,16 @@ class Pipelines:
 
     def _publish_settings(self, pipeline: AnyPipeline, plan: AnyPlan) -> None:
         """Publish the settings, and log commanded values that differ from the configuration."""
-        commanded = dict(self._around.saved_state.commands(pipeline.name).thresholds)
-        thresholds = {rule.name: commanded.get(rule.name, rule.threshold) for rule in plan.rules}
-        self._sink.publish_settings(plan, enabled=pipeline.enabled, thresholds=thresholds)
+        commanded = self._around.saved_state.commands(pipeline.name)
+        thresholds = {rule.name: commanded.thresholds.get(rule.name, rule.threshold) for rule in plan.rules}
+        configured = configured_region(plan)
+        region = commanded.region or configured
+        self._sink.publish_settings(plan, enabled=pipeline.enabled, region=region, thresholds=thresholds)
         if not pipeline.enabled:
             _log.info("%s: switched off by command over MQTT", pipeline.name)
+        if region != configured:
+            message = "%s: the region is %s, set by command over MQTT; the configured one is %s"
+            _log.info(message, pipeline.name, region, configured)
         for rule in plan.rules:
             if thresholds[rule.name] != rule.threshold:
                 message = "%s: the threshold of %s is %g, set by command over MQTT; the configured value is %g"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import queue
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.config.sections.pipeline import RegionSection
+from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MAX_PAYLOAD_BYTES: Final = 64
+_MAX_PAYLOAD_BYTES: Final = 256
 _MAX_QUEUED: Final = 64
 _COMMANDS_PER_SECOND: Final = 20.0
 _BURST: Final = 40.0
@@ -48,6 +52,14 @@ class SetThreshold:
 
 
 @dataclass(frozen=True, slots=True)
+class SetRegion:
+    """Change the part of the picture that is classified; None restores the configured region."""
+
+    pipeline: str
+    region: Region | None
+
+
+@dataclass(frozen=True, slots=True)
 class TakePicture:
     """Publish the pipeline's next frame on `image`."""
 
@@ -59,7 +71,7 @@ class Reload:
     """Reload the configuration."""
 
 
-Command = SetEnabled | SetThreshold | TakePicture | Reload
+Command = SetEnabled | SetThreshold | SetRegion | TakePicture | Reload
 
 
 class RefusedError(Exception):
@@ -102,6 +114,7 @@ class Commands:
         for pattern in (
             topics.reload_command,
             f"{topics.base}/+/enabled/set",
+            f"{topics.base}/+/region/set",
             f"{topics.base}/+/snapshot/set",
             f"{topics.base}/+/+/threshold/set",
         ):
@@ -169,6 +182,8 @@ def parse(topics: Topics, incoming: Incoming, watches: Mapping[str, frozenset[st
             return Reload()
         case [pipeline, "enabled", "set"]:
             return SetEnabled(_check_pipeline(pipeline, watches), _parse_switch(text))
+        case [pipeline, "region", "set"]:
+            return SetRegion(_check_pipeline(pipeline, watches), _parse_region(text))
         case [pipeline, "snapshot", "set"]:
             _check_press(text)
             return TakePicture(_check_pipeline(pipeline, watches))
@@ -213,3 +228,21 @@ def _parse_threshold(text: str) -> float | None:
     if not 0 < threshold <= 1:  # also refuses nan
         raise RefusedError(f"{text!r:.60} is not above 0 and at most 1")
     return threshold
+
+
+def _parse_region(text: str) -> Region | None:
+    """Return the region, with four decimals; the keys and their rules are those of the configuration."""
+    if text.lower() == _RESET:
+        return None
+    try:
+        section = RegionSection.model_validate(json.loads(text))
+    except (ValueError, RecursionError) as error:  # of JSON, or pydantic's
+        raise RefusedError(
+            f"{text!r:.120} is neither RESET nor a region inside the picture, such as"
+            ' {"x": 0.1, "y": 0.2, "width": 0.5, "height": 0.5}'
+        ) from error
+    x, y = round(section.x, 4), round(section.y, 4)
+    width, height = min(round(section.width, 4), round(1 - x, 4)), min(round(section.height, 4), round(1 - y, 4))
+    if not (x < 1 and y < 1 and width > 0 and height > 0):
+        raise RefusedError(f"{text!r:.120} is smaller than 0.0001 of the picture")
+    return Region(x, y, width, height)

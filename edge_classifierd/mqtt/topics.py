@@ -78,6 +78,14 @@ class Topics:
         """Command: switch the pipeline on or off."""
         return self._join(pipeline, "enabled", "set")
 
+    def region(self, pipeline: str) -> str:
+        """JSON: the part of the picture that is classified, retained."""
+        return self._join(pipeline, "region")
+
+    def region_command(self, pipeline: str) -> str:
+        """Command: set the part of the picture that is classified."""
+        return self._join(pipeline, "region", "set")
+
     def snapshot_command(self, pipeline: str) -> str:
         """Command: publish a picture on `image`."""
         return self._join(pipeline, "snapshot", "set")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.events.pipeline_state import SCHEMA_VERSION as STATE_SCHEMA
 from edge_classifierd.events.pipeline_state import encode_state
+from edge_classifierd.events.schema import dump
 from edge_classifierd.frames.jpeg import encode_jpeg
 from edge_classifierd.log import event_level
 from edge_classifierd.mqtt.message import JPEG, JSON
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from edge_classifierd.pipeline.event_pictures import EventPictures
     from edge_classifierd.pipeline.planning.plan import AnyPlan, Plan
     from edge_classifierd.pipeline.watch_statistics import WatchStatistics
+    from edge_classifierd.preprocess import Region
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +97,9 @@ class MqttSink:
         name = frame.captured_at.strftime("%Y-%m-%d/%H-%M-%S-%f")
         self._image_store(plan.section.name, snapshot.keep).add(name, jpeg)
 
-    def publish_settings(self, plan: AnyPlan, *, enabled: bool, thresholds: Mapping[str, float]) -> None:
+    def publish_settings(
+        self, plan: AnyPlan, *, enabled: bool, region: Region, thresholds: Mapping[str, float]
+    ) -> None:
         """Publish the present values that commands can change; from now on the plan's topics are in use."""
         name = plan.section.name
         with self._lock:
@@ -103,6 +107,7 @@ class MqttSink:
             self._removed.difference_update(self._of_watches(name, [rule.name for rule in plan.rules]))
         self._statistics.show(plan)
         self._publish(self._topics.enabled(name), ON if enabled else OFF, min_interval_s=0.0)
+        self._publish(self._topics.region(name), _dump_region(region), content_type=JSON, min_interval_s=0.0)
         for watch, threshold in thresholds.items():
             topic = self._topics.threshold(name, watch)
             self._publish(topic, repr(threshold).removesuffix(".0"), min_interval_s=0.0)
@@ -125,7 +130,9 @@ class MqttSink:
 
     def _of_pipeline(self, name: str) -> list[str]:
         topics = self._topics
-        return [topics.pipeline_status(name), topics.state(name), topics.image(name), topics.enabled(name)]
+        return [
+            topic(name) for topic in (topics.pipeline_status, topics.state, topics.image, topics.enabled, topics.region)
+        ]
 
     def _of_watches(self, name: str, watches: Sequence[str]) -> list[str]:
         topics = self._topics
@@ -138,3 +145,7 @@ class MqttSink:
             store = ImageStore(self._snapshots / pipeline, max_files=keep.count, max_bytes=int(keep.megabytes * 1e6))
             self._image_stores[pipeline] = known = (keep, store)
         return known[1]
+
+
+def _dump_region(region: Region) -> bytes:
+    return dump({"x": region.x, "y": region.y, "width": region.width, "height": region.height})

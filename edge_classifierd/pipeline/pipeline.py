@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edge_classifierd.clock import process_age_s
 from edge_classifierd.errors import InferenceError, failure_sentence
 from edge_classifierd.frames.camera import CaptureStatus
+from edge_classifierd.pipeline.preparation import make_prepare
 from edge_classifierd.pipeline.reporter import Reporter
 from edge_classifierd.pipeline.worker_threads import STUCK_AFTER_S
 from edge_classifierd.pipeline.workers import make_workers
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from edge_classifierd.pipeline.sink import ResultSink
     from edge_classifierd.pipeline.worker_threads import Classified
     from edge_classifierd.pipeline.workers import Workers
-    from edge_classifierd.preprocess import Tensor
+    from edge_classifierd.preprocess import Region
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class Pipeline:
     def __init__(
         self, plan: Plan, classifier: SharedClassifier, metrics: PipelineMetrics, surroundings: Surroundings
     ) -> None:
-        self.plan = plan
+        name = plan.section.name
+        self.plan = plan = plan.with_region(surroundings.saved_state.commands(name).region)
         self.metrics = metrics
         self.finished = False
         """Whether the source has ended and all its frames were reported."""
@@ -83,7 +85,7 @@ class Pipeline:
         self._offline_reason: str | None = None
         self._online = False
         self._report_lock = threading.Lock()  # the reporter is used by one thread at a time
-        self._thread = threading.Thread(target=self._run, name=f"infer-{plan.section.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"infer-{name}", daemon=True)
 
     @property
     def name(self) -> str:
@@ -159,6 +161,10 @@ class Pipeline:
     def set_threshold(self, watch: str, threshold: float | None) -> None:
         """Change the threshold of a watch from the next frame on; None: the configured one. Both are valid."""
         self._enqueue(f"threshold of {watch}", lambda: self._set_threshold(watch, threshold))
+
+    def set_region(self, region: Region | None) -> None:
+        """Classify another part of the picture from the next frame on; None: the configured region."""
+        self._enqueue("region", lambda: self._set_region(region))
 
     def change_plan(self, plan: Plan) -> None:
         """Continue with a plan that differs in its watches only, without losing a frame or the state of a watch."""
@@ -269,11 +275,20 @@ class Pipeline:
             self.clear()
 
     def _change_plan(self, plan: Plan) -> None:
+        plan = plan.with_region(self.plan.commanded_region)
         with self._report_lock:
             self._reporter.change_plan(plan, self._classifier.accelerator)
             self.plan = plan
         if self._capture is not None:
             self._capture.set_max_fps(plan.section.max_fps)
+
+    def _set_region(self, region: Region | None) -> None:
+        with self._report_lock:
+            self.plan = self.plan.with_region(region)
+            self._reporter.change_region(self.plan)
+        if self.plan.section.source.cuts_itself and self._capture is not None:
+            self._close()
+            self._open()
 
     def _set_threshold(self, watch: str, threshold: float | None) -> None:
         with self._report_lock:
@@ -287,7 +302,7 @@ class Pipeline:
         section = self.plan.section
         self._workers = make_workers(
             self._make_capture,
-            self._make_prepare,
+            lambda: make_prepare(lambda: self.plan),
             self._classifier,
             self._report,
             name=section.name,
@@ -300,10 +315,6 @@ class Pipeline:
     def _make_capture(self, prepare: Callable[[Frame], T]) -> Capture[T]:
         self._capture = capture = self._around.cameras.capture(self.plan, prepare, self._set_status)
         return capture
-
-    def _make_prepare(self) -> Callable[[Frame], Tensor]:
-        preprocess = self.plan.preprocessor()
-        return lambda frame: preprocess(frame.for_model(preprocess.needs))
 
     def _close(self) -> None:
         if self._capture is not None:

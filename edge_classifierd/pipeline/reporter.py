@@ -102,6 +102,10 @@ class Reporter:
         self._restore_thresholds()
         self._record(drafts)
 
+    def change_region(self, plan: Plan) -> None:
+        """Continue with a plan that differs in its region only: pictures are cut to it."""
+        self._plan = plan
+
     def set_threshold(self, watch: str, threshold: float | None) -> None:
         """Change a watch's threshold from the next frame on; None: as configured.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.clock import TimePoint, timestamp
 from edge_classifierd.errors import EdgeClassifierError
+from edge_classifierd.preprocess import Region
 from edge_classifierd.state_file import StateFile
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class SavedCommands:
 
     enabled: bool | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    region: Region | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,12 @@ class SavedState:
             self._commands[pipeline] = replace(before, thresholds=thresholds)
             self._changed_commands.add(pipeline)
 
+    def set_region(self, pipeline: str, region: Region | None) -> None:
+        """Change a commanded value, None returns to the configuration; `save` stores it."""
+        with self._lock:
+            self._commands[pipeline] = replace(self._commands.get(pipeline, SavedCommands()), region=region)
+            self._changed_commands.add(pipeline)
+
     def set_watches(self, pipeline: str, watches: SavedWatches) -> None:
         """Note the watches that were stored with `encode_watches`."""
         with self._lock:
@@ -186,7 +194,12 @@ def _dump_commands(commands: SavedCommands) -> str:
 
 
 def _commands_document(commands: SavedCommands) -> dict[str, Any]:
-    return {"enabled": commands.enabled, "thresholds": dict(commands.thresholds)}
+    region = commands.region
+    return {
+        "enabled": commands.enabled,
+        "thresholds": dict(commands.thresholds),
+        "region": None if region is None else [region.x, region.y, region.width, region.height],
+    }
 
 
 def _watches_document(watches: SavedWatches) -> dict[str, Any]:
@@ -217,9 +230,11 @@ def _parse_copy(document: Any) -> tuple[dict[str, SavedCommands], dict[str, Save
 
 
 def _parse_commands(document: Any) -> SavedCommands:  # noqa: ANN401 - any JSON
+    region = document.get("region")  # an earlier version had none
     return SavedCommands(
         enabled=None if document["enabled"] is None else bool(document["enabled"]),
         thresholds={str(watch): float(value) for watch, value in document["thresholds"].items()},
+        region=None if region is None else Region(*(float(value) for value in region)),
     )
 
 

@@ -93,6 +93,9 @@ def test_documented_acl_is_enough_for_a_device(guarded: Broker, home: HomeAssist
         wait_until(lambda: home.last(f"{BASE}/health"))
         home.client.publish(f"{BASE}/driveway/cat/threshold/set", "0.9", qos=1)
         wait_until(lambda: home.last(f"{BASE}/driveway/cat/threshold") == b"0.9")
+        home.client.publish(f"{BASE}/driveway/region/set", '{"x": 0.5}', qos=1)
+        part = b'{"x":0.5,"y":0.0,"width":0.5,"height":1.0}'
+        wait_until(lambda: home.last(f"{BASE}/driveway/region") == part)
         home.client.publish(f"{BASE}/driveway/enabled/set", "OFF", qos=1)
         wait_until(lambda: home.last(f"{BASE}/driveway/enabled") == b"OFF")
         assert daemon.end()[0] == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -40,12 +40,17 @@ class Plan:
     """Shape (classes,): the classes that may be reported; None for all."""
     again: Callable[[], AnyPlan] | None = field(default=None, repr=False, compare=False)
     """Reads the model's files again and makes a new plan of the same section."""
+    commanded_region: Region | None = field(default=None, compare=False)
+    """Replaces the configured region."""
 
     @property
     def region(self) -> Region:
         """Return the part of the upright picture to classify."""
-        region = self.section.region
-        return Region(region.x, region.y, region.width, region.height)
+        return self.commanded_region or configured_region(self)
+
+    def with_region(self, commanded: Region | None) -> Plan:
+        """Return the plan with another region; None: the configured one."""
+        return replace(self, commanded_region=commanded)
 
     @property
     def view(self) -> View:
@@ -80,6 +85,12 @@ class BlockedPlan:
 
 
 AnyPlan = Plan | BlockedPlan
+
+
+def configured_region(plan: AnyPlan) -> Region:
+    """Return the region of the pipeline's section."""
+    region = plan.section.region
+    return Region(region.x, region.y, region.width, region.height)
 
 
 class Change(Enum):

@@ -8,11 +8,18 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from moving_pictures import picture
 from pipelines_scene import BASE, Scene, pipeline, until
 
+from edge_classifierd.config.sections.sources import V4l2Section
 from edge_classifierd.errors import SourceError
-from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold, TakePicture
+from edge_classifierd.frames.jpeg import read_header
+from edge_classifierd.inference.shared import SharedClassifier
+from edge_classifierd.mqtt.commands import SetEnabled, SetRegion, SetThreshold, TakePicture
+from edge_classifierd.pipeline.planning.plan import Plan
 from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedWatches, encode_watches
+from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +112,66 @@ def test_a_reset_returns_to_the_configured_value(tmp_path: Path, caplog: pytest.
         assert scene.saved_state.commands("driveway").enabled is None
         assert "driveway: threshold of cat set to 0.99, as configured" in caplog.messages
         assert "driveway: switched on, as configured" in caplog.messages
+
+
+def test_a_region_is_used_from_the_next_frame_on_and_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    tensors: list[Any] = []
+    run = SharedClassifier.run
+    monkeypatch.setattr(SharedClassifier, "run", lambda self, tensor: (tensors.append(tensor), run(self, tensor))[1])
+    part = Region(0.5, 0.25, 0.25, 0.5)
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        until(lambda: tensors)
+        whole = tensors[0]
+        assert json.loads(scene.retained("driveway")["region"]) == {"x": 0, "y": 0, "width": 1, "height": 1}
+        (one,) = scene.pipelines.pipelines
+        assert isinstance(one.plan, Plan)
+        expected = one.plan.with_region(part).preprocessor()(picture(100, noise=True))
+        assert not np.array_equal(whole, expected)
+        scene.execute(SetRegion("driveway", part))
+        until(lambda: np.array_equal(tensors[-1], expected))
+        assert scene.retained("driveway")["region"] == b'{"x":0.5,"y":0.25,"width":0.25,"height":0.5}'
+        scene.execute(TakePicture("driveway"))
+        until(lambda: "image" in scene.retained("driveway"))
+        header = read_header(scene.retained("driveway")["image"])
+        assert header is not None
+        assert (header.width, header.height) == (40, 60)
+        scene.change_to(pipeline("driveway", "fox"))
+        until(lambda: set(one.thresholds()) == {"fox"})
+        assert one.plan.region == part, "a reload of other keys leaves it as it is"
+        assert (len(scene.cameras), scene.cameras[0].opened, scene.cameras[0].closed) == (1, 1, 0)
+        tensors.clear()
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        until(lambda: tensors)
+        assert np.array_equal(tensors[0], expected)
+        assert json.loads(scene.retained("driveway")["region"])["x"] == 0.5
+        scene.execute(SetRegion("driveway", None))
+        until(lambda: np.array_equal(tensors[-1], whole))
+        assert json.loads(scene.retained("driveway")["region"])["x"] == 0
+        assert scene.saved_state.commands("driveway").region is None
+    assert {
+        "driveway: region set to x 0.5, y 0.25, width 0.25, height 0.5",
+        f"driveway: the region is {part}, set by command over MQTT; the configured one is {Region()}",
+        "driveway: region set to x 0, y 0, width 1, height 1, as configured",
+    } <= set(caplog.messages)
+
+
+def test_a_camera_that_cuts_the_region_itself_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(V4l2Section, "cuts_itself", True)
+    regions: list[Region] = []
+
+    class CuttingScene(Scene):
+        def _camera(self, source: Any, clock: Any, region: Region, *_: object) -> Any:
+            regions.append(region)
+            return super()._camera(source, clock)
+
+    with CuttingScene(tmp_path, pipeline("driveway", "cat")) as scene:
+        scene.execute(SetRegion("driveway", Region(0.5, 0.0, 0.5, 1.0)))
+        until(lambda: len(scene.cameras) == 2 and scene.cameras[0].closed)
+        assert regions == [Region(), Region(0.5, 0.0, 0.5, 1.0)]
+        until(lambda: scene.retained("driveway")["status"] == b"online")
 
 
 def test_a_command_for_a_removed_watch_is_ignored(tmp_path: Path) -> None:
@@ -291,7 +358,10 @@ def test_commands_that_come_fast_are_stored_and_published_at_most_once_a_second_
         assert published[:2] == [b"0.99", b"0.005"], "the first is stored at once"
         assert len(published) - 1 <= at_most
         assert sum("threshold of cat" in message for message in caplog.messages) <= at_most
-        assert scene.outbox.state("commands/")["driveway"] == '{"enabled": null, "thresholds": {"cat": 0.5}}'
+        assert (
+            scene.outbox.state("commands/")["driveway"]
+            == '{"enabled": null, "thresholds": {"cat": 0.5}, "region": null}'
+        )
 
 
 def test_a_command_is_published_after_it_was_stored(tmp_path: Path) -> None:

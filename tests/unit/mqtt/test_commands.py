@@ -11,12 +11,14 @@ from edge_classifierd.mqtt.commands import (
     RefusedError,
     Reload,
     SetEnabled,
+    SetRegion,
     SetThreshold,
     TakePicture,
     parse,
 )
 from edge_classifierd.mqtt.message import Incoming
 from edge_classifierd.mqtt.topics import Topics
+from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +74,18 @@ def commands(client: FakeClient, clock: FakeClock) -> Commands:
         ("driveway/dog/threshold/set", b" reset\n", SetThreshold("driveway", "dog", None)),
         ("driveway/dog/threshold/set", b"0.75", SetThreshold("driveway", "dog", 0.75)),
         ("driveway/dog/threshold/set", b"1", SetThreshold("driveway", "dog", 1.0)),
+        (
+            "driveway/region/set",
+            b'{"x": 0.1, "y": 0.25, "width": 0.5, "height": 0.7}',
+            SetRegion("driveway", Region(0.1, 0.25, 0.5, 0.7)),
+        ),
+        ("driveway/region/set", b'{"x": 0.7, "height": 1}', SetRegion("driveway", Region(0.7, 0.0, 0.3, 1.0))),
+        (
+            "driveway/region/set",
+            b'{"x": 0.33335, "y": 0, "width": 0.66665, "height": 1}',
+            SetRegion("driveway", Region(0.3333, 0.0, 0.6666, 1.0)),
+        ),
+        ("driveway/region/set", b"Reset", SetRegion("driveway", None)),
         ("garden/snapshot/set", b"PRESS", TakePicture("garden")),
         ("garden/snapshot/set", b"", TakePicture("garden")),
         ("reload/set", b"PRESS", Reload()),
@@ -94,6 +108,15 @@ def test_valid_command_is_parsed(topic: str, payload: bytes, command: object) ->
         (message("driveway/dog/threshold/set", b"60 %"), "neither a number"),
         (message("driveway/cow/threshold/set", b"0.5"), "no watch 'cow'; there are cat, dog"),
         (message("attic/enabled/set", b"ON"), "no pipeline 'attic'; there are driveway, garden"),
+        (message("attic/region/set", b"{}"), "no pipeline 'attic'"),
+        (message("driveway/region/set", b'{"x": 0.5, "width": 0.6}'), "is neither RESET nor a region inside the"),
+        (message("driveway/region/set", b'{"x": NaN}'), "nor a region"),
+        (message("driveway/region/set", b'{"x": "0.1"}'), "nor a region"),
+        (message("driveway/region/set", b'{"left": 0.1}'), "nor a region"),
+        (message("driveway/region/set", b"[0.1, 0.1, 0.5, 0.5]"), "nor a region"),
+        (message("driveway/region/set", b""), "'' is neither"),
+        (message("driveway/region/set", b"[" * 250), "nor a region"),
+        (message("driveway/region/set", b'{"width": 0.00001}'), "smaller than 0.0001"),
         (message("garden/snapshot/set", b"RESET"), "'RESET' is not PRESS"),
         (message("garden/snapshot/set", b"now"), "'now' is not PRESS"),
         (message("driveway/enabled/set", b"\xff"), "not text"),
@@ -160,10 +183,11 @@ def test_queue_is_bounded(commands: Commands, client: FakeClient, clock: FakeClo
 
 
 levels = st.sampled_from(
-    ["driveway", "garden", "dog", "any", "enabled", "threshold", "snapshot", "reload", "set", "x", ""]
+    ["driveway", "garden", "dog", "any", "enabled", "threshold", "region", "snapshot", "reload", "set", "x", ""]
 )
 payloads = st.one_of(
-    st.binary(max_size=80), st.sampled_from([b"ON", b"OFF", b"RESET", b"0.5", b"PRESS", b"1e-9", b"inf", b"-0"])
+    st.binary(max_size=80),
+    st.sampled_from([b"ON", b"OFF", b"RESET", b"0.5", b"PRESS", b"1e-9", b"inf", b"-0", b"{}", b'{"y": 0.99999}']),
 )
 
 
@@ -178,5 +202,10 @@ def test_any_message_is_a_command_or_a_refusal(path: list[str], payload: bytes, 
     if isinstance(command, SetThreshold):
         assert command.threshold is None or 0 < command.threshold <= 1
         assert command.watch in WATCHES[command.pipeline]
+    elif isinstance(command, SetRegion) and command.region is not None:
+        region = command.region
+        assert 0 <= region.x < region.x + region.width <= 1 + 1e-9
+        assert 0 <= region.y < region.y + region.height <= 1 + 1e-9
+        assert command.pipeline in WATCHES
     elif not isinstance(command, Reload):
         assert command.pipeline in WATCHES

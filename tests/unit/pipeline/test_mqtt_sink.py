@@ -19,6 +19,7 @@ from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.planning.validation import preflight
+from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,7 @@ def test_each_value_is_published_on_its_topic_with_its_options(
     sink: MqttSink, listener: Listener, tmp_path: Path
 ) -> None:
     plan = plan_for(tmp_path, "cat", "dog")
-    sink.publish_settings(plan, enabled=True, thresholds={"cat": 0.6, "dog": 1.0})
+    sink.publish_settings(plan, enabled=True, region=Region(), thresholds={"cat": 0.6, "dog": 1.0})
     sink.publish_watches(plan, frozenset({"cat"}))
     sink.publish_status(plan, online=True)
     sink.publish_state(plan, a_state())
@@ -119,6 +120,7 @@ def test_each_value_is_published_on_its_topic_with_its_options(
     assert b'"label":"cat"' in state
     assert listener.values == {
         "enabled": "ON",
+        "region": b'{"x":0.0,"y":0.0,"width":1.0,"height":1.0}',
         "cat/threshold": "0.6",
         "dog/threshold": "1",
         "cat/state": "ON",
@@ -127,7 +129,7 @@ def test_each_value_is_published_on_its_topic_with_its_options(
     }
     # Every change of these is heard, however quickly one follows another; the state's latest is enough.
     at_once = {topic for topic, options in listener.options.items() if options.get("min_interval_s") == 0.0}
-    assert at_once == {"enabled", "cat/threshold", "dog/threshold", "cat/state", "dog/state", "status"}
+    assert at_once == {"enabled", "region", "cat/threshold", "dog/threshold", "cat/state", "dog/state", "status"}
     # What a device that vanished for good would leave behind to be believed.
     assert {topic for topic, options in listener.options.items() if options.get("expiry_s") == 3600} == {
         "cat/state",
@@ -136,7 +138,7 @@ def test_each_value_is_published_on_its_topic_with_its_options(
     }
     assert listener.options["state"]["content_type"] == "application/json"
     assert listener.options["state"]["schema"] == 1
-    sink.publish_settings(plan, enabled=False, thresholds={})
+    sink.publish_settings(plan, enabled=False, region=Region(), thresholds={})
     sink.publish_watches(plan, frozenset())
     sink.publish_status(plan, online=False)
     said = [listener.values[topic] for topic in ("enabled", "cat/state", "status", "cat/threshold")]
@@ -182,15 +184,15 @@ def test_a_removed_watch_is_not_published_by_a_pipeline_that_still_has_it(
     sink: MqttSink, listener: Listener, tmp_path: Path
 ) -> None:
     before, after = plan_for(tmp_path, "cat", "dog"), plan_for(tmp_path, "cat")
-    sink.publish_settings(before, enabled=True, thresholds={"cat": 0.6, "dog": 0.6})
+    sink.publish_settings(before, enabled=True, region=Region(), thresholds={"cat": 0.6, "dog": 0.6})
     sink.publish_watches(before, frozenset())
     sink.remove(before, ["dog"])
-    sink.publish_settings(after, enabled=True, thresholds={"cat": 0.6})
+    sink.publish_settings(after, enabled=True, region=Region(), thresholds={"cat": 0.6})
     sink.publish_watches(before, frozenset({"dog", "cat"}))
     assert listener.calls[-2:] == [("remove", "driveway", ["dog"]), ("show", after)]
     assert listener.removed == {"dog/state": 5.0, "dog/threshold": 5.0}, "after Home Assistant let go of the entity"
-    assert set(listener.values) == {"enabled", "cat/threshold", "cat/state"}
-    sink.publish_settings(before, enabled=True, thresholds={"cat": 0.6, "dog": 0.6})
+    assert set(listener.values) == {"enabled", "region", "cat/threshold", "cat/state"}
+    sink.publish_settings(before, enabled=True, region=Region(), thresholds={"cat": 0.6, "dog": 0.6})
     sink.publish_watches(before, frozenset({"dog"}))
     assert (listener.values["dog/state"], listener.values["dog/threshold"]) == ("ON", "0.6")
 
@@ -199,7 +201,7 @@ def test_a_removed_pipeline_publishes_nothing_even_when_it_was_stuck(
     sink: MqttSink, listener: Listener, tmp_path: Path
 ) -> None:
     plan = plan_for(tmp_path, "cat")
-    sink.publish_settings(plan, enabled=True, thresholds={"cat": 0.6})
+    sink.publish_settings(plan, enabled=True, region=Region(), thresholds={"cat": 0.6})
     sink.remove(plan)
     assert listener.calls[-1] == ("remove", "driveway", ["cat"])
     sink.publish_status(plan, online=False)
@@ -207,9 +209,17 @@ def test_a_removed_pipeline_publishes_nothing_even_when_it_was_stuck(
     sink.publish_picture(plan, a_frame())
     sink.publish_watches(plan, frozenset())
     assert not listener.values
-    assert listener.removed.keys() == {"status", "state", "image", "enabled", "cat/state", "cat/threshold"}
-    sink.publish_settings(plan, enabled=True, thresholds={})
+    assert listener.removed.keys() == {
+        "status",
+        "state",
+        "image",
+        "enabled",
+        "region",
+        "cat/state",
+        "cat/threshold",
+    }
+    sink.publish_settings(plan, enabled=True, region=Region(), thresholds={})
     sink.publish_status(plan, online=True)
     sink.publish_state(plan, a_state())
     sink.publish_picture(plan, a_frame())
-    assert listener.values.keys() == {"enabled", "status", "state", "image"}
+    assert listener.values.keys() == {"enabled", "region", "status", "state", "image"}

@@ -19,12 +19,14 @@ from edge_classifierd.pipeline.saved_state import (
     SavedWatches,
     encode_watches,
 )
+from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SINCE = datetime(2026, 11, 21, 22, 26, 11, 123000, tzinfo=UTC)
+REGION = Region(0.1, 0.2, 0.5, 0.25)
 DAMAGED = ["", "[]", "{", '{"pipelines, version 1": {"a": 1}}', '{"version 9": {}}', "\x00" * 9]
 
 
@@ -77,6 +79,7 @@ def test_everything_survives_a_restart(start: Start) -> None:
     saved.set_enabled("a", False)
     saved.set_threshold("a", "dog", 0.7)
     saved.set_threshold("a", "cat", 0.8)
+    saved.set_region("a", REGION)
     assert saved.save()
     watches = SavedWatches(
         {"any": ActiveWatch("tench, Tinca tinca", SINCE, 7, "bed51c", since_known=False)},
@@ -85,7 +88,7 @@ def test_everything_survives_a_restart(start: Start) -> None:
     )
     start.record(saved, "b", watches)
     again = start()
-    assert again.commands("a") == SavedCommands(enabled=False, thresholds={"dog": 0.7, "cat": 0.8})
+    assert again.commands("a") == SavedCommands(enabled=False, thresholds={"dog": 0.7, "cat": 0.8}, region=REGION)
     assert again.watches("b") == watches
     assert (again.commands("c"), again.watches("c")) == (SavedCommands(), SavedWatches())
 
@@ -96,6 +99,8 @@ def test_a_command_returns_to_the_configuration_and_the_others_stay(start: Start
     for watch, threshold in (("dog", 0.7), ("cat", 0.8), ("dog", None), ("cow", None)):
         saved.set_threshold("a", watch, threshold)
     saved.set_enabled("a", None)
+    saved.set_region("a", REGION)
+    saved.set_region("a", None)
     saved.save()
     assert start().commands("a") == SavedCommands(thresholds={"cat": 0.8})
 
@@ -103,6 +108,7 @@ def test_a_command_returns_to_the_configuration_and_the_others_stay(start: Start
 def test_commands_can_be_forgotten_and_watches_stay(start: Start) -> None:
     saved = start()
     saved.set_enabled("a", False)
+    saved.set_region("a", REGION)
     start.record(saved, "a", SavedWatches({"any": ActiveWatch("tench", SINCE)}, {"dog": SINCE}))
     saved.save()
     for again in (start(forget_commands=True), start()):

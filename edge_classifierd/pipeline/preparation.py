@@ -1,0 +1,27 @@
+"""Turns frames into input tensors, following changes of the pipeline's region."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_classifierd.frames.base import Frame
+    from edge_classifierd.pipeline.planning.plan import Plan
+    from edge_classifierd.preprocess import Tensor
+
+
+def make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
+    """Return a function for one thread; it makes a new preprocessor when the plan's view has changed."""
+    plan = current_plan()
+    view, preprocess = plan.view, plan.preprocessor()
+
+    def prepare(frame: Frame) -> Tensor:
+        nonlocal view, preprocess
+        plan = current_plan()
+        if plan.view != view:
+            view, preprocess = plan.view, plan.preprocessor()
+        return preprocess(frame.for_model(preprocess.needs))
+
+    return prepare
