@@ -189,6 +189,7 @@ install_test_tools() {
   command -v mosquitto_sub >/dev/null || needed+=(mosquitto-clients)
   command -v openssl >/dev/null || needed+=(openssl)
   command -v chattr >/dev/null || useful+=(e2fsprogs)
+  command -v chromium >/dev/null || ! is_debian || useful+=(chromium fonts-dejavu-core)
   command -v ip >/dev/null || useful+=(iproute2)
   command -v jq >/dev/null || useful+=(jq)
   compiles || useful+=(gcc libc6-dev)
@@ -206,6 +207,10 @@ install_test_tools() {
 
 can_apt_install() {
   command -v apt-get >/dev/null && as_root true 2>/dev/null
+}
+
+is_debian() {
+  grep -q '^ID=debian' /etc/os-release 2>/dev/null # Raspberry Pi OS too; on Ubuntu `chromium` only installs a snap
 }
 
 compiles() {
