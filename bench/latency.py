@@ -114,6 +114,7 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
         tally,
         snapshots=folder,
         event_pictures=EventPictures(folder / "event-pictures", folder / "outbox.sqlite3", clock, most=500),
+        after_events=publisher.after_events,
     )
     surroundings = Surroundings(
         device="bench",

@@ -125,6 +125,7 @@ class Service:
             self._statistics,
             snapshots=snapshots,
             event_pictures=self._event_pictures,
+            after_events=self._publisher.after_events,
         )
         volatile = volatile_reason(configuration.outbox.path)
         if volatile is not None:

@@ -23,6 +23,7 @@ EVENT_SCHEMA = 1
 _AHEAD = 200  # events given to the client, which respects the broker's receive maximum
 _IDLE_S = 1.0
 _REFUSED_PAUSE_S = 60.0
+_AFTER_EVENTS_S = 0.05  # longest time that other messages wait for the acknowledgement of events
 
 
 class Publisher:
@@ -51,6 +52,7 @@ class Publisher:
         self._stopping = threading.Event()
         self._results: deque[tuple[Stored, PublishOutcome]] = deque()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._after_events: deque[tuple[float, Callable[[], None]]] = deque()  # latest time, call
         self._handed = 0  # given to the client, outcome not known
         self._cursor = 0  # position of the last event given to the client
         self._acknowledged: list[int] = []
@@ -74,6 +76,14 @@ class Publisher:
         self._wake.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def after_events(self, call: Callable[[], None]) -> None:
+        """Make a call on this thread when no event waits for its acknowledgement, at most 50 ms later, in order.
+
+        What else a frame publishes would compete with its event for Python's lock and reach the broker first.
+        """
+        self._after_events.append((self._clock.monotonic() + _AFTER_EVENTS_S, call))
+        self._wake.set()
 
     @property
     def delivered(self) -> int:
@@ -101,12 +111,20 @@ class Publisher:
             self._wake.clear()
             self._process_results()
             self._hand_over()
+            self._make_calls()
             self._outbox.maintain()
             self._unread = self._unread or not self._outbox.durable
             if not self._results:
-                self._wake.wait(_IDLE_S)
+                self._wake.wait(_AFTER_EVENTS_S if self._after_events else _IDLE_S)
         self._process_results()
+        self._make_calls(at_once=True)
         self._flush()
+
+    def _make_calls(self, *, at_once: bool = False) -> None:
+        """Make the calls of `after_events` that are due."""
+        at_once = at_once or not self._handed
+        while self._after_events and (at_once or self._clock.monotonic() >= self._after_events[0][0]):
+            self._after_events.popleft()[1]()
 
     def _process_results(self) -> None:
         """Process the outcomes of published events."""

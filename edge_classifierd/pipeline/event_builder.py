@@ -63,6 +63,7 @@ class EventBuilder:
         self.unknown_since: set[str] = set()
         """Watches that were restored without knowing how long they have been on."""
         self._reportable: NDArray[np.float32] | None = None
+        self._ranked: tuple[RankedLabel, ...] | None = None  # of the latest frame, once an event or state has needed it
         self._best: Ranked | None = None
         self._topic: tuple[int | None, frozenset[str]] | None = None
         self._meaning: tuple[object, ...] | None = None
@@ -80,7 +81,7 @@ class EventBuilder:
         best = Ranked(index, reportable.item(index))
         lead = self._lead(reportable) if self._plan.section.ambiguity_margin > 0 else 1.0
         outcome = self.policy.observe(Observation(frame.captured_s, confidences, best, lead))
-        self._reportable, self._best = reportable, best
+        self._reportable, self._best, self._ranked = reportable, best, None
         if not outcome.decisions:
             return FrameResult((), outcome.ambiguous, best)
         origin = _Origin(frame.captured_at, clock_synchronised(), inference.accelerator, inference.inference_ms)
@@ -95,7 +96,7 @@ class EventBuilder:
 
     def clear(self, now: TimePoint, *, accelerator: str) -> tuple[EventDraft, ...]:
         """Clear what is on, because no more frames come."""
-        self._reportable = self._best = None
+        self._reportable = self._best = self._ranked = None
         origin = _Origin(now.utc, now.synchronised, accelerator, 0.0)
         return tuple(self._draft(decision, origin) for decision in self.policy.end(now.monotonic_s))
 
@@ -104,7 +105,7 @@ class EventBuilder:
         margin = plan.section.ambiguity_margin
         decisions = self.policy.adopt(plan.rules, ambiguity_margin=margin, at_s=now.monotonic_s)
         self._plan = plan
-        self._reportable = self._best = None
+        self._reportable = self._best = self._ranked = None
         self._meaning = None
         origin = _Origin(now.utc, now.synchronised, accelerator, 0.0)
         return tuple(self._draft(decision, origin) for decision in decisions)
@@ -138,9 +139,13 @@ class EventBuilder:
     def _ranked_labels(self) -> tuple[RankedLabel, ...]:
         if self._reportable is None:
             return ()
-        best = top_k(self._reportable, self._plan.section.top_k)
-        ranked = zip(best.tolist(), self._reportable[best].tolist(), strict=True)
-        return tuple(RankedLabel(index, self._display[index], value) for index, value in ranked if value >= 0)
+        if self._ranked is None:
+            best = top_k(self._reportable, self._plan.section.top_k)
+            values = zip(best.tolist(), self._reportable[best].tolist(), strict=True)
+            self._ranked = tuple(
+                RankedLabel(index, self._display[index], value) for index, value in values if value >= 0
+            )
+        return self._ranked
 
     @staticmethod
     def _lead(reportable: NDArray[np.float32]) -> float:

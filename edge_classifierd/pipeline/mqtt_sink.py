@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.events.pipeline_state import SCHEMA_VERSION as STATE_SCHEMA
@@ -16,7 +17,7 @@ from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
 from edge_classifierd.pipeline.image_store import ImageStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from edge_classifierd.config.sections.pipeline import KeepSection
@@ -51,14 +52,26 @@ class MqttSink:
         *,
         snapshots: Path,
         event_pictures: EventPictures,
+        after_events: Callable[[Callable[[], None]], None],
     ) -> None:
-        """`snapshots` is the folder for pictures; each pipeline has its own folder below it."""
+        """Prepare a sink.
+
+        Args:
+            topics: the device's topics.
+            outbox: stores the events.
+            retained: publishes the states.
+            statistics: counts the events.
+            snapshots: the folder for pictures; each pipeline has its own folder below it.
+            event_pictures: the pictures of events.
+            after_events: makes a call, in order, when the events that were stored before are with the broker.
+        """
         self._topics = topics
         self._outbox = outbox
         self._retained = retained
         self._statistics = statistics
         self._snapshots = snapshots
         self._event_pictures = event_pictures
+        self._after_events = after_events
         self._event_level = event_level()
         self._image_stores: dict[str, tuple[KeepSection, ImageStore]] = {}
         self._lock = threading.Lock()
@@ -75,13 +88,14 @@ class MqttSink:
     def publish_watches(self, plan: Plan, active: frozenset[str]) -> None:
         """Publish which watches are on. Every change is published, however short a watch was on."""
         for rule in plan.rules:
-            topic = self._topics.watch_state(plan.section.name, rule.name)
-            self._publish(topic, ON if rule.name in active else OFF, expiry_s=_EXPIRY_S, min_interval_s=0.0)
+            topic, value = self._topics.watch_state(plan.section.name, rule.name), ON if rule.name in active else OFF
+            self._after_events(partial(self._publish, topic, value, expiry_s=_EXPIRY_S, min_interval_s=0.0))
 
     def publish_state(self, plan: Plan, state: PipelineState) -> None:
         """Publish the pipeline's state."""
-        topic = self._topics.state(plan.section.name)
-        self._publish(topic, encode_state(state), content_type=JSON, schema=STATE_SCHEMA, expiry_s=_EXPIRY_S)
+        topic, payload = self._topics.state(plan.section.name), encode_state(state)
+        options = {"content_type": JSON, "schema": STATE_SCHEMA, "expiry_s": _EXPIRY_S}
+        self._after_events(partial(self._publish, topic, payload, **options))
 
     def publish_status(self, plan: AnyPlan, *, online: bool) -> None:
         """Publish whether the camera delivers frames."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,3 +109,45 @@ def test_events_on_a_failing_disk_are_delivered_when_it_works_again(
     assert list(subscriber.first) == sorted(subscriber.first)
     wait_until(lambda: delivery.outbox.depth == 0)
     assert delivery.client.connections == 1
+
+
+class StoppedClock(SystemClock):
+    """Stands still, but for what the test skips."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.ahead_s
+
+
+def test_what_follows_an_event_waits_for_its_acknowledgement(delivery: Delivery) -> None:
+    delivery.publisher = Publisher(delivery.outbox, delivery.client, StoppedClock())
+    delivery.client.start()
+    wait_until(lambda: delivery.client.connected)
+    delivered: list[int] = []
+    delivery.append(1)
+    for _ in range(2):
+        delivery.publisher.after_events(lambda: delivered.append(delivery.publisher.delivered))
+    delivery.publisher.start()
+    wait_until(lambda: len(delivered) == 2)
+    assert delivered == [1, 1]
+
+
+def test_what_follows_an_event_does_not_wait_long_for_a_broker_that_does_not_answer(
+    delivery: Delivery, broker: Any
+) -> None:
+    clock = StoppedClock()
+    delivery.publisher = Publisher(delivery.outbox, delivery.client, clock)
+    delivery.client.start()
+    wait_until(lambda: delivery.client.connected)
+    broker.process.send_signal(signal.SIGSTOP)
+    try:
+        made: list[tuple[int, bool]] = []
+        delivery.append(1)
+        delivery.publisher.after_events(lambda: made.append((delivery.publisher.delivered, delivery.client.connected)))
+        clock.ahead_s = 0.1
+        delivery.publisher.start()
+        wait_until(lambda: made)
+        assert made == [(0, True)]
+    finally:
+        broker.process.send_signal(signal.SIGCONT)

@@ -129,6 +129,7 @@ class Scene:
             self.statistics,
             snapshots=folder / "snapshots",
             event_pictures=EventPictures(folder / "event-pictures", folder / "outbox.sqlite3", self.clock, most=500),
+            after_events=lambda call: call(),
         )
         self.heartbeats = Heartbeats(self.clock)
         around = Surroundings(

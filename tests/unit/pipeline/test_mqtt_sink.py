@@ -81,6 +81,7 @@ def sink(listener: Listener, tmp_path: Path) -> MqttSink:
         cast("WatchStatistics", listener),
         snapshots=tmp_path / "snapshots",
         event_pictures=EventPictures(tmp_path / "event-pictures", tmp_path / "outbox.sqlite3", SystemClock(), most=10),
+        after_events=lambda call: call(),
     )
 
 
