@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edge_classifierd.pipeline.sink import ResultSink
     from edge_classifierd.pipeline.worker_threads import Classified
     from edge_classifierd.pipeline.workers import Workers
-    from edge_classifierd.preprocess import Region
+    from edge_classifierd.preprocess import Region, Tensor
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -302,7 +302,7 @@ class Pipeline:
         section = self.plan.section
         self._workers = make_workers(
             self._make_capture,
-            lambda: make_prepare(lambda: self.plan),
+            self._make_prepare,
             self._classifier,
             self._report,
             name=section.name,
@@ -315,6 +315,9 @@ class Pipeline:
     def _make_capture(self, prepare: Callable[[Frame], T]) -> Capture[T]:
         self._capture = capture = self._around.cameras.capture(self.plan, prepare, self._set_status)
         return capture
+
+    def _make_prepare(self) -> Callable[[Frame], Tensor]:
+        return make_prepare(lambda: self.plan)
 
     def _close(self) -> None:
         if self._capture is not None:
