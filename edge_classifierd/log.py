@@ -6,12 +6,18 @@ import copy
 import logging
 import os
 import sys
-from typing import Any
+from collections import deque
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
 from edge_classifierd.errors import ConfigurationError, message_text, printable
 
 # sd-daemon(3): `<N>` at the start of a line sets its syslog priority.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+_LONGEST: Final = 1000
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -26,6 +32,47 @@ def configure(level: str = "info") -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedWarning:
+    """A warning or an error of the log."""
+
+    time: datetime
+    level: Literal["warning", "error"]
+    message: str
+    """Printable, without a traceback, at most 1,000 characters."""
+
+
+class RecentWarnings(logging.Handler):
+    """Holds the newest warnings and errors of this process. Thread-safe; `install` adds it to the log."""
+
+    def __init__(self, most: int = 100) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(_PrintableFormatter("%(message)s"))
+        self._newest: deque[LoggedWarning] = deque(maxlen=most)
+
+    def install(self) -> None:
+        """Receive what is logged from now on."""
+        logging.getLogger().addHandler(self)
+
+    def remove(self) -> None:
+        """Receive nothing more."""
+        logging.getLogger().removeHandler(self)
+
+    @property
+    def newest(self) -> tuple[LoggedWarning, ...]:
+        """Return the warnings and errors, oldest first."""
+        with self.lock or nullcontext():
+            return tuple(self._newest)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Store a record; called by logging with the handler's lock."""
+        plain = copy.copy(record)
+        plain.exc_info = plain.exc_text = plain.stack_info = None
+        level: Literal["warning", "error"] = "warning" if record.levelno < logging.ERROR else "error"
+        message = self.format(plain)[:_LONGEST]
+        self._newest.append(LoggedWarning(datetime.fromtimestamp(record.created, UTC), level, message))
 
 
 def event_level() -> int:

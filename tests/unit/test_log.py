@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_classifierd import log
+from edge_classifierd.log import RecentWarnings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +80,7 @@ def test_a_process_without_stderr_logs_without_failing(monkeypatch: pytest.Monke
 HOSTILE = """
 import logging, pathlib, sys
 from edge_classifierd import log
+from edge_classifierd.log import RecentWarnings
 from edge_classifierd.errors import ConfigurationError, Problem, SourceError, hide
 log.configure("debug")
 logger = logging.getLogger("x")
@@ -110,3 +113,23 @@ def test_no_name_forges_a_line_or_controls_a_terminal(tmp_path: Path, journal: b
     before = lines[: next(at for at, line in enumerate(lines) if "Traceback" in line)]
     assert len(before) == 10
     assert lines[-3].endswith("c:1:1: k: first")
+
+
+def test_the_newest_warnings_are_held_without_tracebacks() -> None:
+    recent = RecentWarnings(3)
+    recent.install()
+    logger = logging.getLogger("edge_classifierd.test")
+    try:
+        logger.info("not held")
+        for number in range(3):
+            logger.warning("number %d of %s", number, "a\nfile")
+        try:
+            int("a bug")
+        except ValueError:
+            logger.exception("x" * 5000)
+    finally:
+        recent.remove()
+    logger.warning("not held")
+    assert [one.message for one in recent.newest] == ["number 1 of a\\nfile", "number 2 of a\\nfile", "x" * 1000]
+    assert [one.level for one in recent.newest] == ["warning", "warning", "error"]
+    assert recent.newest[0].time.tzinfo is not None

@@ -95,15 +95,8 @@ def load(path: Path) -> Document:
         if isinstance(error.__cause__, FileNotFoundError):
             remedy = "; give its path with --config, or print a first one with `edge-classifierd doctor --suggest`"
         raise ConfigurationError((Problem(file, 0, 0, "", f"{error}{remedy}"),)) from error
-    root = compose(decode(small.content, file), file)
-    if root is None:
-        raise ConfigurationError((Problem(file, 0, 0, "", "is empty; at least `pipelines` is needed"),))
     folder = path.absolute().parent
-    values = read_values(root, folder)
-    if not isinstance(values.data, dict):
-        message = "must be a mapping of keys: " + ", ".join(Configuration.model_fields)
-        raise ConfigurationError((Problem(file, root.place.line, root.place.column, "", message),))
-
+    values = _read_values(decode(small.content, file), file, folder, read_secrets=True)
     configuration, errors = _validate(values, folder)
     problems, more = _problems(file, values, errors)
     warnings = _warnings(file, values) if small.world_readable else ()
@@ -112,6 +105,36 @@ def load(path: Path) -> Document:
     pipelines = tuple((f"pipelines[{n}]", one) for n, one in enumerate(configuration.pipelines))
     cameras = {camera.name: f"cameras[{n}]" for n, camera in enumerate(configuration.cameras)}
     return Document(file, configuration, warnings, pipelines, cameras, _values=values)
+
+
+def check_draft(text: str, file: str, folder: Path) -> FaultyFileError:
+    """Return the problems of a text that nobody has saved, as an error that is not raised; `found` may be empty.
+
+    Neither a file nor a credential nor a variable is read: its author may be somebody else than the administrator.
+
+    Args:
+        text: the draft.
+        file: its name in the problems.
+        folder: relative paths in it are relative to this folder.
+
+    Raises:
+        ConfigurationError: it is not YAML, or not a mapping.
+    """
+    values = _read_values(decode(text.encode(errors="replace"), file), file, folder, read_secrets=False)
+    _, errors = _validate(values, folder)
+    problems, more = _problems(file, values, errors)
+    return FaultyFileError(problems, more, _valid_pipelines(file, values, folder, ()))
+
+
+def _read_values(text: str, file: str, folder: Path, *, read_secrets: bool) -> Values:
+    root = compose(text, file)
+    if root is None:
+        raise ConfigurationError((Problem(file, 0, 0, "", "is empty; at least `pipelines` is needed"),))
+    values = read_values(root, folder, read_secrets=read_secrets)
+    if not isinstance(values.data, dict):
+        message = "must be a mapping of keys: " + ", ".join(Configuration.model_fields)
+        raise ConfigurationError((Problem(file, root.place.line, root.place.column, "", message),))
+    return values
 
 
 def _valid_pipelines(file: str, values: Values, folder: Path, warnings: tuple[Problem, ...]) -> Document:

@@ -57,10 +57,16 @@ class Values:
     faults: list[Fault] = field(default_factory=list)
 
 
-def read_values(root: Node, folder: Path) -> Values:
-    """Convert the tree to dictionaries, lists and scalars. `!file` paths are relative to `folder`."""
+def read_values(root: Node, folder: Path, *, read_secrets: bool = True) -> Values:
+    """Convert the tree to dictionaries, lists and scalars.
+
+    Args:
+        root: the tree.
+        folder: `!file` paths are relative to it.
+        read_secrets: read what `!credential`, `!env` and `!file` name; otherwise these values count as right.
+    """
     values = Values()
-    values.data = _Reader(values, folder).value(root, (), root.place)
+    values.data = _Reader(values, folder, read_secrets=read_secrets).value(root, (), root.place)
     return values
 
 
@@ -83,8 +89,9 @@ def plain_value(text: str) -> Plain:
 
 
 class _Reader:
-    def __init__(self, values: Values, folder: Path) -> None:
+    def __init__(self, values: Values, folder: Path, *, read_secrets: bool) -> None:
         self._values = values
+        self._read_secrets = read_secrets
         self._folder = folder
         self._fetched: dict[tuple[str, str], str | UnreadableError] = {}  # each is read only once
 
@@ -152,6 +159,9 @@ class _Reader:
         if not node.text:
             return self._unread(node, path, f"`{node.tag}` needs a name after it")
         self._values.sources[path] = f"`{node.tag} {shortened(node.text)}`"
+        if not self._read_secrets:
+            self._values.unread.add(path)
+            return UNREAD
         fetched = self._fetch(node.tag, node.text)
         if isinstance(fetched, UnreadableError):
             return self._unread(node, path, f"{self._values.sources[path]}: {fetched}")
