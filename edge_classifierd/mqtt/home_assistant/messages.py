@@ -79,10 +79,14 @@ def without_ids(payload: Payload, ids: set[str]) -> Payload | None:
 
 
 def retained_topics(payload: Payload) -> set[str]:
-    """Return the topics of the states that a discovery message refers to."""
+    """Return the topics of the states that a discovery message refers to, without those of events.
+
+    Events are not retained: an empty message would reach their subscribers as an event without content.
+    """
     found = set()
     for config in payload[COMPONENTS].values() if COMPONENTS in payload else [payload]:
-        found |= {config[key] for key in ("state_topic", "image_topic") if key in config}
+        if "event_types" not in config:
+            found |= {config[key] for key in ("state_topic", "image_topic") if key in config}
         found |= {one["topic"] for one in config.get("availability", ())}
     return found
 

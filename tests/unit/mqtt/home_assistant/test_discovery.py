@@ -80,6 +80,15 @@ def test_watch_removed_over_a_restart_is_removed_with_its_states(scene: Scene) -
 GONE = [(f"edge-classifierd/porch/driveway/cat/{kind}", None) for kind in ("state", "stats", "threshold")]
 
 
+def test_nothing_is_published_on_the_event_topic_of_a_removed_camera(scene: Scene) -> None:
+    scene.start(facts("dog", camera="garden"))
+    scene.start(facts("dog"))
+    scene.network.pass_time(30)
+    cleared = {topic for topic, payload in scene.network.take() if payload is None}
+    assert "edge-classifierd/porch/garden/dog/state" in cleared
+    assert "edge-classifierd/porch/garden/event" not in cleared
+
+
 def test_states_of_removed_entities_are_cleared_after_a_lost_connection(scene: Scene) -> None:
     scene.start(facts("dog", "cat"))
     scene.start(facts("dog"))
