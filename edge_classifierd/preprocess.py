@@ -207,6 +207,11 @@ class Preprocessor:
         scale = min(1.0, max(across / source.width, down / source.height))
         return ceil(width * scale), ceil(height * scale)
 
+    def seen(self, width: int, height: int) -> Region:
+        """Return the part of an upright frame of that size that the model sees."""
+        box, _ = self._fitted(self._view.region_box(width, height))
+        return Region(box.x / width, box.y / height, box.width / width, box.height / height)
+
     def _geometry_for(self, width: int, height: int, turns: int) -> tuple[Box, tuple[int, int], Box | None]:
         """Return the box to cut and its new size, both in the source's orientation, and the place in the tensor.
 

@@ -21,13 +21,15 @@ from edge_classifierd.mqtt.message import JSON
 from edge_classifierd.pipeline.planning.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.daemon.starting_pipeline import AnyPipeline
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.health.board import Board
     from edge_classifierd.health.health_file import HealthFile
+    from edge_classifierd.health.heartbeat import Heartbeats
+    from edge_classifierd.health.metrics import Reason
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.own_topics import OwnTopicMonitor
     from edge_classifierd.mqtt.publisher import Publisher
@@ -51,8 +53,24 @@ class HealthReporter:
         clock: Clock,
         file: HealthFile,
         volatile: str | None = None,
+        heartbeats: Heartbeats | None = None,
+        page_reason: Callable[[], Reason | None] = lambda: None,
     ) -> None:
-        """`volatile` says why the outbox's file does not survive a power loss, although it can be written."""
+        """Publish nothing yet.
+
+        Args:
+            outbox: The outbox.
+            session: The connection to the broker.
+            publisher: The publisher.
+            states: The retained topics.
+            own_topics: Reports who else writes to the device's topics.
+            board: The board's sensors.
+            clock: The clock.
+            file: The health file.
+            volatile: Why the outbox's file does not survive a power loss, although it can be written.
+            heartbeats: The supervised stages.
+            page_reason: Returns why the page cannot be reached.
+        """
         self._outbox = outbox
         self._session = session
         self._publisher = publisher
@@ -62,6 +80,9 @@ class HealthReporter:
         self._clock = clock
         self._file = file
         self._volatile = volatile
+        self._heartbeats = heartbeats
+        self._page_reason = page_reason
+        self._newest: Health | None = None
         self._started_s = clock.monotonic()
         self._connection: int | None = None
         self._connected_s = 0.0
@@ -82,7 +103,7 @@ class HealthReporter:
         if now_s - self._checked_s < _CHECK_EVERY_S:
             return
         self._checked_s = now_s
-        health = self.health(pipelines)
+        health = self._newest = self.health(pipelines)
         before = self._published
         due = now_s - self._published_s >= PERIOD_S
         if due or before is None or degradation_changed(before, health) or _changed(before, health):
@@ -90,6 +111,14 @@ class HealthReporter:
             document = encode(health)
             self._states.set(topic, document, content_type=JSON, schema=SCHEMA_VERSION, qos=0)
             self._file.write(document)
+
+    def document(self) -> Health | None:
+        """Return the newest health, at most about a second old; None before the first `tick`. Any thread."""
+        return self._newest
+
+    def alive(self) -> bool:
+        """Return whether every supervised stage makes progress or waits on purpose. Any thread."""
+        return self._heartbeats is None or not self._heartbeats.stuck()
 
     def health(self, pipelines: Iterable[AnyPipeline]) -> Health:
         """Return the state of all parts at this moment."""
@@ -112,6 +141,7 @@ class HealthReporter:
             mqtt=self._mqtt(now_s),
             address=self._session.local_address,
             configuration_sha256=self.configuration_sha256,
+            page=self._page_reason(),
         )
 
     def status_line(self, pipelines: Iterable[AnyPipeline]) -> str:

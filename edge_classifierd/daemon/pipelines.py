@@ -12,6 +12,7 @@ from edge_classifierd.errors import ModelError
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.mqtt.commands import SetEnabled, SetRegion, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
+from edge_classifierd.pipeline.observation.control import PipelineView
 from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare, configured_region
 
@@ -73,6 +74,21 @@ class Pipelines:
         return all(
             pipeline.online or pipeline.offline_reason or pipeline.finished or pipeline.failure or not pipeline.enabled
             for pipeline in self._pipelines.values()
+        )
+
+    def view(self) -> tuple[PipelineView, ...]:
+        """Return what the page shows of all pipelines. Any thread."""
+        saved = self._around.saved_state
+        return tuple(
+            PipelineView(
+                plan=pipeline.plan,
+                enabled=pipeline.enabled,
+                online=pipeline.online,
+                offline_reason=pipeline.offline_reason,
+                commands=saved.commands(pipeline.name),
+                figures=pipeline.metrics.snapshot(),
+            )
+            for pipeline in self.pipelines
         )
 
     def start(self) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
+import select
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -119,3 +122,41 @@ class PageRelease:
             release_unchanged(self._known)
             self._known = None
             self._done = True
+
+
+class WakeUp:
+    """Ends the wait of the main thread: when a signal arrives, and when another thread calls `wake`."""
+
+    def __init__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        self._read.settimeout(0)
+        self._write.settimeout(0)
+
+    @property
+    def signals(self) -> int:
+        """The descriptor for `signal.set_wakeup_fd`."""
+        return self._write.fileno()
+
+    def wake(self) -> None:
+        """End the present or next wait; any thread."""
+        with contextlib.suppress(BlockingIOError):
+            self._write.send(b"\0")
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for a signal or `wake`, at most `timeout_s` seconds."""
+        select.select([self._read], [], [], timeout_s)
+
+    def read(self) -> bytes:
+        """Return the numbers of the signals that have arrived, and a zero for each `wake`."""
+        try:
+            return self._read.recv(4096)
+        except BlockingIOError:
+            return b""
+
+
+def file_sha256(file: Path) -> str | None:
+    """Return the SHA-256 of a file; None if it cannot be read any more."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return None

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import select
 import signal
-import socket
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.clock import SystemClock, process_age_s
 from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.daemon.health_reporter import HealthReporter
 from edge_classifierd.daemon.home_assistant import HomeAssistantDevice
+from edge_classifierd.daemon.page import DaemonPage
+from edge_classifierd.daemon.page_control import PageControl
 from edge_classifierd.daemon.pipelines import Pipelines
-from edge_classifierd.daemon.process import PageRelease, ThreadNames, lock_state
+from edge_classifierd.daemon.process import PageRelease, ThreadNames, WakeUp, file_sha256, lock_state
 from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode, counted
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import Board
@@ -36,12 +34,14 @@ from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
+from edge_classifierd.pipeline.observation.control import CommandOutcome
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.planning.validation import plan_pipelines
 from edge_classifierd.pipeline.saved_state import SavedState
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from pathlib import Path
 
     from edge_classifierd.clock import Clock
@@ -58,6 +58,7 @@ _READY_AT_LATEST_S: Final = 5.0
 _STOP_PIPELINES_S: Final = 0.6
 _STOP_DELIVERY_S: Final = 0.4
 _STOP_SESSION_S: Final = 0.7
+_STOP_PAGE_S: Final = 0.5
 _LAST_DELIVERY_S: Final = 10.0
 
 
@@ -127,6 +128,7 @@ class Service:
             event_pictures=self._event_pictures,
             after_events=self._publisher.after_events,
         )
+        self._page = DaemonPage(configuration, self._clock, state_directory())
         volatile = volatile_reason(configuration.outbox.path)
         if volatile is not None:
             _log.warning("%s", volatile)
@@ -140,25 +142,28 @@ class Service:
             clock=self._clock,
             file=HealthFile(state_directory()),
             volatile=volatile,
+            heartbeats=self._heartbeats,
+            page_reason=lambda: self._page.reason,
         )
-        self._health.configuration_sha256 = _sha256(config)
+        self._health.configuration_sha256 = file_sha256(config)
         surroundings = Surroundings(
             device=configuration.device.id,
             sink=sink,
             heartbeats=self._heartbeats,
             saved_state=saved_state,
             clock=self._clock,
-            cameras=Cameras(self._clock),
+            cameras=Cameras(self._clock, tap=self._page.tap),
+            observer=self._page.observer,
         )
         trials = ModelTrials(state_directory() / "models.json", self._clock)
         self._pipelines = Pipelines(plans, surroundings, sink, trials)
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.settimeout(0)
-        self._wake_write.settimeout(0)
+        self._wake_up = WakeUp()
         self._commands = Commands(
-            self._session, self._topics, self._pipelines.watches, self._clock, on_command=self._wake
+            self._session, self._topics, self._pipelines.watches, self._clock, on_command=self._wake_up.wake
         )
+        self._page_control = PageControl(self._pipelines, self._wake_up.wake)
         self._stopping = False
+        self._reload_futures: list[Future[CommandOutcome]] = []
         self._reload_due = False  # several requests before the next turn give one reload
         self._reloaded_s = float("-inf")
         self._page_release = PageRelease(self._clock)
@@ -168,7 +173,7 @@ class Service:
     def run(self) -> ExitCode:
         """Start, serve until a signal or the end of all sources, and stop. Raises EdgeClassifierError on failure."""
         signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        wakeup = signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        wakeup = signal.set_wakeup_fd(self._wake_up.signals, warn_on_full_buffer=False)
         before = {number: signal.signal(number, lambda _number, _frame: None) for number in signals}
         try:
             self._start()
@@ -186,6 +191,7 @@ class Service:
         self._session.start()
         self._publisher.start()
         self._pipelines.start()
+        self._page.start(self._page_control, self._health)
         _log.info("%s: running %s", self._document.file, ", ".join(self._pipelines.watches))
         self._announce_ready()
 
@@ -201,8 +207,8 @@ class Service:
     def _serve(self) -> None:
         while not self._stopping:
             period_s = min(_TICK_S, self._watchdog.period_s or _TICK_S)
-            if select.select([self._wake_read], [], [], period_s)[0]:
-                self._on_wake()
+            self._wake_up.wait(period_s)
+            self._on_wake()
             self._execute_commands()
             now_s = self._clock.monotonic()
             if self._reload_due and not self._stopping and now_s - self._reloaded_s >= _RELOAD_EVERY_S:
@@ -228,33 +234,30 @@ class Service:
         """Execute waiting commands for at most one tick, so that many commands delay neither signals nor watchdog."""
         until_s = self._clock.monotonic() + _TICK_S
         while self._clock.monotonic() < until_s and not self._stop_requested():
-            command = self._commands.take()
+            ordered = self._page_control.take()
+            command = self._commands.take() if ordered is None else ordered[0]
             if command is None:
                 return
             if isinstance(command, Reload):
                 self._reload_due = True
-            else:
-                self._pipelines.execute(command)
+                self._reload_futures += [] if ordered is None else [ordered[1]]
+                continue
+            self._pipelines.execute(command)
+            if ordered is not None:
+                ordered[1].set_result(CommandOutcome())
 
     def _on_wake(self) -> None:
-        """Handle the bytes of the wake-up socket: the number of a signal, or zero for a command."""
-        try:
-            numbers = self._wake_read.recv(4096)
-        except BlockingIOError:
-            return
-        for number in numbers:
+        """Handle the signals that have arrived."""
+        for number in self._wake_up.read():
             if number == signal.SIGHUP:
                 self._reload_due = True
             elif number in {signal.SIGTERM, signal.SIGINT}:
                 _log.info("%s: stopping", signal.Signals(number).name)
                 self._stopping = True
 
-    def _wake(self) -> None:
-        with suppress(BlockingIOError):
-            self._wake_write.send(b"\0")
-
     def _stop(self) -> None:
         self._notifier.stopping("stopping")
+        self._page.request_stop()
         self._pipelines.stop(_STOP_PIPELINES_S)
         self._pipelines.store_commands(at_once=True)
         self._statistics.tick()
@@ -265,6 +268,7 @@ class Service:
                 "%s: not disconnected in time; the broker will publish the last will `offline`", self._session.endpoint
             )
         self._published.save()
+        self._page.stop(_STOP_PAGE_S)
         self._outbox.close()
         self._pipelines.close()
         _log.info("stopped; %s in the outbox", counted(self._outbox.depth, "event"))
@@ -285,30 +289,37 @@ class Service:
     def _reload(self) -> None:
         """Read the configuration again. One with mistakes changes nothing."""
         self._notifier.reloading()
+        outcome = CommandOutcome()
         try:
             document, plans = plan_pipelines(self._config)
         except ConfigurationError as error:
+            outcome = CommandOutcome(problems=tuple(map(str, error.problems)))
             for problem in error.problems:
                 _log.error("%s", problem)
             _log.error("%s: not reloaded; the previous configuration stays active", self._config)
         else:
-            self._apply(document, plans)
+            outcome = CommandOutcome(self._apply(document, plans))
+        futures, self._reload_futures = self._reload_futures, []
+        for future in futures:
+            future.set_result(outcome)
         self._page_release.schedule()
         self._notifier.ready(self._health.status_line(self._pipelines.pipelines))
 
-    def _apply(self, document: Document, plans: tuple[AnyPlan, ...]) -> None:
-        """Apply the differences to the running configuration."""
+    def _apply(self, document: Document, plans: tuple[AnyPlan, ...]) -> int:
+        """Apply the differences to the running configuration; return the number of changed pipelines."""
         for warning in document.warnings:
             _log.warning("%s", warning)
-        for section in ("device", "mqtt", "outbox"):
+        for section in ("device", "mqtt", "outbox", "web"):
             if getattr(document.configuration, section) != getattr(self._at_start, section):
                 _log.warning("%s: changes of `%s` take effect with the next restart", document.file, section)
         changed = self._pipelines.change_to(plans)
         self._document = document
-        self._health.configuration_sha256 = _sha256(self._config)
+        self._health.configuration_sha256 = file_sha256(self._config)
         self._commands.watches = self._pipelines.watches
         self._home_assistant.announce(plans)
         _log.info("%s: reloaded; %d of %d pipelines changed", document.file, changed, len(plans))
+        self._page.reload_certificate()
+        return changed
 
     def _say_states(self) -> None:
         self._states.repeat()
@@ -321,11 +332,3 @@ class Service:
             self._thread_names.update()
             if self._notifier.active:
                 self._notifier.status(self._health.status_line(self._pipelines.pipelines))
-
-
-def _sha256(file: Path) -> str | None:
-    """Return the SHA-256 of a file; None if it cannot be read any more."""
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return None

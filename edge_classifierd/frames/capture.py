@@ -48,6 +48,7 @@ class Capture(Generic[T]):
         prepare_when_taken: bool = False,
         max_fps: float | None = None,
         on_status: Callable[[CaptureStatus, str], None] | None = None,
+        on_frame: Callable[[Frame], None] | None = None,
     ) -> None:
         """Prepare a capture; `Camera.attach` adds it to the camera.
 
@@ -60,6 +61,7 @@ class Capture(Generic[T]):
             max_fps: Maximum number of frames per second; None: every frame of the camera.
             on_status: Called at each change of the status with the reason (or ""), in the camera's thread or in the
                 one that attaches or stops.
+            on_frame: Called with every frame of the camera, in its thread, before `max_fps` applies.
         """
         self._camera = camera
         self._prepare = prepare
@@ -67,6 +69,7 @@ class Capture(Generic[T]):
         self._name = name
         self._rate = RateLimit(max_fps)
         self._on_status = on_status
+        self._on_frame = on_frame
         self._slot: LatestSlot[Captured[T] | Frame] = LatestSlot()
         self._bug: BaseException | None = None
 
@@ -186,6 +189,8 @@ class Capture(Generic[T]):
 
     def offer(self, frame: Frame) -> bool:
         """Put a frame into the slot. Return False when it is left out: too early, or it cannot be prepared."""
+        if self._on_frame is not None:
+            self._on_frame(frame)
         if not self._rate.allows(frame.captured_s):
             return False
         item: Captured[T] | Frame = frame

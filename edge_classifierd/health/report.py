@@ -99,6 +99,8 @@ class Health:
     """The device's IP address on the last connection to the broker."""
     configuration_sha256: str | None = None
     """SHA-256 of the configuration file as it was last loaded."""
+    page: Reason | None = None
+    """Why the page cannot be reached; None when it can, or there is none."""
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -119,6 +121,8 @@ class Health:
                 for flag, sentence in _BOARD_SENTENCES.items()
                 if getattr(self.board.throttling.now, flag)
             ]
+        if self.page is not None:
+            found.append(self.page)
         return tuple(found)
 
     @property

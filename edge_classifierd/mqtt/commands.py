@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import queue
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.config.sections.pipeline import RegionSection
@@ -188,10 +188,22 @@ def parse(topics: Topics, incoming: Incoming, watches: Mapping[str, frozenset[st
             _check_press(text)
             return TakePicture(_check_pipeline(pipeline, watches))
         case [pipeline, watch, "threshold", "set"]:
-            if watch not in watches[_check_pipeline(pipeline, watches)]:
-                raise RefusedError(f"no watch {watch!r:.60}; there are {_join(watches[pipeline])}")
-            return SetThreshold(pipeline, watch, _parse_threshold(text))
+            command = SetThreshold(pipeline, watch, None)
+            check(command, watches)
+            return replace(command, threshold=_parse_threshold(text))
     raise RefusedError("no such command")
+
+
+def check(command: Command, watches: Mapping[str, frozenset[str]]) -> None:
+    """Raise RefusedError when a command names no pipeline or watch of these, or its value is not allowed."""
+    if isinstance(command, Reload):
+        return
+    _check_pipeline(command.pipeline, watches)
+    if isinstance(command, SetThreshold):
+        if command.watch not in watches[command.pipeline]:
+            raise RefusedError(f"no watch {command.watch!r:.60}; there are {_join(watches[command.pipeline])}")
+        if command.threshold is not None:
+            _check_threshold(command.threshold, repr(command.threshold))
 
 
 def _check_pipeline(pipeline: str, watches: Mapping[str, frozenset[str]]) -> str:
@@ -225,9 +237,13 @@ def _parse_threshold(text: str) -> float | None:
         threshold = float(text)
     except ValueError as error:
         raise RefusedError(f"{text!r:.60} is neither a number above 0 and at most 1 nor RESET") from error
-    if not 0 < threshold <= 1:  # also refuses nan
-        raise RefusedError(f"{text!r:.60} is not above 0 and at most 1")
+    _check_threshold(threshold, repr(text))
     return threshold
+
+
+def _check_threshold(threshold: float, written: str) -> None:
+    if not 0 < threshold <= 1:  # also refuses nan
+        raise RefusedError(f"{written:.60} is not above 0 and at most 1")
 
 
 def _parse_region(text: str) -> Region | None:

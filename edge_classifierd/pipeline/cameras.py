@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_classifierd.config.sections.sources import Source
     from edge_classifierd.frames.base import Frame, FrameSource, Needs
     from edge_classifierd.frames.camera import CaptureStatus
+    from edge_classifierd.pipeline.observation.tap import FrameTap
     from edge_classifierd.pipeline.planning.plan import AnyPlan
 
     T = TypeVar("T")
@@ -29,10 +30,17 @@ if TYPE_CHECKING:
 class Cameras:
     """Opens a camera for the first pipeline that uses it, and a new one after it has ended. Any thread."""
 
-    def __init__(self, clock: Clock, make_source: MakeSource = make_source) -> None:
-        """`make_source` makes the source of a section; tests and benches replace it with a fake camera."""
+    def __init__(self, clock: Clock, make_source: MakeSource = make_source, tap: FrameTap | None = None) -> None:
+        """Open no camera yet.
+
+        Args:
+            clock: The clock.
+            make_source: Makes the source of a section; tests and benches replace it with a fake camera.
+            tap: Receives every frame of every pipeline's camera.
+        """
         self._clock = clock
         self._make_source = make_source
+        self._tap = tap
         self._lock = threading.Lock()
         self._shared: dict[str, tuple[Source, Camera]] = {}
         self._needs: dict[str, tuple[Needs, ...]] = {}
@@ -68,6 +76,7 @@ class Cameras:
                     prepare_when_taken=plan.section.camera is not None,
                     max_fps=plan.section.max_fps,
                     on_status=on_status,
+                    on_frame=None if self._tap is None else partial(self._tap.offer, name),
                 )
                 if camera.attach(capture):
                     return capture

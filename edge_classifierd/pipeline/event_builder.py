@@ -41,6 +41,8 @@ class FrameResult:
     ambiguous: bool
     best: Ranked | None
     """The best of the classes that may be reported."""
+    reportable: NDArray[np.float32]
+    """Shape (classes,): the confidences, below 0 for a class that may not be reported."""
 
 
 class EventBuilder:
@@ -83,10 +85,10 @@ class EventBuilder:
         outcome = self.policy.observe(Observation(frame.captured_s, confidences, best, lead))
         self._reportable, self._best, self._ranked = reportable, best, None
         if not outcome.decisions:
-            return FrameResult((), outcome.ambiguous, best)
+            return FrameResult((), outcome.ambiguous, best, reportable)
         origin = _Origin(frame.captured_at, clock_synchronised(), inference.accelerator, inference.inference_ms)
         drafts = tuple(self._draft(decision, origin) for decision in outcome.decisions)
-        return FrameResult(drafts, outcome.ambiguous, best)
+        return FrameResult(drafts, outcome.ambiguous, best, reportable)
 
     def restore(self, watch: str, *, index: int, at_s: float, active_s: float | None) -> None:
         """Restore a watch that was on before a restart; `active_s` is None when it is unknown for how long."""

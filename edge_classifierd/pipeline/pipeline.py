@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import AcceleratorTemperature, Inference
     from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.pipeline.cameras import Cameras
+    from edge_classifierd.pipeline.observation.observer import ResultObserver
     from edge_classifierd.pipeline.planning.plan import Plan
     from edge_classifierd.pipeline.saved_state import SavedState
     from edge_classifierd.pipeline.sink import ResultSink
@@ -50,6 +51,7 @@ class Surroundings:
     saved_state: SavedState
     clock: Clock
     cameras: Cameras
+    observer: ResultObserver | None = None
 
 
 class Pipeline:
@@ -74,6 +76,7 @@ class Pipeline:
             sink=surroundings.sink,
             saved_state=surroundings.saved_state,
             clock=surroundings.clock,
+            observer=surroundings.observer,
         )
         self._capture: Capture[Any] | None = None
         self._workers: Workers | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.clock import TimePoint
 from edge_classifierd.pipeline.collector import Collector
 from edge_classifierd.pipeline.event_builder import EventBuilder
+from edge_classifierd.pipeline.observation.observer import ObservedFrame
 from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedWatches, encode_watches
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.event_builder import FrameResult
+    from edge_classifierd.pipeline.observation.observer import ResultObserver
     from edge_classifierd.pipeline.planning.plan import Plan
     from edge_classifierd.pipeline.saved_state import SavedState
     from edge_classifierd.pipeline.sink import ResultSink
@@ -36,6 +38,7 @@ class Reporter:
         sink: ResultSink,
         saved_state: SavedState,
         clock: Clock,
+        observer: ResultObserver | None = None,
     ) -> None:
         """Restore commanded thresholds.
 
@@ -46,11 +49,13 @@ class Reporter:
             sink: takes the results.
             saved_state: what was stored before a restart.
             clock: the clock.
+            observer: sees the result of every frame.
         """
         self._plan = plan
         self._sink = sink
         self._saved_state = saved_state
         self._clock = clock
+        self._observer = observer
         self._builder = EventBuilder(plan, device=device, runtime=runtime)
         self._picture_requested = False
         self._collector = Collector()
@@ -83,7 +88,23 @@ class Reporter:
             self._sink.publish_state(self._plan, state)
         if self._plan.section.collect.enabled:
             self._collector.consider(self._plan, frame, inference, result, self._builder.policy.states())
+        if self._observer is not None:
+            self._observer.frame(self._plan, self._observed(frame, inference, result))
         return result
+
+    def _observed(self, frame: Frame, inference: Inference, result: FrameResult) -> ObservedFrame:
+        width, height = frame.picture.width, frame.picture.height
+        if self._plan.view.quarter_turns(frame.picture) % 2:
+            width, height = height, width
+        return ObservedFrame(
+            captured_s=frame.captured_s,
+            captured_at=frame.captured_at,
+            width=width,
+            height=height,
+            inference=inference,
+            reportable=result.reportable,
+            watches=self._builder.policy.states(),
+        )
 
     def clear(self, accelerator: str) -> None:
         """Clear what is on, because the camera delivers no more frames."""
@@ -136,6 +157,8 @@ class Reporter:
         events = self._sink.store_events(drafts, encode_watches(name, watches))
         self._saved_state.set_watches(name, watches)
         self._sink.publish_watches(self._plan, self._active_names())
+        if self._observer is not None:
+            self._observer.events(events)
         return events
 
     def _watches(self) -> SavedWatches:

@@ -34,6 +34,7 @@ LEVELS = (
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "pycoral"}
+OF_THE_PAGE = {"starlette", "uvicorn", "prometheus_client", "h11"}
 HEAVY = RUNTIMES | {"numpy", "av", "paho", "pydantic", "yaml", "flatbuffers", "amqtt", "sqlite3"}
 
 
@@ -131,6 +132,16 @@ def misplaced_runtimes(imports: list[Import]) -> list[str]:
     ]
 
 
+def page_libraries_outside_the_page(imports: list[Import]) -> list[str]:
+    """Imports of the page's libraries outside `web`, and imports of `web` that run when a module is loaded."""
+    return [
+        f"{one.importer}:{one.line} imports {one.imported}"
+        for one in imports
+        if room(one.importer) != "web"
+        and (one.imported.split(".")[0] in OF_THE_PAGE or (one.at_load and room(one.imported) == "web"))
+    ]
+
+
 MODULES = modules_under(ROOT)
 IMPORTS = imports_of(MODULES)
 
@@ -153,6 +164,11 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
 
 def test_a_runtime_is_imported_only_inside_functions_of_the_runtime_module() -> None:
     assert misplaced_runtimes(IMPORTS) == []
+
+
+def test_the_page_and_its_libraries_are_loaded_only_when_it_is_configured() -> None:
+    assert page_libraries_outside_the_page(IMPORTS) == []
+    assert loaded_after("import edge_classifierd.daemon.service") & OF_THE_PAGE == set()
 
 
 def test_each_class_name_occurs_once() -> None:
@@ -186,6 +202,8 @@ def test_modules_and_packages_stay_small() -> None:
         ({"frames/b.py": "from edge_classifierd.frames import factory", "frames/factory.py": ""}, "out_of_place"),
         ({"inference/cpu.py": "def f():\n    import tflite_runtime.interpreter"}, "misplaced_runtimes"),
         ({"inference/runtime.py": "import ai_edge_litert"}, "misplaced_runtimes"),
+        ({"mqtt/a.py": "def f():\n    import starlette"}, "page_libraries"),
+        ({"daemon/a.py": "import edge_classifierd.web.b", "web/b.py": ""}, "page_libraries"),
     ],
 )
 def test_a_broken_rule_is_noticed(tmp_path: Path, files: dict[str, str], rule: str) -> None:
@@ -200,6 +218,7 @@ def test_a_broken_rule_is_noticed(tmp_path: Path, files: dict[str, str], rule: s
         "cycle": cycle(imports, modules),
         "out_of_place": out_of_place(imports, modules),
         "misplaced_runtimes": misplaced_runtimes(imports),
+        "page_libraries": page_libraries_outside_the_page(imports),
     }
     assert [name for name, found in broken.items() if found] == [rule]
 

@@ -36,6 +36,7 @@ _VALUES: dict[str, object] = {
     "device": {"id": "porch", "name": "Porch"},
     "mqtt": {"host": "localhost", "tls": {}},
     "outbox": {},
+    "web": {"tls": {}},
     "pipelines": {
         "name": "driveway",
         "source": {"type": "v4l2", "device": "/dev/video0", "rotation": "180"},
@@ -58,6 +59,11 @@ _VALUES: dict[str, object] = {
 _SAMPLES = {
     "username": "edge",
     "password": "!credential mqtt_password",
+    "WebSection.password": "!credential web_password",
+    "metrics_token": "!credential metrics_token",
+    "certificate": "device.pem",
+    "key": "device.key",
+    "hosts": "[porch.example.org]",
     "ca_file": "ca.pem",
     "cert_file": "device.pem",
     "key_file": "device.key",
@@ -124,7 +130,7 @@ def _section(section: type[Section], values: dict[str, object], indent: str) -> 
         elif value is not None:
             yield f"{indent}{name}: {value}"
         else:
-            yield f"{indent}# {name}: {_sample(name, field)}"
+            yield f"{indent}# {name}: {_sample(name, field, section)}"
 
 
 def _as_item(lines: list[str], indent: str) -> list[str]:
@@ -144,7 +150,7 @@ def _other_sources(indent: str) -> Iterator[str]:
                 continue  # as above
             words = textwrap.wrap(meaning(field), 110)
             yield from (f"{indent}#   # {line}" for line in (words if name != "type" else []))
-            yield f"{indent}#   {name}: {values.get(name) or _sample(name, field)}"
+            yield f"{indent}#   {name}: {values.get(name) or _sample(name, field, section)}"
 
 
 def _comment(field: FieldInfo, indent: str) -> list[str]:
@@ -152,10 +158,14 @@ def _comment(field: FieldInfo, indent: str) -> list[str]:
     return [f"{indent}# {line}" for line in textwrap.wrap(text, 116 - len(indent))]
 
 
-def _sample(name: str, field: FieldInfo) -> str:
+def _sample(name: str, field: FieldInfo, section: type[Section]) -> str:
     words = default_words(field)
     literal = words.startswith("`") and words.endswith("`") and words.count("`") == 2
-    return words.strip("`") if literal and words not in {"`null`", "`[]`"} else _SAMPLES.get(name, "null")
+    return (
+        words.strip("`")
+        if literal and words not in {"`null`", "`[]`"}
+        else _SAMPLES.get(f"{section.__name__}.{name}") or _SAMPLES.get(name, "null")
+    )
 
 
 def _active(line: str) -> bool:

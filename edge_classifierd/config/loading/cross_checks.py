@@ -30,6 +30,9 @@ def cross_check(data: object) -> Iterator[tuple[KeyPath, str]]:
     mqtt = data.get("mqtt") if isinstance(data, dict) else None
     if isinstance(mqtt, dict) and mqtt.get("tls", ...) is None:
         yield ("mqtt", "tls"), "is empty: write `{}` to trust the system's authorities, or remove the key for no TLS"
+    web = data.get("web") if isinstance(data, dict) else None
+    if isinstance(web, dict) and web.get("tls", ...) is None:
+        yield ("web", "tls"), "is empty: write `certificate` and `key`, or remove the key for plain HTTP"
 
 
 def _mappings(items: object) -> list[dict[object, object]]:

@@ -16,6 +16,7 @@ from edge_classifierd.config.sections.durations import Duration
 from edge_classifierd.config.sections.mqtt import MqttSection
 from edge_classifierd.config.sections.paths import StatePath
 from edge_classifierd.config.sections.pipeline import PipelineSection
+from edge_classifierd.config.sections.web import WebSection
 
 
 class DeviceSection(Section):
@@ -62,6 +63,7 @@ class Configuration(Section):
     outbox: OutboxSection = Field(
         default={}, validate_default=True, description="Store of events that wait for the broker."
     )
+    web: WebSection | None = Field(None, description="The page of this device. Default: none.")
     cameras: tuple[CameraSection, ...] = Field(
         (),
         strict=False,
@@ -74,6 +76,11 @@ class Configuration(Section):
         max_length=64,
         description="One or more pipelines, each with a camera or a source, a model and watches.",
     )
+
+    @field_validator("web", mode="before")
+    @classmethod
+    def _empty_means_defaults_of_web(cls, value: object) -> object:
+        return {} if value is None else value
 
     @field_validator("cameras", mode="before")
     @classmethod

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Listener, Message
+    from edge_classifierd.pipeline.observation.observer import ResultObserver
+    from edge_classifierd.pipeline.observation.tap import FrameTap
     from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 BASE = "edge-classifierd/porch"
@@ -108,7 +110,14 @@ def until(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
 class Scene:
     """The pipelines of the device `porch`; a context manager that starts and stops them."""
 
-    def __init__(self, folder: Path, *pipelines: dict[str, Any], cameras: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *pipelines: dict[str, Any],
+        cameras: tuple[str, ...] = (),
+        tap: FrameTap | None = None,
+        observer: ResultObserver | None = None,
+    ) -> None:
         self.folder = folder
         self.configured_cameras = [
             {"name": name, "source": {"type": "v4l2", "device": f"/dev/{name}"}} for name in cameras
@@ -138,7 +147,8 @@ class Scene:
             heartbeats=self.heartbeats,
             saved_state=self.saved_state,
             clock=self.clock,
-            cameras=Cameras(self.clock, self._camera),
+            cameras=Cameras(self.clock, self._camera, tap),
+            observer=observer,
         )
         trials = ModelTrials(folder / "models.json", self.clock)
         self.pipelines = Pipelines(self.plans(*pipelines), around, self.sink, trials)

@@ -60,7 +60,8 @@ def test_the_example_loads_with_every_key_uncommented_and_shows_them_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    (tmp_path / "mqtt_password").write_text("x")
+    for name in ("mqtt_password", "web_password", "metrics_token"):
+        (tmp_path / name).write_text("a long secret")
     text = render_example()
     one_source = re.sub(r"(?m)^    # Instead: .*\n(    #.*\n)*", "", text)
     one_source = re.sub(r"(?m)^ *# bundled: .*\n", "", one_source)  # `path` is in its place

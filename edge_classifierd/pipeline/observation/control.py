@@ -1,0 +1,70 @@
+"""What the page may see and change of the running pipelines: one view each, and commands as those over MQTT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from edge_classifierd.mqtt.commands import Command
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from edge_classifierd.health.metrics import PipelineSnapshot
+    from edge_classifierd.health.report import Health
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
+    from edge_classifierd.pipeline.saved_state import SavedCommands
+
+__all__ = ["Command", "CommandOutcome", "HealthSource", "PipelineControl", "PipelineView"]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineView:
+    """One pipeline at one moment."""
+
+    plan: AnyPlan
+    enabled: bool
+    online: bool
+    offline_reason: str | None
+    commands: SavedCommands
+    """The commanded values; absent ones are as configured."""
+    figures: PipelineSnapshot
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name in the configuration."""
+        return self.plan.section.name
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOutcome:
+    """The result of an executed command."""
+
+    changed: int = 0
+    """For a reload: the number of pipelines that changed."""
+    problems: tuple[str, ...] = ()
+    """For a refused reload: each mistake of the configuration, with its place."""
+
+
+class PipelineControl(Protocol):
+    """The running pipelines. Any thread may call it."""
+
+    def view(self) -> tuple[PipelineView, ...]:
+        """Return all pipelines in the order of the configuration."""
+
+    def submit(self, command: Command) -> Future[CommandOutcome]:
+        """Queue a command for the daemon's main thread, which executes it as one received over MQTT.
+
+        Raises:
+            RefusedError: There is no such pipeline or watch, the value is not allowed, or too many commands wait.
+        """
+
+
+class HealthSource(Protocol):
+    """The health of the daemon. Any thread may call it."""
+
+    def document(self) -> Health | None:
+        """Return the newest health document, at most about a second old; None in the first second."""
+
+    def alive(self) -> bool:
+        """Return whether every supervised stage makes progress or waits on purpose."""

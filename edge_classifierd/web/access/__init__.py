@@ -1,0 +1,1 @@
+"""Who may use the page: names of the device, passwords, sessions."""

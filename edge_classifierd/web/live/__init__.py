@@ -1,0 +1,1 @@
+"""What happens now: pictures, scores, their history, and the event stream."""

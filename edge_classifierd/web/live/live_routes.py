@@ -1,0 +1,150 @@
+"""The routes of live data: overview, pictures, history, health."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import Response
+
+from edge_classifierd import __version__
+from edge_classifierd.clock import timestamp
+from edge_classifierd.pipeline.planning.plan import Plan
+from edge_classifierd.preprocess import Region, View
+from edge_classifierd.web.live.history import DAY_S
+from edge_classifierd.web.live.overview import pipeline_document
+from edge_classifierd.web.live.preview import Preview, PreviewKind, Previews
+from edge_classifierd.web.route import PageRoute, RequestError, json_answer, query_number
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from edge_classifierd.pipeline.observation.control import PipelineView
+    from edge_classifierd.web.access.admission import Access
+    from edge_classifierd.web.live.history import WatchCurve
+    from edge_classifierd.web.live.viewers import Viewers
+    from edge_classifierd.web.parts import Parts
+
+WIDTHS: Final = (320, 640, 960)
+_SNAPSHOT_WIDTH: Final = 1280
+_FRAME_TIMEOUT_S: Final = 10.0
+_MOST_AFTER: Final = 10**17
+
+
+class LiveRoutes:
+    """Answers with the present state of the pipelines. Used by the page's thread."""
+
+    def __init__(self, parts: Parts, previews: Previews, viewers: Viewers, access: Access, build: str) -> None:
+        self._parts = parts
+        self._previews = previews
+        self._viewers = viewers
+        self._access = access
+        self._build = build
+
+    def routes(self) -> tuple[PageRoute, ...]:
+        """Return the routes of this module."""
+        return (
+            PageRoute("GET", "/healthz", self._alive, public=True),
+            PageRoute("GET", "/api/overview", self._overview),
+            PageRoute("GET", "/api/health", self._health),
+            PageRoute("GET", "/api/pipelines/{pipeline}/frame.jpg", self._frame),
+            PageRoute("GET", "/api/pipelines/{pipeline}/snapshot.jpg", self._snapshot),
+            PageRoute("GET", "/api/pipelines/{pipeline}/history", self._history),
+        )
+
+    async def _alive(self, _request: Request) -> Response:
+        alive = self._parts.health.alive()
+        return json_answer({"status": "ok" if alive else "stuck"}, status=200 if alive else 503)
+
+    async def _overview(self, _request: Request) -> Response:
+        parts = self._parts
+        return json_answer(
+            {
+                "device": {"id": parts.device.id, "name": parts.device.name},
+                "version": __version__,
+                "build": self._build,
+                "time": timestamp(parts.clock.utc()),
+                "clock_synchronised": parts.clock.synchronised(),
+                "pipelines": [pipeline_document(parts, view) for view in parts.control.view()],
+                "training": None,
+                "viewers": {"now": self._viewers.count, "most": parts.section.viewers},
+                "features": {"teach": False},
+            }
+        )
+
+    async def _health(self, _request: Request) -> Response:
+        health = self._parts.health_document()
+        if health is None:
+            raise RequestError(503, "starting", "the daemon has just started", retry_after_s=1)
+        page = {"viewers": self._viewers.count, "sessions": self._access.sessions}
+        return json_answer({**health, "web": page})
+
+    async def _frame(self, request: Request) -> Response:
+        width = query_number(request, "width", 640, most=max(WIDTHS))
+        shows = request.query_params.get("view", "full")
+        if width not in WIDTHS:
+            sentence = f"`width` must be one of {', '.join(map(str, WIDTHS))}"
+            raise RequestError(422, "value_refused", sentence, field="width")
+        if shows not in {"full", "region"}:
+            raise RequestError(422, "value_refused", "`view` must be full or region", field="view")
+        after = query_number(request, "after", 0, most=_MOST_AFTER)
+        view = self._parts.pipeline(request.path_params["pipeline"])
+        plan = _delivering(view)
+        with self._viewers.place(request.state.viewer):
+            kind = PreviewKind(view.name, width, _view(plan, shows))
+            preview = await self._previews.next(kind, after=after, timeout_s=_FRAME_TIMEOUT_S)
+        return _picture(preview)
+
+    async def _snapshot(self, request: Request) -> Response:
+        view = self._parts.pipeline(request.path_params["pipeline"])
+        kind = PreviewKind(view.name, _SNAPSHOT_WIDTH, _view(_delivering(view), "full"))
+        preview = await self._previews.next(kind, after=0, timeout_s=_FRAME_TIMEOUT_S)
+        return _picture(preview)
+
+    async def _history(self, request: Request) -> Response:
+        span_s = query_number(request, "span", 3600, least=10, most=DAY_S)
+        view = self._parts.pipeline(request.path_params["pipeline"])
+        clock = self._parts.clock
+        now_s, now = clock.monotonic(), clock.utc()
+        curves = self._parts.results.history.curves(view.name, span_s, now_s)
+
+        def at(moment_s: float) -> str:
+            return timestamp(now + timedelta(seconds=moment_s - now_s))
+
+        return json_answer(
+            {
+                "step_s": curves.step_s,
+                "end": at(curves.end_s),
+                "watches": {name: curve.peaks for name, curve in curves.watches.items()},
+                "on": {name: _intervals(curve, at) for name, curve in curves.watches.items()},
+                "resting": [],
+            }
+        )
+
+
+def _intervals(curve: WatchCurve, at: Any) -> list[list[str | None]]:  # noqa: ANN401 - the function above
+    return [[at(start), None if end is None else at(end)] for start, end in curve.on]
+
+
+def _delivering(view: PipelineView) -> Plan:
+    """Return the plan of a pipeline whose camera delivers frames. Raises RequestError for another."""
+    if not view.enabled:
+        raise RequestError(409, "off", "the camera is switched off")
+    if not view.online or not isinstance(view.plan, Plan):
+        sentence = view.offline_reason or "the camera delivers no frames"
+        raise RequestError(503, "offline", sentence, retry_after_s=5)
+    return view.plan
+
+
+def _view(plan: Plan, shows: str) -> View:
+    view = plan.view
+    return view if shows == "region" else View(view.rotation, view.mirror, Region())
+
+
+def _picture(preview: Preview | None) -> Response:
+    if preview is None:
+        return Response(status_code=204)
+    if not preview.jpeg:
+        raise RequestError(503, "no_picture", "the picture cannot be encoded; see the log", retry_after_s=5)
+    headers = {"X-Frame": str(preview.number), "X-Captured": timestamp(preview.captured_at)}
+    return Response(preview.jpeg, headers=headers, media_type="image/jpeg")
