@@ -175,6 +175,7 @@ class Service:
         signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         wakeup = signal.set_wakeup_fd(self._wake_up.signals, warn_on_full_buffer=False)
         before = {number: signal.signal(number, lambda _number, _frame: None) for number in signals}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked since the start of the process
         try:
             self._start()
             self._serve()

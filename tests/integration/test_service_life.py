@@ -182,16 +182,27 @@ def test_a_second_daemon_on_the_same_state_is_refused_and_changes_nothing(
         assert daemon.end()[0] == 0, daemon.said
 
 
+def has_signal(daemon: Daemon, field: str, number: signal.Signals) -> bool:
+    """Whether a line of the process's status (SigCgt: handled, SigBlk: blocked) contains the signal."""
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    numbers = next(line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:"))
+    return bool(int(numbers, 16) >> (number - 1) & 1)
+
+
 def test_a_signal_before_the_daemon_is_ready_to_serve_ends_it_with_code_0(tmp_path: Path, broker: Broker) -> None:
     config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "coffee")))
-
-    def catches_sigterm(daemon: Daemon) -> bool:
-        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-        caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
-        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
-
     for number in (signal.SIGTERM, signal.SIGINT):
         with Daemon(config) as daemon:
-            wait_until(lambda daemon=daemon: catches_sigterm(daemon))
+            wait_until(lambda daemon=daemon: has_signal(daemon, "SigCgt", signal.SIGTERM))
             assert daemon.end(number)[0] == 0, daemon.said
             assert daemon.said == ""
+
+
+def test_a_reload_that_is_requested_while_the_daemon_is_loaded_waits_for_it(tmp_path: Path, broker: Broker) -> None:
+    config = write_config(tmp_path / "c.yaml", broker.port, a_pipeline(photographs(tmp_path / "p", "coffee")))
+    with Daemon(config) as daemon:
+        wait_until(lambda: has_signal(daemon, "SigBlk", signal.SIGHUP))
+        assert "running" not in daemon.said
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reloaded" in daemon.said or daemon.process.poll() is not None)
+        assert daemon.end()[0] == 0, daemon.said
