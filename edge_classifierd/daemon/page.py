@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_classifierd.health.metrics import Reason
+from edge_classifierd.log import RecentWarnings
 from edge_classifierd.pipeline.observation.observer import GuardedObserver
 from edge_classifierd.pipeline.observation.tap import FrameTap
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.sections.configuration import Configuration
+    from edge_classifierd.events.outbox import Outbox
+    from edge_classifierd.pipeline.event_pictures import EventPictures
     from edge_classifierd.pipeline.observation.control import HealthSource, PipelineControl
     from edge_classifierd.pipeline.observation.observer import ResultObserver
     from edge_classifierd.web.live.results import NewestResults
@@ -37,6 +40,7 @@ class DaemonPage:
         """Passes frames to the page; None without a page."""
         self.observer: ResultObserver | None = None
         """Shows results to the page; None without a page."""
+        self._warnings = RecentWarnings()
         if configuration.web is None:
             return
         try:
@@ -46,6 +50,7 @@ class DaemonPage:
             self._fail(f"the page needs a library that is missing ({error.name}); install edge-classifierd[web]")
             return
         self._results: NewestResults = NewestResults(clock)
+        self._warnings.install()
         self.tap = FrameTap()
         self.observer = GuardedObserver(self._results)
 
@@ -54,12 +59,23 @@ class DaemonPage:
         """Return why the page cannot be reached; None when it can, or is not configured."""
         return self._server.reason if self._server is not None else self._failure
 
-    def start(self, control: PipelineControl, health: HealthSource) -> None:
-        """Start the page's thread."""
+    def start(
+        self, control: PipelineControl, health: HealthSource, *, config: Path, outbox: Outbox, pictures: EventPictures
+    ) -> None:
+        """Start the page's thread.
+
+        Args:
+            control: the pipelines.
+            health: the daemon's health.
+            config: the configuration file.
+            outbox: the events.
+            pictures: their pictures.
+        """
         section = self._configuration.web
         if section is None or self.tap is None:
             return
-        from edge_classifierd.web.page import WebPage  # noqa: PLC0415 - the page is optional
+        from edge_classifierd.web.device.records import Records  # noqa: PLC0415 - the page is optional
+        from edge_classifierd.web.page import WebPage  # noqa: PLC0415
         from edge_classifierd.web.parts import Parts  # noqa: PLC0415
         from edge_classifierd.web.server import PageServer  # noqa: PLC0415
 
@@ -72,6 +88,7 @@ class DaemonPage:
             results=self._results,
             clock=self._clock,
             state=self._state,
+            records=Records(config, self._configuration.outbox.path, outbox, pictures, self._warnings),
         )
         server = PageServer(section, partial(WebPage, parts))
         try:
@@ -93,6 +110,7 @@ class DaemonPage:
 
     def stop(self, timeout_s: float) -> None:
         """End the page's thread; waits at most `timeout_s`."""
+        self._warnings.remove()
         if self._server is not None:
             self._server.stop(timeout_s)
 

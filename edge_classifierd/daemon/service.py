@@ -192,7 +192,13 @@ class Service:
         self._session.start()
         self._publisher.start()
         self._pipelines.start()
-        self._page.start(self._page_control, self._health)
+        self._page.start(
+            self._page_control,
+            self._health,
+            config=self._config,
+            outbox=self._outbox,
+            pictures=self._event_pictures,
+        )
         _log.info("%s: running %s", self._document.file, ", ".join(self._pipelines.watches))
         self._announce_ready()
 

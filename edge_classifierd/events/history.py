@@ -44,6 +44,7 @@ class EventFilter:
     since: datetime | None = None
     before: str | None = None
     """An `event_id`: only events that were made earlier."""
+    event_id: str | None = None
 
     def accepts(self, event: Event) -> bool:
         """Return whether the event is wanted."""
@@ -51,6 +52,7 @@ class EventFilter:
             (self.before is None or event.event_id < self.before)
             and (self.pipeline is None or event.pipeline == self.pipeline)
             and (self.watch is None or event.watch == self.watch)
+            and (self.event_id is None or event.event_id == self.event_id)
             and (self.since is None or event.time >= self.since)
         )
 

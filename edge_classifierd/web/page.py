@@ -11,6 +11,7 @@ from edge_classifierd.web.access.login import Logins
 from edge_classifierd.web.access.password import Password
 from edge_classifierd.web.access.session import Sessions
 from edge_classifierd.web.app import PageApplication
+from edge_classifierd.web.device.routes import device_routes
 from edge_classifierd.web.files import PageFiles
 from edge_classifierd.web.live.live_routes import LiveRoutes
 from edge_classifierd.web.live.preview import Previews
@@ -38,7 +39,7 @@ class WebPage:
         self.streams = Streams(parts, files.build)
         viewers = Viewers(section.viewers, parts.clock)
         live = LiveRoutes(parts, self.previews, viewers, access, files.build)
-        routes = (*files.routes(), *access.routes(), *live.routes(), *self.streams.routes())
+        routes = (*files.routes(), *access.routes(), *live.routes(), *device_routes(parts), *self.streams.routes())
         self.application = PageApplication(routes, Hosts(section.hosts, section.url), access)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

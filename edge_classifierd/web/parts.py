@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge_classifierd.config.sections.web import WebSection
     from edge_classifierd.pipeline.observation.control import HealthSource, PipelineControl, PipelineView
     from edge_classifierd.pipeline.observation.tap import FrameTap
+    from edge_classifierd.web.device.records import Records
     from edge_classifierd.web.live.results import NewestResults
 
 
@@ -32,6 +33,7 @@ class Parts:
     clock: Clock
     state: Path
     """The state directory."""
+    records: Records
 
     def pipeline(self, name: str) -> PipelineView:
         """Return a running pipeline. Raises RequestError when there is none of this name."""

@@ -18,10 +18,13 @@ from edge_classifierd.config.sections.web import WebSection
 from edge_classifierd.daemon.page_control import PageControl
 from edge_classifierd.health.board import Board
 from edge_classifierd.health.report import Health
+from edge_classifierd.log import RecentWarnings
 from edge_classifierd.mqtt.commands import Reload
+from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.observation.control import CommandOutcome
 from edge_classifierd.pipeline.observation.observer import GuardedObserver
 from edge_classifierd.pipeline.observation.tap import FrameTap
+from edge_classifierd.web.device.records import Records
 from edge_classifierd.web.live.results import NewestResults
 from edge_classifierd.web.page import WebPage
 from edge_classifierd.web.parts import Parts
@@ -92,6 +95,13 @@ class PageScene:
             results=self.results,
             clock=self.scene.clock,
             state=folder,
+            records=Records(
+                folder / "config.yaml",
+                folder / "outbox.sqlite3",
+                self.scene.outbox,
+                EventPictures(folder / "event-pictures", folder / "outbox.sqlite3", self.scene.clock, most=500),
+                RecentWarnings(),
+            ),
         )
         self.pages: list[WebPage] = []
         self.server = PageServer(self.parts.section, self._make)
