@@ -31,6 +31,7 @@ from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.event_pictures import EventPictures
+from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
 from edge_classifierd.pipeline.planning.validation import preflight
@@ -116,13 +117,15 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
         event_pictures=EventPictures(folder / "event-pictures", folder / "outbox.sqlite3", clock, most=500),
         after_events=publisher.after_events,
     )
+    heartbeats = Heartbeats(clock)
     surroundings = Surroundings(
         device="bench",
         sink=outlet,
-        heartbeats=Heartbeats(clock),
+        heartbeats=heartbeats,
         saved_state=SavedState(outbox, folder / "state.json", clock),
         clock=clock,
         cameras=Cameras(clock),
+        threads=PipelineThreads(heartbeats),
     )
     pipeline = Pipeline(plan, Classifiers().get(plan), PipelineMetrics(clock), surroundings)
     session.start()

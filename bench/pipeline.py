@@ -42,6 +42,7 @@ from edge_classifierd.inference.scores import Scores, top_k
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.event_builder import EventBuilder
+from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
 from edge_classifierd.pipeline.planning.validation import preflight
 from edge_classifierd.pipeline.saved_state import SavedState
@@ -150,13 +151,15 @@ class Running:
         self.metrics = PipelineMetrics(clock)
         self._may_deliver = threading.Event()
         self._outbox = outbox = Outbox(folder / "outbox.sqlite3", topic=lambda event: event.pipeline, clock=clock)
+        heartbeats = Heartbeats(clock)
         surroundings = Surroundings(
             device="bench",
             sink=Sink(),
-            heartbeats=Heartbeats(clock),
+            heartbeats=heartbeats,
             saved_state=SavedState(outbox, folder / "state.json", clock),
             clock=clock,
             cameras=Cameras(clock, lambda *_: Camera(picture, self._may_deliver)),
+            threads=PipelineThreads(heartbeats),
         )
         self.pipeline = Pipeline(plan, Classifiers().get(plan), self.metrics, surroundings)
         self.pipeline.start()

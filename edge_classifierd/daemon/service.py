@@ -33,6 +33,7 @@ from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.event_pictures import EventPictures
+from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.observation.control import CommandOutcome
 from edge_classifierd.pipeline.pipeline import Surroundings
@@ -153,6 +154,7 @@ class Service:
             saved_state=saved_state,
             clock=self._clock,
             cameras=Cameras(self._clock, tap=self._page.tap),
+            threads=PipelineThreads(self._heartbeats),
             observer=self._page.observer,
         )
         trials = ModelTrials(state_directory() / "models.json", self._clock)

@@ -72,6 +72,7 @@ class Capture(Generic[T]):
         self._on_frame = on_frame
         self._slot: LatestSlot[Captured[T] | Frame] = LatestSlot()
         self._bug: BaseException | None = None
+        self._on_ready: Callable[[], None] | None = None
 
         self._status_lock = threading.Lock()  # held during `on_status`, so that the calls have the right order
         self._status = CaptureStatus.STARTING
@@ -109,6 +110,11 @@ class Capture(Generic[T]):
         return self._camera.source.skipped - self._skipped_before + self._unprepared
 
     @property
+    def ready(self) -> bool:
+        """Whether `take` has something to return at once: a frame, or the end of the source or a bug."""
+        return not self._slot.empty or self._slot.ended
+
+    @property
     def finished(self) -> bool:
         """Whether the source has ended or was stopped and its last frame was taken; False after a bug."""
         return self._slot.ended and self._slot.empty and self._bug is None
@@ -126,6 +132,15 @@ class Capture(Generic[T]):
     def start(self) -> None:
         """Start the camera if this is its first capture."""
         self._camera.start()
+
+    def notify(self, on_ready: Callable[[], None]) -> None:
+        """Call `on_ready` whenever `ready` becomes true or a frame is replaced, in any thread; also once now."""
+        self._on_ready = on_ready
+        on_ready()
+
+    def check_stall(self) -> None:
+        """Cancel a read of a live source that takes longer than its stall timeout; any thread."""
+        self._camera.check_stall()
 
     def set_max_fps(self, max_fps: float | None) -> None:
         """Change the maximum number of frames per second; any thread."""
@@ -174,6 +189,7 @@ class Capture(Generic[T]):
         """Begin to stop: leave the camera and discard the offered frame. `stop` then waits for the camera's thread."""
         self._camera.detach(self)
         self._slot.end(discard=True)
+        self._notify()
         self.set_status(CaptureStatus.STOPPED, "")
 
     def stop(self, timeout_s: float) -> bool:
@@ -209,6 +225,7 @@ class Capture(Generic[T]):
         self._delivered += 1
         if self._slot.put(item):
             self._dropped += 1
+        self._notify()
         return True
 
     def wait_until_taken(self, patience_s: float | None) -> None:
@@ -238,6 +255,11 @@ class Capture(Generic[T]):
             self._bug = self._bug or error
         finally:
             self._slot.end()
+            self._notify()
+
+    def _notify(self) -> None:
+        if self._on_ready is not None:
+            self._on_ready()
 
     def _prepared(self, frame: Frame) -> Captured[T] | None:
         try:

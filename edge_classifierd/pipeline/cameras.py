@@ -59,11 +59,14 @@ class Cameras:
         plan: Plan,
         prepare: Callable[[Frame], T],
         on_status: Callable[[CaptureStatus, str], None],
+        *,
+        lanes: int,
     ) -> Capture[T]:
         """Return a new capture of the pipeline's camera, attached and not started.
 
-        A camera of the pipeline's own prepares each frame in the camera's thread, while the previous one is classified.
-        A shared camera leaves this to the threads of the pipelines.
+        A camera of the pipeline's own prepares each frame in the camera's thread while the classifier, which has one
+        lane, classifies the previous one. A shared camera leaves this to the workers of the models, and so does each
+        camera where a classifier has several lanes, because no frame is prepared then that a newer one replaces.
         """
         name = plan.section.name
         with self._lock:
@@ -73,7 +76,7 @@ class Cameras:
                     camera,
                     prepare,
                     name=name,
-                    prepare_when_taken=plan.section.camera is not None,
+                    prepare_when_taken=plan.section.camera is not None or lanes > 1,
                     max_fps=plan.section.max_fps,
                     on_status=on_status,
                     on_frame=None if self._tap is None else partial(self._tap.offer, name),

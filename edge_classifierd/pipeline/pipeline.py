@@ -1,4 +1,4 @@
-"""One pipeline: connects a capture, the workers and the reporter; starts, pauses and stops them."""
+"""One pipeline: connects a capture, the workers of its model and the reporter; starts, pauses and stops them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import logging
 import threading
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from edge_classifierd.clock import process_age_s
 from edge_classifierd.errors import InferenceError, failure_sentence
 from edge_classifierd.frames.camera import CaptureStatus
+from edge_classifierd.pipeline.model_workers import PipelineFrames
 from edge_classifierd.pipeline.preparation import make_prepare
 from edge_classifierd.pipeline.reporter import Reporter
-from edge_classifierd.pipeline.worker_threads import STUCK_AFTER_S
-from edge_classifierd.pipeline.workers import make_workers
+from edge_classifierd.pipeline.task_queue import TaskQueue
+from edge_classifierd.pipeline.thread_group import STUCK_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,18 +28,17 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import AcceleratorTemperature, Inference
     from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.pipeline.cameras import Cameras
+    from edge_classifierd.pipeline.model_workers import PipelineThreads
     from edge_classifierd.pipeline.observation.observer import ResultObserver
     from edge_classifierd.pipeline.planning.plan import Plan
     from edge_classifierd.pipeline.saved_state import SavedState
     from edge_classifierd.pipeline.sink import ResultSink
-    from edge_classifierd.pipeline.worker_threads import Classified
-    from edge_classifierd.pipeline.workers import Workers
     from edge_classifierd.preprocess import Region, Tensor
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-_IDLE_S = 0.5
+_CLOSE_S = 0.5
+"""Maximum time that a command which disables the pipeline waits for the camera and for the workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,16 @@ class Surroundings:
     saved_state: SavedState
     clock: Clock
     cameras: Cameras
+    threads: PipelineThreads
     observer: ResultObserver | None = None
 
 
 class Pipeline:
-    """Runs one plan. `start`, `stop` and the commands may be called from any thread."""
+    """Runs one plan. `start`, `stop` and the commands may be called from any thread.
+
+    A pipeline has no thread. The workers of its model classify its frames. The results and the commands are tasks of
+    its queue, which are executed one at a time.
+    """
 
     def __init__(
         self, plan: Plan, classifier: SharedClassifier, metrics: PipelineMetrics, surroundings: Surroundings
@@ -66,7 +71,7 @@ class Pipeline:
         self.finished = False
         """Whether the source has ended and all its frames were reported."""
         self.failure: BaseException | None = None
-        """The exception that ended the pipeline's thread, for the supervisor."""
+        """The exception that ended the pipeline, for the supervisor."""
         self._classifier = classifier
         self._around = surroundings
         self._reporter = Reporter(
@@ -78,17 +83,15 @@ class Pipeline:
             clock=surroundings.clock,
             observer=surroundings.observer,
         )
-        self._capture: Capture[Any] | None = None
-        self._workers: Workers | None = None
+        self._tasks = TaskQueue(surroundings.threads.tasks, self.name, self._fail)
+        self._capture: Capture[Tensor] | None = None
+        self._frames: PipelineFrames | None = None
         self._commands: dict[str, Callable[[], None]] = {}
         self._command_lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._classified = False
+        self._stopping = self._classified = False
         self._inference_failing = False
         self._offline_reason: str | None = None
         self._online = False
-        self._report_lock = threading.Lock()  # the reporter is used by one thread at a time
-        self._thread = threading.Thread(target=self._run, name=f"infer-{name}", daemon=True)
 
     @property
     def name(self) -> str:
@@ -116,37 +119,35 @@ class Pipeline:
         return self._offline_reason
 
     def start(self) -> None:
-        """Start the threads and return. Call it once, after a previous pipeline of this name has stopped."""
-        self._beat = self._around.heartbeats.register(f"infer-{self.name}", STUCK_AFTER_S)
+        """Start the pipeline and return. Call it once, after a previous pipeline of this name has stopped."""
         try:
-            self._thread.start()
+            self._tasks.start()
         except RuntimeError as error:  # no more threads
             self._fail(error)
-            self._release_heartbeats()
+        else:
+            self._tasks.put(self._begin)
 
     def request_stop(self) -> None:
         """Begin to stop, without waiting, so that several pipelines stop in parallel; then call `stop`."""
-        self._stopping.set()
+        self._stopping = True
         capture = self._capture
         if capture is not None:
             capture.request_stop()
 
     def stop(self, timeout_s: float) -> bool:
-        """Stop all threads. Active watches stay active. Return False when a thread is stuck in a call."""
+        """Stop the pipeline. Active watches stay active. Return False when a thread is stuck in a call."""
         self.request_stop()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        reported = self._tasks.close(timeout_s)
         # Read these only now: a command may have opened the camera in the meantime.
-        capture, workers = self._capture, self._workers
+        capture, frames = self._capture, self._frames
         captured = capture is None or capture.stop(timeout_s)
-        classified = workers is None or workers.stop(timeout_s)
-        self._release_heartbeats()
-        return captured and classified and not self._thread.is_alive()
+        classified = frames is None or self._around.threads.remove(self._classifier, frames, timeout_s)
+        self._around.heartbeats.release(f"capture-{self.name}")
+        return reported and captured and classified
 
     def clear(self) -> None:
         """Clear all active watches. Other objects call it only after `stop`, when the pipeline is removed."""
-        with self._report_lock:
-            self._reporter.clear(self._classifier.accelerator)
+        self._reporter.clear(self._classifier.accelerator)
 
     def refresh_metrics(self) -> None:
         """Copy the counts of the capture and the state of the accelerator to the metrics."""
@@ -163,7 +164,7 @@ class Pipeline:
 
     def set_threshold(self, watch: str, threshold: float | None) -> None:
         """Change the threshold of a watch from the next frame on; None: the configured one. Both are valid."""
-        self._enqueue(f"threshold of {watch}", lambda: self._set_threshold(watch, threshold))
+        self._enqueue(f"threshold of {watch}", lambda: self._reporter.set_threshold(watch, threshold))
 
     def set_region(self, region: Region | None) -> None:
         """Classify another part of the picture from the next frame on; None: the configured region."""
@@ -179,31 +180,26 @@ class Pipeline:
 
     def request_picture(self) -> None:
         """Publish the next frame as a picture."""
-        self._enqueue("picture", self._request_picture)
+        self._enqueue("picture", self._reporter.request_picture)
 
     def _enqueue(self, key: str, command: Callable[[], None]) -> None:
         """Execute `command` before the next frame. It replaces a waiting command with the same key."""
         with self._command_lock:
+            scheduled = bool(self._commands)
             self._commands.pop(key, None)
             self._commands[key] = command
-        workers = self._workers
-        if workers is not None:
-            workers.wake()
+        if not scheduled:
+            self._tasks.put(self._execute_commands)
 
-    def _run(self) -> None:
-        try:
-            self._reporter.start(self._classifier.accelerator)
-            self._around.sink.publish_status(self.plan, online=False)
-            if self.enabled:
-                self._open()
-            elif self._reporter.any_active:  # it stopped before it executed the command that disabled it
-                self.clear()
-            while not self._stopping.is_set() and not self.finished:
-                self._step()
-        except Exception as error:  # noqa: BLE001 - the supervisor logs the bug and restarts the pipeline
-            self._fail(error)
-        finally:
-            self._release_heartbeats()
+    # The methods below are tasks, or are called by tasks, except `_fail` and `_set_status`.
+
+    def _begin(self) -> None:
+        self._reporter.start(self._classifier.accelerator)
+        self._around.sink.publish_status(self.plan, online=False)
+        if self.enabled:
+            self._open()
+        elif self._reporter.any_active:  # it stopped before it executed the command that disabled it
+            self.clear()
 
     def _fail(self, error: BaseException) -> None:
         """Go offline because of an exception, until the supervisor restarts the pipeline."""
@@ -212,29 +208,15 @@ class Pipeline:
         self._online, self._offline_reason = False, failure_sentence(error)
         self._around.sink.publish_status(self.plan, online=False)
 
-    def _step(self) -> None:
-        """Execute the waiting commands, then classify a frame or wait a short time for one."""
-        if self._commands:
-            with self._command_lock:
-                commands, self._commands = self._commands, {}
-            for command in commands.values():
+    def _execute_commands(self) -> None:
+        with self._command_lock:
+            commands, self._commands = self._commands, {}
+        for command in commands.values():
+            if not self.finished:
                 command()
-        workers = self._workers
-        if workers is None:
-            self._beat.progress()
-            self._stopping.wait(_IDLE_S / 5)
-            return
-        worked = workers.work(_IDLE_S)
-        self._beat.progress()  # the wait is shorter than the limit of the watchdog
-        if not worked and workers.finished and not self._stopping.is_set():
-            self._finish()
 
-    def _report(self, classified: Classified) -> None:
-        """Report one result. Called in the order of capture, not always in the same thread."""
-        with self._report_lock:
-            self._report_frame(classified.frame, classified.outcome)
-
-    def _report_frame(self, frame: Frame, inference: Inference | InferenceError) -> None:
+    def _report(self, frame: Frame, inference: Inference | InferenceError) -> None:
+        """Report the result of a frame; in the order of capture."""
         if isinstance(inference, InferenceError):
             self.metrics.failed()
             self._update_degradations()
@@ -266,6 +248,8 @@ class Pipeline:
 
     def _finish(self) -> None:
         """Clear the watches, because the source has ended."""
+        if self._stopping:
+            return
         _log.info("%s: the source has ended", self.name)
         self.clear()
         self.finished = True
@@ -279,65 +263,43 @@ class Pipeline:
 
     def _change_plan(self, plan: Plan) -> None:
         plan = plan.with_region(self.plan.commanded_region)
-        with self._report_lock:
-            self._reporter.change_plan(plan, self._classifier.accelerator)
-            self.plan = plan
+        self._reporter.change_plan(plan, self._classifier.accelerator)
+        self.plan = plan
         if self._capture is not None:
             self._capture.set_max_fps(plan.section.max_fps)
 
     def _set_region(self, region: Region | None) -> None:
-        with self._report_lock:
-            self.plan = self.plan.with_region(region)
-            self._reporter.change_region(self.plan)
+        self.plan = self.plan.with_region(region)
+        self._reporter.change_region(self.plan)
         if self.plan.section.source.cuts_itself and self._capture is not None:
             self._close()
             self._open()
 
-    def _set_threshold(self, watch: str, threshold: float | None) -> None:
-        with self._report_lock:
-            self._reporter.set_threshold(watch, threshold)
-
-    def _request_picture(self) -> None:
-        with self._report_lock:
-            self._reporter.request_picture()
-
     def _open(self) -> None:
-        section = self.plan.section
-        self._workers = make_workers(
-            self._make_capture,
-            self._make_prepare,
-            self._classifier,
-            self._report,
-            name=section.name,
-            beat=self._beat,
-            heartbeats=self._around.heartbeats,
-        )
-        self._around.heartbeats.watch(f"capture-{section.name}", STUCK_AFTER_S, self._capture_beat_s)
-        self._workers.capture.start()
-
-    def _make_capture(self, prepare: Callable[[Frame], T]) -> Capture[T]:
-        self._capture = capture = self._around.cameras.capture(self.plan, prepare, self._set_status)
-        return capture
+        around, lanes = self._around, self._classifier.lanes
+        prepare = self._make_prepare()
+        self._capture = capture = around.cameras.capture(self.plan, prepare, self._set_status, lanes=lanes)
+        self._frames = PipelineFrames(capture, self._tasks, self._report, self._finish, name=self.name, lanes=lanes)
+        around.threads.add(self._classifier, self._frames)
+        around.heartbeats.watch(f"capture-{self.name}", STUCK_AFTER_S, self._capture_beat_s)
+        capture.start()
 
     def _make_prepare(self) -> Callable[[Frame], Tensor]:
+        """Return the function that turns a newest frame into the input tensor; used by one thread at a time."""
         return make_prepare(lambda: self.plan)
 
     def _close(self) -> None:
-        if self._capture is not None:
+        capture, frames = self._capture, self._frames
+        if capture is not None and frames is not None:
             self.refresh_metrics()
-            self._capture.stop(_IDLE_S)
-            if self._workers is not None:
-                self._workers.stop(_IDLE_S)
-            self._capture = self._workers = None
+            capture.stop(_CLOSE_S)
+            self._around.threads.remove(self._classifier, frames, _CLOSE_S)
+            self._capture = self._frames = None
             self._around.heartbeats.release(f"capture-{self.name}")
 
     def _capture_beat_s(self) -> float:
         capture = self._capture
         return inf if capture is None else capture.last_beat_s
-
-    def _release_heartbeats(self) -> None:
-        self._around.heartbeats.release(f"infer-{self.name}")
-        self._around.heartbeats.release(f"capture-{self.name}")
 
     def _set_status(self, status: CaptureStatus, sentence: str) -> None:
         if self.failure is not None:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
-    """Return a function for one thread; it makes a new preprocessor when the plan's view has changed."""
+    """Return a function that turns the newest frame of a pipeline into the input tensor.
+
+    One thread at a time may call it. It makes a new preprocessor when the plan's view has changed.
+    """
     plan = current_plan()
     view, preprocess = plan.view, plan.preprocessor()
 

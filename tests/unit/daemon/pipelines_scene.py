@@ -23,6 +23,7 @@ from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.event_pictures import EventPictures
+from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.planning.validation import plan_pipelines
@@ -148,6 +149,7 @@ class Scene:
             saved_state=self.saved_state,
             clock=self.clock,
             cameras=Cameras(self.clock, self._camera, tap),
+            threads=PipelineThreads(self.heartbeats),
             observer=observer,
         )
         trials = ModelTrials(folder / "models.json", self.clock)

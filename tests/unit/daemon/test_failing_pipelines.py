@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import tflite_builder as tflite
@@ -19,6 +19,12 @@ from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.mqtt.commands import SetThreshold, TakePicture
 from edge_classifierd.pipeline import classifiers
 from edge_classifierd.pipeline.pipeline import Pipeline
+from edge_classifierd.pipeline.preparation import make_prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_classifierd.pipeline.planning.plan import Plan
 
 
 def test_a_reload_with_an_unusable_model_affects_its_own_pipeline_only(
@@ -121,15 +127,21 @@ def test_a_pipeline_ended_by_an_exception_is_offline_with_the_reason(tmp_path: P
 def test_an_exception_in_an_inference_affects_its_own_pipeline_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Both use the same model, and so the same worker."""
     run = CpuClassifier.run
     broken = True
 
     def sometimes(classifier: CpuClassifier, tensor: Any) -> Any:
-        if broken and threading.current_thread().name == "infer-garden":
+        if broken and tensor.max() > 0:
             raise IndexError("index 300 is out of bounds")
         return run(classifier, tensor)
 
+    def marked(current_plan: Callable[[], Plan]) -> Any:
+        prepare = make_prepare(current_plan)
+        return lambda frame: prepare(frame) * 0 + (current_plan().section.name == "garden")
+
     monkeypatch.setattr(CpuClassifier, "run", sometimes)
+    monkeypatch.setattr("edge_classifierd.pipeline.pipeline.make_prepare", marked)
     with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
         garden = scene.pipelines.pipelines[1]
         until(lambda: garden.failure)
@@ -145,9 +157,7 @@ def test_an_exception_in_an_inference_affects_its_own_pipeline_only(
         assert scene.pipelines.pipelines[0].metrics.snapshot().restarts == 0
 
 
-@pytest.mark.parametrize(
-    "refused", ["infer-garden", "report-garden", "capture garden", "load-garden", "infer-garden-1"]
-)
+@pytest.mark.parametrize("refused", ["infer-2", "infer-3", "capture garden", "load-garden"])
 def test_a_thread_that_cannot_be_started_affects_its_own_pipeline_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
@@ -155,25 +165,45 @@ def test_a_thread_that_cannot_be_started_affects_its_own_pipeline_only(
     shortage = True
 
     def limited(thread: threading.Thread) -> None:
-        if shortage and thread.name == refused:
+        if shortage and (thread.name == refused or (refused == "infer-3" and thread.name == "infer-5")):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    model: dict[str, Any] = {"threads": 2, "instances": 2}
+    if refused == "load-garden":
+        model = own_model(tmp_path)
+        Path(model["path"]).write_bytes(tflite.pack(tflite.classifier(tflite.SOFTMAX)))
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        monkeypatch.setattr(threading.Thread, "start", limited)
+        scene.change_to(pipeline("driveway", "cat"), pipeline("garden", model=model))
+        until(lambda: ticked(scene) and scene.pipelines.pipelines[0].online)
+        until(lambda: "no more threads" in str(scene.pipelines.pipelines[1].offline_reason))
+        assert not scene.pipelines.pipelines[1].online
+        assert scene.pipelines.pipelines[0].online
+        beating = refused == "capture garden"  # there the workers run until the next attempt
+        assert beating == bool({"infer-2", "infer-3"} & scene.heartbeats._stages.keys())
+        shortage = False
+        until(lambda: ticked(scene) and scene.pipelines.pipelines[1].online, 40)
+
+
+def test_reporting_threads_that_cannot_be_started_make_all_pipelines_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    shortage = True
+
+    def limited(thread: threading.Thread) -> None:
+        if shortage and thread.name == "report-3":
             raise RuntimeError("can't start new thread")
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", limited)
-    model: dict[str, Any] = {"threads": 1}
-    if refused == "load-garden":
-        model = own_model(tmp_path)
-        Path(model["path"]).write_bytes(tflite.pack(tflite.classifier(tflite.SOFTMAX)))
-    elif refused == "infer-garden-1":
-        model = {"threads": 2, "instances": 2}
-    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", model=model)) as scene:
-        until(lambda: ticked(scene) and scene.pipelines.pipelines[0].online)
-        until(lambda: "no more threads" in str(scene.pipelines.pipelines[1].offline_reason))
-        assert not scene.pipelines.pipelines[1].online
-        beating = refused == "capture garden"  # there the worker runs until the next attempt
-        assert beating or not [name for name in scene.heartbeats._stages if "garden" in name]
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
+        for one in scene.pipelines.pipelines:
+            assert "no more threads" in str(one.offline_reason)
+        assert not [name for name in scene.heartbeats._stages if name.startswith("report-")]
         shortage = False
-        until(lambda: ticked(scene) and scene.pipelines.pipelines[1].online, 40)
+        until(lambda: ticked(scene) and all(one.online for one in scene.pipelines.pipelines), 40)
 
 
 def test_a_reload_keeps_a_loaded_model_whose_file_is_damaged_now(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import stand_in
 from pipelines_scene import Scene, pipeline, until
-from workers_scene import Pictures, Run
+from workers_scene import Pictures, Run, worker_threads
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.health.heartbeat import Heartbeats
@@ -17,6 +17,7 @@ from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold
+from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def test_two_edge_tpus_make_one_pipeline_faster(tmp_path: Path) -> None:
     pool = make_classifier(compiled, "usb", cpu_bundle=twin, edgetpu=settings, root=machine.root)
     tensor = stand_in.pixel(255, 0, 0)
     start_s = time.monotonic()
-    made = Run(Pictures(20), lambda _frame: tensor, SharedClassifier(pool), Heartbeats(SystemClock()))
+    threads = PipelineThreads(Heartbeats(SystemClock()))
+    made = Run(Pictures(20), lambda _frame: tensor, SharedClassifier(pool), threads)
     numbers = made.to_the_end()
     took_s = time.monotonic() - start_s
     assert made.stop()
@@ -55,28 +57,15 @@ def test_a_pipeline_with_two_instances_is_disabled_and_enabled(tmp_path: Path) -
     with Scene(tmp_path, section) as scene:
         (one,) = scene.pipelines.pipelines
         until(lambda: one.metrics.snapshot().inferences > 5)
-        lanes = [thread for thread in threading.enumerate() if thread.name.startswith("infer-driveway-")]
-        assert len(lanes) == 2
+        assert worker_threads()[:3] == ["infer-1", "infer-2", "report-1"]
         scene.pipelines.execute(SetEnabled("driveway", False))
-        until(lambda: not any(thread.is_alive() for thread in lanes))
+        until(lambda: worker_threads()[0] == "report-1")
         scene.pipelines.execute(SetEnabled("driveway", True))
         so_far = one.metrics.snapshot().inferences
         until(lambda: one.metrics.snapshot().inferences > so_far + 5)
         assert one.failure is None
         assert one.stop(2.0)
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("infer-driveway")]
-
-
-def test_a_command_to_a_pipeline_with_two_instances_takes_effect_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edge_classifierd.pipeline.pipeline._IDLE_S", 30.0)
-    section = pipeline("driveway", "cat") | {"model": {"threads": 1, "instances": 2}}
-    with Scene(tmp_path, section) as scene:
-        (one,) = scene.pipelines.pipelines
-        until(lambda: one.metrics.snapshot().inferences > 5)
-        scene.pipelines.execute(SetThreshold("driveway", "cat", 0.75))
-        until(lambda: one.thresholds() == {"cat": 0.75}, 10.0)
+        assert worker_threads() == []
 
 
 def test_a_command_is_not_executed_during_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from moving_pictures import picture
+from pipelines_scene import until
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.frames.base import Frame
@@ -17,11 +18,14 @@ from edge_classifierd.frames.capture import Capture
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.inference.base import Classifier, Inference
 from edge_classifierd.inference.shared import SharedClassifier
-from edge_classifierd.pipeline.worker_threads import STUCK_AFTER_S, Classified
-from edge_classifierd.pipeline.workers import make_workers
+from edge_classifierd.pipeline.model_workers import PipelineFrames, PipelineThreads
+from edge_classifierd.pipeline.task_queue import TaskQueue
+from edge_classifierd.pipeline.thread_group import STUCK_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from edge_classifierd.errors import InferenceError
 
 
 SCORES = np.zeros(3, np.float32)
@@ -91,73 +95,104 @@ class Reader(Lanes):
         return read
 
 
+@dataclass(frozen=True)
+class Result:
+    """A reported frame."""
+
+    frame: Frame
+    outcome: Inference | InferenceError
+
+
 class Run:
-    """Workers with a running capture, and their results."""
+    """The frames of one pipeline with a running capture, and their results."""
 
     def __init__(
         self,
         source: Pictures,
         prepare: Callable[[Frame], Any],
         shared: SharedClassifier,
-        heartbeats: Heartbeats,
-        report: Callable[[Classified], None] = lambda _classified: None,
+        threads: PipelineThreads,
+        report: Callable[[Result], None] = lambda _result: None,
+        *,
+        name: str = "porch",
     ) -> None:
-        self.results: list[Classified] = []
+        self.results: list[Result] = []
+        self.bug: BaseException | None = None
+        self.finished = False
+        self._classifier, self._threads = shared, threads
+        camera = Camera(source, name=name, clock=SystemClock(), stall_timeout_s=10.0)
+        self.capture: Capture[Any] = Capture(camera, prepare, name=name, prepare_when_taken=shared.lanes > 1)
+        camera.attach(self.capture)
+        self.tasks = TaskQueue(threads.tasks, name, self._fail)
+        self.tasks.start()
 
-        def make_capture(with_each: Callable[[Frame], Any]) -> Capture[Any]:
-            camera = Camera(source, name="porch", clock=SystemClock(), stall_timeout_s=10.0)
-            capture = Capture(camera, with_each, name="porch")
-            camera.attach(capture)
-            return capture
+        def record(frame: Frame, outcome: Inference | InferenceError) -> None:
+            result = Result(frame, outcome)
+            report(result)
+            self.results.append(result)
 
-        def record(classified: Classified) -> None:
-            report(classified)
-            self.results.append(classified)
-
-        beat = heartbeats.register("infer-porch", STUCK_AFTER_S)
-        self.workers = make_workers(
-            make_capture, lambda: prepare, shared, record, name="porch", beat=beat, heartbeats=heartbeats
-        )
-        self.workers.capture.start()
-
-    @property
-    def threads(self) -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name.startswith("infer-porch-")]
+        self._frames = PipelineFrames(self.capture, self.tasks, record, self._end, name=name, lanes=shared.lanes)
+        threads.add(shared, self._frames)
+        self.capture.start()
 
     @property
     def numbers(self) -> list[int]:
-        return [classified.frame.sequence for classified in self.results]
-
-    def work_until(self, condition: Callable[[], bool]) -> None:
-        end_s = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < end_s
-            self.workers.work(0.2)
+        return [result.frame.sequence for result in self.results]
 
     def to_the_end(self) -> list[int]:
-        self.work_until(lambda: self.workers.finished)
+        until(lambda: self.finished, 20)
         return self.numbers
 
-    def stop(self) -> bool:
-        return self.workers.capture.stop(2.0) and self.workers.stop(2.0)
+    def stop(self, timeout_s: float = 2.0) -> bool:
+        captured = self.capture.stop(timeout_s)
+        reported = self.tasks.close(timeout_s)
+        return self._threads.remove(self._classifier, self._frames, timeout_s) and captured and reported
+
+    def _end(self) -> None:
+        self.finished = True
+
+    def _fail(self, error: BaseException) -> None:
+        self.bug = error
 
 
 class Bench:
-    """Makes workers and stops them after the test."""
+    """Runs pipelines and stops them after the test."""
 
     def __init__(self) -> None:
         self.heartbeats = Heartbeats(SystemClock())
+        self.threads = PipelineThreads(self.heartbeats)
         self._made: list[Run] = []
 
     def run(self, pictures: int, lanes: int, work: Callable[[int], None], **how: Callable[[Any], Any]) -> Run:
-        return self.run_with(Lanes(lanes, work), pictures, **how)
+        return self.run_with(SharedClassifier(Lanes(lanes, work)), Pictures(pictures), **how)
 
-    def run_with(self, classifier: Lanes, pictures: int, **how: Callable[[Any], Any]) -> Run:
-        shared = SharedClassifier(classifier)
-        prepare = how.pop("prepare", lambda frame: frame.sequence)
-        made = Run(Pictures(pictures), prepare, shared, self.heartbeats, **how)
+    def run_with(
+        self,
+        shared: SharedClassifier,
+        source: Pictures,
+        *,
+        prepare: Callable[[Any], Any] = lambda frame: frame.sequence,
+        **how: Any,
+    ) -> Run:
+        made = Run(source, prepare, shared, self.threads, **how)
         self._made.append(made)
         return made
 
+    def forget(self, run: Run) -> None:
+        """Do not stop this one after the test."""
+        self._made.remove(run)
+
+    def stuck(self) -> dict[str, str]:
+        """What the stages do that would be stuck if they made no progress from now on."""
+        later_s = SystemClock().monotonic() + STUCK_AFTER_S + 1
+        return {one.doing: one.name for one in self.heartbeats.stuck(later_s)}
+
     def stop(self) -> bool:
-        return all(made.stop() for made in self._made)
+        stopped = [made.stop() for made in self._made]
+        return all(stopped)
+
+
+def worker_threads() -> list[str]:
+    """The names of the threads that belong to pipelines together."""
+    names = (thread.name for thread in threading.enumerate())
+    return sorted(name for name in names if name.startswith(("infer-", "report-")))
