@@ -16,6 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.damage import Damage
 from edge_classifierd.frames.h264 import FrameNumbers
+from edge_classifierd.frames.sound_frames import MOST_WITHOUT_KEY, SoundFrames
 from edge_classifierd.frames.video_errors import in_words, no_answer
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
 
 MOST_PIXELS: Final = 14_000_000
 """Pixels of the largest frame that is decoded, padding included: a camera of 12 megapixels."""
-_MOST_WITHOUT_KEY: Final = 1800
-"""Frames or packets that are skipped while a key frame is awaited; then decoding goes on without one."""
+_STRICTNESS: Final = {
+    # These report damage only so; others mark the frames that they repaired.
+    "hevc": {"err_detect": "explode"},
+    "mjpeg": {"err_detect": "explode"},
+    # Without CABAC, a slice must end where its data ends.
+    "h264": {"err_detect": "aggressive"},
+}
 _INTRA_ONLY: Final = frozenset({"mjpeg", "rawvideo", "png", "bmp", "tiff", "dvvideo", "prores", "ffv1", "huffyuv"})
 
 
@@ -100,19 +106,17 @@ class Video:
             raise
         context = self._stream.codec_context
         name = context.codec.name
-        # Frame threads delay frames; where there are no timestamps (raw H.264) it would be unknown which frames follow
-        # the damage. FFmpeg's H.264 decoder reports damage only when it uses no slice threads.
+        # Frame threads delay frames. FFmpeg's H.264 decoder reports damage only when it uses no slice threads.
         undelayed = settings.live or name == "hevc" or self._container.format.name == "h264"
         self._stream.thread_type = "SLICE" if undelayed else "AUTO"
         if undelayed and name == "h264":
             context.thread_count = 1
         self._numbers = FrameNumbers(context.extradata) if name == "h264" else None
         self._awaits_first = settings.live and name not in _INTRA_ONLY
-        self._broken = False
-        """Whether frames depend on a damaged one."""
-        self._broken_from: int | None = None
-        self._damaged: set[int] = set()  # timestamps of packets that could not be decoded
         self._without_key = 0
+        self._sound = SoundFrames(self._damage, independent=name in _INTRA_ONLY)
+        self._packets_read = 0
+        self._has_timestamps = True
         self._scaler = VideoReformatter()
         self._target: tuple[tuple[int, int], tuple[int, int]] | None = None
         # Packets of every stream, not of ours alone: where sound goes on without pictures PyAV would never come back.
@@ -146,8 +150,7 @@ class Video:
         context: object = stream.codec_context
         if context is None:
             raise SourceError(f"{self._shown}: its video codec is unknown to FFmpeg; choose H.264 or MJPEG")
-        # These report damage only so; others mark the frames that they repaired.
-        strictness = {"err_detect": "explode"} if stream.codec_context.codec.name in {"hevc", "mjpeg"} else {}
+        strictness = _STRICTNESS.get(stream.codec_context.codec.name, {})
         stream.codec_context.options = {"max_pixels": str(MOST_PIXELS), **strictness}
         return stream
 
@@ -176,15 +179,17 @@ class Video:
         while not self._ready:
             packet = self._next_packet()
             if packet is None:
-                return None
-            if packet.is_corrupt:
-                self._break("a damaged packet", packet.pts)
-            elif self._wait_for_first_key(packet):
+                self._ready.extend(self._sound.rest())
+                break
+            if self._wait_for_first_key(packet):
                 continue
-            else:
-                self._decode(packet)
+            self._decode(packet)
+        if not self._ready:
+            return None
         self._damage.good()
         picture = self._ready.popleft()
+        if not self._has_timestamps:
+            picture.pts = None
         self._last_s = picture.time or 0.0
         if self._mirrored is None:
             self._mirrored = _is_mirrored(picture)
@@ -203,7 +208,9 @@ class Video:
         """Return whether the packet is skipped because it comes before the first key frame."""
         if not self._awaits_first or not packet.size:
             return False
-        if packet.is_keyframe or self._without_key >= _MOST_WITHOUT_KEY:
+        if packet.is_corrupt:
+            return False
+        if packet.is_keyframe or self._without_key >= MOST_WITHOUT_KEY:
             self._awaits_first, self._without_key = False, 0
             return False
         self._without_key += 1
@@ -213,16 +220,19 @@ class Video:
         return True
 
     def _decode(self, packet: Packet[Any]) -> None:
-        if self._numbers is not None and packet.size and self._numbers.missing_before(bytes(packet)):
-            self._break("frames after a missing one", packet.pts)
+        if packet.size:
+            self._number(packet)
+            if packet.is_corrupt:
+                self._sound.damaged("a damaged packet")
+                return
+            if self._numbers is not None and self._numbers.missing_before(bytes(packet)):
+                self._sound.damaged("frames after a missing one")
         try:
             frames = packet.decode()
         except av.error.EOFError:  # read again after its end
             return
         except av.error.InvalidDataError:
-            if packet.pts is not None:
-                self._damaged.add(packet.pts)
-            self._break("data that cannot be decoded", packet.pts)
+            self._sound.damaged("data that cannot be decoded")
             return
         except av.error.FFmpegError as error:
             width, height = self.size
@@ -234,29 +244,15 @@ class Video:
             raise self._failure(error, opening=False) from None
         for frame in frames:
             if isinstance(frame, av.VideoFrame):
-                self._take(frame)
+                self._ready.extend(self._sound.add(frame))
 
-    def _take(self, frame: av.VideoFrame) -> None:
-        """Keep a decoded frame, unless it is damaged or depends on a damaged one."""
-        pts = frame.pts
-        if frame.is_corrupt or (pts is not None and pts in self._damaged):
-            self._damaged.discard(pts or 0)
-            self._break("a damaged frame", pts)
-            return
-        later = pts is None or self._broken_from is None or pts >= self._broken_from
-        if self._broken and ((frame.key_frame and later) or self._without_key >= _MOST_WITHOUT_KEY):
-            self._broken, self._without_key = False, 0
-            self._damaged.clear()
-        if self._broken:
-            self._without_key += 1
-            self._damage.skipped += 1
-            return
-        self._ready.append(frame)
-
-    def _break(self, what: str, pts: int | None) -> None:
-        """Skip damaged data and all frames up to the next key frame."""
-        self._damage.skip(what)
-        self._broken, self._broken_from = True, pts
+    def _number(self, packet: Packet[Any]) -> None:
+        """Record the timestamp of a packet; one without (raw H.264) is given its number, to recognise its frame."""
+        self._packets_read += 1
+        if packet.pts is None:
+            self._has_timestamps = False
+            packet.pts = packet.dts = self._packets_read
+        self._sound.send(packet.pts)
 
     def _next_packet(self) -> Packet[Any] | None:
         """Return the next packet of the video; None at the end, or when no more is wanted."""
@@ -268,7 +264,7 @@ class Video:
                     raise self._failure(error, opening=False) from None
                 self._on_idle()
             except av.error.InvalidDataError:
-                self._break("data that cannot be read", None)
+                self._sound.missing("data that cannot be read")
             except av.error.FFmpegError as error:
                 raise self._failure(error, opening=False) from None
             else:

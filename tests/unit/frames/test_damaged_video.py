@@ -29,16 +29,18 @@ def scene(number: int) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(np.repeat(grey[..., None], 3, 2), format="rgb24").reformat(format="yuv420p")
 
 
-def units(codec: str) -> list[bytes]:
-    """The packets of a stream with a key frame every 15 frames and without reordering.
+def units(codec: str, more: str = "cabac=0", *, reordered: bool = False) -> list[bytes]:
+    """The packets of a stream with a key frame every 15 frames; `reordered`: with B-frames.
 
-    Without CABAC: a decoder notices only most of the damage inside a CABAC slice, and little of it in HEVC.
+    Of the damage inside a slice a decoder notices nearly all with CABAC, all without it, and little of it in HEVC.
     """
     context = av.CodecContext.create(codec, "w")
     assert isinstance(context, av.VideoCodecContext)
     context.width, context.height, context.pix_fmt, context.time_base = WIDTH, HEIGHT, "yuv420p", Fraction(1, 25)
-    name, more = ("x264-params", ":cabac=0") if codec == "libx264" else ("x265-params", ":log-level=none")
-    context.options = {"preset": "fast", "tune": "zerolatency", name: f"repeat-headers=1:keyint=15:scenecut=0{more}"}
+    name, more = ("x264-params", more) if codec == "libx264" else ("x265-params", "log-level=none")
+    context.options = {"preset": "fast", name: f"repeat-headers=1:keyint=15:scenecut=0:{more}"}
+    if not reordered:
+        context.options = {"tune": "zerolatency", **context.options}
     made = []
     for number in range(FRAMES):
         frame = scene(number)
@@ -66,6 +68,14 @@ def cut(data: bytes, chance: random.Random) -> bytes:
     return data[: int(len(data) * chance.uniform(0.3, 0.9))]
 
 
+def hole(data: bytes, chance: random.Random) -> bytes:
+    """Leave out a part in the middle of the last slice, as if an RTP packet were lost."""
+    first = data.rindex(b"\0\0\1") + 12
+    size = max(1, (len(data) - first) // 3)
+    start = chance.randrange(first, max(first + 1, len(data) - size))
+    return data[:start] + data[start + size :]
+
+
 def one_slice(data: bytes, _chance: random.Random) -> bytes:
     return data[: data.rindex(b"\0\0\1")]
 
@@ -76,6 +86,7 @@ def one_slice(data: bytes, _chance: random.Random) -> bytes:
     [
         ("libx264", "h264", whole),
         ("libx264", "h264", cut),
+        ("libx264", "h264", hole),
         ("libx264", "h264", one_slice),
         ("libx265", "hevc", whole),
     ],
@@ -95,6 +106,33 @@ def test_a_video_with_losses_shows_only_frames_of_the_clean_video(
         assert len(found) < FRAMES
         for frame in found:
             assert min(np.abs(frame - one).mean() for one in clean) < 0.5
+
+
+@pytest.mark.parametrize("lose", [cut, hole, whole])
+@pytest.mark.parametrize("live", [False, True])
+def test_frames_shown_before_a_damaged_one_that_they_depend_on_are_skipped(
+    tmp_path: Path, lose: Callable[[bytes, random.Random], bytes], live: bool
+) -> None:
+    packets = units("libx264", "cabac=0:bframes=3:b-adapt=0:b-pyramid=0", reordered=True)
+    clean, skipped = delivered(tmp_path / "clean.h264", packets, live=live)
+    assert (len(clean), skipped) == (FRAMES, 0)
+    for number in (1, 4, 5, 17, 33):  # the packets after a key frame: P B B B P ...
+        damaged = [lose(data, random.Random(7)) if at == number else data for at, data in enumerate(packets)]
+        found, skipped = delivered(tmp_path / "damaged.h264", damaged, live=live)
+        assert FRAMES - 16 <= len(found) <= FRAMES - (lose is not hole)  # a hole in a small frame may do no harm
+        for frame in found:
+            assert min(np.abs(frame - one).mean() for one in clean) < 0.5, number
+
+
+def test_frames_of_a_stream_are_delivered_without_delay(tmp_path: Path) -> None:
+    """A held frame would make the events of a camera late."""
+    path = tmp_path / "a.h264"
+    path.write_bytes(b"".join(units("libx264", "slices=1")))
+    video = Video(str(path), InputSettings(live=True), shown="a.h264")
+    for number in range(1, 30):
+        assert video.read() is not None
+        assert video._packets_read == number
+    video.close()
 
 
 def test_what_comes_before_the_first_key_frame_of_a_camera_is_skipped_and_counted(tmp_path: Path) -> None:
