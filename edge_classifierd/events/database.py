@@ -77,6 +77,7 @@ class EventDatabase:
         self._keep_sent = keep_sent
         self._sent = 0
         self._connection: sqlite3.Connection | None = None
+        self._synchronous = ""  # as it was set last
         self.state: dict[str, str] = {}
         """The stored state by name, as it was when the database was opened."""
         try:
@@ -201,7 +202,7 @@ class EventDatabase:
             timeout=_BUSY_TIMEOUT_S,
             isolation_level=None,
             check_same_thread=False,
-            cached_statements=16,
+            cached_statements=32,
         )
         connection.execute("PRAGMA cache_size = -512")  # KiB; the rows are read once
         connection.execute("PRAGMA temp_store = MEMORY")
@@ -255,7 +256,9 @@ class EventDatabase:
     @contextlib.contextmanager
     def _transaction(self, synchronous: str) -> Iterator[sqlite3.Connection]:
         with self._translated() as connection:
-            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            if synchronous != self._synchronous:
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
+                self._synchronous = synchronous
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

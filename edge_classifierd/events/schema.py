@@ -12,6 +12,8 @@ from typing import Any
 from edge_classifierd.clock import timestamp
 from edge_classifierd.errors import PayloadError
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 SCHEMA_VERSION = 1
 """The `schema` of every event; grows only when a subscriber would have to change."""
 
@@ -93,9 +95,12 @@ class Event(EventDraft):
     schema: int = SCHEMA_VERSION
 
 
+_DRAFT_FIELDS = tuple(field.name for field in fields(EventDraft))
+
+
 def number(draft: EventDraft, *, seq: int | None, event_id: str) -> Event:
     """Return the draft as an event; without a number it is not durable."""
-    content = {field.name: getattr(draft, field.name) for field in fields(EventDraft)}
+    content = {name: getattr(draft, name) for name in _DRAFT_FIELDS}
     return Event(seq=seq, durable=seq is not None, event_id=event_id, **content)
 
 
@@ -167,7 +172,7 @@ def ranked_documents(top: tuple[RankedLabel, ...]) -> list[dict[str, int | str |
 
 def dump(document: object) -> bytes:
     """Return compact UTF-8 JSON; a lone surrogate in a label becomes `?`."""
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _ENCODER.encode(document).encode("utf-8", "replace")
 
 
 def _integer(value: object) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from event_samples import sample
@@ -200,3 +201,24 @@ def test_the_age_survives_a_kill_to_ten_minutes(box: Box) -> None:
         outbox.maintain()
     box.crash(outbox)
     assert box().oldest_age_s == pytest.approx(900, abs=300)
+
+
+def test_appending_waits_for_the_disk_and_acknowledging_does_not(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections: list[sqlite3.Connection] = []
+
+    def connect(*args: Any, **options: Any) -> sqlite3.Connection:
+        connections.append(connection := sqlite3_connect(*args, **options))
+        return connection
+
+    sqlite3_connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    outbox = box()
+    (connection,) = connections
+    levels = []
+    for _ in range(2):
+        positions = fill(outbox, 2)
+        levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+        outbox.acknowledge(positions)
+        levels.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+    full, normal = 2, 1
+    assert levels == [full, normal, full, normal]
