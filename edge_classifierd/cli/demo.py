@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json as json_module
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,7 +40,7 @@ _RUN = (
 _CONFIG = """\
 device: {{id: demo}}
 mqtt: {{host: 127.0.0.1, port: {port}, protocol: "3.1.1"}}   # the embedded broker amqtt supports 3.1.1 only
-pipelines:
+{page}pipelines:
   - name: photos
     source: {{type: folder, path: {photos}, fps: 1, loop: true}}
     watches:
@@ -57,8 +59,8 @@ def command(
 ) -> ExitCode:
     """Show the whole chain with bundled photos and a broker.
 
-    Prints the events that a subscriber receives. Needs only the package with its extra `demo`. Ends by itself;
-    Ctrl-C ends it earlier.
+    Prints the events that a subscriber receives, and serves the page meanwhile. Needs only the package with its extra
+    `demo`. Ends by itself; Ctrl-C ends it earlier.
 
     Example: edge-classifierd demo
     """
@@ -71,9 +73,14 @@ def command(
         _broker() as port,
     ):
         config = Path(folder) / "config.yaml"
-        config.write_text(_CONFIG.format(port=port, photos=json_module.dumps(str(photos))), encoding="utf-8")
+        page = _page_address()
+        section = "" if page is None else f'web: {{listen: "{page}"}}\n'
+        text = _CONFIG.format(port=port, photos=json_module.dumps(str(photos)), page=section)
+        config.write_text(text, encoding="utf-8")
         _print("The configuration:", json=json)
         _print("  " + config.read_text(encoding="utf-8").replace("\n", "\n  ").rstrip(), json=json)
+        if page is not None:
+            _print(f"\nThe page, while this runs: http://{page}/", json=json)
         _print("\nThe events, as an MQTT subscriber receives them:", json=json)
         shown = _show(config, port, Path(folder), seconds, log_level, json=json)
     if shown is None:
@@ -86,6 +93,17 @@ def command(
     for step in ("doctor --suggest > config.yaml", "check --config config.yaml", "run --config config.yaml"):
         _print(f"  {program()} {step}", json=json)
     return ExitCode.OK
+
+
+def _page_address() -> str | None:
+    """Return a free address for the page; None without the page's libraries, or when no port can be had."""
+    if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn", "h11")):
+        return None
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            return f"127.0.0.1:{probe.getsockname()[1]}"
+    except OSError:
+        return None
 
 
 @contextmanager

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import pytest
 from broker_process import wait_until
 
+from edge_classifierd.cli import demo as demonstration
 from edge_classifierd.cli.embedded_broker import wait_until_listening
 from edge_classifierd.errors import MissingError
 
@@ -70,6 +75,33 @@ def test_a_demonstration_that_is_ended_leaves_nothing_behind(
     assert (demo.returncode, said) == (128 + number, "")
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demonstration_serves_the_page_on_this_machine_only(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert demo.poll() is None
+    (config,) = tmp_path.glob("*/config.yaml")
+    found = re.search(r'web: {listen: "(127\.0\.0\.1:\d+)"}', config.read_text())
+    assert found is not None
+
+    def answers() -> bool:
+        with suppress(OSError):
+            return b"ok" in urlopen(f"http://{found[1]}/healthz", timeout=5).read()
+        return False
+
+    wait_until(answers, 30, "the page answers")
+
+
+@pytest.mark.parametrize("lacking", ["starlette", "uvicorn", "a port"])
+def test_a_demonstration_goes_on_without_the_page(monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    def no_port(*_: object) -> None:
+        raise OSError
+
+    assert demonstration._page_address() is not None
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == lacking else find_spec(name))
+    if lacking == "a port":
+        monkeypatch.setattr("socket.create_server", no_port)
+    assert demonstration._page_address() is None
 
 
 def test_the_daemon_of_a_demonstration_that_is_killed_ends(demo: subprocess.Popen[str], tmp_path: Path) -> None:
