@@ -6,6 +6,7 @@ usage() {
   cat <<'TEXT'
 Usage: sudo ./install.sh [OPTION…]             install the service, start it and wait until it is ready
          --upgrade      replace an installed version; configuration and events stay; taken back if it does not start
+         --web          switch on the page, with a new password that is shown once
          --edge-tpu     with the library for Coral Edge TPUs
          --wheels DIR   without a network: Python packages from the wheels in DIR
          --dry-run      show what would be done

@@ -7,7 +7,9 @@ readonly CONFIG_DIR=/etc/edge-classifierd
 readonly STATE_DIR=/var/lib/edge-classifierd
 readonly UNIT=edge-classifierd.service
 readonly UNIT_DIR=/etc/systemd/system
-readonly CREDENTIALS=(/etc/credstore/edge-classifierd.* /etc/credstore.encrypted/edge-classifierd.*)
+readonly CREDSTORE=/etc/credstore
+readonly PAGE_SECTION='web: {listen: "0.0.0.0:8480", password: !credential web_password}'
+readonly CREDENTIALS=("$CREDSTORE"/edge-classifierd.* /etc/credstore.encrypted/edge-classifierd.*)
 readonly COMMAND=/usr/local/bin/edge-classifierd
 # What lies in systemd/ and where it goes.
 readonly SYSTEM_FILES=(
@@ -20,6 +22,7 @@ readonly SYSTEM_FILES=(
 
 dry_run=
 edge_tpu=
+web=
 wheels=
 upgrade=
 purge=
@@ -109,13 +112,15 @@ build_venv() {
   # picamera2's parts are compiled against the system's numpy: it must stay what it is.
   /usr/bin/python3 -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$workplace/constraints" 2>/dev/null || : >"$workplace/constraints"
   if [ -n "$wheels" ]; then
-    step "Installing edge-classifierd from $wheels" pip_install "$target" --no-index --find-links "$wheels" edge-classifierd
+    local page='[web]'
+    compgen -G "$wheels/starlette-*.whl" >/dev/null || page= # a wheelhouse made without the page
+    step "Installing edge-classifierd from $wheels" pip_install "$target" --no-index --find-links "$wheels" "edge-classifierd$page"
   else
     source=$workplace/source
     mkdir -p "$source/models"
     cp -R edge_classifierd pyproject.toml README.md LICENSE "$source/"
     cp models/*.tflite "$source/models/"
-    step "Installing edge-classifierd and its Python packages" pip_install "$target" "$source"
+    step "Installing edge-classifierd and its Python packages" pip_install "$target" "${source}[web]"
   fi || {
     rm -rf "${HOME_DIR:?}/$target"
     fail "pip could not install the program; what was installed before is as it was" "Without a network, make a wheelhouse elsewhere and use --wheels DIR: docs/operations.md."
@@ -214,6 +219,58 @@ first_configuration() {
   sed 's/^/    /' "$workplace/found" >&2
 }
 
+# ---------------------------------------------------------------- the page
+# Adds `web:` to the configuration and makes the password, which is shown once, at the end. What exists stays.
+enable_page() {
+  local config=$CONFIG_DIR/config.yaml password=$CREDSTORE/edge-classifierd.web_password
+  [ -n "$web" ] || return 0
+  if [ -n "$dry_run" ]; then
+    say "  would add to $config: $PAGE_SECTION"
+    say "  would make a password for the page, store its hash in $password and show it once"
+    return
+  fi
+  "$HOME_DIR/venv/bin/python" -c 'import starlette, uvicorn' 2>/dev/null ||
+    fail "the page needs Python packages that are not in $wheels" "make the wheelhouse with: pip wheel --wheel-dir DIR '.[web]'"
+  if [ ! -e "$password" ]; then
+    "$HOME_DIR/venv/bin/edge-classifierd" web password --no-restart --config "$config" >"$workplace/password" 2>/dev/null ||
+      fail "the page's password could not be stored in $password"
+  fi
+  if ! grep -q '^web:' "$config"; then
+    install -m 0600 /dev/null "$config.new"
+    { cat "$config" && printf '\n# The page. `sudo edge-classifierd web password` sets its password.\n%s\n' "$PAGE_SECTION"; } >"$config.new"
+    if ! "$HOME_DIR/venv/bin/python" -I -c 'import sys
+from pathlib import Path
+from edge_classifierd.config.loading.load import load
+sys.exit(load(Path(sys.argv[1])).configuration.web is None)' "$config.new" >/dev/null 2>&1; then
+      rm -f "$config.new"
+      fail "\`web:\` could not be added to $config, perhaps because the file has mistakes" "add it by hand: $PAGE_SECTION"
+    fi
+    cat "$config.new" >"$config" # the file keeps its owner and mode
+    rm -f "$config.new"
+    say "  Added to $config: $PAGE_SECTION"
+  fi
+}
+
+report_page() {
+  [ -n "$web" ] || return 0
+  say ""
+  say "The page: $(page_address)"
+  if [ -s "$workplace/password" ]; then
+    say "Its password, shown only now: $(cat "$workplace/password")"
+  else
+    say "Its password is the one from before."
+  fi
+  say "A new one at any time: sudo edge-classifierd web password"
+}
+
+page_address() {
+  "$HOME_DIR/venv/bin/python" -I -c 'import sys
+from pathlib import Path
+from edge_classifierd.cli.web import page_address
+from edge_classifierd.config.loading.load import load
+print(page_address(load(Path(sys.argv[1])).configuration.web))' "$CONFIG_DIR/config.yaml" 2>/dev/null || echo "see \`web.listen\` in $CONFIG_DIR/config.yaml"
+}
+
 # ---------------------------------------------------------------- starting
 start_service() {
   act systemctl enable --quiet "$UNIT"
@@ -295,6 +352,7 @@ report() {
   say "Logs: journalctl -fu edge-classifierd"
   say "Pictures kept with \`collect\`: $STATE_DIR/collected"
   say "Everyday commands: docs/operations.md"
+  report_page
 }
 
 # ---------------------------------------------------------------- the commands
@@ -316,6 +374,7 @@ install_system() {
   install_files
   join_group
   first_configuration
+  enable_page
   act systemd-tmpfiles --create /etc/tmpfiles.d/edge-classifierd.conf
   start_service || roll_back
   if [ -n "$dry_run" ]; then
@@ -376,6 +435,7 @@ system_command() { # OPTION...
       --purge) purge=yes ;;
       --dry-run) dry_run=yes ;;
       --edge-tpu) edge_tpu=yes ;;
+      --web) web=yes ;;
       --wheels)
         [ $# -ge 2 ] || usage_error "--wheels needs a folder"
         wheels=$2
@@ -387,7 +447,7 @@ system_command() { # OPTION...
   done
   [ -z "$purge" ] || [ -n "$uninstall" ] || usage_error "--purge goes with --uninstall"
   if [ -n "$uninstall" ]; then
-    [ -z "$upgrade$edge_tpu$wheels" ] || usage_error "--uninstall goes with --purge and --dry-run only"
+    [ -z "$upgrade$edge_tpu$web$wheels" ] || usage_error "--uninstall goes with --purge and --dry-run only"
     uninstall_system "${given[@]}"
   else
     install_system "${given[@]}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from edge_classifierd.cli.event_lines import event_line
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
 from edge_classifierd.cli.streams import can_show, complain
 from edge_classifierd.cli.streams import show as print_text
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.config.sections.mqtt import MqttSection
+    from edge_classifierd.events.schema import Event
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Incoming
     from edge_classifierd.mqtt.topics import Topics
@@ -78,6 +78,15 @@ def command(
     finally:
         client.stop(1.0)
     return ExitCode.OK if printed or (connected and count is None) else ExitCode.FAILED
+
+
+def event_line(event: Event, where: str, time_format: str) -> str:
+    """Return time here, number, place and what happened. Raises ValueError or OSError for a time out of range."""
+    lasted = "" if event.active_s is None else f" after {event.active_s:.1f} s"
+    when = event.time.astimezone().strftime(time_format)
+    what = f"{event.watch} {event.type.value}{lasted}: {event.label} ({event.confidence:.0%})"
+    number = "not stored" if event.seq is None else f"#{event.seq}"
+    return f"{when}  {number}  {where}  {what}"
 
 
 class _Search:

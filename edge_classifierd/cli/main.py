@@ -28,6 +28,7 @@ from edge_classifierd.cli import (
     run,
     streams,
     train,
+    web,
 )
 from edge_classifierd.cli.models import commands as models
 from edge_classifierd.cli.streams import show
@@ -73,6 +74,7 @@ app.command("eval")(evaluate.command)
 app.command("train")(train.command)
 app.add_typer(models.app, name="models", no_args_is_help=True)
 app.add_typer(discovery.app, name="discovery")
+app.add_typer(web.app, name="web", no_args_is_help=True)
 
 
 def main() -> None:

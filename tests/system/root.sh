@@ -63,7 +63,8 @@ build_bootable() { # SUITE
     set -e
     python3 -m venv /opt/build/venv
     cd /opt/build
-    python3 -c "import tomllib; print(*(tomllib.load(open(\"pyproject.toml\", \"rb\"))[\"project\"][\"dependencies\"]), sep=\"\n\")" >requirements
+    python3 -c "import tomllib; project = tomllib.load(open(\"pyproject.toml\", \"rb\"))[\"project\"]
+print(*project[\"dependencies\"], *project[\"optional-dependencies\"][\"web\"], sep=\"\n\")" >requirements
     python3 -c "import numpy; print(f\"numpy=={numpy.__version__}\")" >constraints
     venv/bin/pip wheel -q --wheel-dir /opt/wheels -c constraints -r requirements "setuptools>=77"'
 }
