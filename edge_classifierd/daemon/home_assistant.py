@@ -6,6 +6,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from edge_classifierd import __version__
+from edge_classifierd.config.sections.web import page_address
 from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities
 from edge_classifierd.mqtt.home_assistant.discovery import Discovery
 from edge_classifierd.mqtt.home_assistant.entities import CameraFacts, DeviceFacts, WatchFacts
@@ -40,6 +41,10 @@ class HomeAssistantDevice:
     ) -> None:
         """`state` is the state directory; `publish_states` publishes every retained state again."""
         self._name = configuration.device.name
+        self._web = configuration.web
+        self._session = session
+        self._page: str | None = None
+        self._plans: tuple[AnyPlan, ...] = ()
         self._board = board
         self._discovery = Discovery(
             session,
@@ -54,20 +59,32 @@ class HomeAssistantDevice:
     def announce(self, plans: Iterable[AnyPlan]) -> None:
         """Announce these pipelines and remove all others."""
         throttling = self._board.throttling
+        self._plans = tuple(plans)
+        self._page = self._page_now()
         self._discovery.announce(
             DeviceFacts(
                 name=self._name,
                 model=self._board.model or f"{platform.system()} {platform.machine()}",
                 version=__version__,
-                cameras=tuple(_camera(plan) for plan in plans),
+                cameras=tuple(_camera(plan) for plan in self._plans),
                 has_temperature=self._board.temperature_c is not None,
                 has_throttling=throttling is not None,
+                page=self._page,
             )
         )
 
     def tick(self) -> None:
-        """Save which announcements the broker has acknowledged. Call it often."""
+        """Save which announcements the broker has acknowledged, and announce a new address of the page.
+
+        Call it often.
+        """
+        if self._page_now() != self._page:
+            self.announce(self._plans)
         self._discovery.save()
+
+    def _page_now(self) -> str | None:
+        """Return the address of the page, once the connection to the broker shows the device's own address."""
+        return None if self._web is None else page_address(self._web, self._session.local_address)
 
 
 def _camera(plan: AnyPlan) -> CameraFacts:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.daemon.pipelines import Pipelines
+    from edge_classifierd.frames.base import Frame
     from edge_classifierd.pipeline.observation.control import CommandOutcome, PipelineView
+    from edge_classifierd.pipeline.observation.observer import ObservedFrame
+    from edge_classifierd.preprocess import Region
 
 _MOST_QUEUED: Final = 16
 
@@ -40,6 +43,10 @@ class PageControl:
             raise RefusedError("too many commands are waiting") from None
         self._wake()
         return future
+
+    def try_region(self, pipeline: str, region: Region, frame: Frame) -> ObservedFrame:
+        """See `PipelineControl.try_region`."""
+        return self._pipelines.try_region(pipeline, region, frame)
 
     def take(self) -> tuple[Command, Future[CommandOutcome]] | None:
         """Return the next command with the future for its outcome; None if there is none."""

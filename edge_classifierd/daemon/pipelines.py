@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.daemon.starting_pipeline import StartingPipeline
 from edge_classifierd.daemon.supervisor import Supervisor
-from edge_classifierd.errors import ModelError
+from edge_classifierd.errors import InferenceError, ModelError
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.mqtt.commands import SetEnabled, SetRegion, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.observation.control import PipelineView
+from edge_classifierd.pipeline.observation.trial_region import classify_once
 from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare, configured_region
 
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from edge_classifierd.daemon.starting_pipeline import AnyPipeline
+    from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.trial import ModelTrials
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.pipeline.mqtt_sink import MqttSink
+    from edge_classifierd.pipeline.observation.observer import ObservedFrame
     from edge_classifierd.pipeline.pipeline import Surroundings
     from edge_classifierd.pipeline.planning.plan import AnyPlan
+    from edge_classifierd.preprocess import Region
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +94,14 @@ class Pipelines:
             )
             for pipeline in self.pipelines
         )
+
+    def try_region(self, name: str, region: Region, frame: Frame) -> ObservedFrame:
+        """See `PipelineControl.try_region`. Any thread."""
+        pipeline = self._pipelines.get(name)
+        if not isinstance(pipeline, Pipeline):
+            raise InferenceError(f"{name}: does not run")
+        plan = pipeline.plan.with_region(region)
+        return classify_once(plan, self._classifiers.get(plan), frame)
 
     def start(self) -> None:
         """Load the models and start all pipelines. One that cannot start is offline; `tick` tries it again."""

@@ -251,14 +251,23 @@ def _parse_region(text: str) -> Region | None:
     if text.lower() == _RESET:
         return None
     try:
-        section = RegionSection.model_validate(json.loads(text))
-    except (ValueError, RecursionError) as error:  # of JSON, or pydantic's
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = text
+    return read_region(document)
+
+
+def read_region(document: object) -> Region:
+    """Return the region of a JSON document, with four decimals. Raises RefusedError."""
+    try:
+        section = RegionSection.model_validate(document if isinstance(document, dict) else str(document))
+    except ValueError as error:  # pydantic's
         raise RefusedError(
-            f"{text!r:.120} is neither RESET nor a region inside the picture, such as"
+            f"{document!r:.120} is neither RESET nor a region inside the picture, such as"
             ' {"x": 0.1, "y": 0.2, "width": 0.5, "height": 0.5}'
         ) from error
     x, y = round(section.x, 4), round(section.y, 4)
     width, height = min(round(section.width, 4), round(1 - x, 4)), min(round(section.height, 4), round(1 - y, 4))
     if not (x < 1 and y < 1 and width > 0 and height > 0):
-        raise RefusedError(f"{text!r:.120} is smaller than 0.0001 of the picture")
+        raise RefusedError(f"{document!r:.120} is smaller than 0.0001 of the picture")
     return Region(x, y, width, height)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.clock import TimePoint
 from edge_classifierd.pipeline.collector import Collector
 from edge_classifierd.pipeline.event_builder import EventBuilder
-from edge_classifierd.pipeline.observation.observer import ObservedFrame
+from edge_classifierd.pipeline.observation.observer import observed_frame
 from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedWatches, encode_watches
 
 if TYPE_CHECKING:
@@ -89,22 +89,10 @@ class Reporter:
         if self._plan.section.collect.enabled:
             self._collector.consider(self._plan, frame, inference, result, self._builder.policy.states())
         if self._observer is not None:
-            self._observer.frame(self._plan, self._observed(frame, inference, result))
+            states = self._builder.policy.states()
+            observed = observed_frame(self._plan, frame, inference, result.reportable, states)
+            self._observer.frame(self._plan, observed)
         return result
-
-    def _observed(self, frame: Frame, inference: Inference, result: FrameResult) -> ObservedFrame:
-        width, height = frame.picture.width, frame.picture.height
-        if self._plan.view.quarter_turns(frame.picture) % 2:
-            width, height = height, width
-        return ObservedFrame(
-            captured_s=frame.captured_s,
-            captured_at=frame.captured_at,
-            width=width,
-            height=height,
-            inference=inference,
-            reportable=result.reportable,
-            watches=self._builder.policy.states(),
-        )
 
     def clear(self, accelerator: str) -> None:
         """Clear what is on, because the camera delivers no more frames."""

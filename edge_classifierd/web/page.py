@@ -11,12 +11,14 @@ from edge_classifierd.web.access.login import Logins
 from edge_classifierd.web.access.password import Password
 from edge_classifierd.web.access.session import Sessions
 from edge_classifierd.web.app import PageApplication
+from edge_classifierd.web.command_routes import CommandRoutes
 from edge_classifierd.web.device.routes import device_routes
 from edge_classifierd.web.files import PageFiles
 from edge_classifierd.web.live.live_routes import LiveRoutes
 from edge_classifierd.web.live.preview import Previews
 from edge_classifierd.web.live.stream import Streams
 from edge_classifierd.web.live.viewers import Viewers
+from edge_classifierd.web.metrics import MetricRoutes
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,9 +39,13 @@ class WebPage:
         self.access = access = Access(_locked(parts), device_id=parts.device.id, device_name=parts.device.name)
         self.previews = Previews(parts.tap)
         self.streams = Streams(parts, files.build)
-        viewers = Viewers(section.viewers, parts.clock)
+        self.viewers = viewers = Viewers(section.viewers, parts.clock)
         live = LiveRoutes(parts, self.previews, viewers, access, files.build)
-        routes = (*files.routes(), *access.routes(), *live.routes(), *device_routes(parts), *self.streams.routes())
+        self.commands = commands = CommandRoutes(parts, self.previews)
+        metrics = MetricRoutes(parts, access, viewers, self.previews)
+        groups = (files, access, live, commands, metrics, self.streams)
+        routes = [route for group in groups for route in group.routes()]
+        routes += device_routes(parts)
         self.application = PageApplication(routes, Hosts(section.hosts, section.url), access)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

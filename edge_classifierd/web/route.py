@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
+    from starlette.types import Receive
 
 MOST_JSON_BYTES: Final = 64_000
 _BODY_TIMEOUT_S: Final = 10.0
@@ -105,6 +106,12 @@ async def read_json(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RequestError(400, "malformed", "the body must be a JSON object")
     return document
+
+
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client has closed the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def too_large(most_bytes: int) -> RequestError:

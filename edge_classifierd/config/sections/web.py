@@ -32,6 +32,24 @@ def is_loopback(listen: str) -> bool:
     return ipaddress.ip_address(split_listen(listen)[0]).is_loopback
 
 
+def page_address(section: "WebSection", local_address: str | None) -> str | None:
+    """Return the address that people open; None when others cannot reach the page or the address is not known.
+
+    Args:
+        section: The section `web`.
+        local_address: The device's address on its network, if it is known.
+    """
+    if section.url is not None:
+        return section.url
+    address, port = split_listen(section.listen)
+    if ipaddress.ip_address(address).is_unspecified:
+        address = local_address or ""
+    if not address or ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        return None
+    host = f"[{address}]" if ":" in address else address
+    return f"{'http' if section.tls is None else 'https'}://{host}:{port}/"
+
+
 def _listen(value: str) -> str:
     try:
         split_listen(value)

@@ -44,6 +44,8 @@ class DeviceFacts:
     """Whether the board reports its temperature."""
     has_throttling: bool
     """Whether the board reports throttling."""
+    page: str | None = None
+    """The address of the device's page, if it has one that others can reach."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ def announcement(section: HomeAssistantSection, facts: DeviceFacts, topics: Topi
         "mdl": facts.model,
         "sw": facts.version,
     }
+    if facts.page is not None:
+        device["cu"] = facts.page
     head = {"dev": device, "o": {"name": "edge-classifierd", "sw": __version__}}
     name = identifier(topics.device)
     found = entities(facts, topics)

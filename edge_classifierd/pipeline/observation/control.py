@@ -10,10 +10,13 @@ from edge_classifierd.mqtt.commands import Command
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from edge_classifierd.frames.base import Frame
     from edge_classifierd.health.metrics import PipelineSnapshot
     from edge_classifierd.health.report import Health
+    from edge_classifierd.pipeline.observation.observer import ObservedFrame
     from edge_classifierd.pipeline.planning.plan import AnyPlan
     from edge_classifierd.pipeline.saved_state import SavedCommands
+    from edge_classifierd.preprocess import Region
 
 __all__ = ["Command", "CommandOutcome", "HealthSource", "PipelineControl", "PipelineView"]
 
@@ -57,6 +60,13 @@ class PipelineControl(Protocol):
 
         Raises:
             RefusedError: There is no such pipeline or watch, the value is not allowed, or too many commands wait.
+        """
+
+    def try_region(self, pipeline: str, region: Region, frame: Frame) -> ObservedFrame:
+        """Classify a frame with another region, without an effect on the pipeline; takes as long as an inference.
+
+        Raises:
+            EdgeClassifierError: The pipeline does not run, or the inference failed.
         """
 
 

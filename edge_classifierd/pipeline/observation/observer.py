@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.decision.types import WatchState
     from edge_classifierd.events.schema import Event
+    from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.planning.plan import Plan
 
@@ -36,6 +37,20 @@ class ObservedFrame:
     reportable: NDArray[np.float32]
     """Shape (classes,): the confidences, below 0 for a class that may not be reported."""
     watches: Mapping[str, WatchState]
+
+
+def observed_frame(
+    plan: Plan,
+    frame: Frame,
+    inference: Inference,
+    reportable: NDArray[np.float32],
+    watches: Mapping[str, WatchState],
+) -> ObservedFrame:
+    """Return the result of a frame without its picture."""
+    width, height = frame.picture.width, frame.picture.height
+    if plan.view.quarter_turns(frame.picture) % 2:
+        width, height = height, width
+    return ObservedFrame(frame.captured_s, frame.captured_at, width, height, inference, reportable, watches)
 
 
 class ResultObserver(Protocol):

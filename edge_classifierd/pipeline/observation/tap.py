@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from edge_classifierd.frames.base import Frame
+
+_log = logging.getLogger(__name__)
 
 
 class FrameTap:
@@ -21,12 +24,18 @@ class FrameTap:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._logged = False
         self._subscribers: dict[str, tuple[Callable[[Frame], None], ...]] = {}
 
     def offer(self, pipeline: str, frame: Frame) -> None:
         """Pass a frame to the subscribers of a pipeline. Called in the camera's thread."""
         for subscriber in self._subscribers.get(pipeline, ()):
-            subscriber(frame)
+            try:
+                subscriber(frame)
+            except Exception:  # noqa: BLE001 - a bug of a subscriber must not affect the camera
+                if not self._logged:
+                    self._logged = True
+                    _log.exception("the page cannot follow the camera of %s; the pipeline continues", pipeline)
 
     @contextmanager
     def subscribe(self, pipeline: str, on_frame: Callable[[Frame], None]) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 # Names that no public DNS server can point at this device: RFC 6762, RFC 8375, ICANN's reserved name, and common use.
 _LOCAL_ENDINGS: Final = (".local", ".lan", ".home.arpa", ".internal")
+
+_HOST_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
 
 class Hosts:
@@ -47,9 +50,9 @@ def _name(header: str) -> str | None:
         name, _ = parts.hostname, parts.port
     except ValueError:
         return None
-    if not name or parts.netloc != header or "@" in header:
-        return None
-    return name.rstrip(".")
+    name = (name or "").removesuffix(".")
+    whole = parts.netloc == header and "@" not in header
+    return name if whole and (_HOST_NAME.fullmatch(name) or _is_address(name)) else None
 
 
 def _is_address(name: str) -> bool:

@@ -13,6 +13,7 @@ import secrets
 from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.web.limits import TokenBucket
 from edge_classifierd.web.route import RequestError
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Logins:
         self._password = password
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._in_all = _Bucket(_TRIES_IN_ALL, _IN_ALL_EVERY_S, clock)
-        self._addresses: OrderedDict[str, _Bucket] = OrderedDict()
+        self._in_all = TokenBucket(_TRIES_IN_ALL, _IN_ALL_EVERY_S, clock)
+        self._addresses: OrderedDict[str, TokenBucket] = OrderedDict()
         self._key = secrets.token_bytes(32)
         self._verified: OrderedDict[bytes, float] = OrderedDict()
         self.results: Counter[str] = Counter(ok=0, failed=0, limited=0)
@@ -86,36 +87,15 @@ class Logins:
         if len(self._verified) > _MOST_REMEMBERED:
             self._verified.popitem(last=False)
 
-    def _bucket(self, address: str) -> _Bucket:
+    def _bucket(self, address: str) -> TokenBucket:
         key = _network(address)
         bucket = self._addresses.get(key)
         if bucket is None:
-            bucket = self._addresses[key] = _Bucket(_TRIES, _TRY_EVERY_S, self._clock)
+            bucket = self._addresses[key] = TokenBucket(_TRIES, _TRY_EVERY_S, self._clock)
             if len(self._addresses) > _MOST_ADDRESSES:
                 self._addresses.popitem(last=False)
         self._addresses.move_to_end(key)
         return bucket
-
-
-class _Bucket:
-    """A token bucket."""
-
-    def __init__(self, size: int, every_s: float, clock: Clock) -> None:
-        self._size = size
-        self._every_s = every_s
-        self._clock = clock
-        self._tokens = float(size)
-        self._at_s = clock.monotonic()
-
-    def wait_s(self) -> float:
-        """Return the seconds until there is a token, 0 when there is one."""
-        now_s = self._clock.monotonic()
-        self._tokens = min(float(self._size), self._tokens + (now_s - self._at_s) / self._every_s)
-        self._at_s = now_s
-        return max(0.0, (1.0 - self._tokens) * self._every_s)
-
-    def take(self) -> None:
-        self._tokens -= 1
 
 
 def _network(address: str) -> str:

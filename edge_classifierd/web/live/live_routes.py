@@ -12,6 +12,7 @@ from edge_classifierd.clock import timestamp
 from edge_classifierd.pipeline.planning.plan import Plan
 from edge_classifierd.preprocess import Region, View
 from edge_classifierd.web.live.history import DAY_S
+from edge_classifierd.web.live.mjpeg import MjpegStreams
 from edge_classifierd.web.live.overview import pipeline_document
 from edge_classifierd.web.live.preview import Preview, PreviewKind, Previews
 from edge_classifierd.web.route import PageRoute, RequestError, json_answer, query_number
@@ -38,6 +39,7 @@ class LiveRoutes:
         self._parts = parts
         self._previews = previews
         self._viewers = viewers
+        self._mjpeg_streams = MjpegStreams(previews)
         self._access = access
         self._build = build
 
@@ -49,6 +51,7 @@ class LiveRoutes:
             PageRoute("GET", "/api/health", self._health),
             PageRoute("GET", "/api/pipelines/{pipeline}/frame.jpg", self._frame),
             PageRoute("GET", "/api/pipelines/{pipeline}/snapshot.jpg", self._snapshot),
+            PageRoute("GET", "/api/pipelines/{pipeline}/stream.mjpeg", self._mjpeg),
             PageRoute("GET", "/api/pipelines/{pipeline}/history", self._history),
         )
 
@@ -80,16 +83,13 @@ class LiveRoutes:
         return json_answer({**health, "web": page})
 
     async def _frame(self, request: Request) -> Response:
-        width = query_number(request, "width", 640, most=max(WIDTHS))
+        width = _width(request)
         shows = request.query_params.get("view", "full")
-        if width not in WIDTHS:
-            sentence = f"`width` must be one of {', '.join(map(str, WIDTHS))}"
-            raise RequestError(422, "value_refused", sentence, field="width")
         if shows not in {"full", "region"}:
             raise RequestError(422, "value_refused", "`view` must be full or region", field="view")
         after = query_number(request, "after", 0, most=_MOST_AFTER)
         view = self._parts.pipeline(request.path_params["pipeline"])
-        plan = _delivering(view)
+        plan = delivering(view)
         with self._viewers.place(request.state.viewer):
             kind = PreviewKind(view.name, width, _view(plan, shows))
             preview = await self._previews.next(kind, after=after, timeout_s=_FRAME_TIMEOUT_S)
@@ -97,9 +97,13 @@ class LiveRoutes:
 
     async def _snapshot(self, request: Request) -> Response:
         view = self._parts.pipeline(request.path_params["pipeline"])
-        kind = PreviewKind(view.name, _SNAPSHOT_WIDTH, _view(_delivering(view), "full"))
+        kind = PreviewKind(view.name, _SNAPSHOT_WIDTH, _view(delivering(view), "full"))
         preview = await self._previews.next(kind, after=0, timeout_s=_FRAME_TIMEOUT_S)
         return _picture(preview)
+
+    async def _mjpeg(self, request: Request) -> Response:
+        view = self._parts.pipeline(request.path_params["pipeline"])
+        return self._mjpeg_streams.answer(PreviewKind(view.name, _width(request), _view(delivering(view), "full")))
 
     async def _history(self, request: Request) -> Response:
         span_s = query_number(request, "span", 3600, least=10, most=DAY_S)
@@ -122,11 +126,20 @@ class LiveRoutes:
         )
 
 
+def _width(request: Request) -> int:
+    """Return the `width` of the query. Raises RequestError when it is not one of the offered ones."""
+    width = query_number(request, "width", 640, most=max(WIDTHS))
+    if width not in WIDTHS:
+        sentence = f"`width` must be one of {', '.join(map(str, WIDTHS))}"
+        raise RequestError(422, "value_refused", sentence, field="width")
+    return width
+
+
 def _intervals(curve: WatchCurve, at: Any) -> list[list[str | None]]:  # noqa: ANN401 - the function above
     return [[at(start), None if end is None else at(end)] for start, end in curve.on]
 
 
-def _delivering(view: PipelineView) -> Plan:
+def delivering(view: PipelineView) -> Plan:
     """Return the plan of a pipeline whose camera delivers frames. Raises RequestError for another."""
     if not view.enabled:
         raise RequestError(409, "off", "the camera is switched off")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.clock import timestamp
 from edge_classifierd.inference.scores import top_k
-from edge_classifierd.pipeline.planning.plan import Plan
+from edge_classifierd.pipeline.planning.plan import Plan, configured_region
 from edge_classifierd.web.live.results import frame_number
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def pipeline_document(parts: Parts, view: PipelineView) -> dict[str, Any]:
         "frame": None if observed is None else {"width": observed.width, "height": observed.height},
         "seen": _seen(plan, observed),
         "model": _model(plan),
-        "top": [] if newest is None else _top(*newest),
+        "top": [] if newest is None else top_document(*newest),
         "watches": [_with_state(watch, observed, parts) for watch in settings["watches"]],
     }
 
@@ -57,7 +57,7 @@ def settings_document(view: PipelineView) -> dict[str, Any]:
     plan, commands = view.plan, view.commands
     labels = {watch.name: list(watch.labels) for watch in plan.section.watches}
     watches = []
-    overridden = [] if commands.enabled is None else ["enabled"]
+    overridden = [name for name in ("enabled", "region") if getattr(commands, name) is not None]
     for rule in plan.rules:
         threshold = commands.thresholds.get(rule.name, rule.threshold)
         if rule.name in commands.thresholds:
@@ -74,7 +74,7 @@ def settings_document(view: PipelineView) -> dict[str, Any]:
         )
     return {
         "pipeline": view.name,
-        "region": region_document(plan.section.region),
+        "region": region_document(commands.region or configured_region(plan)),
         "watches": watches,
         "overridden": overridden,
     }
@@ -90,7 +90,7 @@ def scores_document(parts: Parts, pipeline: str) -> dict[str, Any] | None:
         "pipeline": pipeline,
         "frame": frame_number(observed.captured_s),
         "captured": timestamp(observed.captured_at),
-        "top": _top(plan, observed),
+        "top": top_document(plan, observed),
         "watches": {name: [round(state.confidence, 4), state.active] for name, state in observed.watches.items()},
         "resting": None,
     }
@@ -130,7 +130,8 @@ def _model(plan: AnyPlan) -> dict[str, Any] | None:
     return {"name": plan.bundle.name, "sha256": plan.bundle.sha256, "taught": False, "version": None}
 
 
-def _top(plan: Plan, observed: ObservedFrame) -> list[dict[str, Any]]:
+def top_document(plan: Plan, observed: ObservedFrame) -> list[dict[str, Any]]:
+    """Return the best labels of a frame."""
     best = top_k(observed.reportable, min(_MOST_TOP, plan.section.top_k))
     labels = plan.bundle.labels.display
     ranked = zip(best.tolist(), observed.reportable[best].tolist(), strict=True)

@@ -114,6 +114,20 @@ class Previews:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
 
+    async def frame(self, pipeline: str, *, timeout_s: float) -> Frame | None:
+        """Return the next frame of a pipeline's camera, not encoded; None when none came in time."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Frame] = loop.create_future()
+
+        def receive(frame: Frame) -> None:
+            loop.call_soon_threadsafe(lambda: None if answer.done() else answer.set_result(frame))
+
+        with self._tap.subscribe(pipeline, receive):
+            try:
+                return await asyncio.wait_for(answer, timeout_s)
+            except TimeoutError:
+                return None
+
     def stop(self) -> None:
         """Answer all who wait with None and end the thread."""
         with self._changed:

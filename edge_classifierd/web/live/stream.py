@@ -11,7 +11,7 @@ from starlette.responses import Response
 from edge_classifierd.clock import timestamp
 from edge_classifierd.events.schema import encode
 from edge_classifierd.web.live.overview import scores_document, settings_document, status_document
-from edge_classifierd.web.route import PageRoute, RequestError
+from edge_classifierd.web.route import PageRoute, RequestError, disconnected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,7 +205,7 @@ class _StreamAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - an ASGI application
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         self._streams.add(self._reader)
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(disconnected(receive))
         try:
             while not gone.done():
                 message = asyncio.ensure_future(self._reader.next())
@@ -221,11 +221,6 @@ class _StreamAnswer(Response):
         finally:
             gone.cancel()
             self._streams.remove(self._reader)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _message(kind: str, document: dict[str, Any]) -> bytes:

@@ -8,7 +8,8 @@ import json
 import socket
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 from pipelines_scene import Scene, pipeline, until
 
@@ -29,9 +30,6 @@ from edge_classifierd.web.live.results import NewestResults
 from edge_classifierd.web.page import WebPage
 from edge_classifierd.web.parts import Parts
 from edge_classifierd.web.server import PageServer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PASSWORD = "correct horse battery"
 
@@ -78,8 +76,12 @@ class HealthNow:
 class PageScene:
     """The page of the device `porch` with the pipeline `driveway` and its watch `cat`."""
 
+    token = "a token for the metrics"
+    repository = Path(__file__).resolve().parents[3]
+
     def __init__(self, folder: Path, *, static: Path, **section: Any) -> None:
         section.setdefault("password", PASSWORD)
+        section.setdefault("metrics_token", self.token)
         self.port = free_port()
         self.tap = FrameTap()
         self.results = NewestResults(SystemClock())
