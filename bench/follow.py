@@ -158,9 +158,10 @@ def measure(
             truth = Region(place[0] / WIDTH, place[1] / HEIGHT, side / WIDTH, side / HEIGHT)
             counts["whole"] += classifier.top(picture, None) == photograph.class_index
             counts["true"] += classifier.top(picture, truth) == photograph.class_index
-            counts["unseen"] += look.box is None
+            box = look.things[0].box if look.things else None
+            counts["unseen"] += box is None
             for margin in margins:
-                square = square_around(look.box, Region(), WIDTH, HEIGHT, margin=margin) if look.box else None
+                square = square_around(box, Region(), WIDTH, HEIGHT, margin=margin) if box else None
                 counts[f"{margin:g}"] += classifier.top(picture, square) == photograph.class_index
             for _ in range(3):
                 now_s += STEP_S

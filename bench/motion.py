@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edge_classifierd.motion.gate import Look
+
     Pixels = NDArray[np.int16]
     Change = Callable[[float, Pixels], tuple[Pixels, Region | None]]
 
@@ -95,8 +97,12 @@ def run(studio: Studio, scene: Pixels, seconds: float, change: Change, sigma: fl
         at_s = number / FPS
         pixels, truth = change(at_s, scene)
         look = gate.look(studio.frame(pixels, sigma), at_s)
-        seen.append(Seen(at_s, look.moving, look.classify and number > 0, look.box, truth))
+        seen.append(Seen(at_s, look.moving, look.classify and number > 0, _box(look), truth))
     return seen
+
+
+def _box(look: Look) -> Region | None:
+    return look.things[0].box if look.things else None
 
 
 def cut(scene: Pixels, dx: int = 0, dy: int = 0) -> Pixels:

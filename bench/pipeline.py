@@ -98,6 +98,9 @@ class Sink:
     def publish_state(self, plan: Any, state: Any) -> None:
         pass
 
+    def publish_motion(self, plan: Any, *, moving: bool) -> None:
+        pass
+
     def publish_status(self, plan: Any, *, online: bool) -> None:
         pass
 

@@ -187,13 +187,21 @@ class Preprocessor:
         self._seen: tuple[int, int, int] | None = None
         self._geometry: tuple[Box, tuple[int, int], Box | None] = (Box(0, 0, 1, 1), (1, 1), None)
 
-    def __call__(self, picture: av.VideoFrame) -> Tensor:
-        """Return the input tensor, contiguous, in the model's shape and dtype; it owns its memory."""
+    def __call__(self, picture: av.VideoFrame, region: Region | None = None) -> Tensor:
+        """Return the input tensor, contiguous, in the model's shape and dtype; it owns its memory.
+
+        Args:
+            picture: The picture of the source.
+            region: The part of the upright frame to use instead of the view's region.
+        """
         turns = self._view.quarter_turns(picture)
         seen = (picture.width, picture.height, turns)
-        if seen != self._seen:
-            self._seen, self._geometry = seen, self._geometry_for(*seen)
-        source, (width, height), target = self._geometry
+        if region is not None:
+            source, (width, height), target = self._geometry_for(*seen, region)
+        else:
+            if seen != self._seen:
+                self._seen, self._geometry = seen, self._geometry_for(*seen)
+            source, (width, height), target = self._geometry
         pixels = self._view.upright(self._scaler.rgb(picture, source, width, height), turns)
         if target is None:
             return self._quantise(pixels)
@@ -201,9 +209,15 @@ class Preprocessor:
         canvas[target.y : target.y + target.height, target.x : target.x + target.width] = pixels
         return self._quantise(canvas)
 
-    def needs(self, width: int, height: int) -> tuple[int, int]:
-        """Return the smallest size to which pictures of this size may be scaled before, without enlarging here."""
-        source, (across, down), _ = self._geometry_for(width, height, self._view.rotation // 90)
+    def needs(self, width: int, height: int, region: Region | None = None) -> tuple[int, int]:
+        """Return the smallest size to which pictures of this size may be scaled before, without enlarging here.
+
+        Args:
+            width: The width of the picture in pixels.
+            height: Its height.
+            region: The part of the upright frame to use instead of the view's region.
+        """
+        source, (across, down), _ = self._geometry_for(width, height, self._view.rotation // 90, region)
         scale = min(1.0, max(across / source.width, down / source.height))
         return ceil(width * scale), ceil(height * scale)
 
@@ -212,7 +226,9 @@ class Preprocessor:
         box, _ = self._fitted(self._view.region_box(width, height))
         return Region(box.x / width, box.y / height, box.width / width, box.height / height)
 
-    def _geometry_for(self, width: int, height: int, turns: int) -> tuple[Box, tuple[int, int], Box | None]:
+    def _geometry_for(
+        self, width: int, height: int, turns: int, region: Region | None = None
+    ) -> tuple[Box, tuple[int, int], Box | None]:
         """Return the box to cut and its new size, both in the source's orientation, and the place in the tensor.
 
         The place is None when it fills the tensor.
@@ -220,7 +236,8 @@ class Preprocessor:
         across = bool(turns % 2)
         if across:
             width, height = height, width
-        box, target = self._fitted(self._view.region_box(width, height))
+        view = self._view if region is None else replace(self._view, region=region)
+        box, target = self._fitted(view.region_box(width, height))
         source = self._view.source_box(box, turns, width, height)
         size = (target.height, target.width) if across else (target.width, target.height)
         return source, size, None if (target.width, target.height) == (self._width, self._height) else target

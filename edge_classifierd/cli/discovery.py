@@ -102,7 +102,7 @@ def _search_filters(prefix: str, topics: Topics, states: bool) -> tuple[str, ...
     """Return filters for the retained topics of a device: only the kinds of topics that the daemon publishes."""
     from edge_classifierd.mqtt.home_assistant.messages import discovery_filters
 
-    kinds = ("status", "health", "+/status", "+/state", "+/image", "+/enabled", "+/region")
+    kinds = ("status", "health", "+/status", "+/state", "+/image", "+/enabled", "+/region", "+/motion")
     kinds_of_watches = ("+/+/state", "+/+/stats", "+/+/threshold")
     found = [f"{topics.base}/{kind}" for kind in kinds + kinds_of_watches] if states else []
     return (*discovery_filters(prefix, topics.device), *found)

@@ -89,4 +89,5 @@ class HomeAssistantDevice:
 
 def _camera(plan: AnyPlan) -> CameraFacts:
     classes = {watch.name: watch.device_class for watch in plan.section.watches}
-    return CameraFacts(plan.section.name, tuple(WatchFacts(rule.name, classes.get(rule.name)) for rule in plan.rules))
+    watches = tuple(WatchFacts(rule.name, classes.get(rule.name)) for rule in plan.rules)
+    return CameraFacts(plan.section.name, watches, has_motion=plan.section.motion.enabled)

@@ -279,6 +279,8 @@ class Pipelines:
         if before is not None:
             gone = {rule.name for rule in before.rules} - {rule.name for rule in wanted.rules}
             self._sink.remove(before, sorted(gone))
+            if before.section.motion.enabled and not wanted.section.motion.enabled:
+                self._sink.remove_motion(wanted)
         self._publish_settings(pipeline, wanted)
         if change is Change.RESTART:
             if before is not None:

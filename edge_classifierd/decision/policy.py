@@ -14,7 +14,7 @@ import numpy as np
 from edge_classifierd.decision.types import Decision, Observation, Outcome, Ranked, WatchRule, WatchState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,17 +27,28 @@ class Policy:
         self._watches = {rule.name: _Watch(rule) for rule in rules}
         self._margin = ambiguity_margin
 
-    def observe(self, observation: Observation) -> Outcome:
-        """Decide on one frame; decisions are in the order of the watches, `cleared` before `detected` within one."""
-        ambiguous = self._margin > 0 and observation.lead < self._margin
+    def observe(self, *views: Observation) -> Outcome:
+        """Decide on one frame; decisions are in the order of the watches, `cleared` before `detected` within one.
+
+        Several views show different parts of a scene, the newest first. They count as one frame, and for each watch the
+        view with the greatest confidence decides.
+        """
+        ambiguous = tuple(self._margin > 0 and view.lead < self._margin for view in views)
         decisions: list[Decision] = []
         for watch in self._watches.values():
-            watch.observe(observation, ambiguous=ambiguous, into=decisions)
-        return Outcome(tuple(decisions), ambiguous)
+            watch.observe(views, ambiguous, into=decisions)
+        return Outcome(tuple(decisions), any(ambiguous))
 
     def end(self, at_s: float) -> tuple[Decision, ...]:
         """Clear every active watch: the source has ended or the pipeline was switched off."""
         return tuple(watch.clear(at_s, 0.0) for watch in self._watches.values() if watch.is_active)
+
+    def settle(self, at_s: float) -> tuple[Decision, ...]:
+        """Clear every active watch that was below its release in the last frame, without waiting for `confirm`.
+
+        For a pipeline that gets no more frames until something moves.
+        """
+        return tuple(watch.clear(at_s, watch.state.confidence) for watch in self._watches.values() if watch.is_fading)
 
     def active(self) -> tuple[str, ...]:
         """Return the names of the watches that are on."""
@@ -107,6 +118,11 @@ class _Watch:
         return self._active_index is not None
 
     @property
+    def is_fading(self) -> bool:
+        """Whether it is active and counts frames to `cleared`."""
+        return self.is_active and self._run > 0
+
+    @property
     def state(self) -> WatchState:
         active = self._active_index is not None
         since_s = self._since_s if active else None
@@ -126,39 +142,49 @@ class _Watch:
     def keep_quiet(self, at_s: float, for_s: float) -> None:
         self._quiet_until_s = at_s + min(for_s, self._rule.cooldown_s)
 
-    def observe(self, observation: Observation, *, ambiguous: bool, into: list[Decision]) -> None:
-        best = self._best(observation)
+    def observe(self, views: Sequence[Observation], ambiguous: Sequence[bool], into: list[Decision]) -> None:
+        view, best = self._strongest(views)
+        at_s = views[0].at_s
         self._confidence = best.confidence
         if self._active_index is not None:
             self._run = self._run + 1 if best.confidence < self._release else 0
             if self._run < self._rule.confirm:
                 return
-            into.append(self.clear(observation.at_s, best.confidence))
+            into.append(self.clear(at_s, best.confidence, view))
             if self._indices is not None:
                 return
             # The watch `any` follows the top label: the one that replaced the old may be a detection itself.
-            best = self._best(observation)
+            view, best = self._strongest(views)
             self._confidence = best.confidence
-        self._count_up(best, observation.at_s, ambiguous=ambiguous, into=into)
+        if ambiguous[view] or best.confidence < self._threshold:
+            self._run = 0
+        else:
+            self._count_up(best, at_s, view, into)
 
-    def clear(self, at_s: float, confidence: float) -> Decision:
+    def clear(self, at_s: float, confidence: float, view: int = 0) -> Decision:
         assert self._active_index is not None
-        decision = Decision("cleared", self._rule.name, self._active_index, confidence, max(0.0, at_s - self._since_s))
+        active_s = max(0.0, at_s - self._since_s)
+        decision = Decision("cleared", self._rule.name, self._active_index, confidence, active_s, view)
         self._active_index, self._run, self._run_index = None, 0, None
         self._quiet_until_s = at_s + self._rule.cooldown_s
         return decision
 
-    def _count_up(self, best: Ranked, at_s: float, *, ambiguous: bool, into: list[Decision]) -> None:
-        if ambiguous or best.confidence < self._threshold:
-            self._run = 0
-            return
+    def _count_up(self, best: Ranked, at_s: float, view: int, into: list[Decision]) -> None:
         same = self._indices is not None or best.index == self._run_index
         self._run = self._run + 1 if same else 1
         self._run_index = best.index
         if self._run < self._rule.confirm or at_s < self._quiet_until_s:
             return
         self._active_index, self._since_s, self._run = best.index, at_s, 0
-        into.append(Decision("detected", self._rule.name, best.index, best.confidence, None))
+        into.append(Decision("detected", self._rule.name, best.index, best.confidence, None, view))
+
+    def _strongest(self, views: Sequence[Observation]) -> tuple[int, Ranked]:
+        """Return the view in which the watch is strongest, and its class there; the first of equal ones."""
+        if len(views) == 1:
+            return 0, self._best(views[0])
+        found = [self._best(view) for view in views]
+        view = max(range(len(found)), key=lambda number: found[number].confidence)
+        return view, found[view]
 
     def _best(self, observation: Observation) -> Ranked:
         """Return the watch's strongest class with the confidence of the whole watch."""

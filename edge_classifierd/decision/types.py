@@ -22,7 +22,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The scores of one frame."""
+    """The scores of one frame, or of one part of it."""
 
     at_s: float
     """Monotonic seconds at which the frame was captured."""
@@ -65,6 +65,8 @@ class Decision:
     confidence: float
     active_s: float | None
     """For `cleared`: seconds for which the watch was on."""
+    view: int = 0
+    """Which of the observations of the round has the confidence."""
 
 
 @dataclass(frozen=True, slots=True)

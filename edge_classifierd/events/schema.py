@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -44,12 +44,22 @@ class ModelIdentity:
     accelerator: str
 
 
+@dataclass(frozen=True, slots=True)
+class EventBox:
+    """A part of the upright frame, in fractions of its width and height."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventDraft:
     """An event before the outbox has numbered it.
 
     `time` is aware: when the frame was taken. `active_s` is how long a `cleared` watch was on; None for `detected`, and
-    when it is unknown because the clock was stepped over a restart.
+    when it is unknown because the clock was stepped over a restart. `box` is what moved, for a pipeline that follows.
 
     Raises:
         ValueError: a number is not finite, or `time` has no zone.
@@ -67,9 +77,11 @@ class EventDraft:
     model: ModelIdentity
     inference_ms: float
     active_s: float | None = None
+    box: EventBox | None = None
 
     def __post_init__(self) -> None:
         numbers = [self.confidence, self.inference_ms, self.active_s or 0.0, *(one.confidence for one in self.top)]
+        numbers += () if self.box is None else astuple(self.box)
         if not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"event of {self.pipeline}/{self.watch} holds a number that is not finite: {numbers}")
         if self.time.tzinfo is None:
@@ -128,6 +140,7 @@ def encode(event: Event) -> bytes:
         },
         "inference_ms": round(event.inference_ms, 2),
         "active_s": None if event.active_s is None else round(event.active_s, 3),
+        "box": None if event.box is None else {key: round(value, 4) for key, value in asdict(event.box).items()},
     }
     return dump(document)
 
@@ -159,6 +172,7 @@ def decode(payload: bytes | str) -> Event:
             ),
             inference_ms=float(document["inference_ms"]),
             active_s=None if document["active_s"] is None else float(document["active_s"]),
+            box=_box(document.get("box")),
         )
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -173,6 +187,12 @@ def ranked_documents(top: tuple[RankedLabel, ...]) -> list[dict[str, int | str |
 def dump(document: object) -> bytes:
     """Return compact UTF-8 JSON; a lone surrogate in a label becomes `?`."""
     return _ENCODER.encode(document).encode("utf-8", "replace")
+
+
+def _box(value: Any) -> EventBox | None:  # noqa: ANN401 - of a JSON document
+    if value is None:
+        return None
+    return EventBox(*(float(value[key]) for key in ("x", "y", "width", "height")))
 
 
 def _integer(value: object) -> int:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     import av
 
+    from edge_classifierd.motion.gate import Focus, SeenThing
+
     Needs = Callable[[int, int], tuple[int, int]]
     """Returns, for the size of a source's picture, the smallest size that loses nothing for the model."""
 
@@ -35,6 +37,10 @@ class Frame:
     """The file's name, when the frame comes from a file."""
     small: av.VideoFrame | None = None
     """The same picture, scaled down by the camera itself for a model, if it can do so."""
+    things: tuple[SeenThing, ...] = ()
+    """What the motion gate follows in it."""
+    focus: Focus | None = None
+    """The part that is classified instead of the pipeline's region, once the frame was taken."""
 
     def for_model(self, needs: Needs) -> av.VideoFrame:
         """Return the smaller picture if there is one and it is large enough for the model, else the large one."""
@@ -42,6 +48,16 @@ class Frame:
             return self.picture
         width, height = needs(self.picture.width, self.picture.height)
         return self.small if self.small.width >= width and self.small.height >= height else self.picture
+
+
+class FrameGate(Protocol):
+    """Keeps frames of a pipeline from the classifier."""
+
+    def admit(self, frame: Frame) -> Frame | None:
+        """Return the frame if it is to be classified, with `things`; called with every frame in the camera's thread."""
+
+    def aim(self, frame: Frame) -> Frame:
+        """Return an admitted frame with its `focus`; called in the thread that takes the frame."""
 
 
 class FrameSource(Protocol):

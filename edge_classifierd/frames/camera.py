@@ -41,6 +41,10 @@ class CaptureStatus(StrEnum):
 class FrameReceiver(Protocol):
     """Receives the frames of a camera (`frames.capture.Capture`). Its methods are called in the camera's thread."""
 
+    @property
+    def delivering(self) -> bool:
+        """Whether frames have arrived since the last failure."""
+
     def offer(self, frame: Frame) -> bool:
         """Offer a frame. Return whether it waits to be taken."""
 
@@ -243,10 +247,10 @@ class Camera:
         if self.source.live:
             self._picture_check.observe(frame.picture, self.clock.monotonic())
         offered = [capture for capture in self._captures if capture.offer(frame)]
+        if self._delivering_since_s is None and any(capture.delivering for capture in self._captures):
+            self._recovered()
         if not offered:
             return
-        if self._delivering_since_s is None:
-            self._recovered()
         if self.source.live:
             self._waits_until_s = end_s = self.clock.monotonic() + FRESHNESS_S
             offered[0].wait_until_taken(FRESHNESS_S)

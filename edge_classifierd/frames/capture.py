@@ -16,7 +16,7 @@ from edge_classifierd.frames.pacing import RateLimit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_classifierd.frames.base import Frame
+    from edge_classifierd.frames.base import Frame, FrameGate
     from edge_classifierd.frames.camera import Camera
     from edge_classifierd.health.metrics import Reason
 
@@ -47,6 +47,7 @@ class Capture(Generic[T]):
         name: str,
         prepare_when_taken: bool = False,
         max_fps: float | None = None,
+        gate: FrameGate | None = None,
         on_status: Callable[[CaptureStatus, str], None] | None = None,
         on_frame: Callable[[Frame], None] | None = None,
     ) -> None:
@@ -59,12 +60,14 @@ class Capture(Generic[T]):
             prepare_when_taken: Call `prepare` in the thread that takes the frame instead, so that a pipeline neither
                 delays the camera's other pipelines nor prepares frames that are replaced.
             max_fps: Maximum number of frames per second; None: every frame of the camera.
+            gate: Chooses the frames that are offered, which are then prepared when they are taken.
             on_status: Called at each change of the status with the reason (or ""), in the camera's thread or in the
                 one that attaches or stops.
             on_frame: Called with every frame of the camera, in its thread, before `max_fps` applies.
         """
         self._camera = camera
         self._prepare = prepare
+        self._gate = gate
         self._prepare_when_taken = prepare_when_taken
         self._name = name
         self._rate = RateLimit(max_fps)
@@ -146,6 +149,10 @@ class Capture(Generic[T]):
         """Change the maximum number of frames per second; any thread."""
         self._rate = RateLimit(max_fps)
 
+    def set_gate(self, gate: FrameGate | None) -> None:
+        """Use another gate, or none, from the next frame on; any thread."""
+        self._gate = gate
+
     def take(self, timeout_s: float, *, request_next: bool = True) -> Captured[T] | None:
         """Take the newest frame, waiting for one up to `timeout_s`. Checks for stalls while it waits.
 
@@ -203,26 +210,31 @@ class Capture(Generic[T]):
 
     # The methods below are those of `FrameReceiver`, which the camera calls.
 
+    @property
+    def delivering(self) -> bool:
+        """See `FrameReceiver.delivering`."""
+        return self._status is CaptureStatus.DELIVERING
+
     def offer(self, frame: Frame) -> bool:
-        """Put a frame into the slot. Return False when it is left out: too early, or it cannot be prepared."""
+        """Put a frame into the slot. Return False when it is left out: too early, gated, or it cannot be prepared."""
         if self._on_frame is not None:
             self._on_frame(frame)
         if not self._rate.allows(frame.captured_s):
             return False
-        item: Captured[T] | Frame = frame
-        if not self._prepare_when_taken:
-            try:
-                captured = self._prepared(frame)
-            except Exception as error:  # noqa: BLE001 - a bug of this pipeline, which `take` raises; others continue
-                self._camera.detach(self)
-                self.end(CaptureStatus.STOPPED, error)
-                return False
-            if captured is None:
-                return False
-            item = captured
+        try:
+            item = self._admitted(frame)
+        except EdgeClassifierError as error:
+            self.skip(error)
+            return False
+        except Exception as error:  # noqa: BLE001 - a bug of this pipeline, which `take` raises; others continue
+            self._camera.detach(self)
+            self.end(CaptureStatus.STOPPED, error)
+            return False
         if self._status is not CaptureStatus.DELIVERING:
             self.set_status(CaptureStatus.DELIVERING, "")
         self._delivered += 1
+        if item is None:
+            return False
         if self._slot.put(item):
             self._dropped += 1
         self._notify()
@@ -261,7 +273,17 @@ class Capture(Generic[T]):
         if self._on_ready is not None:
             self._on_ready()
 
+    def _admitted(self, frame: Frame) -> Captured[T] | Frame | None:
+        """Return what is put into the slot, None for a frame that the gate leaves out."""
+        gate = self._gate
+        if gate is not None:
+            return gate.admit(frame)
+        return frame if self._prepare_when_taken else Captured(frame, self._prepare(frame))
+
     def _prepared(self, frame: Frame) -> Captured[T] | None:
+        gate = self._gate
+        if gate is not None:
+            frame = gate.aim(frame)
         try:
             return Captured(frame, self._prepare(frame))
         except EdgeClassifierError as error:

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from av.video.plane import VideoPlane
     from numpy.typing import NDArray
 
-    from edge_classifierd.preprocess import View
+    from edge_classifierd.preprocess import Region, View
 
 # FFmpeg's quantiser for quality 1 and 95 of libjpeg's scale; 2 is the finest of FFmpeg's encoder.
 _COARSEST, _FINEST = 31, 2
+
+# Y, U and V of full range BT.601.
+_YELLOW: Final = (220, 20, 150)
+_DARK: Final = (20, 128, 128)
 
 # Markers of ITU-T T.81, table B.1.
 _FRAME_HEADERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -118,8 +122,18 @@ def decode_jpeg(data: bytes, name: str, *, most_memory: int, header: JpegHeader 
     return frames[0]
 
 
-def encode_jpeg(picture: av.VideoFrame, view: View, *, max_width: int, quality: int) -> bytes:
-    """Return the view's region as a JPEG, at most `max_width` pixels wide; `quality` from 1 (small) to 95 (fine)."""
+def encode_jpeg(
+    picture: av.VideoFrame, view: View, *, max_width: int, quality: int, mark: Region | None = None
+) -> bytes:
+    """Return the view's region as a JPEG.
+
+    Args:
+        picture: The picture of the source.
+        view: How it is turned and cut.
+        max_width: The greatest width in pixels.
+        quality: From 1 (small) to 95 (fine).
+        mark: A part of the upright frame around which a box is drawn.
+    """
     turns = view.quarter_turns(picture)
     across = bool(turns % 2)
     width, height = (picture.height, picture.width) if across else (picture.width, picture.height)
@@ -130,8 +144,10 @@ def encode_jpeg(picture: av.VideoFrame, view: View, *, max_width: int, quality: 
     target_height = max(2, round(box.height * scale) // 2 * 2)
     size = (target_height, target_width) if across else (target_width, target_height)
     scaled = Scaler().jpeg(picture, view.source_box(box, turns, width, height), *size)
-    if turns or view.mirror != "none" or scaled is picture:  # the encoder changes its timestamp
+    if turns or view.mirror != "none" or scaled is picture:  # the encoder changes its timestamp, a mark the pixels
         scaled = _upright(scaled, view, turns)
+    if mark is not None:
+        _draw_box(scaled, view.region, mark)
     return _encode(scaled, quality)
 
 
@@ -142,6 +158,33 @@ def _upright(picture: av.VideoFrame, view: View, turns: int) -> av.VideoFrame:
     for plane, target in zip(picture.planes, upright.planes, strict=True):
         _samples(target)[:] = view.upright(_samples(plane), turns)
     return upright
+
+
+def _draw_box(picture: av.VideoFrame, region: Region, mark: Region) -> None:
+    """Draw a yellow box around a part of the frame into a planar picture of a region, with a dark line inside."""
+    line = max(2, round(picture.width / 200) // 2 * 2)  # even, as the chroma has half the size
+    for number, plane in enumerate(picture.planes):
+        samples = _samples(plane)
+        rows, columns = samples.shape
+        left, right = (round((x - region.x) / region.width * columns) for x in (mark.x, mark.x + mark.width))
+        top, bottom = (round((y - region.y) / region.height * rows) for y in (mark.y, mark.y + mark.height))
+        width = line if number == 0 else line // 2
+        for inset, colour in ((width, _DARK), (0, _YELLOW)):
+            _frame(samples, (left + inset, top + inset, right - inset, bottom - inset), width, colour[number])
+
+
+def _frame(samples: NDArray[np.uint8], box: tuple[int, int, int, int], line: int, value: int) -> None:
+    """Set the samples along the inner edge of a box (left, top, right, bottom), as far as it is in the picture."""
+    rows, columns = samples.shape
+    left, top, right, bottom = max(0, box[0]), max(0, box[1]), min(columns, box[2]), min(rows, box[3])
+    part = samples[top : max(top, bottom), left : max(left, right)]
+    for edge in (
+        part[:line],
+        part[max(0, len(part) - line) :],
+        part[:, :line],
+        part[:, max(0, part.shape[1] - line) :],
+    ):
+        edge[:] = value
 
 
 def _samples(plane: VideoPlane) -> NDArray[np.uint8]:

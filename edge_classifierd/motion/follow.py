@@ -6,6 +6,7 @@ Boxes are in cells of the small picture. Pure code, the time is an argument.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -32,6 +33,8 @@ _PART: Final = 0.4
 class Thing:
     """Something that moves, or has stopped."""
 
+    number: int
+    """Different for each thing of a follower."""
     box: CellBox
     seen_s: float
     still_since_s: float
@@ -63,6 +66,7 @@ class Follower:
 
     def __init__(self) -> None:
         self.things: list[Thing] = []
+        self._numbers = count(1)
 
     def update(self, boxes: Sequence[CellBox], difference: Difference, now_s: float) -> None:
         """Assign the boxes of a picture to the things, add new things, and remove those that have left."""
@@ -80,7 +84,7 @@ class Follower:
                 continue
             match = _nearest(box, waiting)
             if match is None:
-                new.append(Thing(box, now_s, now_s, box.solid, still_box=box))
+                new.append(Thing(next(self._numbers), box, now_s, now_s, box.solid, still_box=box))
             else:
                 waiting.remove(match)
                 _see(match, box, now_s)

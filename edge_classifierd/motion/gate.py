@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from edge_classifierd.motion.background import Background, Scene
-from edge_classifierd.motion.follow import Follower, Thing
+from edge_classifierd.motion.follow import Follower
 from edge_classifierd.motion.luma import LumaScaler
 from edge_classifierd.motion.shapes import find_boxes
 from edge_classifierd.preprocess import Region
@@ -50,8 +50,23 @@ class GateSettings:
     """While nothing moves, one frame is classified this often."""
     follow: bool = False
     """Classify what moves instead of the whole region."""
-    margin: float = 0.0
-    """Width added on each side of what moves, as a fraction of its longer side."""
+    margin: float = -0.1
+    """Width added on each side of what moves, as a fraction of its longer side; less than 0: trimmed.
+
+    Cells at the border are covered in part only, and the model does best without foreign surroundings: measured with
+    squares, ovals and cut-outs (`bench/follow.py --tuning`), Top-1 at 400 pixels 76 %, against 66 % at 0.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class SeenThing:
+    """Something that moves or has stopped, in one frame; in fractions of the upright frame."""
+
+    number: int
+    """The same in each frame in which the thing is followed."""
+    box: Region
+    square: Region
+    """The square around `box` to classify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +78,34 @@ class Look:
     """Whether something has moved within `hold_s`."""
     fell_asleep: bool = False
     """Whether this is the first frame after `hold_s` without motion."""
-    box: Region | None = None
-    """What moves or has stopped, in fractions of the upright frame; None to classify the whole region."""
-    square: Region | None = None
-    """The square around `box` to classify."""
-    ends_round: bool = True
-    """Whether every thing that is followed has had its turn with this frame."""
+    things: tuple[SeenThing, ...] = ()
+    """With `follow`: what to classify in turn; empty for the whole region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """The part of a frame that is classified, in fractions of the upright frame."""
+
+    box: Region
+    square: Region
+    ends_round: bool
+    """Whether every thing that is followed has had its turn."""
+
+
+class Turns:
+    """Chooses which thing of a frame is classified, each one in turn; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: list[int] = []
+
+    def next(self, things: tuple[SeenThing, ...]) -> Focus | None:
+        """Return the part of a frame to classify; None for the whole region, when nothing is followed."""
+        by_number = {thing.number: thing for thing in things}
+        self._waiting = [number for number in self._waiting if number in by_number] or list(by_number)
+        if not self._waiting:
+            return None
+        thing = by_number[self._waiting.pop(0)]
+        return Focus(thing.box, thing.square, ends_round=not self._waiting)
 
 
 class MotionGate:
@@ -90,7 +127,7 @@ class MotionGate:
         self._moved_s = self._classified_s = -inf
         self._relit = False
         self._moving = False
-        self._turns: list[Thing] = []
+        self._refreshing = 0  # number of frames to classify although nothing moves
 
     def look(self, picture: av.VideoFrame, now_s: float) -> Look:
         """Decide about a frame.
@@ -115,14 +152,18 @@ class MotionGate:
         was_moving, self._moving = self._moving, now_s - self._moved_s < self._settings.hold_s
         asleep = not self._moving
         fell_asleep = asleep and was_moving
-        if fell_asleep:
-            self._turns.clear()
+        things = self._things(picture)
         settled = self._relit and difference.scene is Scene.COMPARED
-        if asleep and not self._turns and not settled and now_s - self._classified_s < self._settings.refresh_s:
-            return Look(classify=False, moving=False, fell_asleep=fell_asleep)
         self._relit = self._relit and not settled
+        if self._moving:
+            self._refreshing = 0
+        elif not self._refreshing and (settled or now_s - self._classified_s >= self._settings.refresh_s):
+            self._refreshing = max(1, len(things))
+        if asleep and not self._refreshing:
+            return Look(classify=False, moving=False, fell_asleep=fell_asleep)
+        self._refreshing = max(0, self._refreshing - 1)
         self._classified_s = now_s
-        return self._turn(picture, fell_asleep=fell_asleep)
+        return Look(classify=True, moving=self._moving, fell_asleep=fell_asleep, things=things)
 
     def _follow(self, difference: Difference, now_s: float) -> None:
         moved = difference.moved
@@ -142,24 +183,15 @@ class MotionGate:
                 self._background.forget(thing.box, moved)
                 follower.remove(thing)
 
-    def _turn(self, picture: av.VideoFrame, *, fell_asleep: bool) -> Look:
-        """Return what is classified in this frame: the next thing of the round, or the whole region."""
+    def _things(self, picture: av.VideoFrame) -> tuple[SeenThing, ...]:
         if not self._settings.follow:
-            return Look(classify=True, moving=self._moving, fell_asleep=fell_asleep)
-        things = [thing for thing in self._follower.things if thing.confirmed]
-        self._turns = [thing for thing in self._turns if thing in things] or things
-        if not self._turns:
-            return Look(classify=True, moving=self._moving, fell_asleep=fell_asleep)
-        thing = self._turns.pop(0)
-        box = self._region(thing.box)
-        return Look(
-            classify=True,
-            moving=self._moving,
-            fell_asleep=fell_asleep,
-            box=box,
-            square=self._square(box, picture),
-            ends_round=not self._turns,
-        )
+            return ()
+        found = []
+        for thing in self._follower.things:
+            if thing.confirmed:
+                box = self._region(thing.box)
+                found.append(SeenThing(thing.number, box, self._square(box, picture)))
+        return tuple(found)
 
     def _columns_of_frame(self) -> float:
         """Return how many cells are as wide as the frame."""
@@ -204,7 +236,7 @@ def square_around(box: Region, region: Region, width: int, height: int, *, margi
         region: The part of the frame that may be classified.
         width: The width of the frame in pixels.
         height: Its height.
-        margin: A fraction of the box's longer side.
+        margin: A fraction of the box's longer side; less than 0 trims the box.
     """
     most = min(region.width * width, region.height * height)
     side = min(most, max(LEAST_SIDE, (1 + 2 * margin) * max(box.width * width, box.height * height)))

@@ -66,6 +66,10 @@ class Topics:
         """The current classification, retained."""
         return self._join(pipeline, "state")
 
+    def motion(self, pipeline: str) -> str:
+        """`ON` while something moves, else `OFF`; retained, with the motion gate enabled."""
+        return self._join(pipeline, "motion")
+
     def image(self, pipeline: str) -> str:
         """The JPEG of the last detection, retained."""
         return self._join(pipeline, "image")

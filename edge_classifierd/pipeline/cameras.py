@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.sections.sources import Source
-    from edge_classifierd.frames.base import Frame, FrameSource, Needs
+    from edge_classifierd.frames.base import Frame, FrameGate, FrameSource, Needs
     from edge_classifierd.frames.camera import CaptureStatus
     from edge_classifierd.pipeline.observation.tap import FrameTap
     from edge_classifierd.pipeline.planning.plan import AnyPlan
@@ -61,6 +61,7 @@ class Cameras:
         on_status: Callable[[CaptureStatus, str], None],
         *,
         lanes: int,
+        gate: FrameGate | None = None,
     ) -> Capture[T]:
         """Return a new capture of the pipeline's camera, attached and not started.
 
@@ -78,6 +79,7 @@ class Cameras:
                     name=name,
                     prepare_when_taken=plan.section.camera is not None or lanes > 1,
                     max_fps=plan.section.max_fps,
+                    gate=gate,
                     on_status=on_status,
                     on_frame=None if self._tap is None else partial(self._tap.offer, name),
                 )

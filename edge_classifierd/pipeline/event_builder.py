@@ -6,6 +6,7 @@ I/O, so that the daemon, a replay and a benchmark build the same events.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ import numpy as np
 from edge_classifierd.decision.policy import Policy
 from edge_classifierd.decision.types import Decision, Observation, Ranked
 from edge_classifierd.events.pipeline_state import PipelineState
-from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, RankedLabel
+from edge_classifierd.events.schema import EventBox, EventDraft, EventType, ModelIdentity, RankedLabel
 from edge_classifierd.inference.scores import top_k
+from edge_classifierd.motion.follow import MAX_THINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +45,10 @@ class FrameResult:
     """The best of the classes that may be reported."""
     reportable: NDArray[np.float32]
     """Shape (classes,): the confidences, below 0 for a class that may not be reported."""
+    decided: bool = True
+    """False for a frame that shows one of several things: the last one of the round decides for all."""
+    detected: Frame | None = None
+    """The frame of the first `detected`."""
 
 
 class EventBuilder:
@@ -67,6 +73,7 @@ class EventBuilder:
         self._reportable: NDArray[np.float32] | None = None
         self._ranked: tuple[RankedLabel, ...] | None = None  # of the latest frame, once an event or state has needed it
         self._best: Ranked | None = None
+        self._round: deque[_View] = deque(maxlen=MAX_THINGS)  # the things that had their turn
         self._topic: tuple[int | None, frozenset[str]] | None = None
         self._meaning: tuple[object, ...] | None = None
         self._since: datetime | None = None
@@ -74,21 +81,30 @@ class EventBuilder:
     def observe(self, frame: Frame, inference: Inference, *, clock_synchronised: Callable[[], bool]) -> FrameResult:
         """Decide on a frame and build its events; takes tens of microseconds.
 
-        Only the best class is searched for: the others are ranked, and the clock is read, only for an event.
+        Only the best class is searched for: the others are ranked, and the clock is read, only for an event. With
+        several things in a scene, each frame shows one of them; the decision is made when each had its turn.
         """
-        confidences = inference.confidences
-        allowed = self._plan.allowed
-        reportable = confidences if allowed is None else np.where(allowed, confidences, _NEVER)
-        index = int(reportable.argmax())
-        best = Ranked(index, reportable.item(index))
-        lead = self._lead(reportable) if self._plan.section.ambiguity_margin > 0 else 1.0
-        outcome = self.policy.observe(Observation(frame.captured_s, confidences, best, lead))
-        self._reportable, self._best, self._ranked = reportable, best, None
+        view = self._view(frame, inference)
+        if frame.focus is not None and not frame.focus.ends_round:
+            self._round.append(view)
+            best, reportable = view.observation.best, view.reportable
+            return FrameResult((), ambiguous=False, best=best, reportable=reportable, decided=False)
+        views: tuple[_View, ...] = (view,)
+        if self._round:
+            views = (view, *reversed(self._round))
+            self._round.clear()
+        outcome = self.policy.observe(*(each.observation for each in views))
+        strongest = max(views, key=_confidence) if len(views) > 1 else view
+        self._reportable, self._best, self._ranked = strongest.reportable, strongest.observation.best, None
         if not outcome.decisions:
-            return FrameResult((), outcome.ambiguous, best, reportable)
-        origin = _Origin(frame.captured_at, clock_synchronised(), inference.accelerator, inference.inference_ms)
-        drafts = tuple(self._draft(decision, origin) for decision in outcome.decisions)
-        return FrameResult(drafts, outcome.ambiguous, best, reportable)
+            return FrameResult((), outcome.ambiguous, self._best, strongest.reportable)
+        synchronised = clock_synchronised()
+        drafts = tuple(
+            self._draft(decision, self._origin(views[decision.view], clock_synchronised=synchronised))
+            for decision in outcome.decisions
+        )
+        detected = (views[decision.view].frame for decision in outcome.decisions if decision.type == "detected")
+        return FrameResult(drafts, outcome.ambiguous, self._best, strongest.reportable, detected=next(detected, None))
 
     def restore(self, watch: str, *, index: int, at_s: float, active_s: float | None) -> None:
         """Restore a watch that was on before a restart; `active_s` is None when it is unknown for how long."""
@@ -101,6 +117,11 @@ class EventBuilder:
         self._reportable = self._best = self._ranked = None
         origin = _Origin(now.utc, now.synchronised, accelerator, 0.0)
         return tuple(self._draft(decision, origin) for decision in self.policy.end(now.monotonic_s))
+
+    def settle(self, now: TimePoint, *, accelerator: str) -> tuple[EventDraft, ...]:
+        """Clear what was below its release in the last frame, because no frames come until something moves."""
+        origin = _Origin(now.utc, now.synchronised, accelerator, 0.0)
+        return tuple(self._draft(decision, origin) for decision in self.policy.settle(now.monotonic_s))
 
     def change_plan(self, plan: Plan, now: TimePoint, *, accelerator: str) -> tuple[EventDraft, ...]:
         """Continue with a plan for the same model (other watches, thresholds, lists); what is on stays on."""
@@ -138,16 +159,36 @@ class EventBuilder:
             since=self._since,
         )
 
+    def _view(self, frame: Frame, inference: Inference) -> _View:
+        confidences = inference.confidences
+        allowed = self._plan.allowed
+        reportable = confidences if allowed is None else np.where(allowed, confidences, _NEVER)
+        index = int(reportable.argmax())
+        best = Ranked(index, reportable.item(index))
+        lead = self._lead(reportable) if self._plan.section.ambiguity_margin > 0 else 1.0
+        return _View(frame, inference, reportable, Observation(frame.captured_s, confidences, best, lead))
+
+    def _origin(self, view: _View, *, clock_synchronised: bool) -> _Origin:
+        inference, frame = view.inference, view.frame
+        box = None
+        if frame.focus is not None:
+            part = self._plan.in_whole_frame(frame.focus.box)
+            box = EventBox(part.x, part.y, part.width, part.height)
+        accelerator, inference_ms = inference.accelerator, inference.inference_ms
+        reportable = None if view.reportable is self._reportable else view.reportable
+        return _Origin(frame.captured_at, clock_synchronised, accelerator, inference_ms, reportable, box)
+
     def _ranked_labels(self) -> tuple[RankedLabel, ...]:
         if self._reportable is None:
             return ()
         if self._ranked is None:
-            best = top_k(self._reportable, self._plan.section.top_k)
-            values = zip(best.tolist(), self._reportable[best].tolist(), strict=True)
-            self._ranked = tuple(
-                RankedLabel(index, self._display[index], value) for index, value in values if value >= 0
-            )
+            self._ranked = self._rank(self._reportable)
         return self._ranked
+
+    def _rank(self, reportable: NDArray[np.float32]) -> tuple[RankedLabel, ...]:
+        best = top_k(reportable, self._plan.section.top_k)
+        values = zip(best.tolist(), reportable[best].tolist(), strict=True)
+        return tuple(RankedLabel(index, self._display[index], value) for index, value in values if value >= 0)
 
     @staticmethod
     def _lead(reportable: NDArray[np.float32]) -> float:
@@ -168,13 +209,28 @@ class EventBuilder:
             watch=decision.watch,
             label=self._display[decision.index],
             confidence=decision.confidence,
-            top=self._ranked_labels(),
+            top=self._ranked_labels() if origin.reportable is None else self._rank(origin.reportable),
             time=origin.at,
             clock_synchronised=origin.clock_synchronised,
             model=ModelIdentity(bundle.name, bundle.sha256, self._runtime(), origin.accelerator),
             inference_ms=origin.inference_ms,
             active_s=active_s,
+            box=origin.box,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A frame with its scores."""
+
+    frame: Frame
+    inference: Inference
+    reportable: NDArray[np.float32]
+    observation: Observation
+
+
+def _confidence(view: _View) -> float:
+    return 0.0 if view.observation.best is None else view.observation.best.confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +241,6 @@ class _Origin:
     clock_synchronised: bool
     accelerator: str
     inference_ms: float
+    reportable: NDArray[np.float32] | None = None
+    """The scores of the frame; None for the latest ones."""
+    box: EventBox | None = None

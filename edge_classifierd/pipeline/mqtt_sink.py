@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,6 +98,13 @@ class MqttSink:
         options = {"content_type": JSON, "schema": STATE_SCHEMA, "expiry_s": _EXPIRY_S}
         self._after_events(partial(self._publish, topic, payload, **options))
 
+    def publish_motion(self, plan: Plan, *, moving: bool) -> None:
+        """Publish whether something moves in front of the camera, if the motion gate is enabled."""
+        if not plan.section.motion.enabled:
+            return
+        topic = self._topics.motion(plan.section.name)
+        self._publish(topic, ON if moving else OFF, qos=0, expiry_s=_EXPIRY_S, min_interval_s=0.0)
+
     def publish_status(self, plan: AnyPlan, *, online: bool) -> None:
         """Publish whether the camera delivers frames."""
         topic = self._topics.pipeline_status(plan.section.name)
@@ -105,7 +113,10 @@ class MqttSink:
     def publish_picture(self, plan: Plan, frame: Frame, event_ids: Sequence[str] = ()) -> None:
         """Publish the frame, upright, cropped to the region and scaled, and store it for its events and by its time."""
         snapshot = plan.section.snapshot
-        jpeg = encode_jpeg(frame.picture, plan.view, max_width=snapshot.max_width, quality=snapshot.quality)
+        view, mark = plan.view, None if frame.focus is None else frame.focus.box
+        if frame.focus is not None and snapshot.show == "crop":
+            view, mark = replace(view, region=frame.focus.square), None
+        jpeg = encode_jpeg(frame.picture, view, max_width=snapshot.max_width, quality=snapshot.quality, mark=mark)
         self._publish(self._topics.image(plan.section.name), jpeg, content_type=JPEG, qos=0)
         self._event_pictures.add(event_ids, jpeg)
         name = frame.captured_at.strftime("%Y-%m-%d/%H-%M-%S-%f")
@@ -117,7 +128,7 @@ class MqttSink:
         """Publish the present values that commands can change; from now on the plan's topics are in use."""
         name = plan.section.name
         with self._lock:
-            self._removed.difference_update(self._of_pipeline(name))
+            self._removed.difference_update(self._of_pipeline(plan))
             self._removed.difference_update(self._of_watches(name, [rule.name for rule in plan.rules]))
         self._statistics.show(plan)
         self._publish(self._topics.enabled(name), ON if enabled else OFF, min_interval_s=0.0)
@@ -126,12 +137,19 @@ class MqttSink:
             topic = self._topics.threshold(name, watch)
             self._publish(topic, repr(threshold).removesuffix(".0"), min_interval_s=0.0)
 
+    def remove_motion(self, plan: AnyPlan) -> None:
+        """Remove the retained topic of the motion gate, until `publish_settings` shows a plan with the gate."""
+        topic = self._topics.motion(plan.section.name)
+        with self._lock:
+            self._removed.add(topic)
+            self._retained.remove(topic, after_s=REMOVAL_DELAY_S)
+
     def remove(self, plan: AnyPlan, watches: Sequence[str] | None = None) -> None:
         """Remove the retained topics of watches, or of the pipeline, until `publish_settings` names them again."""
         name = plan.section.name
         gone = watches if watches is not None else [rule.name for rule in plan.rules]
         self._statistics.remove(name, gone)
-        topics = self._of_watches(name, gone) + (self._of_pipeline(name) if watches is None else [])
+        topics = self._of_watches(name, gone) + (self._of_pipeline(plan) if watches is None else [])
         with self._lock:
             self._removed.update(topics)
             for topic in topics:
@@ -142,11 +160,11 @@ class MqttSink:
             if topic not in self._removed:
                 self._retained.set(topic, payload, **options)
 
-    def _of_pipeline(self, name: str) -> list[str]:
+    def _of_pipeline(self, plan: AnyPlan) -> list[str]:
         topics = self._topics
-        return [
-            topic(name) for topic in (topics.pipeline_status, topics.state, topics.image, topics.enabled, topics.region)
-        ]
+        motion = [topics.motion] if plan.section.motion.enabled else []
+        of_all = (topics.pipeline_status, topics.state, topics.image, topics.enabled, topics.region)
+        return [topic(plan.section.name) for topic in (*of_all, *motion)]
 
     def _of_watches(self, name: str, watches: Sequence[str]) -> list[str]:
         topics = self._topics

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edge_classifierd.clock import process_age_s
 from edge_classifierd.errors import InferenceError, failure_sentence
 from edge_classifierd.frames.camera import CaptureStatus
+from edge_classifierd.pipeline.gating import make_gate
 from edge_classifierd.pipeline.model_workers import PipelineFrames
 from edge_classifierd.pipeline.preparation import make_prepare
 from edge_classifierd.pipeline.reporter import Reporter
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import AcceleratorTemperature, Inference
     from edge_classifierd.inference.shared import SharedClassifier
     from edge_classifierd.pipeline.cameras import Cameras
+    from edge_classifierd.pipeline.gating import PipelineGate
     from edge_classifierd.pipeline.model_workers import PipelineThreads
     from edge_classifierd.pipeline.observation.observer import ResultObserver
     from edge_classifierd.pipeline.planning.plan import Plan
@@ -263,22 +265,29 @@ class Pipeline:
 
     def _change_plan(self, plan: Plan) -> None:
         plan = plan.with_region(self.plan.commanded_region)
+        motion_changed = plan.section.motion != self.plan.section.motion
         self._reporter.change_plan(plan, self._classifier.accelerator)
         self.plan = plan
         if self._capture is not None:
             self._capture.set_max_fps(plan.section.max_fps)
+            if motion_changed:
+                self._capture.set_gate(self._make_gate())
 
     def _set_region(self, region: Region | None) -> None:
         self.plan = self.plan.with_region(region)
         self._reporter.change_region(self.plan)
-        if self.plan.section.source.cuts_itself and self._capture is not None:
+        if self._capture is None:
+            return
+        if self.plan.section.source.cuts_itself:
             self._close()
             self._open()
+        elif self.plan.section.motion.enabled:
+            self._capture.set_gate(self._make_gate())
 
     def _open(self) -> None:
         around, lanes = self._around, self._classifier.lanes
-        prepare = self._make_prepare()
-        self._capture = capture = around.cameras.capture(self.plan, prepare, self._set_status, lanes=lanes)
+        prepare, gate = self._make_prepare(), self._make_gate()
+        self._capture = capture = around.cameras.capture(self.plan, prepare, self._set_status, lanes=lanes, gate=gate)
         self._frames = PipelineFrames(capture, self._tasks, self._report, self._finish, name=self.name, lanes=lanes)
         around.threads.add(self._classifier, self._frames)
         around.heartbeats.watch(f"capture-{self.name}", STUCK_AFTER_S, self._capture_beat_s)
@@ -288,6 +297,13 @@ class Pipeline:
         """Return the function that turns a newest frame into the input tensor; used by one thread at a time."""
         return make_prepare(lambda: self.plan)
 
+    def _make_gate(self) -> PipelineGate | None:
+        sink = self._around.sink
+        return make_gate(self.plan, self.metrics, sink, on_asleep=lambda: self._enqueue("settle", self._settle))
+
+    def _settle(self) -> None:
+        self._reporter.settle(self._classifier.accelerator)
+
     def _close(self) -> None:
         capture, frames = self._capture, self._frames
         if capture is not None and frames is not None:
@@ -295,6 +311,7 @@ class Pipeline:
             capture.stop(_CLOSE_S)
             self._around.threads.remove(self._classifier, frames, _CLOSE_S)
             self._capture = self._frames = None
+            self._around.sink.publish_motion(self.plan, moving=False)
             self._around.heartbeats.release(f"capture-{self.name}")
 
     def _capture_beat_s(self) -> float:

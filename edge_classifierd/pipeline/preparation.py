@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
         plan = current_plan()
         if plan.view != view:
             view, preprocess = plan.view, plan.preprocessor()
-        return preprocess(frame.for_model(preprocess.needs))
+        square = None if frame.focus is None else frame.focus.square
+        return preprocess(frame.for_model(partial(preprocess.needs, region=square)), square)
 
     return prepare

@@ -82,11 +82,11 @@ class Reporter:
                 pictured = [event.event_id for event in events if event.type == "detected"]
         if pictured or self._picture_requested:
             self._picture_requested = False
-            self._sink.publish_picture(self._plan, frame, pictured)
+            self._sink.publish_picture(self._plan, result.detected or frame, pictured)
         state = self._builder.changed_state(frame.captured_at)
         if state is not None:
             self._sink.publish_state(self._plan, state)
-        if self._plan.section.collect.enabled:
+        if self._plan.section.collect.enabled and result.decided:
             self._collector.consider(self._plan, frame, inference, result, self._builder.policy.states())
         if self._observer is not None:
             states = self._builder.policy.states()
@@ -103,6 +103,16 @@ class Reporter:
         state = self._builder.changed_state(now.utc)
         if state is not None:
             self._sink.publish_state(self._plan, state)
+
+    def settle(self, accelerator: str) -> None:
+        """Clear what was below its release in the last frame, because the motion gate lets no more frames through."""
+        now = TimePoint.now(self._clock)
+        drafts = self._builder.settle(now, accelerator=accelerator)
+        if drafts:
+            self._record(drafts)
+            state = self._builder.changed_state(now.utc)
+            if state is not None:
+                self._sink.publish_state(self._plan, state)
 
     def change_plan(self, plan: Plan, accelerator: str) -> None:
         """Continue with a plan that differs in its watches and lists only; what is on stays on if it still exists."""

@@ -25,6 +25,9 @@ class ResultSink(Protocol):
     def publish_state(self, plan: Plan, state: PipelineState) -> None:
         """Publish the pipeline's state."""
 
+    def publish_motion(self, plan: Plan, *, moving: bool) -> None:
+        """Publish whether something moves in front of the camera, if the motion gate is enabled."""
+
     def publish_status(self, plan: AnyPlan, *, online: bool) -> None:
         """Publish whether the camera delivers frames."""
 

@@ -335,3 +335,15 @@ def test_letterbox_bars_have_the_mean_in_the_order_of_the_model() -> None:
     spec_ = TensorSpec("x", (1, 4, 4, 3), "uint8", 1.0, 0)
     quantise = Quantiser(spec_, Normalisation((10.0, 20.0, 30.0), (1.0,), "bgr"))
     assert quantise.canvas(1, 1)[0, 0].tolist() == [30, 20, 10]
+
+
+@pytest.mark.parametrize("pixel_format", ["rgb24", "yuv420p"])
+def test_a_part_of_a_frame_gives_the_tensor_that_a_view_of_it_gives(pixel_format: str) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (120, 200, 3), np.uint8)
+    frame = picture(pixels) if pixel_format == "rgb24" else picture(pixels).reformat(format=pixel_format)
+    part = Region(0.25, 0.5, 0.25, 0.5)
+    whole = Preprocessor(spec(32, 32), CORAL, view=View(rotation=90, region=Region(0.1, 0.1, 0.9, 0.9)))
+    expected = Preprocessor(spec(32, 32), CORAL, view=View(rotation=90, region=part))
+    assert (whole(frame, part) == expected(frame)).all()
+    assert whole.needs(200, 120, part) == expected.needs(200, 120)
+    assert not (whole(frame) == expected(frame)).all()

@@ -70,6 +70,7 @@ _SAMPLES = {
     "client_id": "edge-classifierd-porch",
     "allow": '["*cat*", 281]',
     "deny": "[web site]",
+    "ignore": "[{x: 0.0, y: 0.0, width: 1.0, height: 0.2}]",
     "locale": "de",
     "mean": "127.5",
     "std": "127.5",

@@ -69,6 +69,14 @@ def _sources(pipelines: object, cameras: object) -> Iterator[tuple[KeyPath, str]
         if pipeline.get("max_fps") is not None and isinstance(used, dict) and used.get("type") == "folder":
             message = "leaves out pictures of a folder; set the folder's `fps` instead"
             yield ("pipelines", index, "max_fps"), message
+        if _gated(pipeline.get("motion")) and isinstance(used, dict) and used.get("type") == "folder":
+            message = "is for cameras and videos: in a folder every picture is classified; remove `motion`"
+            yield ("pipelines", index, "motion", "enabled"), message
+
+
+def _gated(motion: object) -> bool:
+    enabled = motion.get("enabled") if isinstance(motion, dict) else None
+    return enabled is True or (isinstance(enabled, str) and enabled.lower() in {"yes", "on"})
 
 
 def _known(name: str, cameras: list[object]) -> str:

@@ -197,7 +197,47 @@ class SnapshotSection(Section):
     enabled: Switch = Field(default=True, description="Publish a picture with each detection.")
     max_width: int = Field(640, ge=16, le=4096, description="Wider pictures are scaled down to this, in pixels.")
     quality: int = Field(80, ge=1, le=95, description="JPEG quality.")
+    show: Literal["frame", "crop"] = Field(
+        "frame",
+        description="With `motion.follow`: `frame`, the region with a box around what was classified, or `crop`, that "
+        "part.",
+    )
     keep: KeepSection = Field(default=KeepSection(), description="Also keep the pictures on disk; default: none.")
+
+
+class MotionSection(Section):
+    """The motion gate of a fixed camera: nothing is classified while nothing moves. See [motion.md](motion.md)."""
+
+    enabled: Switch = Field(default=False, description="Classify only while something moves.")
+    follow: Switch = Field(
+        default=False, description="Classify the square around what moves, or has stopped, instead of the region."
+    )
+    sensitivity: Literal["low", "normal", "high"] = Field(
+        "normal",
+        description="How much the brightness must change: `high` finds more, and wakes more often for nothing.",
+    )
+    smallest: float = Field(
+        0.02, ge=0.005, le=0.5, description="Smaller things do not count: a side, as a fraction of the picture's width."
+    )
+    ignore: tuple[RegionSection, ...] = Field(
+        (), strict=False, max_length=32, description="Parts of the upright picture in which nothing counts."
+    )
+    hold: Duration = Field(2.0, ge=0.1, le=3600, description="Classify for this long after the last motion.")
+    refresh: Duration = Field(
+        30.0, ge=0.1, le=86400, description="While nothing moves, classify one frame after each such time."
+    )
+
+    @field_validator("follow", mode="after")
+    @classmethod
+    def _follow_needs_the_gate(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - the value itself
+        if value and info.data.get("enabled") is False:
+            raise PydanticCustomError("rule", "is part of the motion gate; add `enabled: true`")
+        return value
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _nothing_to_ignore(cls, value: object) -> object:
+        return () if value is None else value
 
 
 CollectReason = Literal["uncertain", "ambiguous", "detected"]
@@ -243,6 +283,7 @@ class PipelineSection(Section):
     region: RegionSection = Field(
         default_factory=RegionSection, description="The part of the picture to classify. Default: the whole picture."
     )
+    motion: MotionSection = Field(default=MotionSection(), description="The motion gate. Default: off.")
     fit: Literal["crop", "letterbox", "stretch"] = Field(
         "crop",
         description="How the region is fitted to the model's input: `crop` the centre, `letterbox` with bars, or "

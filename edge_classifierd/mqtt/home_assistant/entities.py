@@ -29,6 +29,8 @@ class CameraFacts:
 
     name: str
     watches: tuple[WatchFacts, ...]
+    has_motion: bool = False
+    """Whether the motion gate is enabled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,16 @@ def _camera_entities(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
         icon="mdi:image-outline",
         **_with_camera(topics, name),
     )
+    if camera.has_motion:
+        yield _entity(
+            topics,
+            "binary_sensor",
+            (name, "motion"),
+            f"{readable} motion",
+            state_topic=topics.motion(name),
+            device_class="motion",
+            **_with_camera(topics, name),
+        )
     # Without the camera's availability, so that a camera that was switched off can be switched on again.
     yield _entity(
         topics,

@@ -22,7 +22,7 @@ ANY_WATCH: Final = "any"
 """Name of the only watch of a pipeline without configured watches; it reports the best label."""
 ANY_RULE: Final = WatchRule(ANY_WATCH, None, 0.6, 0.4)
 _WITHOUT_RESTART: Final = frozenset(
-    {"watches", "allow", "deny", "top_k", "ambiguity_margin", "snapshot", "collect", "max_fps"}
+    {"watches", "allow", "deny", "top_k", "ambiguity_margin", "snapshot", "collect", "max_fps", "motion"}
 )
 """Keys of a pipeline that can change between two frames, without opening the camera or loading the model again."""
 
@@ -58,6 +58,14 @@ class Plan:
         source = self.section.source
         region = Region() if source.cuts_itself else self.region
         return View(region=region) if source.turns_itself else View(source.rotation, source.mirror, region)
+
+    def in_whole_frame(self, part: Region) -> Region:
+        """Return a part of a delivered frame in fractions of the whole frame, of which a camera may deliver a part."""
+        if not self.section.source.cuts_itself:
+            return part
+        cut = self.region
+        x, y = cut.x + part.x * cut.width, cut.y + part.y * cut.height
+        return Region(x, y, part.width * cut.width, part.height * cut.height)
 
     def preprocessor(self) -> Preprocessor:
         """Return a new preprocessor for the frames of the source; use one per thread."""

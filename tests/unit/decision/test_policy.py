@@ -225,3 +225,31 @@ def test_a_watch_that_starts_or_stops_following_the_top_label_restarts(
     decisions = policy.adopt([rule(indices=after)], ambiguity_margin=0.0, at_s=2.0)
     assert [(one.type, one.index, one.active_s) for one in decisions] == [("cleared", 0, 2.0)]
     assert policy.active() == ()
+
+
+def test_of_several_views_the_strongest_decides_for_each_watch() -> None:
+    policy = Policy([rule(), rule(name="cat", indices=(3,))])
+    outcome = policy.observe(seen(1.0, 0.1), seen(0.9, 0.0, 0.7), seen(0.8, 0, 0, 0, 0.9))
+    assert [(one.watch, one.index, one.view) for one in outcome.decisions] == [("dog", 1, 1), ("cat", 3, 2)]
+    assert policy.observe(seen(2.0, 0.9), seen(1.9)).decisions == (Decision("cleared", "cat", 3, 0.0, 1.0, 0),)
+
+
+def test_several_views_count_as_one_frame() -> None:
+    policy = Policy([rule(confirm=2)])
+    assert policy.observe(seen(1.0, 0.9), seen(0.9, 0.9), seen(0.8, 0.9)).decisions == ()
+    assert len(policy.observe(seen(2.0), seen(1.9, 0.9)).decisions) == 1
+
+
+def test_an_ambiguous_view_does_not_count_even_if_another_view_is_clear() -> None:
+    policy = Policy([rule()], ambiguity_margin=0.5)
+    assert policy.observe(seen(1.0, 0.7, 0.0, 0.6), seen(0.9, 0, 0, 0, 0.9)).decisions == ()
+
+
+def test_settling_clears_what_was_below_its_release_and_nothing_else() -> None:
+    policy = Policy([rule(confirm=5), rule(name="cat", indices=(3,), confirm=5)])
+    for second in range(5):
+        policy.observe(seen(second, 0.9, 0, 0, 0.9))
+    policy.observe(seen(6.0, 0.1, 0, 0, 0.5))
+    assert policy.settle(8.0) == (Decision("cleared", "dog", 0, pytest.approx(0.1), 4.0),)
+    assert policy.active() == ("cat",)
+    assert policy.settle(9.0) == ()

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from edge_classifierd.errors import PayloadError
 from edge_classifierd.events.pipeline_state import PipelineState, encode_state
-from edge_classifierd.events.schema import EventDraft, EventType, ModelIdentity, RankedLabel, decode, encode, number
+from edge_classifierd.events.schema import (
+    EventBox,
+    EventDraft,
+    EventType,
+    ModelIdentity,
+    RankedLabel,
+    decode,
+    encode,
+    number,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +47,7 @@ drafts = st.builds(
     model=st.builds(ModelIdentity, st.text(), st.just("0" * 64), st.text(), st.text()),
     inference_ms=st.floats(0, 1e6),
     active_s=st.none() | st.floats(0, 1e9),
+    box=st.none() | st.builds(EventBox, share, share, share, share),
 )
 
 
@@ -70,7 +80,7 @@ def test_an_event_has_the_documented_form() -> None:
         "time": "2026-11-21T22:26:11.123Z", "clock_synchronised": True,
         "model": {"name": "efficientnet_lite0_int8", "sha256": "9f2c" * 16, "runtime": "ai-edge-litert 2.3.0",
                   "accelerator": "cpu"},
-        "inference_ms": 5.1, "active_s": 12.346,
+        "inference_ms": 5.1, "active_s": 12.346, "box": None,
     }  # fmt: skip
 
 

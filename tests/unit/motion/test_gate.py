@@ -7,7 +7,7 @@ from grey_scenes import Scenes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_classifierd.motion.gate import GateSettings, Look, MotionGate, square_around
+from edge_classifierd.motion.gate import Focus, GateSettings, Look, MotionGate, SeenThing, Turns, square_around
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
@@ -69,27 +69,25 @@ def test_without_follow_the_whole_region_is_classified() -> None:
     watched = Watched()
     (look,) = watched.thing(60, 30)
     assert look.classify
-    assert look.box is None
-    assert look.square is None
+    assert look.things == ()
 
 
 def test_follow_gives_the_square_around_what_moves() -> None:
     watched = Watched(FOLLOW)
     (look,) = watched.thing(60, 30, side=16)
-    assert look.box is not None
-    assert look.square is not None
-    assert look.box.x == pytest.approx(60 / 160, abs=0.01)
-    assert look.box.y == pytest.approx(30 / 90, abs=0.02)
-    assert look.box.width == pytest.approx(16 / 160, abs=0.01)
-    assert look.square.width * 160 == pytest.approx(look.square.height * 90)
+    (thing,) = look.things
+    assert thing.box.x == pytest.approx(60 / 160, abs=0.01)
+    assert thing.box.y == pytest.approx(30 / 90, abs=0.02)
+    assert thing.box.width == pytest.approx(16 / 160, abs=0.01)
+    assert thing.square.width * 160 == pytest.approx(thing.square.height * 90)
 
 
 def test_the_square_lies_in_the_upright_frame_of_a_turned_camera() -> None:
     turned = Watched(FOLLOW, View(rotation=180))
     (look,) = turned.thing(20, 10, side=16)
-    assert look.box is not None
-    assert look.box.x == pytest.approx(1 - 36 / 160, abs=0.01)
-    assert look.box.y == pytest.approx(1 - 26 / 90, abs=0.02)
+    (thing,) = look.things
+    assert thing.box.x == pytest.approx(1 - 36 / 160, abs=0.01)
+    assert thing.box.y == pytest.approx(1 - 26 / 90, abs=0.02)
 
 
 def test_with_a_region_boxes_are_fractions_of_the_frame_and_motion_outside_counts_nothing() -> None:
@@ -98,9 +96,9 @@ def test_with_a_region_boxes_are_fractions_of_the_frame_and_motion_outside_count
     assert not any(look.moving for look in watched.thing(20, 30, 0.5))
     watched.empty(1.0)
     (look,) = watched.thing(120, 30, side=16)
-    assert look.box is not None
-    assert look.box.x == pytest.approx(120 / 160, abs=0.02)
-    assert look.box.width == pytest.approx(16 / 160, abs=0.02)
+    (thing,) = look.things
+    assert thing.box.x == pytest.approx(120 / 160, abs=0.02)
+    assert thing.box.width == pytest.approx(16 / 160, abs=0.02)
 
 
 def test_motion_in_an_ignored_part_counts_nothing() -> None:
@@ -116,16 +114,47 @@ def test_things_smaller_than_the_smallest_count_nothing() -> None:
     assert watched.thing(20, 30, side=40)[0].moving
 
 
-def test_several_things_are_classified_in_turn() -> None:
+def test_several_things_are_seen_and_keep_their_numbers() -> None:
     watched = Watched(FOLLOW)
-    looks = []
+    numbers = set()
     for step in range(6):
         scene = watched.scenes.with_thing(10 + 3 * step, 10)
         scene[50:70, 120:140] = watched.scenes.with_thing(120, 50, 20)[50:70, 120:140]
-        looks.append(watched.look(scene))
-    left = [look.box is not None and look.box.x < 0.5 for look in looks]
-    assert left in ([True, False] * 3, [False, True] * 3)
-    assert [look.ends_round for look in looks] == [False, True] * 3
+        left, right = sorted(watched.look(scene).things, key=lambda thing: thing.box.x)
+        assert left.box.y < 0.2
+        assert right.box.y > 0.5
+        numbers.add((left.number, right.number))
+    assert len(numbers) == 1
+
+
+def seen(number: int) -> SeenThing:
+    return SeenThing(number, Region(number / 10, 0.0, 0.1, 0.1), Region(number / 10, 0.0, 0.2, 0.2))
+
+
+def focus(number: int, *, ends_round: bool) -> Focus:
+    return Focus(seen(number).box, seen(number).square, ends_round=ends_round)
+
+
+def test_things_are_classified_in_turn() -> None:
+    turns = Turns()
+    found = [turns.next((seen(1), seen(2), seen(3))) for _ in range(4)]
+    assert found == [
+        focus(1, ends_round=False),
+        focus(2, ends_round=False),
+        focus(3, ends_round=True),
+        focus(1, ends_round=False),
+    ]
+
+
+def test_a_thing_that_leaves_loses_its_turn_and_a_new_one_waits_for_the_next_round() -> None:
+    turns = Turns()
+    turns.next((seen(1), seen(2), seen(3)))
+    assert turns.next((seen(1), seen(3), seen(4))) == focus(3, ends_round=True)
+    assert turns.next((seen(1), seen(3), seen(4))) == focus(1, ends_round=False)
+
+
+def test_nothing_to_follow_means_the_whole_region() -> None:
+    assert Turns().next(()) is None
 
 
 def test_a_thing_that_has_stopped_is_what_every_refresh_classifies() -> None:
@@ -136,7 +165,7 @@ def test_a_thing_that_has_stopped_is_what_every_refresh_classifies() -> None:
     assert 2 <= len(classified) <= 4 + 30
     asleep = [look for look in looks if look.classify and not look.moving]
     assert len(asleep) in {2, 3}
-    assert all(look.box is not None and abs(look.box.x - 60 / 160) < 0.02 for look in asleep)
+    assert all(abs(look.things[0].box.x - 60 / 160) < 0.02 for look in asleep)
 
 
 def test_after_a_stopped_thing_has_left_the_whole_region_is_classified_and_then_the_gate_sleeps() -> None:
@@ -144,7 +173,7 @@ def test_after_a_stopped_thing_has_left_the_whole_region_is_classified_and_then_
     watched.thing(60, 30, 16.0, side=16)
     after = watched.empty(4.0)
     assert after[0].moving
-    assert any(look.classify and look.box is None for look in after[:20])
+    assert any(look.classify and not look.things for look in after[:20])
     assert [look.fell_asleep for look in after].index(True) <= 35
 
 

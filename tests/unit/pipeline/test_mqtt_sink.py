@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +16,8 @@ from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.events.pipeline_state import PipelineState
 from edge_classifierd.frames.base import Frame
+from edge_classifierd.frames.jpeg import decode_jpeg
+from edge_classifierd.motion.gate import Focus
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
@@ -224,3 +227,52 @@ def test_a_removed_pipeline_publishes_nothing_even_when_it_was_stuck(
     sink.publish_state(plan, a_state())
     sink.publish_picture(plan, a_frame())
     assert listener.values.keys() == {"enabled", "region", "status", "state", "image"}
+
+
+def test_motion_is_published_with_the_gate_only(sink: MqttSink, listener: Listener, tmp_path: Path) -> None:
+    sink.publish_motion(plan_for(tmp_path, "cat"), moving=True)
+    assert "motion" not in listener.values
+    plan = plan_for(tmp_path, "cat", motion={"enabled": True})
+    sink.publish_motion(plan, moving=True)
+    assert listener.values["motion"] == "ON"
+    assert listener.options["motion"]["qos"] == 0
+    sink.publish_motion(plan, moving=False)
+    assert listener.values["motion"] == "OFF"
+
+
+def test_motion_is_removed_with_its_gate_and_with_its_pipeline(
+    sink: MqttSink, listener: Listener, tmp_path: Path
+) -> None:
+    plan = plan_for(tmp_path, "cat", motion={"enabled": True})
+    sink.publish_motion(plan, moving=True)
+    sink.remove_motion(plan)
+    assert "motion" in listener.removed
+    sink.publish_motion(plan, moving=True)  # a frame that was on its way
+    assert "motion" not in listener.values
+    sink.publish_settings(plan, enabled=True, region=Region(), thresholds={})
+    sink.publish_motion(plan, moving=True)
+    assert "motion" in listener.values
+    sink.remove(plan)
+    assert "motion" not in listener.values
+
+
+def test_a_picture_shows_a_box_around_what_was_classified_or_that_part_alone(
+    sink: MqttSink, listener: Listener, tmp_path: Path
+) -> None:
+    focus = Focus(Region(0.25, 0.25, 0.25, 0.25), Region(0.2, 0.2, 0.3, 0.4), ends_round=True)
+    frame = replace(Frame(picture(100), 1, 0.0, MOMENT), focus=focus)
+
+    def pixels(**snapshot: Any) -> Any:
+        sink.publish_picture(plan_for(tmp_path, "cat", snapshot=snapshot), frame)
+        decoded = decode_jpeg(bytes(listener.values["image"]), "image", most_memory=10**7)  # type: ignore[arg-type]
+        return decoded.to_ndarray(format="gray").astype(int)
+
+    whole = pixels(quality=95)
+    assert whole.shape == (120, 160)
+    assert whole[30:60, 40].mean() > 160
+    assert whole[30:60, 78].mean() > 160
+    assert abs(whole[45, 60] - 100) < 5
+    assert abs(whole[10, 10] - 100) < 5
+    crop = pixels(show="crop", quality=95)
+    assert crop.shape == (48, 48)
+    assert abs(crop - 100).max() < 8

@@ -184,6 +184,22 @@ from config_files import MINIMAL, pipeline_on_yard, pipeline_with, sentences, tw
             "pipelines[0].max_fps: leaves out pictures",
         ),
         (
+            "pipelines: [{name: a, motion: {enabled: true}, source: {type: folder, path: x}}]",
+            "pipelines[0].motion.enabled: is for cameras and videos",
+        ),
+        (
+            pipeline_on_yard('camera: yard, motion: {enabled: "on"}', "{type: folder, path: x}"),
+            "pipelines[0].motion.enabled: is for cameras and videos",
+        ),
+        (pipeline_with("motion: {follow: true}"), "motion.follow: is part of the motion gate; add `enabled: true`"),
+        (
+            pipeline_with("motion: {enabled: true, smallest: 0.6}"),
+            "motion.smallest: must be a number between 0.005 and 0.5",
+        ),
+        (pipeline_with("motion: {enabled: true, hold: 0s}"), "motion.hold: must be"),
+        (pipeline_with("motion: {enabled: true, ignore: [{x: 0.9, width: 0.2}]}"), "ignore[0].width: reaches outside"),
+        (pipeline_with("snapshot: {show: box}"), "snapshot.show: must be one of frame, crop"),
+        (
             "pipelines: [{name: a, max_fps: 2, source: {type: folder, path: x}}]",
             "max_fps: leaves out pictures",
         ),

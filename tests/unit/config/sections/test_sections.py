@@ -190,7 +190,7 @@ def test_different_cameras_serve_different_pipelines(tmp_path: Path) -> None:
         assert len(loaded(tmp_path, two_pipelines(first, second)).configuration.pipelines) == 2
 
 
-@pytest.mark.parametrize("key", ["motion", "web", "region_in_camera"])
+@pytest.mark.parametrize("key", ["web", "region_in_camera"])
 def test_keys_of_features_that_are_not_there_yet_are_unknown(tmp_path: Path, key: str) -> None:
     assert f"unknown key `{key}`" in sentences(tmp_path, pipeline_with(f"{key}: {{}}"))[0]
 

@@ -166,3 +166,13 @@ def test_all_state_topics_are_below_the_device() -> None:
 def test_order_is_fixed() -> None:
     orders = [[entity.key for entity in entities(FACTS, TOPICS)] for _ in range(3)]
     assert all(first == second for first, second in pairwise(orders))
+
+
+def test_a_camera_with_the_motion_gate_has_a_motion_entity() -> None:
+    with_gate = replace(FACTS, cameras=(CameraFacts("driveway", (DOG,), has_motion=True),))
+    entity = configs(with_gate)["edge-classifierd.porch.driveway.motion"]
+    assert (entity["p"], entity["device_class"]) == ("binary_sensor", "motion")
+    assert entity["state_topic"] == "edge-classifierd/porch/driveway/motion"
+    assert "edge-classifierd.porch.driveway.motion" not in configs()
+    for topic, payload in announcement(HomeAssistantSection(), with_gate, TOPICS).items():
+        check_message(topic, payload)
