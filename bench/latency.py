@@ -132,7 +132,7 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
     publisher.start()
     while not session.connected:
         time.sleep(0.01)
-    outlet.publish_settings(plan, enabled=True, thresholds={})
+    outlet.publish_settings(plan, enabled=True, thresholds={}, region=plan.region)
     pipeline.start()
     while len(outbox.total_ms) < events:
         time.sleep(0.1)
