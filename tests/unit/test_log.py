@@ -126,10 +126,11 @@ def test_the_newest_warnings_are_held_without_tracebacks() -> None:
         try:
             int("a bug")
         except ValueError:
-            logger.exception("x" * 5000)
+            logger.exception("not a number")
+        logger.warning("x" * 5000)
     finally:
         recent.remove()
     logger.warning("not held")
-    assert [one.message for one in recent.newest] == ["number 1 of a\\nfile", "number 2 of a\\nfile", "x" * 1000]
-    assert [one.level for one in recent.newest] == ["warning", "warning", "error"]
+    assert [one.message for one in recent.newest] == ["number 2 of a\\nfile", "not a number", "x" * 1000]
+    assert [one.level for one in recent.newest] == ["warning", "error", "warning"]
     assert recent.newest[0].time.tzinfo is not None
