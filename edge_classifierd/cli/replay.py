@@ -113,6 +113,8 @@ def _report(summary: Summary, counts: dict[str, int]) -> None:
     if summary.failed:
         show(f"{counted(summary.failed, 'picture')} could not be classified", err=True)
     events = ", ".join(f"{config}: {counted(count, 'event')}" for config, count in counts.items())
+    if summary.gated:
+        show(f"the motion gate would have left out {summary.gated} of {counted(summary.frames, 'picture')}", err=True)
     show(
         f"{events}; {counted(summary.frames, 'picture')}, {summary.recorded_s:.0f} s recorded, "
         f"replayed in {summary.took_s:.1f} s ({summary.speed:.0f} times faster)",

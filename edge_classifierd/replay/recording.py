@@ -12,6 +12,7 @@ from edge_classifierd.errors import SourceError, UsageError
 from edge_classifierd.frames.folder import images_in
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.frames.video import InputSettings, Video
+from edge_classifierd.motion.gate import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     import av
 
     from edge_classifierd.config.sections.sources import Source
+    from edge_classifierd.motion.gate import Focus, MotionGate
     from edge_classifierd.preprocess import Preprocessor, Tensor
+
+    Prepare = Callable[[str, float, av.VideoFrame], "RecordedPicture"]
 
 DEFAULT_FPS: Final = 5.0
 _AHEAD: Final = 8
@@ -42,7 +46,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class RecordedPicture:
-    """One picture, prepared for the model. `tensor` is None when it cannot be decoded."""
+    """One picture, prepared for the model. `tensor` is None when it cannot be decoded, and when it is gated."""
 
     name: str
     at_s: float
@@ -50,6 +54,30 @@ class RecordedPicture:
     tensor: Tensor | None
     error: str = ""
     """Why it cannot be decoded, one sentence."""
+    gated: bool = False
+    """Whether the motion gate leaves it out."""
+    fell_asleep: bool = False
+    """Whether it is the first picture after the end of motion."""
+    focus: Focus | None = None
+    """The part that is classified instead of the region."""
+
+
+class GatedPreparation:
+    """Prepares the pictures of a recording that a motion gate lets through; used by one thread, in order."""
+
+    def __init__(self, gate: MotionGate, preprocess: Preprocessor) -> None:
+        self._gate = gate
+        self._turns = Turns()
+        self._preprocess = preprocess
+
+    def __call__(self, name: str, at_s: float, picture: av.VideoFrame) -> RecordedPicture:
+        """Return the picture, without a tensor when the gate leaves it out."""
+        look = self._gate.look(picture, at_s)
+        if not look.classify:
+            return RecordedPicture(name, at_s, None, gated=True, fell_asleep=look.fell_asleep)
+        focus = self._turns.next(look.things)
+        tensor = self._preprocess(picture, None if focus is None else focus.square)
+        return RecordedPicture(name, at_s, tensor, fell_asleep=look.fell_asleep, focus=focus)
 
 
 def recording_of(source: Source, fps: float | None) -> Recording | None:
@@ -63,8 +91,10 @@ def recording_of(source: Source, fps: float | None) -> Recording | None:
     return None
 
 
-def play(recording: Recording, make_preprocessor: Callable[[], Preprocessor]) -> Iterator[RecordedPicture]:
-    """Yield the pictures in order. Other threads decode and prepare ahead.
+def play(
+    recording: Recording, make_preprocessor: Callable[[], Preprocessor], gate: MotionGate | None = None
+) -> Iterator[RecordedPicture]:
+    """Yield the pictures in order. Other threads decode and prepare ahead; with a gate, only one.
 
     Raises:
         UsageError: The path does not exist.
@@ -72,21 +102,21 @@ def play(recording: Recording, make_preprocessor: Callable[[], Preprocessor]) ->
     """
     local = threading.local()
 
-    def prepare(picture: av.VideoFrame) -> Tensor:
+    def prepare_ungated(name: str, at_s: float, picture: av.VideoFrame) -> RecordedPicture:
         if not hasattr(local, "preprocess"):
             local.preprocess = make_preprocessor()
-        tensor: Tensor = local.preprocess(picture)
-        return tensor
+        return RecordedPicture(name, at_s, local.preprocess(picture))
 
+    prepare = prepare_ungated if gate is None else GatedPreparation(gate, make_preprocessor())
     if recording.path.is_dir():
-        yield from _play_folder(recording, prepare)
+        yield from _play_folder(recording, prepare, decoders=_DECODERS if gate is None else 1)
     elif recording.path.exists():
         yield from _play_video(recording, prepare)
     else:
         raise UsageError(f"{recording.path}: no such folder or video; check the path")
 
 
-def _play_folder(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]) -> Iterator[RecordedPicture]:
+def _play_folder(recording: Recording, prepare: Prepare, *, decoders: int) -> Iterator[RecordedPicture]:
     period_s = 1.0 / (recording.fps or DEFAULT_FPS)
     files = images_in(recording.path, recursive=recording.recursive)
     if not files:
@@ -95,11 +125,11 @@ def _play_folder(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor
     def prepared(number: int, file: Path) -> RecordedPicture:
         name, at_s = str(file.relative_to(recording.path)), number * period_s
         try:
-            return RecordedPicture(name, at_s, prepare(read_image(file)))
+            return prepare(name, at_s, read_image(file))
         except SourceError as error:
             return RecordedPicture(name, at_s, None, str(error))
 
-    with ThreadPoolExecutor(_DECODERS, "decode") as pool:
+    with ThreadPoolExecutor(decoders, "decode") as pool:
         ahead: deque[Future[RecordedPicture]] = deque()
         try:
             for number, file in enumerate(files):
@@ -113,7 +143,7 @@ def _play_folder(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor
                 future.cancel()
 
 
-def _play_video(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]) -> Iterator[RecordedPicture]:
+def _play_video(recording: Recording, prepare: Prepare) -> Iterator[RecordedPicture]:
     with ThreadPoolExecutor(1, "decode") as pool:
         # FFmpeg requires that one thread uses the video from opening to closing.
         frames = _VideoFrames(recording, prepare)
@@ -136,7 +166,7 @@ def _play_video(recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]
 class _VideoFrames:
     """Reads the frames of a video with their times. Used by one thread."""
 
-    def __init__(self, recording: Recording, prepare: Callable[[av.VideoFrame], Tensor]) -> None:
+    def __init__(self, recording: Recording, prepare: Prepare) -> None:
         self._recording = recording
         self._prepare = prepare
         self._video: Video | None = None
@@ -160,7 +190,7 @@ class _VideoFrames:
             if self._recording.fps is not None and at_s < self._due_s - period_s / 2:
                 continue
             self._due_s += 0.0 if self._recording.fps is None else 1.0 / self._recording.fps
-            return RecordedPicture(f"{self._recording.path.name} {at_s:.2f} s", at_s, self._prepare(picture))
+            return self._prepare(f"{self._recording.path.name} {at_s:.2f} s", at_s, picture)
         return None
 
     def close(self) -> None:

@@ -12,8 +12,10 @@ from edge_classifierd.clock import TimePoint
 from edge_classifierd.errors import InferenceError, UsageError
 from edge_classifierd.events.schema import encode, number
 from edge_classifierd.frames.base import Frame
+from edge_classifierd.motion.gate import MotionGate
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.event_builder import EventBuilder
+from edge_classifierd.pipeline.gating import gate_settings
 from edge_classifierd.preprocess import Preprocessor, View
 from edge_classifierd.replay.recording import Recording, play, recording_of
 
@@ -63,6 +65,8 @@ class Summary:
     frames: int = 0
     damaged: list[str] = field(default_factory=list)
     """A sentence for each picture that could not be decoded, at most 100."""
+    gated: int = 0
+    """Frames that the motion gate would have left out."""
     failed: int = 0
     """Frames whose inference failed."""
     recorded_s: float = 0.0
@@ -108,6 +112,7 @@ def replay(
             view,
             section.fit,
             section.crop_fraction,
+            section.motion.model_dump_json(),
             candidate.plan.bundle.sha256,
             candidate.plan.bundle.output_position,
             candidate.plan.bundle.output_kind,
@@ -142,17 +147,19 @@ def _replay_group(
             bundle.input, bundle.normalisation, fit=section.fit, crop_fraction=section.crop_fraction, view=view
         )
 
+    gate = MotionGate(gate_settings(plan), view) if plan.section.motion.enabled else None
     previous_s = last_s = 0.0
     frame_name = ""
-    for position, picture in enumerate(play(recording, make_preprocessor)):
+    for position, picture in enumerate(play(recording, make_preprocessor, gate)):
         previous_s, last_s, frame_name = last_s, picture.at_s, picture.name
         inference = _classified(picture, classifier, summary)
-        if inference is None:
-            continue
+        now = TimePoint(EPOCH + timedelta(seconds=picture.at_s), picture.at_s, "", synchronised=False)
         frame = _frame(position, picture)
         for candidate, builder, numbers in builders:
-            result = builder.observe(frame, inference, clock_synchronised=lambda: False)
-            for draft in result.drafts:
+            drafts = builder.settle(now, accelerator=classifier.accelerator) if picture.fell_asleep else ()
+            if inference is not None:
+                drafts += builder.observe(frame, inference, clock_synchronised=lambda: False).drafts
+            for draft in drafts:
                 yield ReplayedEvent(candidate.config, picture.at_s, picture.name, draft, numbers.next())
     end_s = last_s + max(0.0, last_s - previous_s)
     summary.recorded_s += end_s
@@ -163,6 +170,10 @@ def _replay_group(
 
 
 def _classified(picture: RecordedPicture, classifier: SharedClassifier, summary: Summary) -> Inference | None:
+    if picture.gated:
+        summary.frames += 1
+        summary.gated += 1
+        return None
     if picture.tensor is None:
         if len(summary.damaged) < 100:
             summary.damaged.append(picture.error)
@@ -178,7 +189,8 @@ def _classified(picture: RecordedPicture, classifier: SharedClassifier, summary:
 
 def _frame(position: int, picture: RecordedPicture) -> Frame:
     """Return a frame without its picture: the event builder uses only the times."""
-    return Frame(None, position, picture.at_s, EPOCH + timedelta(seconds=picture.at_s), picture.name)  # type: ignore[arg-type]
+    at = EPOCH + timedelta(seconds=picture.at_s)
+    return Frame(None, position, picture.at_s, at, picture.name, focus=picture.focus)  # type: ignore[arg-type]
 
 
 class _Numbers:

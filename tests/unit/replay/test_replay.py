@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import yaml
 from moving_pictures import write_video
+from PIL import Image
 
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.errors import InferenceError, SourceError, UsageError
 from edge_classifierd.events.schema import decode, dump
+from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.pipeline.planning.validation import preflight
 from edge_classifierd.preprocess import Preprocessor
@@ -223,3 +225,45 @@ def test_leaving_a_recording_early_ends_its_threads(tmp_path: Path, preprocessor
         next(moments)
         moments.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def filmed(folder: Path, *shown: tuple[str | None, int]) -> Recording:
+    """A folder with ten pictures per second of a scene; each part shows a photograph in it, or none."""
+    folder.mkdir()
+    random = np.random.default_rng(1)
+    empty = read_image(PHOTOS / "coffee.jpg").reformat(320, 180, "rgb24").to_ndarray()
+    number = 0
+    for name, count in shown:
+        scene = empty.copy()
+        if name is not None:
+            scene[40:140, 180:280] = read_image(PHOTOS / f"{name}.jpg").reformat(100, 100, "rgb24").to_ndarray()
+        for _ in range(count):
+            noisy = (scene + random.normal(0, 3, scene.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / f"{number:03}.jpg", quality=95)
+            number += 1
+    return Recording(folder, fps=10)
+
+
+def test_the_motion_gate_leaves_out_what_it_would_have_left_out(tmp_path: Path) -> None:
+    recording = filmed(tmp_path / "p", (None, 35), ("cat", 15), (None, 40))
+    camera = {"type": "v4l2"}
+    motion = {"enabled": True, "follow": True, "hold": "1s"}
+    gated, summary = run([candidate(tmp_path / "a.yaml", camera, CAT, motion=motion)], recording)
+    assert summary.frames == 90
+    assert 34 + 25 <= summary.gated <= 34 + 33
+    (detected, _), (cleared, _) = [(one.draft, one.at_s) for one in gated]
+    assert (detected.type, cleared.type) == ("detected", "cleared")
+    assert detected.box is not None
+    assert detected.box.x == pytest.approx(180 / 320, abs=0.03)
+    assert gated[0].at_s == pytest.approx(3.5, abs=0.25)
+    assert gated[1].at_s == pytest.approx(5.0, abs=0.8)
+    whole, summary = run([candidate(tmp_path / "b.yaml", camera, CAT)], recording)
+    assert (whole, summary.gated) == ([], 0)
+
+
+def test_a_watch_that_was_fading_is_cleared_when_the_gate_sleeps(tmp_path: Path) -> None:
+    recording = filmed(tmp_path / "p", (None, 30), ("cat", 25), (None, 30))
+    motion = {"enabled": True, "follow": True, "hold": "500ms"}
+    found, _ = run([candidate(tmp_path / "a.yaml", {"type": "v4l2"}, {**CAT, "confirm": 15}, motion=motion)], recording)
+    assert [one.draft.type for one in found] == ["detected", "cleared"]
+    assert found[1].at_s < 7.5
