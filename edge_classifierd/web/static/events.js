@@ -1,33 +1,10 @@
-// The events that the device has made: a list that grows by itself, with filters and pictures.
-import { address, get, put } from "./api.js?v=__BUILD__";
-import { T, dateTime, day, duration, percent, time } from "./text.js?v=__BUILD__";
-import { attempt, button, dialog, fill, h, notice, select } from "./ui.js?v=__BUILD__";
+// The page Events: all events that the device keeps, with filters; the list grows by itself.
+import { get, put } from "./api.js?v=__BUILD__";
+import { joined, row } from "./event_list.js?v=__BUILD__";
+import { T, day } from "./text.js?v=__BUILD__";
+import { attempt, button, fill, h, notice, select } from "./ui.js?v=__BUILD__";
 
 const LIMIT = 50;
-
-/** Join each `detected` with its `cleared`; newest first, as they come. */
-export function joined(events) {
-  const rows = [];
-  const cleared = new Map();
-  for (const event of events) {
-    const key = `${event.pipeline}/${event.watch}`;
-    if (event.type === "cleared") cleared.set(key, event);
-    else {
-      rows.push({ ...event, cleared: cleared.get(key) ?? null });
-      cleared.delete(key);
-    }
-  }
-  return rows;
-}
-
-const picture = (event, size) => address(["events", event.event_id, "picture.jpg"], { size });
-const lasted = ({ cleared }) => (cleared === null ? "on" : cleared.active_s === null ? "off" : duration(cleared.active_s));
-
-function thumbnail(event, onclick) {
-  if (!event.picture) return h("span", { class: "thumb none" }, "no picture");
-  const image = h("img", { src: picture(event, "thumb"), alt: `${event.pipeline}, ${time(event.time)}`, width: 72, height: 54, loading: "lazy" });
-  return onclick ? h("button", { type: "button", class: "thumb", onclick, "aria-label": `Open the picture: ${event.watch}, ${time(event.time)}` }, image) : image;
-}
 
 /** The buttons Right and Wrong, where the device takes verdicts. */
 function verdict(event) {
@@ -47,36 +24,6 @@ function verdict(event) {
   return h("span", { class: "row tight" }, buttons);
 }
 
-function details(event) {
-  const rows = event.top.map(({ label, confidence }) => h("tr", {}, h("th", { scope: "row" }, label), h("td", { class: "n" }, percent(confidence))));
-  dialog(
-    `${event.watch}, ${dateTime(event.time)}`,
-    h("h2", {}, event.watch, h("small", { class: "dim" }, ` ${event.label} ${percent(event.confidence)}`)),
-    event.picture && h("img", { class: "full", src: picture(event, "full"), alt: `${event.pipeline}, ${dateTime(event.time)}` }),
-    h("p", { class: "small dim n" }, `${event.pipeline} · ${dateTime(event.time)} · ${lasted(event)}`, event.clock_synchronised ? "" : " · the clock was not set"),
-    h("table", {}, h("caption", { class: "small dim" }, `Best guesses of ${event.model.name}, ${event.inference_ms.toFixed(1)} ms on ${event.model.accelerator}`), rows),
-    h("form", { method: "dialog", class: "row end" }, h("button", { class: "btn main" }, "Close")),
-  );
-}
-
-/** One row of a list of events. */
-export function row(event, { short = false } = {}) {
-  return h(
-    "li",
-    { class: "event", "data-id": event.event_id },
-    thumbnail(event, () => details(event)),
-    h("div", {}, h("b", {}, event.watch), h("span", { class: "dim" }, ` ${event.label} ${percent(event.confidence)}`), h("div", { class: "small dim" }, event.pipeline)),
-    h("div", { class: "row tight when" }, h("span", { class: "small dim n" }, `${time(event.time)} · ${lasted(event)}`), !short && verdict(event)),
-  );
-}
-
-/** Fill a list with the newest events. */
-export async function newest(list, pipeline, limit) {
-  const { events } = await get(["events"], { pipeline, limit: 3 * limit });
-  const rows = joined(events).slice(0, limit);
-  fill(list, rows.length ? rows.map((event) => row(event, { short: true })) : h("li", { class: "dim small" }, T.noEvents));
-}
-
 export async function open(main, { device, stream }) {
   const chosen = { pipeline: "", watch: "" };
   const list = h("div", { "aria-live": "off" });
@@ -89,7 +36,7 @@ export async function open(main, { device, stream }) {
     const days = byDay(rows);
     fill(
       list,
-      [...days].map(([name, some]) => h("section", { class: "card" }, h("h2", {}, name), h("ol", { class: "plain" }, some.map((event) => row(event))))),
+      [...days].map(([name, some]) => h("section", { class: "card" }, h("h2", {}, name), h("ol", { class: "plain" }, some.map((event) => row(event, verdict(event)))))),
       rows.length || more ? null : notice(chosen.pipeline || chosen.watch ? T.noEventsHere : T.noEvents),
     );
     earlier.hidden = !more;
@@ -119,14 +66,24 @@ export async function open(main, { device, stream }) {
     earlier,
   );
   stream.open(null);
-  const off = stream.on("event", (event) => {
-    if (!wanted(event) || events.some(({ event_id: id }) => id === event.event_id)) return;
-    // The picture is stored right after the event.
-    events = [{ picture: event.type === "detected", ...event }, ...events];
+  let timer = 0;
+  /** Read the newest events again, once for several that come together: by then their pictures are stored. */
+  const grow = async () => {
+    const page = await get(["events"], { ...chosen, limit: LIMIT });
+    const known = new Set(events.map(({ event_id: id }) => id));
+    events = [...page.events.filter(({ event_id: id }) => !known.has(id)), ...events];
     show();
+  };
+  const off = stream.on("event", (event) => {
+    if (!wanted(event)) return;
+    clearTimeout(timer);
+    timer = setTimeout(() => grow().catch(() => {}), 500);
   });
   await again();
-  return off;
+  return () => {
+    clearTimeout(timer);
+    off();
+  };
 }
 
 function byDay(rows) {

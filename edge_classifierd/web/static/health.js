@@ -76,10 +76,17 @@ export async function open(main, { device, stream }) {
   };
   const check = button("Examine", examine);
   const warnings = async () => {
-    const { warnings: lines } = await get(["warnings"]);
+    const { warnings: lines } = await get(["log"]);
     fill(log, lines.length ? lines.map(({ time, level, message }) => h("li", {}, h("span", { class: "dim n" }, `${dateTime(time)} ${level} `), message)) : h("li", { class: "dim" }, T.noWarnings));
   };
-  const { version } = device.overview;
+  const versions = h("dl", { class: "figures" });
+  const program = h("details", {}, h("summary", {}, `Versions: edge-classifierd ${device.overview.version}`), versions);
+  const list = async () => {
+    const { packages, ...others } = await get(["versions"]);
+    const rows = Object.entries({ ...others, ...packages });
+    fill(versions, rows.map(([name, version]) => h("div", {}, h("dt", {}, name), h("dd", {}, version))));
+  };
+  program.addEventListener("toggle", () => attempt(list), { once: true });
   fill(
     main,
     h("h1", {}, "Health"),
@@ -88,7 +95,7 @@ export async function open(main, { device, stream }) {
     pipelines,
     h("section", { class: "card" }, h("div", { class: "row head" }, h("h2", {}, "Examination"), h("span", { class: "push" }, check)), h("p", { class: "small dim" }, T.doctor), results),
     h("section", { class: "card" }, h("h2", {}, "Last warnings"), log),
-    h("p", { class: "small dim foot" }, `edge-classifierd ${version}`),
+    h("section", { class: "card" }, program),
   );
   stream.open(null);
   show(await get(["health"]));

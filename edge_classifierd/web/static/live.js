@@ -1,6 +1,6 @@
 // The page Live: a camera's picture with its region, the scores and their history.
 import { address, post, put } from "./api.js?v=__BUILD__";
-import { newest } from "./events.js?v=__BUILD__";
+import { newest } from "./event_list.js?v=__BUILD__";
 import { History } from "./history.js?v=__BUILD__";
 import { Picture } from "./picture.js?v=__BUILD__";
 import { T, accelerator, duration, percent, time } from "./text.js?v=__BUILD__";
@@ -72,7 +72,7 @@ class Camera {
   #list = h("ul", { class: "plain scores" });
   #polite = h("p", { class: "offscreen", "aria-live": "polite" });
   #events = h("ol", { class: "plain" });
-  #switch = toggle("camera on", (on) => attempt(() => put(["pipelines", this.#name, "enabled"], on)));
+  #switch = toggle("camera on", (on) => this.#enable(on));
   #view = segments("Picture", [["full", "Whole picture"], ["region", "What the model gets"]], "full", (view) => this.#look(view));
   #lookNow = button("Look now", () => attempt(() => post(["pipelines", this.#name, "look"])));
   #picture;
@@ -116,7 +116,7 @@ class Camera {
   /** Read the last events again, once for several that come together. */
   recent() {
     clearTimeout(this.#recent);
-    this.#recent = setTimeout(() => newest(this.#events, this.#name, 3).catch(() => {}), 300);
+    this.#recent = setTimeout(() => newest(this.#events, this.#name, 3).catch(() => {}), 500);
   }
 
   /** Show what the device knows of the pipeline. */
@@ -162,6 +162,15 @@ class Camera {
       this.update();
       this.#editor.focus();
     });
+  }
+
+  async #enable(on) {
+    const one = this.#device.pipeline(this.#name);
+    // No picture is asked for any more, before the device refuses it.
+    Object.assign(one, { enabled: one.enabled && on });
+    this.update();
+    await attempt(() => put(["pipelines", this.#name, "enabled"], on));
+    this.#device.refresh().catch(() => {});
   }
 
   #look(view) {

@@ -69,7 +69,8 @@ function reload() {
 }
 
 async function configuration() {
-  const { file, text, problems } = await get(["configuration"]);
+  const { file, text, problems: mistakes, warnings } = await get(["configuration"]);
+  const problems = [...mistakes, ...warnings];
   const at = new Map(problems.map((problem) => [problem.line, problem]));
   const line = (source, i) => {
     const problem = at.get(i + 1);
@@ -87,8 +88,7 @@ async function configuration() {
   const check = () =>
     attempt(async () => {
       const answer = await post(["check"], { text: draft.value });
-      const all = [...answer.problems, ...(answer.warnings ?? [])];
-      fill(found, all.length ? problemList(all, select) : h("p", { class: "small" }, T.noProblems));
+      fill(found, answer.problems.length ? problemList(answer.problems, select) : h("p", { class: "small" }, T.noProblems));
     });
   const drafting = h("details", {}, h("summary", {}, "Check a draft"), h("p", { class: "small dim" }, T.draft), h("label", { class: "offscreen", for: "draft" }, "Draft of the configuration"), draft, h("div", { class: "row" }, button("Check", check, "main")), found);
   drafting.addEventListener("toggle", () => (draft.value ||= text), { once: true });
