@@ -42,10 +42,11 @@ class EventRoutes:
 
     async def _events(self, request: Request) -> Response:
         limit = query_number(request, "limit", 50, least=1, most=_MOST)
-        before = request.query_params.get("before")
+        query = request.query_params
+        before = query.get("before") or None
         if before is not None and not is_ulid(before):
             raise RequestError(422, "value_refused", "`before` must be an event_id", field="before")
-        wanted = EventFilter(request.query_params.get("pipeline"), request.query_params.get("watch"), before=before)
+        wanted = EventFilter(query.get("pipeline") or None, query.get("watch") or None, before=before)
         found = await self._read(wanted, limit + 1)
         pictures = await asyncio.to_thread(self._records.pictures.ids)
         verdicts = self._records.outbox.state(_VERDICTS)

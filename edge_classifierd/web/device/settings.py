@@ -78,7 +78,7 @@ class SettingsRoutes:
 
     def _describe_file(self) -> dict[str, Any]:
         file = self._records.config
-        text: str | None = None
+        text = ""
         with contextlib.suppress(UnreadableError, ConfigurationError):  # `examine` reports it
             text = hide_secrets(decode(read_small_file(file, MOST_JSON_BYTES).content, str(file)))
         try:

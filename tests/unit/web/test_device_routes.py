@@ -49,13 +49,14 @@ def test_events_are_listed_newest_first_with_their_pictures(page: PageScene) -> 
     assert not older["more"]
     assert older["events"][0]["label"] == "tabby"
     assert [one["event_id"] for one in page.get("/api/events?watch=dog").document["events"]] == [ids[1]]
+    assert len(page.get("/api/events?pipeline=&watch=&before=").document["events"]) == 3
     assert page.get("/api/events?pipeline=garden").document == {"events": [], "more": False}
     picture = page.get(f"/api/events/{ids[0]}/picture.jpg")
     assert (picture.body, picture.headers["content-type"]) == (b"\xff\xd8jpeg", "image/jpeg")
     assert page.get(f"/api/events/{ids[1]}/picture.jpg").status == 404
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "before=yesterday", "before="])
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "before=yesterday"])
 def test_a_wrong_query_is_refused(page: PageScene, query: str) -> None:
     answer = page.get(f"/api/events?{query}")
     assert (answer.status, answer.code) == (422, "value_refused")
@@ -109,7 +110,7 @@ def test_a_file_that_is_gone_is_a_problem(page: PageScene) -> None:
         shown = page.get("/api/configuration").document
     finally:
         aside.rename(config)
-    assert shown["text"] is None
+    assert shown["text"] == ""
     assert "no such file" in shown["problems"][0]["message"].lower()
 
 
