@@ -305,9 +305,31 @@ check "stopped $stop_ms ms after SIGTERM, at most $((2000 * slack))" test $stop_
 check "orderly" test "$(property Result)" = success
 systemctl start "$unit"
 check "uninstalling keeps configuration and events" bash -c "./install.sh --uninstall && test -e $config && test -e /var/lib/edge-classifierd/outbox.sqlite3 && ! test -e /opt/edge-classifierd"
-check "installing again takes them up" ./install.sh "${way[@]}"
+install_page() { ./install.sh --web "${way[@]}" 2>/root/page.log || { cat /root/page.log && false; }; }
+check "installing again takes them up, and --web switches the page on" install_page
+page_answers() { # PATH PASSWORD [METHOD]: the page's answer to a script
+  python3 - "$@" <<'P'
+import base64, sys, urllib.request
+path, password, *method = sys.argv[1:]
+known = {"Authorization": "Basic " + base64.b64encode(f":{password}".encode()).decode()}
+request = urllib.request.Request(f"http://127.0.0.1:8480/{path}", headers=known, method=method[0] if method else "GET")
+print(urllib.request.urlopen(request, timeout=120).read().decode())
+P
+}
+password=$(sed -n 's/^Its password, shown only now: //p' /root/page.log)
+check "the page answers under the unit's restrictions" within 10 page_answers healthz ""
+check "the password that was shown opens it" page_answers api/overview "$password"
+check "no other does" bash -c "$(declare -f page_answers); ! page_answers api/overview wrong-password"
+doctor_on_page() { page_answers api/doctor "$password" POST >/root/doctor.json && cat /root/doctor.json && grep -q '"name":"camera garden"' /root/doctor.json; }
+check "the doctor's checks run on the page" doctor_on_page
+check "the last events are on the page" bash -c "$(declare -f page_answers); page_answers api/events '$password' | grep -q event_id"
+check "events prints them beside the running daemon" bash -c 'edge-classifierd events -n 3 | grep -c garden | grep -qx 3'
+second=$(edge-classifierd web password 2>/root/second.log)
+check "a new password opens it" within 10 page_answers api/overview "$second"
+check "the one from before does not any more" bash -c "$(declare -f page_answers); ! page_answers api/overview '$password'"
+check "neither is in the journal" bash -c "! journalctl -o cat --no-pager | grep -qF -e '${password:-none was shown}' -e '${second:-none was shown}'"
 check "uninstalling with --purge" ./install.sh --uninstall --purge
-check "leaves no password behind" test ! -e /etc/credstore/edge-classifierd.mqtt_password
+check "leaves no password behind" bash -c '! ls /etc/credstore/edge-classifierd.* 2>/dev/null'
 check "leaves no file behind" diff <(snapshot) /root/before
 check "and no user" bash -c '! getent passwd edge-classifierd && ! getent group edge-classifierd'
 check "nor a process" bash -c '! pgrep -f "[e]dge-classifierd/venv"'
