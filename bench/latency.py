@@ -33,9 +33,11 @@ from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
-from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
+from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.validation import preflight
+from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.surroundings import Surroundings
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
@@ -124,6 +126,7 @@ def measure(folder: Path, port: int, events: int) -> dict[str, float]:
         heartbeats=heartbeats,
         saved_state=SavedState(outbox, folder / "state.json", clock),
         clock=clock,
+        rest_times=RestTimes(clock),
         cameras=Cameras(clock),
         threads=PipelineThreads(heartbeats),
     )

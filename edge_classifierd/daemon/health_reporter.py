@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edge_classifierd import __version__
 from edge_classifierd.errors import counted
@@ -148,6 +148,7 @@ class HealthReporter:
         """Return the line of `systemctl status`: `3 pipelines, 9.8 fps, connected to …`; `starting` without a rate."""
         all_pipelines = list(pipelines)
         rates = {pipeline.name: pipeline.metrics.snapshot().fps for pipeline in all_pipelines}
+        resting = [pipeline.name for pipeline in all_pipelines if pipeline.resting]
         starting = all(_starts(pipeline, rates[pipeline.name]) for pipeline in all_pipelines)
         words = [
             counted(len(all_pipelines), "pipeline"),
@@ -155,6 +156,8 @@ class HealthReporter:
         ]
         if offline := [pipeline.name for pipeline in all_pipelines if pipeline.offline_reason]:
             words.append(f"no frames from {', '.join(offline)}")
+        if resting:
+            words.append(f"{', '.join(resting)} resting")
         return ", ".join([*words, self._session.status_sentence])
 
     def _mqtt(self, now_s: float) -> MqttHealth:
@@ -176,7 +179,8 @@ class HealthReporter:
 
 def _starts(pipeline: AnyPipeline, fps: float | None) -> bool:
     """Return whether a pipeline still waits for its first frames. False when its camera is known to fail."""
-    awaited = pipeline.enabled and not pipeline.finished and not pipeline.offline_reason
+    intended = pipeline.resting or pipeline.finished or not pipeline.enabled
+    awaited = not intended and not pipeline.offline_reason
     return awaited and (fps is None or not (pipeline.online or fps))
 
 
@@ -203,12 +207,18 @@ def _known(health: Health) -> set[tuple[str, str]]:
     }
 
 
+def _status(pipeline: AnyPipeline) -> Literal["online", "offline", "resting"]:
+    if pipeline.online:
+        return "online"
+    return "resting" if pipeline.resting and pipeline.offline_reason is None else "offline"
+
+
 def _pipeline(pipeline: AnyPipeline) -> PipelineHealth:
     pipeline.refresh_metrics()
     plan = pipeline.plan
     return PipelineHealth(
         name=pipeline.name,
-        status="online" if pipeline.online else "offline",
+        status=_status(pipeline),
         status_reason=pipeline.offline_reason,
         figures=pipeline.metrics.snapshot(),
         model=(plan.bundle.name, plan.bundle.sha256) if isinstance(plan, Plan) else None,

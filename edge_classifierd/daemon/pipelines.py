@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.pipeline.mqtt_sink import MqttSink
     from edge_classifierd.pipeline.observation.observer import ObservedFrame
-    from edge_classifierd.pipeline.pipeline import Surroundings
     from edge_classifierd.pipeline.planning.plan import AnyPlan
+    from edge_classifierd.pipeline.surroundings import Surroundings
     from edge_classifierd.preprocess import Region
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,12 @@ class Pipelines:
     def tried(self) -> bool:
         """Return whether each source was tried once: it delivers, or its error is known."""
         return all(
-            pipeline.online or pipeline.offline_reason or pipeline.finished or pipeline.failure or not pipeline.enabled
+            pipeline.online
+            or pipeline.offline_reason
+            or pipeline.finished
+            or pipeline.failure
+            or pipeline.resting
+            or not pipeline.enabled
             for pipeline in self._pipelines.values()
         )
 
@@ -125,6 +130,9 @@ class Pipelines:
                 self._around.cameras.set_plans(self._plans.values())
                 pipeline.ready.start()
         self._supervisor.tick(self._pipelines)
+        for pipeline in self._pipelines.values():
+            if isinstance(pipeline, Pipeline):
+                pipeline.check_rest()
 
     def execute(self, command: SetEnabled | SetRegion | SetThreshold | TakePicture) -> None:
         """Execute a validated command, save it and publish the effective value."""

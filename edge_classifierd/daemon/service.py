@@ -36,9 +36,10 @@ from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.observation.control import CommandOutcome
-from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.planning.validation import plan_pipelines
+from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.surroundings import Surroundings
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class Service:
             heartbeats=self._heartbeats,
             saved_state=saved_state,
             clock=self._clock,
+            rest_times=RestTimes(self._clock),
             cameras=Cameras(self._clock, tap=self._page.tap),
             threads=PipelineThreads(self._heartbeats),
             observer=self._page.observer,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from edge_classifierd.health.metrics import PipelineMetrics
     from edge_classifierd.inference.base import AcceleratorTemperature
-    from edge_classifierd.pipeline.pipeline import Surroundings
     from edge_classifierd.pipeline.planning.plan import AnyPlan
+    from edge_classifierd.pipeline.surroundings import Surroundings
 
 
 class StartingPipeline:
@@ -24,6 +24,7 @@ class StartingPipeline:
     """
 
     online = False
+    resting = False
     finished = False
     temperatures: tuple[tuple[str, AcceleratorTemperature], ...] = ()
 

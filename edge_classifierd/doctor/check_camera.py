@@ -110,7 +110,9 @@ def _defect(figures: PictureQuality) -> tuple[str, str]:
     return "", ""
 
 
-def _reported(name: str, pipeline: str, daemon: RunningDaemon) -> CheckResult:
+def _reported(  # noqa: PLR0911 - one return a state
+    name: str, pipeline: str, daemon: RunningDaemon
+) -> CheckResult:
     """Return the result from the health that the running daemon reported."""
     if daemon.health is None:
         said = "in use by the running daemon, which does not report its health: not tested"
@@ -124,6 +126,8 @@ def _reported(name: str, pipeline: str, daemon: RunningDaemon) -> CheckResult:
     if reported.online:
         rate = "frames" if reported.fps is None else f"{reported.fps:.1f} frames a second"
         return CheckResult(name, "ok", f"the running daemon gets {rate} from it")
+    if reported.resting:
+        return CheckResult(name, "ok", "the running daemon keeps it closed until the next of its `active` times")
     if reported.reasons:
         return from_sentence(name, reported.reasons[0], missing=_is_absent(reported.reasons[0]))
     said = "the running daemon takes no frames from it: it was switched off, has ended, or is still starting"

@@ -120,5 +120,7 @@ def _hang(process: int, age_s: float | None, health: ReportedHealth) -> CheckRes
 
 def _starts(health: ReportedHealth) -> bool:
     """Return whether the daemon still waits for the broker or a camera."""
-    awaited = any(not pipeline.online and not pipeline.reasons for pipeline in health.pipelines.values())
+    awaited = any(
+        not (pipeline.online or pipeline.resting or pipeline.reasons) for pipeline in health.pipelines.values()
+    )
     return awaited or not health.connected

@@ -52,6 +52,8 @@ class ReportedPipeline:
     fps: float | None
     picture: str | None = None
     """What is known of the camera's picture (docs/health.schema.json)."""
+    resting: bool = False
+    """Whether its camera is closed outside its `active` times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def _pipeline(entry: Mapping[str, Any]) -> ReportedPipeline:
         reasons=tuple(map(str, entry["reasons"])),
         accelerator=None if accelerator is None else str(accelerator),
         fps=None if fps is None else float(fps),
+        resting=entry["status"] == "resting",
         picture=None if picture is None else str(picture),
     )
 

@@ -41,7 +41,7 @@ class PipelineHealth:
     """Status and metrics of one pipeline."""
 
     name: str
-    status: Literal["online", "offline"]
+    status: Literal["online", "offline", "resting"]
     status_reason: str | None
     """Why it is offline, one sentence; None when that is intended (starting, disabled, source at its end)."""
     figures: PipelineSnapshot

@@ -105,10 +105,10 @@ class MqttSink:
         topic = self._topics.motion(plan.section.name)
         self._publish(topic, ON if moving else OFF, qos=0, expiry_s=_EXPIRY_S, min_interval_s=0.0)
 
-    def publish_status(self, plan: AnyPlan, *, online: bool) -> None:
-        """Publish whether the camera delivers frames."""
+    def publish_status(self, plan: AnyPlan, *, online: bool, resting: bool = False) -> None:
+        """Publish whether the camera delivers frames, or is closed outside the `active` times."""
         topic = self._topics.pipeline_status(plan.section.name)
-        self._publish(topic, "online" if online else "offline", min_interval_s=0.0)
+        self._publish(topic, "online" if online else "resting" if resting else "offline", min_interval_s=0.0)
 
     def publish_picture(self, plan: Plan, frame: Frame, event_ids: Sequence[str] = ()) -> None:
         """Publish the frame, upright, cropped to the region and scaled, and store it for its events and by its time."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -15,46 +14,27 @@ from edge_classifierd.pipeline.gating import make_gate
 from edge_classifierd.pipeline.model_workers import PipelineFrames
 from edge_classifierd.pipeline.preparation import make_prepare
 from edge_classifierd.pipeline.reporter import Reporter
+from edge_classifierd.pipeline.rest import Rest
 from edge_classifierd.pipeline.task_queue import TaskQueue
 from edge_classifierd.pipeline.thread_group import STUCK_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_classifierd.clock import Clock
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.frames.capture import Capture
-    from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.health.metrics import PipelineMetrics
     from edge_classifierd.inference.base import AcceleratorTemperature, Inference
     from edge_classifierd.inference.shared import SharedClassifier
-    from edge_classifierd.pipeline.cameras import Cameras
     from edge_classifierd.pipeline.gating import PipelineGate
-    from edge_classifierd.pipeline.model_workers import PipelineThreads
-    from edge_classifierd.pipeline.observation.observer import ResultObserver
     from edge_classifierd.pipeline.planning.plan import Plan
-    from edge_classifierd.pipeline.saved_state import SavedState
-    from edge_classifierd.pipeline.sink import ResultSink
+    from edge_classifierd.pipeline.surroundings import Surroundings
     from edge_classifierd.preprocess import Region, Tensor
 
 _log = logging.getLogger(__name__)
 
 _CLOSE_S = 0.5
 """Maximum time that a command which disables the pipeline waits for the camera and for the workers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The parts of the daemon that a pipeline uses."""
-
-    device: str
-    sink: ResultSink
-    heartbeats: Heartbeats
-    saved_state: SavedState
-    clock: Clock
-    cameras: Cameras
-    threads: PipelineThreads
-    observer: ResultObserver | None = None
 
 
 class Pipeline:
@@ -93,6 +73,8 @@ class Pipeline:
         self._stopping = self._classified = False
         self._inference_failing = False
         self._offline_reason: str | None = None
+        self._enabled = self.enabled
+        self._rest = Rest.ACTIVE
         self._online = False
 
     @property
@@ -104,6 +86,11 @@ class Pipeline:
     def enabled(self) -> bool:
         """Whether it captures; False after a command has disabled it."""
         return self._around.saved_state.commands(self.name).enabled is not False
+
+    @property
+    def resting(self) -> bool:
+        """Whether its camera is closed because this is none of its `active` times."""
+        return self._enabled and self._rest is not Rest.ACTIVE
 
     @property
     def online(self) -> bool:
@@ -164,6 +151,13 @@ class Pipeline:
         """Enable or disable the pipeline."""
         self._enqueue("enabled", lambda: self._set_enabled(enabled))
 
+    def check_rest(self) -> None:
+        """Close or open the camera if its `active` times have ended or begun. Call it a few times a second."""
+        if self.finished or self._stopping:
+            return
+        if self._rest is not self._around.rest_times.rest(self.plan.section.active):
+            self._enqueue("rest", self._open_or_close)
+
     def set_threshold(self, watch: str, threshold: float | None) -> None:
         """Change the threshold of a watch from the next frame on; None: the configured one. Both are valid."""
         self._enqueue(f"threshold of {watch}", lambda: self._reporter.set_threshold(watch, threshold))
@@ -197,11 +191,8 @@ class Pipeline:
 
     def _begin(self) -> None:
         self._reporter.start(self._classifier.accelerator)
-        self._around.sink.publish_status(self.plan, online=False)
-        if self.enabled:
-            self._open()
-        elif self._reporter.any_active:  # it stopped before it executed the command that disabled it
-            self.clear()
+        self._enabled = self.enabled
+        self._open_or_close()
 
     def _fail(self, error: BaseException) -> None:
         """Go offline because of an exception, until the supervisor restarts the pipeline."""
@@ -257,11 +248,28 @@ class Pipeline:
         self.finished = True
 
     def _set_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - the value itself
-        if enabled and self._capture is None:
-            self._open()
-        elif not enabled and self._capture is not None:
-            self._close()
+        self._enabled = enabled
+        self._open_or_close()
+
+    def _open_or_close(self) -> None:
+        """Open the camera if the pipeline is enabled and active now, else close it and clear what is on."""
+        before, self._rest = self._rest, self._around.rest_times.rest(self.plan.section.active)
+        if self._rest is not before:
+            _log.info("%s: %s", self.name, self._rest)
+        was_open = self._capture is not None
+        if self._enabled and self._rest is Rest.ACTIVE:
+            if not was_open:
+                self._publish_status()
+                self._open()
+            return
+        self._close()
+        self._publish_status()
+        ended = not self._enabled or self._rest is Rest.RESTING
+        if ended and (was_open or self._reporter.any_active):
             self.clear()
+
+    def _publish_status(self) -> None:
+        self._around.sink.publish_status(self.plan, online=self._online, resting=self.resting)
 
     def _change_plan(self, plan: Plan) -> None:
         plan = plan.with_region(self.plan.commanded_region)
@@ -272,6 +280,7 @@ class Pipeline:
             self._capture.set_max_fps(plan.section.max_fps)
             if motion_changed:
                 self._capture.set_gate(self._make_gate())
+        self._open_or_close()
 
     def _set_region(self, region: Region | None) -> None:
         self.plan = self.plan.with_region(region)
@@ -323,4 +332,4 @@ class Pipeline:
             return
         self._online = status is CaptureStatus.DELIVERING
         self._offline_reason = sentence if status is CaptureStatus.RETRYING else None
-        self._around.sink.publish_status(self.plan, online=self._online)
+        self._publish_status()

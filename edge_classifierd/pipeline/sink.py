@@ -28,7 +28,7 @@ class ResultSink(Protocol):
     def publish_motion(self, plan: Plan, *, moving: bool) -> None:
         """Publish whether something moves in front of the camera, if the motion gate is enabled."""
 
-    def publish_status(self, plan: AnyPlan, *, online: bool) -> None:
+    def publish_status(self, plan: AnyPlan, *, online: bool, resting: bool = False) -> None:
         """Publish whether the camera delivers frames."""
 
     def publish_picture(self, plan: Plan, frame: Frame, event_ids: Sequence[str] = ()) -> None:

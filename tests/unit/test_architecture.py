@@ -35,7 +35,7 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "pycoral"}
 OF_THE_PAGE = {"starlette", "uvicorn", "prometheus_client", "h11"}
-HEAVY = RUNTIMES | {"numpy", "av", "paho", "pydantic", "yaml", "flatbuffers", "amqtt", "sqlite3"}
+HEAVY = RUNTIMES | {"numpy", "av", "paho", "pydantic", "yaml", "flatbuffers", "amqtt", "sqlite3", "astral"}
 
 
 class Import(NamedTuple):

@@ -33,7 +33,7 @@ _HEAD = """\
 
 # YAML text as written to the file.
 _VALUES: dict[str, object] = {
-    "device": {"id": "porch", "name": "Porch"},
+    "device": {"id": "porch", "name": "Porch", "location": {}},
     "mqtt": {"host": "localhost", "tls": {}},
     "outbox": {},
     "web": {"tls": {}},
@@ -72,6 +72,9 @@ _SAMPLES = {
     "deny": "[web site]",
     "ignore": "[{x: 0.0, y: 0.0, width: 1.0, height: 0.2}]",
     "locale": "de",
+    "latitude": "52.5",
+    "longitude": "13.4",
+    "active": '["06:00-22:30", "sunrise-30m - sunset"]',
     "mean": "127.5",
     "std": "127.5",
     "channels": "rgb",

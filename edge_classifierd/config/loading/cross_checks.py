@@ -27,6 +27,7 @@ def cross_check(data: object) -> Iterator[tuple[KeyPath, str]]:
         yield from _repeated_names(("pipelines", index, "watches"), pipeline.get("watches"), "watch")
     yield from _sources(pipelines, cameras)
     yield from _used_twice(pipelines, cameras)
+    yield from _sun_times(pipelines, data.get("device") if isinstance(data, dict) else None)
     mqtt = data.get("mqtt") if isinstance(data, dict) else None
     if isinstance(mqtt, dict) and mqtt.get("tls", ...) is None:
         yield ("mqtt", "tls"), "is empty: write `{}` to trust the system's authorities, or remove the key for no TLS"
@@ -77,6 +78,18 @@ def _sources(pipelines: object, cameras: object) -> Iterator[tuple[KeyPath, str]
 def _gated(motion: object) -> bool:
     enabled = motion.get("enabled") if isinstance(motion, dict) else None
     return enabled is True or (isinstance(enabled, str) and enabled.lower() in {"yes", "on"})
+
+
+def _sun_times(pipelines: object, device: object) -> Iterator[tuple[KeyPath, str]]:
+    """Yield a mistake for each pipeline with sun times while the device has no location."""
+    if isinstance(device, dict) and device.get("location") is not None:
+        return
+    for index, pipeline in enumerate(_mappings(pipelines)):
+        active = pipeline.get("active")
+        texts = active if isinstance(active, list) else [active]
+        if any(isinstance(text, str) and ("sunrise" in text or "sunset" in text) for text in texts):
+            message = "has sun times; add the place: `device: {location: {latitude: 52.5, longitude: 13.4}}`"
+            yield ("pipelines", index, "active"), message
 
 
 def _known(name: str, cameras: list[object]) -> str:

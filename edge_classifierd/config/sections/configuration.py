@@ -1,6 +1,7 @@
 """The configuration file as a whole, and the sections `device` and `outbox`."""
 
 import os
+from dataclasses import replace
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -17,6 +18,14 @@ from edge_classifierd.config.sections.mqtt import MqttSection
 from edge_classifierd.config.sections.paths import StatePath
 from edge_classifierd.config.sections.pipeline import PipelineSection
 from edge_classifierd.config.sections.web import WebSection
+from edge_classifierd.decision.active_times import Coordinates
+
+
+class LocationSection(Section):
+    """Where the device is, for sunrise and sunset."""
+
+    latitude: float = Field(ge=-90, le=90, description="Degrees; north is positive.")
+    longitude: float = Field(ge=-180, le=180, description="Degrees; east is positive.")
 
 
 class DeviceSection(Section):
@@ -27,6 +36,9 @@ class DeviceSection(Section):
         description="Part of every topic; must be unique on the broker. Default: the host name.",
     )
     name: Text = Field(default=FROM_OTHERS, validate_default=True, description="Name shown to people. Default: the id.")
+    location: LocationSection | None = Field(
+        None, description="Where the device is, for sun times in `pipelines[].active`; null: not known."
+    )
 
     @field_validator("name", mode="before")
     @classmethod
@@ -90,4 +102,13 @@ class Configuration(Section):
     @field_validator("pipelines", mode="after")
     @classmethod
     def _with_sources(cls, value: tuple[PipelineSection, ...], info: ValidationInfo) -> tuple[PipelineSection, ...]:
-        return tuple(with_source(pipeline, info.data.get("cameras", ())) for pipeline in value)
+        located = (_with_location(pipeline, info.data.get("device")) for pipeline in value)
+        return tuple(with_source(pipeline, info.data.get("cameras", ())) for pipeline in located)
+
+
+def _with_location(pipeline: PipelineSection, device: DeviceSection | None) -> PipelineSection:
+    """Return a pipeline with sun times with the device's location, another one unchanged."""
+    if device is None or device.location is None or not pipeline.active.needs_location:
+        return pipeline
+    place = Coordinates(device.location.latitude, device.location.longitude)
+    return pipeline.model_copy(update={"active": replace(pipeline.active, place=place)})

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from edge_classifierd.config.descriptions import NotNull
+from edge_classifierd.config.sections.active_times import ActiveTimesValue
 from edge_classifierd.config.sections.base import (
     FROM_OTHERS,
     Fraction,
@@ -22,6 +23,7 @@ from edge_classifierd.config.sections.model_input import InputSection, OutputCho
 from edge_classifierd.config.sections.mqtt import DeviceClass
 from edge_classifierd.config.sections.paths import StatePath, UserPath
 from edge_classifierd.config.sections.sources import Source
+from edge_classifierd.decision.active_times import ActiveTimes
 
 
 class RegionSection(Section):
@@ -276,6 +278,11 @@ class PipelineSection(Section):
     source: Annotated[Source, NotNull()] = Field(
         default=FROM_OTHERS,
         description="Where frames come from; `type` selects the keys. Default: that of `camera`.",
+    )
+    active: ActiveTimesValue = Field(
+        ActiveTimes(),
+        description="When the pipeline runs: local clock times and sun times with offsets. Outside them its camera is "
+        "closed and active watches are cleared. Sun times need `device.location`. Default: always.",
     )
     max_fps: float | None = Field(
         None, gt=0, le=1000, description="Classify at most this many frames per second; null: every frame, if possible."

@@ -220,6 +220,7 @@ def _camera_entities(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
         state_topic=topics.pipeline_status(name),
         payload_on="online",
         payload_off="offline",
+        value_template="{{ 'None' if value == 'resting' else value }}",  # unknown, not disconnected
         device_class="connectivity",
         entity_category="diagnostic",
     )
@@ -339,11 +340,10 @@ def _entity(topics: Topics, platform: str, path: tuple[str, ...], name: str, **c
 
 
 def _with_camera(topics: Topics, camera: str) -> dict[str, Any]:
-    """Return the availability of an entity that needs the daemon and its camera."""
-    return {
-        "availability": [{"topic": topics.status}, {"topic": topics.pipeline_status(camera)}],
-        "availability_mode": "all",
-    }
+    """Return the availability of an entity that needs the daemon and its camera, which may rest."""
+    template = "{{ 'offline' if value == 'offline' else 'online' }}"
+    delivers = {"topic": topics.pipeline_status(camera), "value_template": template}
+    return {"availability": [{"topic": topics.status}, delivers], "availability_mode": "all"}
 
 
 def _readable(name: str) -> str:

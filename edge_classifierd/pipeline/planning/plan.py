@@ -22,7 +22,7 @@ ANY_WATCH: Final = "any"
 """Name of the only watch of a pipeline without configured watches; it reports the best label."""
 ANY_RULE: Final = WatchRule(ANY_WATCH, None, 0.6, 0.4)
 _WITHOUT_RESTART: Final = frozenset(
-    {"watches", "allow", "deny", "top_k", "ambiguity_margin", "snapshot", "collect", "max_fps", "motion"}
+    {"watches", "allow", "deny", "top_k", "ambiguity_margin", "snapshot", "collect", "max_fps", "motion", "active"}
 )
 """Keys of a pipeline that can change between two frames, without opening the camera or loading the model again."""
 

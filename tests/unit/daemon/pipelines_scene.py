@@ -25,9 +25,10 @@ from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
-from edge_classifierd.pipeline.pipeline import Surroundings
 from edge_classifierd.pipeline.planning.validation import plan_pipelines
+from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.surroundings import Surroundings
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
 
 if TYPE_CHECKING:
@@ -108,6 +109,28 @@ def until(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
         time.sleep(0.01)
 
 
+class WallClock(SystemClock):
+    """The clock for `active` times, which a test sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+        self.since_boot_s = 1000.0
+        self.is_synchronised = True
+
+    def utc(self) -> datetime:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.since_boot_s
+
+    def synchronised(self) -> bool:
+        return self.is_synchronised
+
+    def set_to(self, hour: int, minute: int = 0) -> None:
+        self.now = self.now.replace(hour=hour, minute=minute)
+
+
 class Scene:
     """The pipelines of the device `porch`; a context manager that starts and stops them."""
 
@@ -124,6 +147,7 @@ class Scene:
             {"name": name, "source": {"type": "v4l2", "device": f"/dev/{name}"}} for name in cameras
         ]
         self.clock = SystemClock()
+        self.wall_clock = WallClock()
         self.broker = FakeBroker()
         self.cameras: list[Camera] = []
         self.live = True
@@ -148,6 +172,7 @@ class Scene:
             heartbeats=self.heartbeats,
             saved_state=self.saved_state,
             clock=self.clock,
+            rest_times=RestTimes(self.wall_clock, UTC),
             cameras=Cameras(self.clock, self._camera, tap),
             threads=PipelineThreads(self.heartbeats),
             observer=observer,

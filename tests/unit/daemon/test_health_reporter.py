@@ -34,6 +34,7 @@ class OnePipeline:
     offline_reason: str | None = None
     enabled = True
     finished = False
+    resting = False
     plan = None  # without a usable model
     temperatures = (("pci:0", SimpleNamespace(temperature_c=61.25, clock_mhz=500.0)),)
 

@@ -16,6 +16,22 @@ from config_files import MINIMAL, pipeline_on_yard, pipeline_with, sentences, tw
         (pipeline_with("region: {y: 0.5, height: 0.6}"), "region.height: reaches outside the picture: y 0.5 plus 0.6"),
         (pipeline_with("region: {x: 1}"), "region.x: must be a number at least 0 and below 1, not 1"),
         (pipeline_with("crop_fraction: 0"), "crop_fraction: must be a number above 0 and at most 1, not 0"),
+        (
+            pipeline_with("active: 6-22"),
+            'active: must be a range of times such as "06:00-22:30" or "sunrise-30m - sunset"',
+        ),
+        (pipeline_with("active: [06:00-22:00, 25:00-26:00]"), "active: '25:00-26:00': has no clock time 25:00"),
+        (pipeline_with("active: 06:00"), "active: must be a range of times such as"),
+        (pipeline_with("active: 600"), "active: must be a range of times such as"),
+        (
+            pipeline_with("active: sunrise - sunset"),
+            "active: has sun times; add the place: `device: {location: {latitude: 52.5, longitude: 13.4}}`",
+        ),
+        (
+            "device: {location: {latitude: 91, longitude: 0}}\n" + MINIMAL,
+            "latitude: must be a number between -90 and 90",
+        ),
+        ("device: {location: {latitude: 52}}\n" + MINIMAL, "device.location.longitude: is missing"),
         (pipeline_with("top_k: 2.0"), "top_k: must be a whole number between 1 and 100, not 2"),
         (
             pipeline_with("fit: leterbox"),

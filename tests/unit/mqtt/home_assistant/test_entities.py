@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import jinja2
 import pytest
 from home_assistant_schema import check_message, topics_read
 from hypothesis import given
@@ -176,3 +177,24 @@ def test_a_camera_with_the_motion_gate_has_a_motion_entity() -> None:
     assert "edge-classifierd.porch.driveway.motion" not in configs()
     for topic, payload in announcement(HomeAssistantSection(), with_gate, TOPICS).items():
         check_message(topic, payload)
+
+
+@pytest.mark.parametrize(
+    ("status", "available", "camera"),
+    [("online", "online", "online"), ("offline", "offline", "offline"), ("resting", "online", "None")],
+)
+def test_camera_at_rest_is_available_and_neither_connected_nor_disconnected(
+    status: str, available: str, camera: str
+) -> None:
+    template = one("driveway.big-dog.active")["availability"][1]["value_template"]
+    assert jinja2.Template(template).render(value=status) == available
+    assert jinja2.Template(one("driveway.camera")["value_template"]).render(value=status) == camera
+
+
+@pytest.mark.parametrize(
+    ("picture", "problem"), [("ok", "OFF"), (None, "OFF"), ("frozen", "ON"), ("blank", "ON"), ("absent", "OFF")]
+)
+def test_problem_of_the_picture_comes_from_health(picture: str | None, problem: str) -> None:
+    pipelines = {} if picture == "absent" else {"driveway": {"picture": picture}}
+    template = one("driveway.picture")["value_template"]
+    assert jinja2.Template(template).render(value_json={"pipelines": pipelines}) == problem

@@ -1,0 +1,53 @@
+"""Whether a pipeline rests now, by its `active` times and the clock."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from edge_classifierd.decision.active_times import ActiveTimes, Activity, activity_at
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from edge_classifierd.clock import Clock
+
+CLOCK_PATIENCE_S: Final = 120.0
+"""Time after boot for which a clock that is not synchronised is waited for."""
+
+
+class Rest(Enum):
+    """Whether a pipeline is to run."""
+
+    ACTIVE = "active again"
+    RESTING = "rests until the next of its `active` times"
+    CLOCK_UNKNOWN = "waits for the clock, which is not synchronised, because it has `active` times"
+    """The camera is closed, but active watches stay active, because the time is not known yet."""
+
+    def __str__(self) -> str:
+        """Return the words for the log."""
+        return self.value
+
+
+class RestTimes:
+    """Compares the `active` times of all pipelines with the clock. Any thread."""
+
+    def __init__(self, clock: Clock, zone: tzinfo | None = None) -> None:
+        """`zone` is the local time zone; None: that of the system."""
+        self._clock = clock
+        self._zone = zone
+        self._known: dict[ActiveTimes, Activity] = {}
+
+    def rest(self, times: ActiveTimes) -> Rest:
+        """Return whether a pipeline with these times is to run now. Takes about a microsecond except at a change."""
+        if not times.ranges:
+            return Rest.ACTIVE
+        # A Raspberry Pi has no clock of its own: after a boot its time is wrong until the network has set it.
+        if self._clock.monotonic() < CLOCK_PATIENCE_S and not self._clock.synchronised():
+            return Rest.CLOCK_UNKNOWN
+        now = self._clock.utc()
+        activity = self._known.get(times)
+        if activity is None or not activity.since <= now < activity.until:  # also after a step of the clock
+            activity = activity_at(times, now, self._zone)
+            self._known[times] = activity
+        return Rest.ACTIVE if activity.active else Rest.RESTING
