@@ -188,6 +188,39 @@ def test_a_result_that_waits_is_not_reported_after_a_stop(bench: Bench) -> None:
     assert made.numbers == [0]
 
 
+def test_a_result_that_waits_is_not_reported_when_only_the_frames_are_stopped(bench: Bench) -> None:
+    """As when a command disables the pipeline: its queue goes on."""
+    begun: list[int] = []
+    go_on = threading.Event()
+    made = bench.run(2, 1, begun.append, report=lambda _result: go_on.wait(20))
+    until(lambda: len(begun) == 2)
+    assert made.stop_frames()
+    go_on.set()
+    executed = threading.Event()
+    made.tasks.put(executed.set)
+    assert executed.wait(10)
+    assert made.numbers == [0]
+    assert not made.finished
+
+
+def test_workers_cancel_a_read_that_stalls(bench: Bench) -> None:
+    class Stalled(Pictures):
+        live = True
+        cancelled = threading.Event()
+
+        def read(self) -> Frame | None:
+            self.cancelled.wait(20)
+            raise SourceError("cancelled")
+
+        def cancel(self) -> None:
+            self.cancelled.set()
+
+    source = Stalled(0)
+    made = bench.run_with(SharedClassifier(Lanes(1, lambda _number: None)), source, stall_timeout_s=0.2)
+    assert source.cancelled.wait(10)
+    until(lambda: "delivered no frame for 0.2 s" in made.capture.last_error)
+
+
 def test_threads_belong_to_a_model_and_end_with_its_last_pipeline(bench: Bench) -> None:
     shared, other = SharedClassifier(Lanes(2, lambda _number: None)), SharedClassifier(Lanes(1, lambda _number: None))
     reporting = [f"report-{number}" for number in range(1, 5)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 import stand_in
 import tflite_builder as tflite
 from pipelines_scene import Scene, pipeline, until
+from workers_scene import worker_threads
 
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.planning.validation import prepare
@@ -46,6 +49,22 @@ def test_a_requested_stop_ends_the_capture_thread_without_a_wait(tmp_path: Path)
         captures = [thread for thread in threading.enumerate() if thread.name == "capture driveway"]
         one.request_stop()
         until(lambda: not any(thread.is_alive() for thread in captures))
+
+
+def test_a_removed_pipeline_leaves_nothing_and_the_others_keep_their_worker(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "cat")) as scene:
+        worker = next(thread for thread in threading.enumerate() if thread.name == "infer-1")
+        removed = weakref.ref(scene.pipelines.pipelines[1])
+        camera = weakref.ref(scene.camera("garden"))
+        scene.cameras.remove(scene.camera("garden"))
+        assert scene.change_to(pipeline("driveway", "cat")) == 0
+        until(lambda: gc.collect() >= 0 and removed() is None and camera() is None)
+        assert not [name for name in scene.heartbeats._stages if "garden" in name]
+        assert worker_threads() == ["infer-1", "report-1", "report-2", "report-3", "report-4"]
+        assert worker.is_alive()
+        (driveway,) = scene.pipelines.pipelines
+        so_far = driveway.metrics.snapshot().inferences
+        until(lambda: driveway.metrics.snapshot().inferences > so_far + 2)
 
 
 def test_a_replaced_cpu_model_is_loaded(tmp_path: Path) -> None:

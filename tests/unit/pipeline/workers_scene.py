@@ -115,12 +115,13 @@ class Run:
         report: Callable[[Result], None] = lambda _result: None,
         *,
         name: str = "porch",
+        stall_timeout_s: float = 10.0,
     ) -> None:
         self.results: list[Result] = []
         self.bug: BaseException | None = None
         self.finished = False
         self._classifier, self._threads = shared, threads
-        camera = Camera(source, name=name, clock=SystemClock(), stall_timeout_s=10.0)
+        camera = Camera(source, name=name, clock=SystemClock(), stall_timeout_s=stall_timeout_s)
         self.capture: Capture[Any] = Capture(camera, prepare, name=name, prepare_when_taken=shared.lanes > 1)
         camera.attach(self.capture)
         self.tasks = TaskQueue(threads.tasks, name, self._fail)
@@ -144,9 +145,12 @@ class Run:
         return self.numbers
 
     def stop(self, timeout_s: float = 2.0) -> bool:
-        captured = self.capture.stop(timeout_s)
         reported = self.tasks.close(timeout_s)
-        return self._threads.remove(self._classifier, self._frames, timeout_s) and captured and reported
+        return self.stop_frames(timeout_s) and reported
+
+    def stop_frames(self, timeout_s: float = 2.0) -> bool:
+        captured = self.capture.stop(timeout_s)
+        return self._threads.remove(self._classifier, self._frames, timeout_s) and captured
 
     def _end(self) -> None:
         self.finished = True
