@@ -44,6 +44,10 @@ class PageControl:
         self._wake()
         return future
 
+    def rests_until_s(self, pipeline: str) -> float | None:
+        """See `PipelineControl.rests_until_s`."""
+        return self._pipelines.rests_until_s(pipeline)
+
     def try_region(self, pipeline: str, region: Region, frame: Frame) -> ObservedFrame:
         """See `PipelineControl.try_region`."""
         return self._pipelines.try_region(pipeline, region, frame)

@@ -10,7 +10,7 @@ from edge_classifierd.daemon.starting_pipeline import StartingPipeline
 from edge_classifierd.daemon.supervisor import Supervisor
 from edge_classifierd.errors import InferenceError, ModelError
 from edge_classifierd.health.metrics import PipelineMetrics
-from edge_classifierd.mqtt.commands import SetEnabled, SetRegion, SetThreshold, TakePicture
+from edge_classifierd.mqtt.commands import LookNow, SetEnabled, SetRegion, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.observation.control import PipelineView
 from edge_classifierd.pipeline.observation.trial_region import classify_once
@@ -96,9 +96,15 @@ class Pipelines:
                 offline_reason=pipeline.offline_reason,
                 commands=saved.commands(pipeline.name),
                 figures=pipeline.metrics.snapshot(),
+                rests_until_s=self.rests_until_s(pipeline.name),
             )
             for pipeline in self.pipelines
         )
+
+    def rests_until_s(self, name: str) -> float | None:
+        """See `PipelineControl.rests_until_s`. Any thread."""
+        pipeline = self._pipelines.get(name)
+        return pipeline.rests_until_s if isinstance(pipeline, Pipeline) else None
 
     def try_region(self, name: str, region: Region, frame: Frame) -> ObservedFrame:
         """See `PipelineControl.try_region`. Any thread."""
@@ -134,7 +140,7 @@ class Pipelines:
             if isinstance(pipeline, Pipeline):
                 pipeline.check_rest()
 
-    def execute(self, command: SetEnabled | SetRegion | SetThreshold | TakePicture) -> None:
+    def execute(self, command: SetEnabled | SetRegion | SetThreshold | TakePicture | LookNow) -> None:
         """Execute a validated command, save it and publish the effective value."""
         pipeline = self._pipelines.get(command.pipeline)
         if pipeline is None:
@@ -156,9 +162,8 @@ class Pipelines:
                 if running is not None:
                     running.set_threshold(watch, threshold)
                 self._unconfirmed.add(SetThreshold(name, watch, None))
-            case TakePicture():
-                if running is not None:
-                    running.request_picture()
+            case TakePicture() | LookNow():
+                _look(running, command)
             case _:
                 _log.debug("%s: a reload has removed the watch of this command: %s", pipeline.name, command)
 
@@ -330,3 +335,9 @@ class Pipelines:
 def _cpu_models(plan: Plan) -> list[ModelBundle]:
     """Return the models of a plan that run on the CPU in this process."""
     return [one for one in (plan.bundle, plan.cpu_bundle) if one is not None and not one.edgetpu_compiled]
+
+
+def _look(running: Pipeline | None, command: TakePicture | LookNow) -> None:
+    """Publish or classify the next frame of a pipeline, if it runs."""
+    if running is not None:
+        (running.look_now if isinstance(command, LookNow) else running.request_picture)()

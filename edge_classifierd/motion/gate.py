@@ -165,6 +165,15 @@ class MotionGate:
         self._classified_s = now_s
         return Look(classify=True, moving=self._moving, fell_asleep=fell_asleep, things=things)
 
+    def look_now(self) -> None:
+        """Classify the next frame, whether something moves or not; any thread."""
+        self._classified_s = -inf
+
+    @property
+    def refreshes_at_s(self) -> float:
+        """Monotonic seconds at which a frame is classified although nothing moves; any thread."""
+        return self._classified_s + self._settings.refresh_s
+
     def _follow(self, difference: Difference, now_s: float) -> None:
         moved = difference.moved
         boxes: tuple[CellBox, ...] = ()

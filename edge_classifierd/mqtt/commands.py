@@ -67,11 +67,18 @@ class TakePicture:
 
 
 @dataclass(frozen=True, slots=True)
+class LookNow:
+    """Classify the pipeline's next frame although nothing moves. The page has this command, MQTT has not."""
+
+    pipeline: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """Reload the configuration."""
 
 
-Command = SetEnabled | SetThreshold | SetRegion | TakePicture | Reload
+Command = SetEnabled | SetThreshold | SetRegion | TakePicture | LookNow | Reload
 
 
 class RefusedError(Exception):

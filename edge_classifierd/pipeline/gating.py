@@ -68,6 +68,15 @@ class PipelineGate:
         focus = self._turns.next(frame.things)
         return frame if focus is None else replace(frame, focus=focus)
 
+    def look_now(self) -> None:
+        """Classify the next frame although nothing moves; any thread."""
+        self._gate.look_now()
+
+    @property
+    def rests_until_s(self) -> float | None:
+        """Monotonic seconds of the next classification while nothing moves; None while something does. Any thread."""
+        return self._gate.refreshes_at_s if self._moving is False else None
+
     def _needs(self, width: int, height: int) -> tuple[int, int]:
         """Return the smallest picture that has a pixel for each cell."""
         region = self._view.region

@@ -67,6 +67,7 @@ class Pipeline:
         )
         self._tasks = TaskQueue(surroundings.threads.tasks, self.name, self._fail)
         self._capture: Capture[Tensor] | None = None
+        self._gate: PipelineGate | None = None
         self._frames: PipelineFrames | None = None
         self._commands: dict[str, Callable[[], None]] = {}
         self._command_lock = threading.Lock()
@@ -177,6 +178,18 @@ class Pipeline:
     def request_picture(self) -> None:
         """Publish the next frame as a picture."""
         self._enqueue("picture", self._reporter.request_picture)
+
+    def look_now(self) -> None:
+        """Classify the next frame although the motion gate sees nothing move."""
+        gate = self._gate
+        if gate is not None:
+            gate.look_now()
+
+    @property
+    def rests_until_s(self) -> float | None:
+        """Monotonic seconds until which no frame is classified because nothing moves; None when frames are."""
+        gate = self._gate
+        return gate.rests_until_s if gate is not None and self._online else None
 
     def _enqueue(self, key: str, command: Callable[[], None]) -> None:
         """Execute `command` before the next frame. It replaces a waiting command with the same key."""
@@ -308,7 +321,8 @@ class Pipeline:
 
     def _make_gate(self) -> PipelineGate | None:
         sink = self._around.sink
-        return make_gate(self.plan, self.metrics, sink, on_asleep=lambda: self._enqueue("settle", self._settle))
+        self._gate = make_gate(self.plan, self.metrics, sink, on_asleep=lambda: self._enqueue("settle", self._settle))
+        return self._gate
 
     def _settle(self) -> None:
         self._reporter.settle(self._classifier.accelerator)

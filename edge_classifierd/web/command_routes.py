@@ -11,6 +11,7 @@ from starlette.responses import Response
 from edge_classifierd.errors import EdgeClassifierError
 from edge_classifierd.mqtt.commands import (
     Command,
+    LookNow,
     RefusedError,
     Reload,
     SetEnabled,
@@ -70,6 +71,7 @@ class CommandRoutes:
             change("PUT", f"{at}/watches/{{watch}}/threshold", self._set_threshold),
             change("POST", f"{at}/try", self._try),
             change("POST", f"{at}/snapshot", self._take_picture),
+            change("POST", f"{at}/look", self._look_now),
             change("POST", "/api/reload", self._reload),
         )
 
@@ -128,6 +130,12 @@ class CommandRoutes:
         view = self._view(request)
         delivering(view)
         await self._execute(TakePicture(view.name))
+        return Response(status_code=202)
+
+    async def _look_now(self, request: Request) -> Response:
+        view = self._view(request)
+        delivering(view)
+        await self._execute(LookNow(view.name))
         return Response(status_code=202)
 
     async def _reload(self, request: Request) -> Response:

@@ -27,6 +27,10 @@ _log = logging.getLogger(__name__)
 
 _RETRY_S: Final = 30.0
 _BLOCKING_THREADS: Final = 2
+_MOST_STRANGERS: Final = 128
+_ACCEPTED_AT_ONCE: Final = 8
+"""Few, so that a request is read before a flood of other connections can replace its connection."""
+_BACKLOG: Final = 1024
 
 
 class PageServer:
@@ -89,7 +93,7 @@ class PageServer:
         page = self._make_page()
         config = uvicorn.Config(
             page.application,
-            http=Connections(4 * self._section.viewers + 16).factory(),  # type: ignore[arg-type] # it calls what it gets
+            http=Connections(_MOST_STRANGERS + 4 * self._section.viewers).factory(),  # type: ignore[arg-type] # it calls what it gets
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -101,6 +105,7 @@ class PageServer:
             timeout_keep_alive=int(IDLE_S),
             timeout_graceful_shutdown=1,
             h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+            backlog=_ACCEPTED_AT_ONCE,
             ssl_certfile=tls.certificate if tls is not None else None,
             ssl_keyfile=tls.key if tls is not None else None,
         )
@@ -109,7 +114,7 @@ class PageServer:
             if self._reason is not None:
                 _log.info("the page can be reached now")
             self._reason = None
-            self._server = server = _QuietServer(config, page)
+            self._server = server = _QuietServer(config, page, bound)
             if self._stopping.is_set():
                 return
             _log.info("the page listens on %s://%s/", "http" if tls is None else "https", listen)
@@ -127,9 +132,10 @@ class PageServer:
 class _QuietServer(uvicorn.Server):
     """Waits for the end without waking up meanwhile; uvicorn's own loop looks ten times a second."""
 
-    def __init__(self, config: uvicorn.Config, page: WebPage) -> None:
+    def __init__(self, config: uvicorn.Config, page: WebPage, bound: socket.socket) -> None:
         super().__init__(config)
         self._page = page
+        self._bound = bound
         self._exit: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requested = threading.Event()
@@ -143,6 +149,7 @@ class _QuietServer(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """Serve until `request_exit`."""
+        self._bound.listen(_BACKLOG)  # of the kernel; asyncio has taken the smaller number for its own loop
         self._exit = asyncio.Event()
         self._loop = loop = asyncio.get_running_loop()
         executor = concurrent.futures.ThreadPoolExecutor(_BLOCKING_THREADS, thread_name_prefix="page work")

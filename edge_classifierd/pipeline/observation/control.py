@@ -32,6 +32,8 @@ class PipelineView:
     commands: SavedCommands
     """The commanded values; absent ones are as configured."""
     figures: PipelineSnapshot
+    rests_until_s: float | None = None
+    """See `PipelineControl.rests_until_s`."""
 
     @property
     def name(self) -> str:
@@ -61,6 +63,9 @@ class PipelineControl(Protocol):
         Raises:
             RefusedError: There is no such pipeline or watch, the value is not allowed, or too many commands wait.
         """
+
+    def rests_until_s(self, pipeline: str) -> float | None:
+        """Return until when no frame is classified because nothing moves, monotonic seconds; None when frames are."""
 
     def try_region(self, pipeline: str, region: Region, frame: Frame) -> ObservedFrame:
         """Classify a frame with another region, without an effect on the pipeline; takes as long as an inference.

@@ -27,7 +27,7 @@ def pipeline_document(parts: Parts, view: PipelineView) -> dict[str, Any]:
     observed = newest[1] if newest is not None else None
     figures, settings = view.figures, settings_document(view)
     return {
-        **status_document(view),
+        **status_document(parts, view),
         **settings,
         "name": view.name,
         "fps": None if figures.fps is None else round(figures.fps, 2),
@@ -41,14 +41,14 @@ def pipeline_document(parts: Parts, view: PipelineView) -> dict[str, Any]:
     }
 
 
-def status_document(view: PipelineView) -> dict[str, Any]:
+def status_document(parts: Parts, view: PipelineView) -> dict[str, Any]:
     """Return whether a pipeline runs, and why it does not."""
     return {
         "pipeline": view.name,
         "enabled": view.enabled,
         "online": view.online,
         "offline_reason": view.offline_reason,
-        "resting": None,
+        "resting": _resting(parts, view.name),
     }
 
 
@@ -92,7 +92,7 @@ def scores_document(parts: Parts, pipeline: str) -> dict[str, Any] | None:
         "captured": timestamp(observed.captured_at),
         "top": top_document(plan, observed),
         "watches": {name: [round(state.confidence, 4), state.active] for name, state in observed.watches.items()},
-        "resting": None,
+        "resting": _resting(parts, pipeline),
     }
 
 
@@ -115,6 +115,15 @@ def _with_state(watch: dict[str, Any], observed: ObservedFrame | None, parts: Pa
         "since": since,
         "confidence": None if state is None else round(state.confidence, 4),
     }
+
+
+def _resting(parts: Parts, pipeline: str) -> dict[str, Any] | None:
+    """Return why no frame is classified, and until when; None when frames are."""
+    until_s = parts.control.rests_until_s(pipeline)
+    if until_s is None:
+        return None
+    until = parts.clock.utc() + timedelta(seconds=max(0.0, until_s - parts.clock.monotonic()))
+    return {"why": "gate", "until": timestamp(until.replace(microsecond=0))}
 
 
 def _seen(plan: AnyPlan, observed: ObservedFrame | None) -> dict[str, float] | None:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pipelines_scene import until
+from web_scene import PageScene
 
 from edge_classifierd.pipeline.observation.control import CommandOutcome
 
 if TYPE_CHECKING:
-    from web_scene import Answer, PageScene
+    from pathlib import Path
+
+    from web_scene import Answer
 
 AT = "/api/pipelines/driveway"
 
@@ -121,3 +124,13 @@ def test_more_changes_than_twenty_a_second_have_to_wait(page: PageScene) -> None
     assert (answer.status, answer.code) == (429, "too_many_changes")
     assert int(answer.headers["retry-after"]) >= 1
     until(lambda: put(page, "watches/cat/threshold", None).status == 200)
+
+
+def test_one_frame_is_classified_while_nothing_moves(tmp_path: Path) -> None:
+    with PageScene(tmp_path, static=tmp_path, motion={"enabled": True, "refresh": "1h", "hold": "100ms"}) as page:
+        until(lambda: pipeline_of(page)["resting"] is not None)
+        resting = pipeline_of(page)["resting"]
+        assert (resting["why"], resting["until"][-1]) == ("gate", "Z")
+        before = page.scene.pipelines.view()[0].figures.inferences
+        assert page.request("POST", f"{AT}/look").status == 202
+        until(lambda: page.scene.pipelines.view()[0].figures.inferences == before + 1)

@@ -79,13 +79,14 @@ class PageScene:
     token = "a token for the metrics"
     repository = Path(__file__).resolve().parents[3]
 
-    def __init__(self, folder: Path, *, static: Path, **section: Any) -> None:
+    def __init__(self, folder: Path, *, static: Path, motion: dict[str, Any] | None = None, **section: Any) -> None:
         section.setdefault("password", PASSWORD)
         section.setdefault("metrics_token", self.token)
         self.port = free_port()
         self.tap = FrameTap()
         self.results = NewestResults(SystemClock())
-        self.scene = Scene(folder, pipeline("driveway", "cat"), tap=self.tap, observer=GuardedObserver(self.results))
+        watched = pipeline("driveway", "cat", motion=motion or {})
+        self.scene = Scene(folder, watched, tap=self.tap, observer=GuardedObserver(self.results))
         self.health = HealthNow(self.scene)
         self.control = PageControl(self.scene.pipelines, lambda: None)
         self.parts = Parts(
