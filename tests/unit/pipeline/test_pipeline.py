@@ -49,6 +49,11 @@ def test_a_requested_stop_ends_the_capture_thread_without_a_wait(tmp_path: Path)
         captures = [thread for thread in threading.enumerate() if thread.name == "capture driveway"]
         one.request_stop()
         until(lambda: not any(thread.is_alive() for thread in captures))
+        until(lambda: one._frames is not None and one._frames._ended)
+        executed = threading.Event()
+        one._tasks.put(executed.set)
+        assert executed.wait(10)
+        assert not one.finished, "its watches stay on"
 
 
 def test_a_removed_pipeline_leaves_nothing_and_the_others_keep_their_worker(tmp_path: Path) -> None:
