@@ -41,9 +41,11 @@ from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.model_workers import PipelineThreads
-from edge_classifierd.pipeline.pipeline import Pipeline, Surroundings
+from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.validation import preflight
+from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
+from edge_classifierd.pipeline.surroundings import Surroundings
 
 if TYPE_CHECKING:
     import av
@@ -130,6 +132,7 @@ class Pipelines:
             heartbeats=heartbeats,
             saved_state=SavedState(self._outbox, folder / "state.json", clock),
             clock=clock,
+            rest_times=RestTimes(clock),
             cameras=cameras,
             threads=PipelineThreads(heartbeats),
         )

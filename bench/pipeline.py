@@ -103,7 +103,7 @@ class Sink:
     def publish_motion(self, plan: Any, *, moving: bool) -> None:
         pass
 
-    def publish_status(self, plan: Any, *, online: bool) -> None:
+    def publish_status(self, plan: Any, *, online: bool, resting: bool = False) -> None:
         pass
 
     def publish_picture(self, plan: Any, frame: Any, event_ids: Any = ()) -> None:
