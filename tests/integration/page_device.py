@@ -28,6 +28,7 @@ class PageDevice:
     def __init__(self, folder: Path, broker_port: int) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
+        self.password = PASSWORD
         self.door = photographs(folder / "door", "coffee")
         # An event every two and a half seconds. The two photographs have the same shape.
         pictures = photographs(folder / "driveway", *["cat"] * 25, *["coffee"] * 25)

@@ -30,7 +30,7 @@ function pipeline(name, one) {
   const milliseconds = (value) => known(value, (ms) => `${ms.toFixed(1)} ms`);
   const figures = [
     ["Pictures a second", known(one.fps, (fps) => fps.toFixed(1))],
-    ["Inference, median", `${milliseconds(one.inference_ms?.p50)} ${accelerator(one.accelerator)}`],
+    ["Inference, median", known(one.inference_ms?.p50, (ms) => `${ms.toFixed(1)} ms ${accelerator(one.accelerator)}`)],
     ["Latency, median and 95 %", `${milliseconds(one.latency_ms?.p50)}, ${milliseconds(one.latency_ms?.p95)}`],
     ["Classified", one.inferences],
     ["Dropped for newer ones", one.dropped],
@@ -60,11 +60,13 @@ export async function open(main, { device, stream }) {
   const pipelines = h("div", { class: "cards two" });
   const results = h("div", { "aria-live": "polite" });
   const log = h("ul", { class: "plain log" });
+  let page = null;
   const show = (health) => {
     const { mqtt } = health;
+    page = health.web ?? page; // the stream sends the document of MQTT, without it
     const all = [...health.reasons, ...(mqtt?.reasons ?? [])];
     fill(reasons, [...new Set(all)].map((reason) => notice(reason)));
-    fill(figures, tiles(health));
+    fill(figures, tiles({ ...health, web: page }));
     fill(pipelines, Object.entries(health.pipelines).map(([name, one]) => pipeline(name, one)));
   };
   const examine = async () => {

@@ -66,5 +66,5 @@ export const T = {
   reloaded: (changed) => (changed ? `Reloaded: ${changed} changed.` : "Reloaded: nothing changed."),
   notReloaded: "The file has mistakes. Everything goes on as before.",
   noProblems: "The checker finds no mistakes.",
-  draft: "Change the text and check it. Nothing is saved; copy the result into the file on the device.",
+  draft: "Change the text and check it. Nothing is saved: carry the result into the file on the device, where secrets stand in place of `!credential hidden`.",
 };
