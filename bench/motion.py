@@ -6,7 +6,9 @@ per second with noise in every pixel, once in RGB and once in YUV:
 1. Still scenes under noise, flicker, ramps of brightness, shake, rain, clouds and the switch of an infrared filter: the
    share of frames in which something moves, and how often a whole view is classified because of its light.
 2. Photographs of 3 to 15 % of the width that pass, or appear and stay: the share of frames in which a box covers them.
-3. The time of `MotionGate.look`, repeated on pictures that change.
+3. The time of `MotionGate.look`, repeated on two pictures.
+4. A still scene from memory, ten frames per second, through the daemon's camera thread: the share of a core that the
+   process takes, and the time of a look with the caches as they are then.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import argparse
 import json
 import statistics
 import sys
+import threading
 import time
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +28,10 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
+from edge_classifierd.clock import SystemClock
+from edge_classifierd.frames.base import Frame
+from edge_classifierd.frames.camera import Camera
+from edge_classifierd.frames.capture import Capture
 from edge_classifierd.motion.gate import GateSettings, MotionGate
 from edge_classifierd.preprocess import Region, View
 
@@ -280,13 +288,85 @@ def measure_cost(studio: Studio, photograph: Path) -> dict[str, float]:
     return cost
 
 
+class Still:
+    """A source of a still scene with noise, at ten frames per second."""
+
+    live = True
+    skipped = 0
+    pauses_until_s = -inf
+
+    def __init__(self, frames: Sequence[av.VideoFrame]) -> None:
+        self._frames = frames
+        self._clock = SystemClock()
+        self._count = 0
+        self._cancelled = threading.Event()
+
+    def open(self) -> None:
+        self._due_s = self._clock.monotonic()
+
+    def read(self) -> Frame | None:
+        self._due_s += 1 / FPS
+        self._cancelled.wait(max(0.0, self._due_s - self._clock.monotonic()))
+        self._count += 1
+        picture = self._frames[self._count % len(self._frames)]
+        return Frame(picture, self._count, self._clock.monotonic(), self._clock.utc())
+
+    def close(self) -> None:
+        self._cancelled.clear()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+
+class TimedGate:
+    """Measures each look of a gate."""
+
+    def __init__(self) -> None:
+        self._gate = MotionGate(GateSettings(follow=True), View())
+        self.times_ms: list[float] = []
+        self.admitted = 0
+
+    def admit(self, frame: Frame) -> Frame | None:
+        start_s = time.thread_time()
+        look = self._gate.look(frame.picture, frame.captured_s)
+        self.times_ms.append(1000 * (time.thread_time() - start_s))
+        self.admitted += look.classify
+        return None
+
+    def aim(self, frame: Frame) -> Frame:
+        return frame
+
+
+def measure_running(studio: Studio, photograph: Path, seconds: float = 30.0) -> dict[str, float]:
+    """Return the share of a core that the process takes, and the time of a look."""
+    scene = studio.photograph(photograph, WIDTH + 2 * EDGE, HEIGHT + 2 * EDGE)
+    source = Still([studio.frame(cut(scene), 4.0) for _ in range(20)])
+    results = {}
+    for name, gate in (("capture alone", None), ("with gate", TimedGate())):
+        camera = Camera(source, name="bench", clock=SystemClock(), stall_timeout_s=10.0)
+        capture = Capture(camera, lambda frame: frame, name="bench", prepare_when_taken=True, gate=gate)
+        camera.attach(capture)
+        capture.start()
+        time.sleep(5)
+        start_s, cpu_s = time.monotonic(), time.process_time()
+        time.sleep(seconds)
+        results[name] = 100 * (time.process_time() - cpu_s) / (time.monotonic() - start_s)
+        capture.stop(2.0)
+        print(f"{studio.pixel_format:<8} {name:<14} {results[name]:.2f} % of a core", file=sys.stderr)
+        if gate is not None:
+            results["look_ms"] = statistics.median(gate.times_ms)
+            print(f"{studio.pixel_format:<8} a look takes {results['look_ms']:.2f} ms (median of "
+                  f"{len(gate.times_ms)}); {gate.admitted} frames would be classified", file=sys.stderr)  # fmt: skip
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--scenes", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=("still", "things", "cost"))
+    parser.add_argument("--only", choices=("still", "things", "cost", "running"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     paths = sorted(path for path in options.photographs.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -299,6 +379,8 @@ def main() -> None:
         results[pixel_format] = found
         if options.only in {None, "cost"}:
             found["cost"] = measure_cost(studio, scenes[0])
+        if options.only in {None, "running"}:
+            found["running"] = measure_running(studio, scenes[0])
         if options.only in {None, "things"}:
             found["things"] = measure_things(studio, scenes, things)
         if options.only in {None, "still"}:
