@@ -40,7 +40,7 @@ _EDGE: Final = 0.3
 """Share of the step to the next cell that does not count, because the camera shakes."""
 _MOVED_NOISE: Final = 12
 """The noise of a cell that has moved is learnt more slowly by this factor."""
-_GHOST: Final = 2.0
+_GHOST: Final = 3.0
 """A ghost's outline has this many times as much of the background's edges as of the picture's."""
 _LOG: Final = (64 * np.log2(np.arange(256) + 32)).astype(np.float32)
 

@@ -47,6 +47,8 @@ class Thing:
     revealed: int = 0
     """Number of those that show again what was behind them."""
     still_box: CellBox | None = None
+    came: bool = False
+    """Whether it has moved since it was first seen; a ghost never does."""
     checked: bool = False
     """Whether it was examined for being a ghost since it stands still."""
 
@@ -143,7 +145,7 @@ def _see(thing: Thing, box: CellBox, now_s: float) -> None:
     thing.seen_s, thing.missed, thing.confirmed = now_s, 0, True
     thing.box = box
     if thing.still_box is None or not _same_place(box, thing.still_box):
-        thing.still_box, thing.still_since_s, thing.checked = box, now_s, False
+        thing.still_box, thing.still_since_s, thing.came = box, now_s, True
 
 
 def _same_place(one: CellBox, other: CellBox) -> bool:

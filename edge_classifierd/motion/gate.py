@@ -185,7 +185,13 @@ class MotionGate:
         follower = self._follower
         follower.update(boxes, difference, now_s)
         for thing in follower.things.copy():
-            if moved is None or thing.checked or thing.absorbed or now_s - thing.still_since_s < _GHOST_AFTER_S:
+            if (
+                moved is None
+                or thing.checked
+                or thing.absorbed
+                or thing.came
+                or now_s - thing.still_since_s < _GHOST_AFTER_S
+            ):
                 continue
             thing.checked = True
             if thing.side <= _GHOST_SIDE * max(self._shape) and self._background.shows_ghost(thing.box, moved):

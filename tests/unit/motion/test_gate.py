@@ -168,6 +168,17 @@ def test_a_thing_that_has_stopped_is_what_every_refresh_classifies() -> None:
     assert all(abs(look.things[0].box.x - 60 / 160) < 0.02 for look in asleep)
 
 
+def test_a_refresh_classifies_every_thing_that_has_stopped() -> None:
+    watched = Watched(GateSettings(follow=True, refresh_s=5.0))
+    both = watched.scenes.with_thing(20, 10, 16)
+    both[60:76, 120:136] = watched.scenes.with_thing(120, 60, 16)[60:76, 120:136]
+    looks = [watched.look(both) for _ in range(260)]
+    asleep = [number for number, look in enumerate(looks) if look.classify and not look.moving]
+    assert len(asleep) >= 2
+    assert all(len(looks[number].things) == 2 for number in asleep)
+    assert [b - a for a, b in zip(asleep[::2], asleep[1::2], strict=False)] == [1] * (len(asleep) // 2)
+
+
 def test_after_a_stopped_thing_has_left_the_whole_region_is_classified_and_then_the_gate_sleeps() -> None:
     watched = Watched(FOLLOW)
     watched.thing(60, 30, 16.0, side=16)
