@@ -29,8 +29,11 @@ _LEVELS: Final[dict[Sensitivity, tuple[float, float]]] = {"low": (7.0, 6.0), "no
 _FILLED: Final = 0.5
 """A thing fills at least half of the square of the smallest size."""
 _GHOST_AFTER_S: Final = 1.0
-_GHOST_SIDE: Final = 0.25
-"""Larger things are not examined for being ghosts: the outline of a plain one has few edges of its own."""
+_GHOST_SIDES: Final = (8.0, 40.0)
+"""Sides in cells of the things that are examined for being ghosts.
+
+The outline of a small thing is too short to judge, and that of a large plain one has few edges of its own.
+"""
 LEAST_SIDE: Final = 64.0
 """Side of the smallest square that is classified, in pixels."""
 
@@ -194,7 +197,8 @@ class MotionGate:
             ):
                 continue
             thing.checked = True
-            if thing.side <= _GHOST_SIDE * max(self._shape) and self._background.shows_ghost(thing.box, moved):
+            low, high = _GHOST_SIDES
+            if low <= thing.side <= high and self._background.shows_ghost(thing.box, moved):
                 self._background.forget(thing.box, moved)
                 follower.remove(thing)
 

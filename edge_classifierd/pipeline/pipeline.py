@@ -176,8 +176,9 @@ class Pipeline:
         return self._reporter.thresholds()
 
     def request_picture(self) -> None:
-        """Publish the next frame as a picture."""
+        """Publish the next frame as a picture, although the motion gate sees nothing move."""
         self._enqueue("picture", self._reporter.request_picture)
+        self.look_now()
 
     def look_now(self) -> None:
         """Classify the next frame although the motion gate sees nothing move."""

@@ -10,7 +10,7 @@ from grey_scenes import Scenes
 from pipelines_scene import Camera, Scene, pipeline, until
 
 from edge_classifierd.frames.base import Frame
-from edge_classifierd.mqtt.commands import SetEnabled
+from edge_classifierd.mqtt.commands import SetEnabled, TakePicture
 from edge_classifierd.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -115,3 +115,13 @@ def test_a_pipeline_that_is_removed_takes_its_motion_topic_with_it(tmp_path: Pat
         scene.change_to(pipeline("garden"))
         scene.remove_topics()
         assert scene.retained("driveway") == {}
+
+
+def test_a_requested_picture_does_not_wait_for_motion(tmp_path: Path) -> None:
+    with MotionScene(tmp_path, pipeline(motion=MOTION)) as scene:
+        until(lambda: scene.figures().inferences == 1)
+        scene.frames_pass(shown(scene))
+        assert "image" not in scene.retained("driveway")
+        scene.execute(TakePicture("driveway"))
+        until(lambda: "image" in scene.retained("driveway"))
+        assert scene.figures().inferences == 2
