@@ -1,9 +1,13 @@
-"""Unrelated objects and unequal classes after a training: bench/unrelated.py IMAGENET [--seeds 3].
+"""Unrelated objects and unequal classes after a training.
+
+usage: bench/unrelated.py IMAGENET [--seeds 3] [--half tuning|final]
 
 IMAGENET is a folder with a table `labels.csv` (columns file and class_index, from 0) of ImageNet pictures. Two tables:
 
 1. Dogs, birds and a third group, 8 pictures of each to learn from and no class `unknown`: the share of 100 unrelated
    objects that raise a watch at the recommended thresholds, and the share of the other members that raise theirs.
+   With --half, every second class of each group and of the objects, and 5 pictures to learn from: constants are chosen
+   on one half and measured on the other.
 2. 40 pictures of objects against 3 of dogs: the balanced accuracy of `train --no-unknown` and, where scikit-learn is
    installed, of its logistic regression with balanced weights on the same embeddings.
 """
@@ -47,6 +51,7 @@ THIRD: Final = {
                  705, 717, 734, 751, 757, 779, 780, 791, 802, 803, 817, 820, 829, 833, 847, 864, 866, 867, 870, 880),
 }  # fmt: skip
 OBJECTS: Final = range(398, 924)
+HALVES: Final = {None: (None,), "tuning": (0, None, 2), "final": (1, None, 2)}
 
 
 def scores(model: Path, paths: Sequence[Path]) -> np.ndarray:
@@ -64,22 +69,27 @@ def learn(folder: Path, groups: dict[str, Sequence[Path]], *, add_unknown: bool)
     return train(TrainingPlan(folder / "pictures", bundled_model_path(), output, holdout=0, add_unknown=add_unknown))
 
 
-def three_groups(pictures: dict[int, list[Path]], third: str, seed: int) -> tuple[float, float]:
+def three_groups(pictures: dict[int, list[Path]], third: str, seed: int, half: str | None) -> tuple[float, float]:
     """Return the share of unrelated objects that raise a watch, and the share of members that raise theirs."""
+    part, learnt = slice(*HALVES[half]), 8 if half is None else 5
     random = np.random.default_rng(seed)
     wanted = {"dogs": DOGS, "birds": BIRDS, "third": THIRD[third]}
-    groups = {name: [path for index in indices for path in pictures.get(index, [])] for name, indices in wanted.items()}
+    groups = {
+        name: [path for index in indices for path in pictures.get(index, [])][part] for name, indices in wanted.items()
+    }
     used = {index for indices in wanted.values() for index in indices}
-    objects = [path for index in OBJECTS if index not in used for path in pictures.get(index, [])]
+    objects = [path for index in OBJECTS if index not in used for path in pictures.get(index, [])][part]
     for members in (*groups.values(), objects):
         random.shuffle(members)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
-        training = learn(Path(folder), {name: members[:8] for name, members in groups.items()}, add_unknown=True)
+        training = learn(Path(folder), {name: members[:learnt] for name, members in groups.items()}, add_unknown=True)
         thresholds = {sweep.watch: sweep.threshold or 0.6 for sweep in training.sweeps}
         at = {name: training.labels.index(name) for name in groups}
         unrelated = scores(training.output, objects[:100])
         raised = np.any([unrelated[:, at[name]] >= thresholds[name] for name in groups], axis=0)
-        found = [scores(training.output, every[8:])[:, at[name]] >= thresholds[name] for name, every in groups.items()]
+        found = [
+            scores(training.output, every[learnt:])[:, at[name]] >= thresholds[name] for name, every in groups.items()
+        ]
     return float(raised.mean()), float(np.concatenate(found).mean())
 
 
@@ -113,15 +123,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("imagenet", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--half", choices=["tuning", "final"])
     arguments = parser.parse_args()
     pictures: dict[int, list[Path]] = {}
     with (arguments.imagenet / "labels.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             pictures.setdefault(int(row["class_index"]), []).append(arguments.imagenet.resolve() / row["file"])
     for third in THIRD:
-        alarms, found = np.mean([three_groups(pictures, third, seed) for seed in range(arguments.seeds)], axis=0)
+        measured = [three_groups(pictures, third, seed, arguments.half) for seed in range(arguments.seeds)]
+        alarms, found = np.mean(measured, axis=0)
         shares = f"{alarms:.0%} of unrelated objects, {found:.0%} of members"
         print(f"dogs, birds, {third}: {shares} raise a watch", flush=True)
+    if arguments.half is not None:
+        return
     own, other = np.mean([forty_against_three(pictures, seed) for seed in range(arguments.seeds)], axis=0)
     compared = "scikit-learn is not installed" if np.isnan(other) else f"scikit-learn {other:.1%}"
     print(f"40 against 3 pictures: balanced accuracy {own:.1%}, {compared}")

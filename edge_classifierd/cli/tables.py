@@ -120,6 +120,10 @@ def print_thresholds(sweeps: Sequence[Sweep]) -> None:
 
 def print_false_alarms(one: FalseAlarms) -> None:
     """Print how many unrelated pictures reached the threshold of each class."""
+    from edge_classifierd.learning.unrelated import BUILT_IN, BUILT_IN_REMARK
+
     worst = sorted((alarms for alarms in one.per_class if alarms.count), key=lambda alarms: -alarms.count)
     classes = ", ".join(f"{printable(alarms.name)} {alarms.count}" for alarms in worst[:_CLASSES])
     show(f"\nfalse alarms: {one.any_class} of {one.pictures} {one.source}{f' ({classes})' if classes else ''}")
+    if one.source == BUILT_IN:
+        show(BUILT_IN_REMARK)

@@ -153,8 +153,10 @@ def _facts(training: Training, extractor: Path) -> list[str]:
     from edge_classifierd.model.bundle import model_title
 
     fitted = training.fitted
+    recognised = "; other objects that it recognises lower the scores" if fitted.head.other_kinds is not None else ""
     tuned = "" if fitted.validation_accuracy is None else f"; {fitted.validation_accuracy:.1%} in cross-validation"
     uses = {"own": "its embedding", "mean": "its embedding", "detail": "its embedding and a finer map"}
+    how = uses[fitted.head.pooling] + recognised
     measured = (
         f"measured on {counted(len(training.held_out), 'other')}" if training.held_out else "no pictures held out"
     )
@@ -164,6 +166,6 @@ def _facts(training: Training, extractor: Path) -> list[str]:
     twin = "" if training.twin is None else f"; {training.twin.name}: the same model for the CPU, for `model.cpu_model`"
     return [
         f"{classes} from {learnt}{copies[fitted.copies]} in {training.seconds:.0f} s; {measured}",
-        f"on {model_title(extractor)}, {uses[fitted.head.pooling]}{tuned}; temperature {fitted.temperature:.2f}",
+        f"on {model_title(extractor)}, {how}{tuned}; temperature {fitted.temperature:.2f}",
         f"{training.output}: {training.size / 1e6:.1f} MB, {counted(len(training.labels), 'label')}{twin}",
     ]

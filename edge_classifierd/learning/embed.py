@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from edge_classifierd.model.bundle import load_bundle, model_title, read_content
 from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
 from edge_classifierd.model.tflite.embedding import find_embedding
 from edge_classifierd.model.tflite.graph import read_graph
-from edge_classifierd.model.tflite.head import PARTS, cut, part
+from edge_classifierd.model.tflite.head import PARTS, cut, own_scores, part
 from edge_classifierd.model.tflite.writer import write_model
 from edge_classifierd.preprocess import Preprocessor
 
@@ -115,6 +116,9 @@ class Embedder:
 
     def __init__(self, extractor: Extractor, *, fit: Fit, crop_fraction: float, threads: int) -> None:
         self.channels = extractor.embedding.features
+        scores = own_scores(extractor.graph, extractor.embedding)
+        self.kinds = 0 if scores is None else math.prod(extractor.graph.tensors[scores].shape)
+        """Number of the original classifier's classes, 0 for an extractor."""
         self._pooled = extractor.embedding.pooled_from is not None
         self._extractor = extractor
         self.prepare = Preprocessor(extractor.input, extractor.normalisation, fit=fit, crop_fraction=crop_fraction)
@@ -122,7 +126,7 @@ class Embedder:
         self.runtime = str(runtime)
         with tempfile.TemporaryDirectory(prefix="edge-classifierd-") as folder:
             path = Path(folder) / extractor.path.name
-            path.write_bytes(write_model(cut(extractor.graph, extractor.embedding)))
+            path.write_bytes(write_model(cut(extractor.graph, extractor.embedding, scores)))
             self._interpreter = runtime.make_interpreter(path, threads)
         self._input = int(self._interpreter.get_input_details()[0]["index"])
         self._outputs = [int(output["index"]) for output in self._interpreter.get_output_details()]
@@ -131,7 +135,7 @@ class Embedder:
         """Return the embedding of a picture that `prepare` returned.
 
         Shape (channels,), followed by the 3 × 3 parts of the detail map where there is one (see
-        `model.tflite.head.Pooling`). Raises InferenceError.
+        `model.tflite.head.Pooling`), and by the original classifier's logits (`kinds`). Raises InferenceError.
         """
         try:
             self._interpreter.set_tensor(self._input, tensor)
@@ -140,9 +144,14 @@ class Embedder:
             sentence = f"{model_title(self._extractor.path)}: {self.runtime} failed to run it: {one_line(str(error))}"
             raise InferenceError(sentence) from error
         made = [np.asarray(self._interpreter.get_tensor(output), np.float32) for output in self._outputs]
+        logits = [made.pop().reshape(-1)] if self.kinds else []
         if not self._pooled:
-            return made[0].reshape(-1)
-        return np.concatenate([made[0][0].mean((0, 1)), *_parts(made[-1][0])])
+            return np.concatenate([made[0].reshape(-1), *logits])
+        return np.concatenate([made[0][0].mean((0, 1)), *_parts(made[-1][0]), *logits])
+
+    def without_kinds(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the embeddings without the original classifier's logits, which are the last columns."""
+        return embeddings[..., : embeddings.shape[-1] - self.kinds]
 
 
 def _parts(detail: NDArray[np.float32]) -> list[NDArray[np.float32]]:

@@ -97,7 +97,7 @@ def fit_head(examples: Examples, seed: int) -> Fitted:
     then the copies, and for each candidate the strength of the regularisation.
     """
     rooted = bool(examples.originals.min() >= 0 and (examples.copies.size == 0 or examples.copies.min() >= 0))
-    folds = _folds(examples, seed)
+    folds = choose_folds(examples, seed)
     mapped = examples.originals.shape[1] > examples.channels
     poolings: tuple[Pooling, ...] = ("detail", "mean") if mapped else ("own",)
     copies = _choices_of_copies(examples)
@@ -128,14 +128,20 @@ def _loss(validated: _Validated) -> float:
     return validated.loss
 
 
-def apply(head: Head, embeddings: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """Return the probabilities that the written model computes; shape (pictures, classes)."""
-    plain = x = columns(embeddings, channels, head.pooling).astype(np.float64)
+def apply(head: Head, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probabilities that the written model computes; shape (pictures, classes).
+
+    `embeddings` are rows of `learning.embed`: the head's features first, the original classifier's logits last.
+    """
+    plain = x = embeddings[:, : head.weights.shape[1]].astype(np.float64)
     if head.square_root:
         x = np.sqrt(x)
     if head.unit_length:
         x = x / np.linalg.norm(x, axis=1, keepdims=True)
     logits = x @ head.weights.T.astype(np.float64) + head.bias
+    if head.other_kinds is not None:
+        kinds = softmax(embeddings[:, -head.other_kinds.weights.shape[1] :].astype(np.float64))
+        logits -= head.other_kinds.strength * np.maximum(1 - kinds @ head.other_kinds.weights.T, 0)
     if head.kept_weights is not None and head.kept_bias is not None:
         kept = plain @ head.kept_weights.T.astype(np.float64) + head.kept_bias
         logits = np.concatenate([kept, logits], 1)
@@ -148,7 +154,7 @@ def class_weights(classes: NDArray[np.intp], count: int) -> Floats:
     return 1.0 / (np.count_nonzero(sizes) * sizes[classes].astype(np.float64))
 
 
-def _folds(examples: Examples, seed: int) -> NDArray[np.intp] | None:
+def choose_folds(examples: Examples, seed: int) -> NDArray[np.intp] | None:
     """Return a fold for each picture, every class in at least two folds; None when a class has a single group."""
     random = np.random.default_rng((seed, 1))
     fewest = min(len(np.unique(examples.groups[examples.classes == one])) for one in range(examples.count))

@@ -72,7 +72,7 @@ def measure(
         scores.append(fitted.validation)
         truth.append(first + classes[learning])
     if not unknown.any():
-        scores.append(apply(fitted.head, embed_built_in(pictures_to_learn(), embedder), embedder.channels))
+        scores.append(apply(fitted.head, embed_built_in(pictures_to_learn(), embedder)))
         truth.append(np.full(len(scores[-1]), -1, np.intp))
     targets = [(at,) if at >= 0 else () for at in np.concatenate(truth).tolist()]
     sweeps = strict_sweeps(watches, np.concatenate(scores), targets)
@@ -82,7 +82,7 @@ def measure(
     if len(held_unknown):
         source = f"held-out pictures of `{UNKNOWN}`"
         false_alarms.append(count_false_alarms(source, confidences[held_unknown], watches, sweeps))
-    unrelated = apply(fitted.head, embed_built_in(pictures_to_measure(), embedder), embedder.channels)
+    unrelated = apply(fitted.head, embed_built_in(pictures_to_measure(), embedder))
     false_alarms.append(count_false_alarms(BUILT_IN, unrelated, watches, sweeps))
 
     evaluation = None

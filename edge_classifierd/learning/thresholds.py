@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 WANTED_PRECISION: Final = 0.95
 LEAST_POSITIVES: Final = 5
-_TRAINED_RECALL: Final = 0.85
-_LOWEST, _HIGHEST = 0.55, 0.9
+_TRAINED_RECALL: Final = 0.9
+_LOWEST, _HIGHEST = 0.5, 0.9
 _POOLED: Final = 20
 """The pictures of all classes together count as this many of each class: a few pictures say little by themselves."""
 _STEPS: Final = np.arange(1, 100) / 100
@@ -98,7 +98,7 @@ def strict_sweeps(
     """As `sweep` for a newly trained model, whose watches must not be raised by objects that it has never seen.
 
     Such objects are not among the pictures, so precision says little. The recommended threshold is therefore the
-    highest one, 0.55 to 0.9, that keeps a recall of about 85 %. For a class with few pictures it is close to the
+    highest one, 0.5 to 0.9, that keeps a recall of about 90 %. For a class with few pictures it is close to the
     threshold that keeps this recall for all classes together.
     """
     scores = [

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from edge_classifierd.errors import InferenceError, ModelError, UsageError
+from edge_classifierd.errors import ModelError, UsageError
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.learning.augment import varied
 from edge_classifierd.learning.dataset import split
 from edge_classifierd.learning.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.head_fitting import Examples, apply, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
-from edge_classifierd.learning.learnt_pictures import ARCHIVED_AS, learnt_by, packed, picture_hash
 from edge_classifierd.learning.measure import measure
+from edge_classifierd.learning.other_kinds import kind_directions, with_other_kinds
+from edge_classifierd.learning.taught_model import MadeModel, agreement, twin_path, write_models
 from edge_classifierd.learning.training_set import (
     UNKNOWN,
     group_duplicates,
@@ -29,14 +28,11 @@ from edge_classifierd.learning.training_set import (
     warnings_about_sizes,
     with_built_in_unknown,
 )
-from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.model.options import NO_OPTIONS
-from edge_classifierd.model.tflite.head import last_layer, with_head
-from edge_classifierd.model.tflite.writer import About, write_model
-from edge_classifierd.preprocess import Preprocessor
+from edge_classifierd.model.tflite.head import last_layer, own_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,8 +48,6 @@ if TYPE_CHECKING:
     from edge_classifierd.preprocess import Fit
 
 Method = Literal["regression", "imprinting"]
-_CHECKED: Final = 16
-_AGREEMENT: Final = 1e-3
 _ALL_COPIES: Final = 800
 """Total number of varied copies (but at least one of each picture), which bounds the time with many pictures."""
 _MOST_COPIES: Final = 8
@@ -137,46 +131,35 @@ def train(
     start = time.monotonic()
     target = load_extractor(plan.extractor, plan.options)
     extractor = computable(target)
-    pictures = named_pictures(plan.source, plan.unknown, beside=plan.keep_classes)
-    if plan.keep_classes:
-        _refuse_keeping(plan, target, dict.fromkeys(one.class_name for one in pictures))
     embedder = Embedder(extractor, fit=plan.fit, crop_fraction=plan.crop_fraction, threads=plan.threads)
-    seen = read_training_set(plan.source, pictures, embedder, progress)
-    refuse_too_few(seen, 1 if plan.method == "imprinting" or plan.holdout == 0 else 2)
-    groups, warnings = group_duplicates(seen)
-    warnings += warnings_about_sizes(seen, want_many=plan.method == "regression")
-    learning, held = split(seen.classes, groups, plan.holdout, plan.seed)
-    if not len(held):
-        announce(_nothing_held_out(plan))
-    everything = seen
-    if not plan.keep_classes and UNKNOWN not in {name.casefold() for name in seen.names}:
-        announce(_no_unknown(plan))
-        if plan.add_unknown:
-            everything = with_built_in_unknown(seen, embedder, progress)
-            added = np.arange(len(seen.pictures), len(everything.pictures))
-            learning, groups = np.concatenate([learning, added]), np.concatenate([groups, added])
-    copies, mirrored = _copies(everything, learning, embedder, plan, progress)
+    read = _read(plan, target, embedder, progress, announce)
+    pictures, learning, held = read.pictures, read.learning, read.held
+    copies, mirrored = _copies(pictures, learning, embedder, plan, progress)
+    rows = pictures.embeddings[learning]
     examples = Examples(
-        everything.embeddings[learning],
+        embedder.without_kinds(rows),
         copies,
         mirrored,
-        everything.classes[learning],
-        groups[learning],
-        len(everything.names),
+        pictures.classes[learning],
+        read.groups[learning],
+        len(pictures.names),
         embedder.channels,
     )
     progress("learning", 0, 1)
     fitted = _fit(plan, examples, target)
+    if fitted.validation is not None and read.unknown is not None and plan.method == "regression":
+        fitted = _knowing_other_kinds(fitted, examples, rows, target, unknown=read.unknown, seed=plan.seed)
     progress("learning", 1, 1)
-    names = everything.names
-    labels = (*(target.labels or ()), *names) if plan.keep_classes else names
-    learnt = tuple(everything.pictures[at] for at in learning.tolist())
-    twin = _twin_path(plan.output) if target.edgetpu_compiled else None
-    content = _write_models(plan, {plan.output: target, twin or plan.output: extractor}, fitted, labels, learnt)
-    confidences = apply(fitted.head, everything.embeddings, embedder.channels)
+    labels = (*(target.labels or ()), *pictures.names) if plan.keep_classes else pictures.names
+    learnt = tuple(pictures.pictures[at] for at in learning.tolist())
+    own = tuple(one for one in learnt if not one.built_in)
+    twin = twin_path(plan.output) if target.edgetpu_compiled else None
+    made = MadeModel(fitted.head, plan.method, labels, own, plan.extractor if plan.keep_classes else None)
+    content = write_models(made, {plan.output: target, twin or plan.output: extractor}, target)[plan.output]
+    confidences = apply(fitted.head, pictures.embeddings)
     measured = measure(
         model=plan.output.stem,
-        training_set=everything,
+        training_set=pictures,
         learning=learning,
         held=held,
         confidences=confidences,
@@ -184,30 +167,72 @@ def train(
         labels=labels,
         embedder=embedder,
     )
+    seen = [(one, score) for one, score in zip(pictures.pictures, confidences, strict=True) if not one.built_in]
     return Training(
         output=plan.output,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         labels=labels,
-        learnt=tuple(one for one in learnt if not one.built_in),
-        held_out=tuple(seen.pictures[at] for at in held.tolist()),
+        learnt=own,
+        held_out=tuple(pictures.pictures[at] for at in held.tolist()),
         evaluation=measured.evaluation,
         sweeps=measured.sweeps,
         false_alarms=measured.false_alarms,
         fitted=fitted,
-        warnings=tuple(warnings),
-        unreadable=seen.unreadable,
+        warnings=read.warnings,
+        unreadable=pictures.unreadable,
         runtime=embedder.runtime,
-        agreement=_agreement(plan, twin or plan.output, seen.pictures, confidences),
+        agreement=agreement(twin or plan.output, seen, plan.fit, plan.crop_fraction, plan.threads),
         seconds=time.monotonic() - start,
-        built_in_unknown=len(everything.pictures) - len(seen.pictures),
+        built_in_unknown=len(learnt) - len(own),
         twin=twin,
     )
 
 
-def _twin_path(output: Path) -> Path:
-    """Return `signs_cpu.tflite` for `signs_edgetpu.tflite` and for `signs.tflite`."""
-    return output.with_name(f"{output.stem.removesuffix('_edgetpu')}_cpu{output.suffix}")
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The pictures of a training, and what is done with each."""
+
+    pictures: TrainingSet
+    """The built-in ones, if any, are the last ones."""
+    groups: NDArray[np.intp]
+    learning: NDArray[np.intp]
+    """Positions of the pictures to learn from."""
+    held: NDArray[np.intp]
+    """Positions of the pictures held out."""
+    unknown: int | None
+    """The class `unknown`, if there is one."""
+    warnings: tuple[str, ...]
+
+
+def _read(
+    plan: TrainingPlan,
+    target: Extractor,
+    embedder: Embedder,
+    progress: Progress,
+    announce: Callable[[str], None],
+) -> _Read:
+    """Read and check the pictures, hold some out, and add the built-in ones where there is no class `unknown`."""
+    named = named_pictures(plan.source, plan.unknown, beside=plan.keep_classes)
+    if plan.keep_classes:
+        _refuse_keeping(plan, target, dict.fromkeys(one.class_name for one in named))
+    pictures = read_training_set(plan.source, named, embedder, progress)
+    refuse_too_few(pictures, 1 if plan.method == "imprinting" or plan.holdout == 0 else 2)
+    groups, warnings = group_duplicates(pictures)
+    warnings += warnings_about_sizes(pictures, want_many=plan.method == "regression")
+    learning, held = split(pictures.classes, groups, plan.holdout, plan.seed)
+    if not len(held):
+        announce(_nothing_held_out(plan))
+    folded = [name.casefold() for name in pictures.names]
+    unknown = folded.index(UNKNOWN) if UNKNOWN in folded else None
+    if unknown is None and not plan.keep_classes:
+        announce(_no_unknown(plan))
+        if plan.add_unknown:
+            own, unknown = len(pictures.pictures), len(folded)
+            pictures = with_built_in_unknown(pictures, embedder, progress)
+            added = np.arange(own, len(pictures.pictures))
+            learning, groups = np.concatenate([learning, added]), np.concatenate([groups, added])
+    return _Read(pictures, groups, learning, held, unknown, tuple(warnings))
 
 
 def _refuse_keeping(plan: TrainingPlan, target: Extractor, names: Iterable[str]) -> None:
@@ -242,7 +267,8 @@ def _copies(
     copies = []
     for number, at in enumerate(own, 1):
         tensor = embedder.prepare(read_image(training_set.pictures[at].path)).copy()
-        copies.append([embedder(varied(tensor, random, mirrored=copy < mirrored)) for copy in range(count)])
+        made = [embedder(varied(tensor, random, mirrored=copy < mirrored)) for copy in range(count)]
+        copies.append(embedder.without_kinds(np.stack(made)))
         progress("reading varied copies", number, len(own))
     return np.array(copies), mirrored
 
@@ -254,6 +280,21 @@ def _fit(plan: TrainingPlan, examples: Examples, target: Extractor) -> Fitted:
         except ModelError as error:
             raise ModelError(f"{target.path}: {error}") from error
     return imprint(examples) if plan.method == "imprinting" else fit_head(examples, plan.seed)
+
+
+def _knowing_other_kinds(
+    fitted: Fitted, examples: Examples, rows: NDArray[np.float32], target: Extractor, *, unknown: int, seed: int
+) -> Fitted:
+    """Return `with_other_kinds` where the extractor is a classifier whose own scores can be used, else `fitted`."""
+    if target.edgetpu_compiled or own_scores(target.graph, target.embedding) is None:
+        return fitted
+    try:
+        directions = kind_directions(last_layer(target.graph, target.embedding)[0])
+    except ModelError:
+        return fitted
+    if directions is None:
+        return fitted
+    return with_other_kinds(fitted, examples, rows[:, -len(directions) :], directions, unknown=unknown, seed=seed)
 
 
 def _nothing_held_out(plan: TrainingPlan) -> str:
@@ -270,64 +311,3 @@ def _no_unknown(plan: TrainingPlan) -> str:
             "else your camera sees are better (--unknown DIR)"
         )
     return "there is no class `unknown`: every picture, whatever it shows, gets one of the classes; see --unknown"
-
-
-def _write_models(
-    plan: TrainingPlan,
-    extractors: dict[Path, Extractor],
-    fitted: Fitted,
-    labels: tuple[str, ...],
-    learnt: Sequence[Picture],
-) -> bytes:
-    """Write a model for each extractor and return the content of `plan.output`."""
-    target = extractors[plan.output]
-    kept = learnt_by(plan.extractor) if plan.keep_classes else frozenset()
-    hashes = packed([*kept, *(picture_hash(one.path) for one in learnt if not one.built_in)])
-    contents = {}
-    for path, extractor in extractors.items():
-        graph = with_head(extractor.graph, extractor.embedding, fitted.head)
-        contents[path] = write_model(graph, _about(plan, path, target, labels, hashes))
-        _write(path, contents[path])
-    return contents[plan.output]
-
-
-def _about(plan: TrainingPlan, path: Path, target: Extractor, labels: tuple[str, ...], hashes: bytes) -> About:
-    kept = f"the {len(target.labels or ()):,} classes of it and {len(labels) - len(target.labels or ()):,} new ones"
-    what = kept if plan.keep_classes else f"{len(labels):,} classes"
-    description = f"Classifies pictures into {what}: a head trained by {plan.method} on {target.path.name}."
-    files = ((ARCHIVED_AS, hashes),)
-    return About(path.stem, description, labels, target.normalisation, target.metadata.licence, files)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace the file at once, so that nobody reads a half-written model. Raises UsageError."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _agreement(plan: TrainingPlan, path: Path, pictures: Sequence[Picture], confidences: NDArray[np.float32]) -> float:
-    """Return the greatest difference between the file's scores and `confidences`, on up to 16 pictures.
-
-    Raises InferenceError when it is above 0.001.
-    """
-    bundle = load_bundle(path)
-    classifier = make_classifier(bundle, "cpu", plan.threads)
-    prepare = Preprocessor(bundle.input, bundle.normalisation, fit=plan.fit, crop_fraction=plan.crop_fraction)
-    worst = 0.0
-    for at in range(0, len(pictures), -(-len(pictures) // _CHECKED)):
-        scores = classifier.classify(prepare(read_image(pictures[at].path))).confidences
-        worst = max(worst, float(np.abs(scores - confidences[at]).max()))
-    classifier.close()
-    if worst > _AGREEMENT:
-        raise InferenceError(
-            f"{path}: its scores in {classifier.runtime} differ by up to {worst:.4f} from the trained head; "
-            "do not use it, and report this"
-        )
-    return worst

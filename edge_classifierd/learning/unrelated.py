@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_classifierd.learning.thresholds import Sweep, WatchedClasses
 
 BUILT_IN: Final = "built-in pictures of unrelated objects"
+BUILT_IN_REMARK: Final = "most of these are drawn; expect more false alarms from real objects"
 DEFAULT_THRESHOLD: Final = 0.6
 """The default of `threshold` in a watch, used for a class without a recommended threshold."""
 _FOLDER: Final = Path(__file__).resolve().parent / "unrelated_pictures"

@@ -21,7 +21,7 @@ from edge_classifierd.learning.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.head_fitting import apply
 from edge_classifierd.learning.train import TrainingPlan, train
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
-from edge_classifierd.model.tflite.head import cut, part
+from edge_classifierd.model.tflite.head import cut, own_scores, part
 from edge_classifierd.model.tflite.writer import write_model
 from edge_classifierd.preprocess import Preprocessor
 
@@ -46,11 +46,11 @@ np.savez(results, **outputs)
 """
 
 
-def _embedding(area: np.ndarray, detail: np.ndarray) -> np.ndarray:
+def _embedding(area: np.ndarray, detail: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     (tall, down), (wide, right) = part(detail.shape[1]), part(detail.shape[2])
     corners = [(row * down, column * right) for row in range(3) for column in range(3)]
     parts = [detail[0, y : y + tall, x : x + wide].mean((0, 1)) for y, x in corners]
-    return np.concatenate([area[0].mean((0, 1)), *parts])
+    return np.concatenate([area[0].mean((0, 1)), *parts, kinds[0]])
 
 
 def _in_tflite_runtime(
@@ -77,13 +77,15 @@ def test_scores_agree_with_numpy_in_tflite_runtime(tmp_path: Path, tflite_python
     )  # type: ignore[arg-type]
     training = train(plan)
     extractor, bundle = load_extractor(bundled_model_path()), load_bundle(training.output)
-    (tmp_path / "cut.tflite").write_bytes(write_model(cut(extractor.graph, extractor.embedding)))
+    scores_of_kinds = own_scores(extractor.graph, extractor.embedding)
+    start = cut(extractor.graph, extractor.embedding, scores_of_kinds)
+    (tmp_path / "cut.tflite").write_bytes(write_model(start))
     prepare = Preprocessor(bundle.input, bundle.normalisation)
     tensors = np.stack([prepare(read_image(path)) for path in sorted(source.glob("*/1.jpg"))])
     results = _in_tflite_runtime(tflite_python, tensors, [tmp_path / "cut.tflite", training.output], tmp_path)
-    embeddings = np.stack([_embedding(results[f"0_{at}_0"], results[f"0_{at}_1"]) for at in range(len(tensors))])
+    embeddings = np.stack([_embedding(*(results[f"0_{at}_{one}"] for one in range(3))) for at in range(len(tensors))])
     scores = np.concatenate([results[f"1_{at}_0"] for at in range(len(tensors))])
-    expected = apply(training.fitted.head, embeddings, extractor.embedding.features)
+    expected = apply(training.fitted.head, embeddings)
     assert scores.shape == expected.shape
     assert np.abs(scores - expected).max() < 1e-3
 
@@ -113,7 +115,7 @@ def test_a_head_on_a_compiled_extractor_runs_on_the_stand_in_and_its_cpu_twin_ag
     tensors = np.stack([prepare(read_image(path)) for path in paths])
     own = computable(load_extractor(tmp_path / "extractor_edgetpu.tflite"))
     embedder = Embedder(own, fit="crop", crop_fraction=1.0, threads=1)
-    expected = apply(training.fitted.head, np.stack([embedder(tensor) for tensor in tensors]), embedder.channels)
+    expected = apply(training.fitted.head, np.stack([embedder(tensor) for tensor in tensors]))
     on_tpu = SubprocessClassifier(bundle, delegate=Delegate(str(library), {"mode": "ok"}), accelerator="stand-in")
     try:
         scores = np.stack([on_tpu.classify(tensor).confidences for tensor in tensors])
@@ -126,7 +128,7 @@ def test_a_head_on_a_compiled_extractor_runs_on_the_stand_in_and_its_cpu_twin_ag
     (tmp_path / "cut.tflite").write_bytes(write_model(cut(own.graph, own.embedding)))
     results = _in_tflite_runtime(tflite_python, tensors, [tmp_path / "cut.tflite", training.twin], tmp_path)
     embeddings = np.stack([results[f"0_{at}_0"].reshape(-1) for at in range(len(tensors))])
-    expected = apply(training.fitted.head, embeddings, embedder.channels)
+    expected = apply(training.fitted.head, embeddings)
     for outputs in (results, _in_tflite_runtime(tflite_python, tensors, [output] * 2, tmp_path, library)):
         scores = np.concatenate([outputs[f"1_{at}_0"] for at in range(len(tensors))])
         assert np.abs(scores - expected).max() < 1e-3

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Numbers in the union BuiltinOptions.
 _FULLY_CONNECTED_OPTIONS, _SOFTMAX_OPTIONS, _L2_NORM_OPTIONS, _REDUCER_OPTIONS, _DEQUANTIZE_OPTIONS = 8, 9, 12, 27, 38
 _POOL_2D_OPTIONS, _VALID, _CONCATENATION_OPTIONS = 5, 1, 10
+_RELU: Final = bytes([1])  # in the enumeration ActivationFunctionType
 
 
 Pooling = Literal["own", "mean", "detail"]
@@ -58,28 +59,59 @@ class Head:
     kept_weights: NDArray[np.float32] | None = None
     """Weights of classes placed first, for the embedding without root and scaling; shape (kept classes, features)."""
     kept_bias: NDArray[np.float32] | None = None
+    other_kinds: OtherKinds | None = None
 
 
-def cut(graph: Graph, embedding: Embedding) -> Graph:
+@dataclass(frozen=True, slots=True)
+class OtherKinds:
+    """Lowers the logits of classes for pictures in which the original classifier recognises other kinds of objects.
+
+    logits -= strength · max(0, 1 - weights · softmax(logits of the original classifier)). It is written as two more
+    layers; the original classifier's last layer stays in the file.
+    """
+
+    weights: NDArray[np.float32]
+    """Shape (classes, classes of the original classifier)."""
+    strength: NDArray[np.float32]
+    """Shape (classes,); 0 for a class whose logit is never lowered."""
+
+
+def own_scores(graph: Graph, embedding: Embedding) -> int | None:
+    """Return the tensor with the original classifier's logits; None for an extractor or an unusual type."""
+    if embedding.layer is None:
+        return None
+    made = graph.tensors[embedding.layer.outputs[0]]
+    usable = made.type == FLOAT32 or (made.type in {UINT8, INT8} and made.quantisation is not None)
+    return embedding.layer.outputs[0] if usable else None
+
+
+def cut(graph: Graph, embedding: Embedding, scores: int | None = None) -> Graph:
     """Return the part of `graph` before pooling, as floats.
 
     Its outputs are the map and the detail map, both (1, height, width, channels), where the embedding is a mean, else
-    the embedding itself.
+    the embedding itself; then the tensor `scores`, if one is given.
     """
-    if embedding.pooled_from is None:
-        return _HeadWriter(graph, (embedding.tensor,)).finished()
-    starts = dict.fromkeys((embedding.pooled_from, embedding.detail_from))
-    return _HeadWriter(graph, tuple(starts)).finished()
+    ends: tuple[int, ...] = (embedding.tensor,)
+    if embedding.pooled_from is not None:
+        ends = tuple(dict.fromkeys((embedding.pooled_from, embedding.detail_from)))
+    return _HeadWriter(graph, ends if scores is None else (*ends, scores)).finished()
 
 
 def with_head(graph: Graph, embedding: Embedding, head: Head) -> Graph:
     """Return `cut` followed by pooling and the head; output `scores` of shape (1, classes), float32."""
-    if head.pooling == "own":
-        return _HeadWriter(graph, (embedding.tensor,)).with_head(head)
-    if embedding.pooled_from is None:
-        raise ValueError(f"there is no map for the pooling `{head.pooling}`")
-    starts = (embedding.pooled_from,) if head.pooling == "mean" else (embedding.pooled_from, embedding.detail_from)
-    return _HeadWriter(graph, starts).with_head(head)
+    starts: tuple[int, ...] = (embedding.tensor,)
+    if head.pooling != "own":
+        if embedding.pooled_from is None:
+            raise ValueError(f"there is no map for the pooling `{head.pooling}`")
+        starts = (embedding.pooled_from,)
+        if head.pooling == "detail":
+            starts = (embedding.pooled_from, embedding.detail_from)
+    if head.other_kinds is None:
+        return _HeadWriter(graph, starts).with_head(head)
+    scores = own_scores(graph, embedding)
+    if scores is None:
+        raise ValueError("there are no scores of an original classifier")
+    return _HeadWriter(graph, (*starts, scores)).with_head(head)
 
 
 def part(side: int) -> tuple[int, int]:
@@ -107,6 +139,10 @@ def last_layer(graph: Graph, embedding: Embedding) -> tuple[NDArray[np.float32],
                 raise ModelError("has a last layer whose bias has no scale; give another model")
             bias = bias * np.float32(source.scales[0]) * np.asarray(kernel.scales, np.float32)
     return weights, bias
+
+
+def _softmax_options() -> OperatorOptions:
+    return OperatorOptions(_SOFTMAX_OPTIONS, ((0, 0, np.float32(1.0).tobytes()),))
 
 
 class _HeadWriter:
@@ -146,7 +182,7 @@ class _HeadWriter:
         if head.pooling != "own":
             last = self._mean(last)
         if head.pooling == "detail":
-            last = self._joined(last, self._parts(self._ends[-1]), "embedding/joined")
+            last = self._joined(last, self._parts(self._ends[1]), "embedding/joined")
         plain, shape = last, self._tensors[last].shape
         if features != math.prod(shape) or head.bias.shape != (classes,):
             raise ValueError(f"a head of {head.weights.shape} and {head.bias.shape} on an embedding of {shape}")
@@ -155,13 +191,27 @@ class _HeadWriter:
         if head.unit_length:
             options = OperatorOptions(_L2_NORM_OPTIONS)
             last = self._append(op.L2_NORMALIZATION, (last,), "head/unit_length", shape, options)
-        last = self._layer(last, head.weights, head.bias, "head")
+        weights = head.weights
+        if head.other_kinds is not None:
+            last = self._joined(last, self._others(self._ends[-1], head.other_kinds), "head/joined")
+            weights = np.concatenate([weights, -np.diag(head.other_kinds.strength)], 1)
+        last = self._layer(last, weights, head.bias, "head")
         if head.kept_weights is not None and head.kept_bias is not None:
             last = self._joined(self._layer(plain, head.kept_weights, head.kept_bias, "kept"), last, "logits")
             classes += len(head.kept_bias)
-        beta = OperatorOptions(_SOFTMAX_OPTIONS, ((0, 0, np.float32(1.0).tobytes()),))
-        self._ends = (self._append(op.SOFTMAX, (last,), "scores", (1, classes), beta),)
+        self._ends = (self._append(op.SOFTMAX, (last,), "scores", (1, classes), _softmax_options()),)
         return self.finished()
+
+    def _others(self, scores: int, others: OtherKinds) -> int:
+        """Append max(0, 1 - weights · softmax(scores)), shape (1, classes)."""
+        classes, kinds = others.weights.shape
+        last = self._flattened(scores, kinds, "others/scores")
+        last = self._append(op.SOFTMAX, (last,), "others/probabilities", (1, kinds), _softmax_options())
+        return self._layer(last, -others.weights, np.ones(classes, np.float32), "others", activation=_RELU)
+
+    def _flattened(self, source: int, count: int, name: str) -> int:
+        shape = self._constant(f"{name}/shape", np.array((1, count), np.int32))
+        return self._append(op.RESHAPE, (source, shape), name, (1, count))
 
     def _mean(self, source: int) -> int:
         axes = self._constant("embedding/axes", np.array([1, 2], np.int32))
@@ -175,14 +225,20 @@ class _HeadWriter:
         integers = tuple((field, 0, np.int32(value).tobytes()) for field, value in values)
         options = OperatorOptions(_POOL_2D_OPTIONS, ((0, 0, bytes([_VALID])), *integers))
         pooled = self._append(op.AVERAGE_POOL_2D, (source,), "embedding/parts", (1, PARTS, PARTS, channels), options)
-        shape = (1, PARTS * PARTS * channels)
-        flat = self._constant("embedding/flat", np.array(shape, np.int32))
-        return self._append(op.RESHAPE, (pooled, flat), "embedding/flattened", shape)
+        return self._flattened(pooled, PARTS * PARTS * channels, "embedding/flattened")
 
-    def _layer(self, source: int, weights: NDArray[np.float32], bias: NDArray[np.float32], name: str) -> int:
+    def _layer(
+        self,
+        source: int,
+        weights: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        name: str,
+        activation: bytes | None = None,
+    ) -> int:
         rows = self._constant(f"{name}/weights", np.ascontiguousarray(weights, np.float32))
         offsets = self._constant(f"{name}/bias", np.ascontiguousarray(bias, np.float32))
-        options, shape = OperatorOptions(_FULLY_CONNECTED_OPTIONS), (1, len(bias))
+        fused = () if activation is None else ((0, 0, activation),)
+        options, shape = OperatorOptions(_FULLY_CONNECTED_OPTIONS, fused), (1, len(bias))
         return self._append(op.FULLY_CONNECTED, (source, rows, offsets), f"{name}/logits", shape, options)
 
     def _joined(self, first: int, second: int, name: str) -> int:

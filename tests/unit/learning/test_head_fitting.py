@@ -76,7 +76,7 @@ def test_a_fitted_head_recognises_new_pictures_with_honest_confidence() -> None:
     x, y = clouds(30, spread=1.2)
     fitted = fit_head(examples(x, y), seed=0)
     fresh, truth = clouds(200, spread=1.2, seed=5)
-    scores = apply(fitted.head, fresh, 40)
+    scores = apply(fitted.head, fresh)
     accuracy = float((scores.argmax(1) == truth).mean())
     assert accuracy > 0.9
     assert abs(float(scores.max(1).mean()) - accuracy) < 0.05
@@ -116,7 +116,7 @@ def test_embeddings_with_negative_numbers_get_no_square_root() -> None:
     x, y = clouds(10)
     fitted = fit_head(examples(x - 1, y), seed=0)
     assert not fitted.head.square_root
-    assert (apply(fitted.head, x - 1, 40).argmax(1) == y).mean() > 0.9
+    assert (apply(fitted.head, x - 1).argmax(1) == y).mean() > 0.9
 
 
 def test_a_class_of_one_picture_is_learnt_without_validation() -> None:
@@ -125,7 +125,7 @@ def test_a_class_of_one_picture_is_learnt_without_validation() -> None:
     fitted = fit_head(examples(x[keep], y[keep]), seed=0)
     assert fitted.validation_accuracy is None
     fresh, truth = clouds(20, seed=5)
-    assert (apply(fitted.head, fresh, 40).argmax(1) == truth).mean() > 0.8
+    assert (apply(fitted.head, fresh).argmax(1) == truth).mean() > 0.8
 
 
 def test_prototypes_work_from_one_picture_a_class() -> None:
@@ -133,9 +133,9 @@ def test_prototypes_work_from_one_picture_a_class() -> None:
     fresh, truth = clouds(50, seed=5)
     fitted = imprint(examples(x, y))
     assert fitted.validation_accuracy is None
-    assert (apply(fitted.head, fresh, 40).argmax(1) == truth).mean() > 0.9
+    assert (apply(fitted.head, fresh).argmax(1) == truth).mean() > 0.9
     several = imprint(examples(*clouds(5)))
-    scores = apply(several.head, fresh, 40)
+    scores = apply(several.head, fresh)
     assert (scores.argmax(1) == truth).mean() > 0.95
     assert scores.max(1).mean() > 0.8
 
@@ -148,8 +148,8 @@ def test_added_classes_win_for_their_pictures_and_take_none_of_the_others() -> N
     new = np.concatenate([np.flatnonzero(y == 10)[:4], np.flatnonzero(y == 11)[:4]])
     fitted = extend(examples(x[new], y[new] - 10), weights, bias)
     fresh, truth = clouds(50, classes=12, features=300, spread=0.2, filled=0.15, seed=8)
-    before = (apply(fitted.head, fresh[truth < 10], 300)[:, :10].argmax(1) == truth[truth < 10]).mean()
-    predicted = apply(fitted.head, fresh, 300).argmax(1)
+    before = (apply(fitted.head, fresh[truth < 10])[:, :10].argmax(1) == truth[truth < 10]).mean()
+    predicted = apply(fitted.head, fresh).argmax(1)
     assert (predicted[truth < 10] == truth[truth < 10]).mean() >= before - 0.01
     assert (predicted[truth >= 10] == truth[truth >= 10]).mean() > 0.95
 

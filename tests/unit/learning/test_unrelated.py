@@ -87,6 +87,7 @@ def test_false_alarms_are_measured_on_held_out_pictures_of_unknown(pictures: Pat
     assert "there is no class `unknown`" not in result.output
     assert "of 4 held-out pictures of `unknown`" in result.stdout
     assert f"of {len(pictures_to_measure())} {BUILT_IN}" in result.stdout
+    assert "expect more false alarms from real objects" in result.stdout
     page = report.read_text()
     assert "False alarms on 4 held-out pictures of `unknown`" in page
     assert f"False alarms on {len(pictures_to_measure())} {BUILT_IN}" in page

@@ -18,7 +18,7 @@ from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 from edge_classifierd.model.tflite import operators as op
 from edge_classifierd.model.tflite.embedding import find_embedding
 from edge_classifierd.model.tflite.graph import read_graph
-from edge_classifierd.model.tflite.head import Head, cut, last_layer, with_head
+from edge_classifierd.model.tflite.head import Head, OtherKinds, cut, last_layer, own_scores, with_head
 from edge_classifierd.model.tflite.metadata import Normalisation
 from edge_classifierd.model.tflite.writer import About, write_model
 
@@ -127,6 +127,25 @@ def test_a_head_computes_softmax_of_a_matrix_product(picture: np.ndarray, poolin
     assert np.abs(scores[0] - expected).max() < (0.05 if pooling == "own" else 1e-5)
     if pooling == "own":
         assert np.abs(scores[0] - expected).max() > 1e-5
+
+
+def test_other_kinds_lower_a_logit_unless_the_classifier_recognises_the_given_ones(picture: np.ndarray) -> None:
+    graph = read_graph(BUNDLED)
+    embedding = find_embedding(graph, graph.outputs[0], labelled=True)
+    scores = own_scores(graph, embedding)
+    logits = run(write_model(cut(graph, embedding, scores)), picture)[-1][0]
+    kinds = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    weights = np.zeros((3, 1000), np.float32)
+    weights[0], weights[1, kinds.argmax()] = 0.2, 1 / kinds.max()
+    strength = np.array([4, 4, 0], np.float32)
+    x = run(write_model(cut(graph, embedding)), picture)[0][0].mean((0, 1))
+    own = np.random.default_rng(1).normal(0, 0.02, (3, 1280)).astype(np.float32)
+    head = Head(own, np.zeros(3, np.float32), "mean", other_kinds=OtherKinds(weights, strength))
+    expected = own @ x - strength * np.maximum(1 - weights @ kinds, 0)
+    assert expected[0] < (own @ x)[0] - 3
+    assert expected[1] == pytest.approx((own @ x)[1], abs=1e-4)
+    made = run(write_model(with_head(graph, embedding, head)), picture)[0][0]
+    assert made == pytest.approx(np.exp(expected) / np.exp(expected).sum(), abs=1e-5)
 
 
 def test_the_cut_drops_what_only_the_old_classes_needed() -> None:
