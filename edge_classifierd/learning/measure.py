@@ -75,7 +75,7 @@ def measure(
         scores.append(apply(fitted.head, embed_built_in(pictures_to_learn(), embedder)))
         truth.append(np.full(len(scores[-1]), -1, np.intp))
     targets = [(at,) if at >= 0 else () for at in np.concatenate(truth).tolist()]
-    sweeps = strict_sweeps(watches, np.concatenate(scores), targets)
+    sweeps = strict_sweeps(watches, np.concatenate(scores), targets, lenient=fitted.head.other_kinds is not None)
 
     false_alarms = []
     held_unknown = held[unknown[classes[held]]]

@@ -115,6 +115,14 @@ def test_a_class_with_few_pictures_gets_nearly_the_threshold_of_all_classes_toge
     assert 0.7 < one.threshold < 0.8
 
 
+def test_a_model_that_lowers_the_scores_of_other_objects_gets_lower_thresholds() -> None:
+    scores = np.linspace(0.3, 1, 101, dtype=np.float32)[:, None]
+    targets, watch = [(0,)] * 101, WatchedClasses("a", (0,))
+    (strict,) = strict_sweeps([watch], scores, targets)
+    (lenient,) = strict_sweeps([watch], scores, targets, lenient=True)
+    assert (strict.threshold, lenient.threshold) == (0.55, 0.5)
+
+
 def test_forty_pictures_against_three_are_balanced_and_reported(tmp_path: Path) -> None:
     for number in range(40):
         write(tmp_path / "set" / "disc" / f"{number}.jpg", drawn("disc", number))
