@@ -164,6 +164,7 @@ def find_runtime() -> Runtime:
             if (error.name or "").split(".")[0] != module_name.split(".", 1)[0]:
                 broken.append(f"{name}: {one_line(str(error))}")
         except (ImportError, AttributeError, OSError) as error:  # built for another numpy or C library
+            _raise_interruption(error)
             broken.append(f"{name}: {one_line(str(error))}")
         else:
             return Runtime(name, _version(name), module)
@@ -174,6 +175,15 @@ def find_runtime() -> Runtime:
             f"the TensorFlow Lite runtime does not start ({reasons}); run `pip install --force-reinstall {wanted}`"
         )
     raise MissingError(f"no TensorFlow Lite runtime is installed; run `pip install {wanted}`")
+
+
+def _raise_interruption(error: BaseException) -> None:
+    """Raise the KeyboardInterrupt or SystemExit that ended an import; native modules turn it into an ImportError."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if not isinstance(cause, Exception):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def has_coral() -> bool:
@@ -199,6 +209,7 @@ def find_coral_runtime() -> Runtime:
         coral.load_edgetpu_delegate  # noqa: B018 - raises AttributeError now
         module = importlib.import_module("tflite_runtime.interpreter")
     except (ImportError, AttributeError, OSError, ValueError, RuntimeError) as error:  # built for another Python
+        _raise_interruption(error)
         raise MissingError(
             f"pycoral is installed but does not start ({one_line(str(error))}); remove it, or install the one for this "
             "Python together with its tflite-runtime"

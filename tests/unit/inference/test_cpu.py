@@ -228,6 +228,15 @@ def test_a_runtime_built_for_another_numpy_is_one_sentence(monkeypatch: pytest.M
         find_runtime()
 
 
+def test_interrupted_import_of_a_runtime_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_name: str) -> None:
+        raise ImportError("initialization failed") from KeyboardInterrupt()  # as pybind11 does
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        find_runtime()
+
+
 def test_unknown_choice_of_runtime_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CHOICE, "onnx")
     with pytest.raises(UsageError, match="onnx: no such runtime; allowed are litert and tflite"):
