@@ -21,6 +21,14 @@ export class Device extends EventTarget {
     this.#take(await get(["overview"]));
   }
 
+  /** Take over a setting that the device has confirmed; `key` names it in `overridden`. */
+  set(pipeline, values, key, overridden) {
+    const one = this.pipeline(pipeline);
+    if (!one) return;
+    const others = one.overridden.filter((name) => name !== key);
+    this.#merge({ pipeline, ...values, overridden: overridden ? [...others, key] : others });
+  }
+
   #soon() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.refresh().catch(() => {}), 150);

@@ -144,7 +144,8 @@ class Camera {
     if (this.#editor) return;
     this.#look("full");
     const one = this.#device.pipeline(this.#name);
-    const done = () => {
+    const done = (answer) => {
+      if (answer) this.#device.set(this.#name, { region: answer.value }, "region", answer.overridden);
       this.#editor.overlay.remove();
       this.#panel.replaceChildren();
       this.#editor = null;

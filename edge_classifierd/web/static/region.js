@@ -35,7 +35,7 @@ export class RegionEditor {
   #fields = {};
   #done;
 
-  /** `done()` is called when the region was set or the editor was left. */
+  /** `done(answer)` is called with the device's answer when the region was set, `done()` when the editor was left. */
   constructor(name, region, overridden, done) {
     this.#name = name;
     this.#region = region;
@@ -58,7 +58,7 @@ export class RegionEditor {
       { class: "regionpanel" },
       h("p", { class: "small dim" }, T.regionHelp),
       h("div", { class: "row fields" }, fields),
-      h("div", { class: "row" }, button("Set", () => this.#set(this.#region), "main"), button("Cancel", done), overridden && button("As configured", () => this.#set(null), "quiet"), button("Copy as YAML", () => copy(this.#yaml(), T.copied), "quiet")),
+      h("div", { class: "row" }, button("Set", () => this.#set(this.#region), "main"), button("Cancel", () => done()), overridden && button("As configured", () => this.#set(null), "quiet"), button("Copy as YAML", () => copy(this.#yaml(), T.copied), "quiet")),
     );
     this.panel.addEventListener("keydown", (event) => event.key === "Escape" && done());
     this.#show(region);
@@ -119,7 +119,9 @@ export class RegionEditor {
 
   async #set(region) {
     const route = ["pipelines", this.#name, "region"];
-    if (await attempt(() => put(route, region), T.regionSet)) this.#done();
+    let answer;
+    const set = async () => (answer = await put(route, region));
+    if (await attempt(set, T.regionSet)) this.#done(answer);
   }
 
   #yaml() {
