@@ -72,7 +72,7 @@ class PageApplication:
     def _check_host(self, request: Request) -> None:
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self._hosts.allows(hosts[0]):
-            sentence = "this name is not known to be of this device; add it to `web.access.hosts`"
+            sentence = "this name is not known to be of this device; add it to `web.hosts`"
             raise RequestError(421, "foreign_host", sentence)
 
     def _route(self, request: Request) -> tuple[PageRoute, dict[str, str]]:
