@@ -117,7 +117,8 @@ def synthetic_picture(pixel_format: str = "yuv420p", width: int = 640, height: i
     """Return a smooth pattern of colours, always the same."""
     coarse = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     small = av.VideoFrame.from_ndarray(coarse, format="rgb24")
-    return small.reformat(width, height, "rgb24").reformat(format=pixel_format)
+    large = small.reformat(width, height, "rgb24", threads=1)
+    return large.reformat(format=pixel_format, threads=1)  # with more threads FFmpeg gets some 10-bit pixels wrong
 
 
 def measure(

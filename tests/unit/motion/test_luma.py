@@ -12,7 +12,7 @@ from edge_classifierd.preprocess import Region, View
 
 def grey_frame(pixels: np.ndarray, pixel_format: str) -> av.VideoFrame:
     rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.repeat(pixels[..., None], 3, axis=2)), format="rgb24")
-    return rgb if pixel_format == "rgb24" else rgb.reformat(format=pixel_format)
+    return rgb if pixel_format == "rgb24" else rgb.reformat(format=pixel_format, threads=1)
 
 
 def marked(width: int, height: int) -> np.ndarray:
