@@ -237,6 +237,7 @@ enable_page() {
   fi
   if ! grep -q '^web:' "$config"; then
     install -m 0600 /dev/null "$config.new"
+    # shellcheck disable=SC2016 # the backquotes are text
     { cat "$config" && printf '\n# The page. `sudo edge-classifierd web password` sets its password.\n%s\n' "$PAGE_SECTION"; } >"$config.new"
     if ! "$HOME_DIR/venv/bin/python" -I -c 'import sys
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import jsonschema
 import pytest
 import yaml
 from broker_process import Broker, Subscriber, wait_until
+from cat_film import film
 from client_scene import publish as publish_message
 from client_scene import retained
 from daemon_process import Daemon, a_pipeline, photographs, write_config
@@ -91,7 +93,7 @@ def complete(heard: list[tuple[str, bytes]]) -> bool:
         and labels >= {"Egyptian cat", "espresso"}
         and any(counts)
         and any(one and one["inference_ms"]["p50"] and one["fps"] for one in figures)
-        and "garden/image" in said
+        and {"garden/image", "garden/motion"} <= set(said)
     )
 
 
@@ -101,7 +103,11 @@ def live(folder: Path, **home_assistant: Any) -> Iterator[Run]:
     subscriber = Subscriber(broker.port)
     photos = photographs(folder / "photos", "cat", "coffee")
     slowly = {"type": "folder", "path": str(photos), "fps": 2, "loop": True}  # each state is said, none is left out
-    pipelines = [a_pipeline(photos, DOG, source=slowly), a_pipeline(photos, name="garden", source=slowly)]
+    scene = {"type": "stream", "url": str(film(folder / "cat.mkv")), "loop": True}
+    pipelines = [
+        a_pipeline(photos, DOG, source=slowly),
+        a_pipeline(photos, name="garden", source=scene, motion={"enabled": True}),
+    ]
     config = write_config(
         folder / "c.yaml",
         broker.port,
@@ -164,7 +170,10 @@ def render(template: str, payload: bytes) -> str:
     """Render a template as Home Assistant does, except that an undefined value is an error."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
-    return environment.from_string(template).render(value=payload.decode(), value_json=json.loads(payload))
+    names: dict[str, Any] = {"value": payload.decode()}
+    with contextlib.suppress(ValueError):  # Home Assistant leaves `value_json` undefined then
+        names["value_json"] = json.loads(payload)
+    return environment.from_string(template).render(names)
 
 
 def test_every_template_renders_with_every_payload(run: Run) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import av
 import jsonschema
-import numpy as np
 import pytest
 from broker_process import Subscriber, wait_until
-from daemon_process import CAT, PHOTOS, Daemon, write_config
+from cat_film import CAT_S, HEIGHT, LEFT, SIDE, TOP, WIDTH, film
+from daemon_process import CAT, Daemon, write_config
 
-from edge_classifierd.frames.image import read_image
 from edge_classifierd.frames.jpeg import decode_jpeg
 
 if TYPE_CHECKING:
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from broker_process import Broker
 
 BASE = "edge-classifierd/porch/driveway"
-WIDTH, HEIGHT, FPS, SIDE, LEFT, TOP = 640, 360, 10, 200, 400, 100
-EMPTY_S, CAT_S, AFTER_S = 3.5, 2.5, 4.0
 
 
 @pytest.fixture
@@ -33,28 +28,6 @@ def subscriber(broker: Broker) -> Iterator[Subscriber]:
     listening = Subscriber(broker.port)
     yield listening
     listening.close()
-
-
-def photograph(name: str, width: int, height: int) -> np.ndarray:
-    return read_image(PHOTOS / f"{name}.jpg").reformat(width, height, "rgb24").to_ndarray()
-
-
-def film(file: Path) -> Path:
-    """A video of a still scene; a cat appears after some seconds and leaves again."""
-    random = np.random.default_rng(1)
-    empty = photograph("coffee", WIDTH, HEIGHT)
-    with_cat = empty.copy()
-    with_cat[TOP : TOP + SIDE, LEFT : LEFT + SIDE] = photograph("cat", SIDE, SIDE)
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream("mjpeg", rate=Fraction(FPS))
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
-        for number in range(round((EMPTY_S + CAT_S + AFTER_S) * FPS)):
-            there = EMPTY_S <= number / FPS < EMPTY_S + CAT_S
-            noisy = (with_cat if there else empty) + random.normal(0, 3, empty.shape)
-            frame = av.VideoFrame.from_ndarray(noisy.clip(0, 255).astype(np.uint8), format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuvj420p")))
-        container.mux(stream.encode(None))
-    return file
 
 
 def payloads(subscriber: Subscriber, topic: str) -> list[bytes]:
