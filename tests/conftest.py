@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from edge_classifierd.health.storage import volatile_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,3 +52,15 @@ def shared() -> Path:
 def _nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what the tags of earlier tests' configurations hide in messages."""
     monkeypatch.setattr("edge_classifierd.errors._hidden", {})
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Remove the log handlers that a command has added in this process: their stream ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers.copy(), root.level
+    yield
+    for handler in root.handlers.copy():
+        if handler not in handlers:
+            root.removeHandler(handler)
+    root.setLevel(level)
