@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.clock import Clock
     from edge_classifierd.config.sections.configuration import Configuration
+    from edge_classifierd.daemon.page_control import PageControl
     from edge_classifierd.events.outbox import Outbox
     from edge_classifierd.pipeline.event_pictures import EventPictures
     from edge_classifierd.pipeline.observation.control import HealthSource, PipelineControl
@@ -97,6 +98,11 @@ class DaemonPage:
             self._fail(f"the page cannot be started: {error}")
         else:
             self._server = server
+
+    def tick(self, control: PageControl) -> None:
+        """Record for the history which pipelines rest. Call it a few times a second."""
+        if self.tap is not None:
+            control.record_rests(self._results.history)
 
     def reload_certificate(self) -> None:
         """Read the page's certificate again."""

@@ -12,7 +12,6 @@ from edge_classifierd.errors import InferenceError, ModelError
 from edge_classifierd.health.metrics import PipelineMetrics
 from edge_classifierd.mqtt.commands import LookNow, SetEnabled, SetRegion, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
-from edge_classifierd.pipeline.observation.control import PipelineView
 from edge_classifierd.pipeline.observation.trial_region import classify_once
 from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare, configured_region
@@ -84,27 +83,6 @@ class Pipelines:
             or not pipeline.enabled
             for pipeline in self._pipelines.values()
         )
-
-    def view(self) -> tuple[PipelineView, ...]:
-        """Return what the page shows of all pipelines. Any thread."""
-        saved = self._around.saved_state
-        return tuple(
-            PipelineView(
-                plan=pipeline.plan,
-                enabled=pipeline.enabled,
-                online=pipeline.online,
-                offline_reason=pipeline.offline_reason,
-                commands=saved.commands(pipeline.name),
-                figures=pipeline.metrics.snapshot(),
-                rests_until_s=self.rests_until_s(pipeline.name),
-            )
-            for pipeline in self.pipelines
-        )
-
-    def rests_until_s(self, name: str) -> float | None:
-        """See `PipelineControl.rests_until_s`. Any thread."""
-        pipeline = self._pipelines.get(name)
-        return pipeline.rests_until_s if isinstance(pipeline, Pipeline) else None
 
     def try_region(self, name: str, region: Region, frame: Frame) -> ObservedFrame:
         """See `PipelineControl.try_region`. Any thread."""

@@ -165,7 +165,7 @@ class Service:
         self._commands = Commands(
             self._session, self._topics, self._pipelines.watches, self._clock, on_command=self._wake_up.wake
         )
-        self._page_control = PageControl(self._pipelines, self._wake_up.wake)
+        self._page_control = PageControl(self._pipelines, surroundings, self._wake_up.wake)
         self._stopping = False
         self._reload_futures: list[Future[CommandOutcome]] = []
         self._reload_due = False  # several requests before the next turn give one reload
@@ -233,6 +233,7 @@ class Service:
             self._published.save()
             self._home_assistant.tick()
             self._page_release.tick()
+            self._page.tick(self._page_control)
             self._report_status()
             if not (self._session.alive and self._publisher.alive):
                 raise EdgeClassifierError("the delivery to the broker failed unexpectedly; see the traceback above")

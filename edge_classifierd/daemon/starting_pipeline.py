@@ -26,6 +26,7 @@ class StartingPipeline:
     online = False
     resting = False
     finished = False
+    rests_until_s: float | None = None
     temperatures: tuple[tuple[str, AcceleratorTemperature], ...] = ()
 
     def __init__(

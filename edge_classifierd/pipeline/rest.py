@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from edge_classifierd.decision.active_times import ActiveTimes, Activity, activity_at
 
 if TYPE_CHECKING:
-    from datetime import tzinfo
+    from datetime import datetime, tzinfo
 
     from edge_classifierd.clock import Clock
 
@@ -51,3 +51,10 @@ class RestTimes:
             activity = activity_at(times, now, self._zone)
             self._known[times] = activity
         return Rest.ACTIVE if activity.active else Rest.RESTING
+
+    def active_again(self, times: ActiveTimes) -> datetime | None:
+        """Return when the next of these times begins, UTC; None when that is unknown, or one contains this moment."""
+        if self.rest(times) is not Rest.RESTING:
+            return None
+        begins = self._known[times].until
+        return begins if activity_at(times, begins, self._zone).active else None

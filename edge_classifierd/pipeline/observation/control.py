@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from edge_classifierd.mqtt.commands import Command
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from datetime import datetime
 
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.health.metrics import PipelineSnapshot
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from edge_classifierd.pipeline.saved_state import SavedCommands
     from edge_classifierd.preprocess import Region
 
-__all__ = ["Command", "CommandOutcome", "HealthSource", "PipelineControl", "PipelineView"]
+__all__ = ["Command", "CommandOutcome", "HealthSource", "PipelineControl", "PipelineView", "Resting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """Why no frame of a pipeline is classified although nothing failed."""
+
+    why: Literal["gate", "schedule"]
+    """`gate`: nothing moves; `schedule`: this is none of its `active` times, and the camera is closed."""
+    until: datetime | None
+    """UTC; None when it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +43,7 @@ class PipelineView:
     commands: SavedCommands
     """The commanded values; absent ones are as configured."""
     figures: PipelineSnapshot
-    rests_until_s: float | None = None
-    """See `PipelineControl.rests_until_s`."""
+    resting: Resting | None = None
 
     @property
     def name(self) -> str:
@@ -64,8 +74,8 @@ class PipelineControl(Protocol):
             RefusedError: There is no such pipeline or watch, the value is not allowed, or too many commands wait.
         """
 
-    def rests_until_s(self, pipeline: str) -> float | None:
-        """Return until when no frame is classified because nothing moves, monotonic seconds; None when frames are."""
+    def resting(self, pipeline: str) -> Resting | None:
+        """Return why a pipeline classifies no frame, and until when; None when it does, or fails, or is disabled."""
 
     def try_region(self, pipeline: str, region: Region, frame: Frame) -> ObservedFrame:
         """Classify a frame with another region, without an effect on the pipeline; takes as long as an inference.

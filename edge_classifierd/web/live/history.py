@@ -1,4 +1,4 @@
-"""The confidence of each watch over the last day: the peak of every ten seconds, and when the watch was on."""
+"""The last day of each pipeline: the peak confidence of every ten seconds, when a watch was on and when it rested."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ _MOST_BYTES: Final = 4_000_000
 """For the peaks of all watches together; with more than about 230 watches they reach back less than a day."""
 _MOST_POINTS: Final = 720
 _MOST_INTERVALS: Final = 256
+_MOST_RESTS: Final = 1000
 _NO_VALUE: Final = 0xFFFF
 _STEPS: Final = 10_000
+
+
+Interval = tuple[float, float | None]
+"""Start and end in monotonic seconds; None while it lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +36,8 @@ class WatchCurve:
 
     peaks: tuple[float | None, ...]
     """Highest confidence of each step, oldest first; None without a classified frame."""
-    on: tuple[tuple[float, float | None], ...]
-    """When it was on, in monotonic seconds, oldest first; the end is None while it is on."""
+    on: tuple[Interval, ...]
+    """When it was on, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class Curves:
     end_s: float
     """Monotonic seconds at which the last step ends."""
     watches: Mapping[str, WatchCurve]
+    resting: tuple[Interval, ...]
+    """When no frame was classified although nothing failed, oldest first."""
 
 
 class History:
@@ -51,6 +58,7 @@ class History:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watches: dict[str, dict[str, _WatchPeaks]] = {}
+        self._rests: dict[str, _Intervals] = {}
 
     def record(self, pipeline: str, watches: Mapping[str, WatchState], at_s: float) -> None:
         """Record the state of a pipeline's watches after a frame that was captured at `at_s`, monotonic seconds."""
@@ -62,8 +70,17 @@ class History:
             for name, state in watches.items():
                 known[name].record(bucket, state, at_s)
 
+    def record_rest(self, pipeline: str, resting: bool, at_s: float) -> None:  # noqa: FBT001 - the value itself
+        """Record whether a pipeline rests at `at_s`, monotonic seconds."""
+        with self._lock:
+            rests = self._rests.setdefault(pipeline, _Intervals(_MOST_RESTS))
+            if resting:
+                rests.begin(at_s)
+            else:
+                rests.end(at_s)
+
     def curves(self, pipeline: str, span_s: float, now_s: float) -> Curves:
-        """Return the last `span_s` seconds of a pipeline's watches, in at most 720 steps."""
+        """Return the last `span_s` seconds of a pipeline, its watches in at most 720 steps."""
         wanted = max(1, min(_MOST_BUCKETS, ceil(span_s / BUCKET_S)))
         each = ceil(wanted / _MOST_POINTS)
         last = int(now_s / BUCKET_S)
@@ -73,7 +90,9 @@ class History:
                 name: WatchCurve(watch.peaks(first, last, each), watch.intervals(now_s - span_s))
                 for name, watch in self._watches.get(pipeline, {}).items()
             }
-        return Curves(each * BUCKET_S, (last + 1) * BUCKET_S, watches)
+            rests = self._rests.get(pipeline)
+            resting = rests.after(now_s - span_s) if rests is not None else ()
+        return Curves(each * BUCKET_S, (last + 1) * BUCKET_S, watches, resting)
 
     def _changed(self, pipeline: str, watches: Mapping[str, WatchState]) -> dict[str, _WatchPeaks]:
         """Keep the curves of watches that still exist, within the memory that all may take."""
@@ -88,6 +107,29 @@ class History:
         return self._watches[pipeline]
 
 
+class _Intervals:
+    """The newest intervals of a state that begins and ends."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, most: int) -> None:
+        self._known: deque[Interval] = deque(maxlen=most)
+
+    def begin(self, at_s: float) -> None:
+        """Begin an interval, unless one lasts."""
+        if not self._known or self._known[-1][1] is not None:
+            self._known.append((at_s, None))
+
+    def end(self, at_s: float) -> None:
+        """End the interval that lasts, if one does."""
+        if self._known and self._known[-1][1] is None:
+            self._known[-1] = (self._known[-1][0], at_s)
+
+    def after(self, since_s: float) -> tuple[Interval, ...]:
+        """Return the parts after a moment, oldest first."""
+        return tuple((max(start, since_s), end) for start, end in self._known if end is None or end > since_s)
+
+
 class _WatchPeaks:
     """A ring of peaks, one for each bucket of time."""
 
@@ -97,7 +139,7 @@ class _WatchPeaks:
         self.size = size
         self._peaks = array("H", [_NO_VALUE]) * size
         self._last = -1
-        self._on: deque[tuple[float, float | None]] = deque(maxlen=_MOST_INTERVALS)
+        self._on = _Intervals(_MOST_INTERVALS)
 
     def record(self, bucket: int, state: WatchState, at_s: float) -> None:
         value = round(state.confidence * _STEPS)
@@ -107,11 +149,10 @@ class _WatchPeaks:
         elif bucket > self._last:
             self._clear_until(bucket)
             self._peaks[slot] = value
-        was_on = bool(self._on) and self._on[-1][1] is None
-        if state.active and not was_on:
-            self._on.append((at_s if state.since_s is None else state.since_s, None))
-        elif was_on and not state.active:
-            self._on[-1] = (self._on[-1][0], at_s)
+        if state.active:
+            self._on.begin(at_s if state.since_s is None else state.since_s)
+        else:
+            self._on.end(at_s)
 
     def peaks(self, first: int, last: int, each: int) -> tuple[float | None, ...]:
         """Return the peaks of the buckets `first` to `last`, the highest of `each` in a row."""
@@ -122,8 +163,8 @@ class _WatchPeaks:
             found.append(max(known) / _STEPS if known else None)
         return tuple(found)
 
-    def intervals(self, since_s: float) -> tuple[tuple[float, float | None], ...]:
-        return tuple((max(start, since_s), end) for start, end in self._on if end is None or end > since_s)
+    def intervals(self, since_s: float) -> tuple[Interval, ...]:
+        return self._on.after(since_s)
 
     def shortened(self, size: int) -> _WatchPeaks:
         """Return a copy that holds fewer buckets."""

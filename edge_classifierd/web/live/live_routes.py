@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
@@ -18,11 +18,13 @@ from edge_classifierd.web.live.preview import Preview, PreviewKind, Previews
 from edge_classifierd.web.route import PageRoute, RequestError, json_answer, query_number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from starlette.requests import Request
 
     from edge_classifierd.pipeline.observation.control import PipelineView
     from edge_classifierd.web.access.admission import Access
-    from edge_classifierd.web.live.history import WatchCurve
+    from edge_classifierd.web.live.history import Interval
     from edge_classifierd.web.live.viewers import Viewers
     from edge_classifierd.web.parts import Parts
 
@@ -120,8 +122,8 @@ class LiveRoutes:
                 "step_s": curves.step_s,
                 "end": at(curves.end_s),
                 "watches": {name: curve.peaks for name, curve in curves.watches.items()},
-                "on": {name: _intervals(curve, at) for name, curve in curves.watches.items()},
-                "resting": [],
+                "on": {name: _intervals(curve.on, at) for name, curve in curves.watches.items()},
+                "resting": _intervals(curves.resting, at),
             }
         )
 
@@ -135,14 +137,16 @@ def _width(request: Request) -> int:
     return width
 
 
-def _intervals(curve: WatchCurve, at: Any) -> list[list[str | None]]:  # noqa: ANN401 - the function above
-    return [[at(start), None if end is None else at(end)] for start, end in curve.on]
+def _intervals(known: Iterable[Interval], at: Callable[[float], str]) -> list[list[str | None]]:
+    return [[at(start), None if end is None else at(end)] for start, end in known]
 
 
 def delivering(view: PipelineView) -> Plan:
     """Return the plan of a pipeline whose camera delivers frames. Raises RequestError for another."""
     if not view.enabled:
         raise RequestError(409, "off", "the camera is switched off")
+    if view.resting is not None and view.resting.why == "schedule":
+        raise RequestError(409, "off", "the camera is off outside the `active` times of the configuration")
     if not view.online or not isinstance(view.plan, Plan):
         sentence = view.offline_reason or "the camera delivers no frames"
         raise RequestError(503, "offline", sentence, retry_after_s=5)

@@ -12,7 +12,7 @@ from edge_classifierd.web.live.results import frame_number
 
 if TYPE_CHECKING:
     from edge_classifierd.config.sections.pipeline import RegionSection
-    from edge_classifierd.pipeline.observation.control import PipelineView
+    from edge_classifierd.pipeline.observation.control import PipelineView, Resting
     from edge_classifierd.pipeline.observation.observer import ObservedFrame
     from edge_classifierd.pipeline.planning.plan import AnyPlan
     from edge_classifierd.preprocess import Region
@@ -27,7 +27,7 @@ def pipeline_document(parts: Parts, view: PipelineView) -> dict[str, Any]:
     observed = newest[1] if newest is not None else None
     figures, settings = view.figures, settings_document(view)
     return {
-        **status_document(parts, view),
+        **status_document(view),
         **settings,
         "name": view.name,
         "fps": None if figures.fps is None else round(figures.fps, 2),
@@ -41,14 +41,14 @@ def pipeline_document(parts: Parts, view: PipelineView) -> dict[str, Any]:
     }
 
 
-def status_document(parts: Parts, view: PipelineView) -> dict[str, Any]:
+def status_document(view: PipelineView) -> dict[str, Any]:
     """Return whether a pipeline runs, and why it does not."""
     return {
         "pipeline": view.name,
         "enabled": view.enabled,
         "online": view.online,
         "offline_reason": view.offline_reason,
-        "resting": _resting(parts, view.name),
+        "resting": _resting_document(view.resting),
     }
 
 
@@ -92,7 +92,7 @@ def scores_document(parts: Parts, pipeline: str) -> dict[str, Any] | None:
         "captured": timestamp(observed.captured_at),
         "top": top_document(plan, observed),
         "watches": {name: [round(state.confidence, 4), state.active] for name, state in observed.watches.items()},
-        "resting": _resting(parts, pipeline),
+        "resting": _resting_document(parts.control.resting(pipeline)),
     }
 
 
@@ -117,13 +117,12 @@ def _with_state(watch: dict[str, Any], observed: ObservedFrame | None, parts: Pa
     }
 
 
-def _resting(parts: Parts, pipeline: str) -> dict[str, Any] | None:
+def _resting_document(resting: Resting | None) -> dict[str, Any] | None:
     """Return why no frame is classified, and until when; None when frames are."""
-    until_s = parts.control.rests_until_s(pipeline)
-    if until_s is None:
+    if resting is None:
         return None
-    until = parts.clock.utc() + timedelta(seconds=max(0.0, until_s - parts.clock.monotonic()))
-    return {"why": "gate", "until": timestamp(until.replace(microsecond=0))}
+    until = resting.until
+    return {"why": resting.why, "until": None if until is None else timestamp(until.replace(microsecond=0))}
 
 
 def _seen(plan: AnyPlan, observed: ObservedFrame | None) -> dict[str, float] | None:

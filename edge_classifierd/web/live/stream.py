@@ -159,7 +159,7 @@ class Streams:
     def _documents(self) -> dict[tuple[str, str], dict[str, Any]]:
         documents: dict[tuple[str, str], dict[str, Any]] = {}
         for view in self._parts.control.view():
-            documents["status", view.name] = status_document(self._parts, view)
+            documents["status", view.name] = status_document(view)
             documents["settings", view.name] = settings_document(view)
         return documents
 

@@ -166,7 +166,7 @@ class Scene:
             after_events=lambda call: call(),
         )
         self.heartbeats = Heartbeats(self.clock)
-        around = Surroundings(
+        self.around = Surroundings(
             device="porch",
             sink=self.sink,
             heartbeats=self.heartbeats,
@@ -178,7 +178,7 @@ class Scene:
             observer=observer,
         )
         trials = ModelTrials(folder / "models.json", self.clock)
-        self.pipelines = Pipelines(self.plans(*pipelines), around, self.sink, trials)
+        self.pipelines = Pipelines(self.plans(*pipelines), self.around, self.sink, trials)
 
     def __enter__(self) -> Self:
         self.pipelines.start()

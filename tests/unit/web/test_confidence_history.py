@@ -53,6 +53,18 @@ def test_the_times_when_a_watch_was_on_are_shown() -> None:
     assert history.curves("garden", 15, 140.0).watches["cat"].on == ((130.0, None),)
 
 
+def test_the_times_when_a_pipeline_rested_are_shown() -> None:
+    history = History()
+    for at_s, resting in ((1000, True), (1001, True), (1020, False), (1021, False), (1050, True)):
+        history.record_rest("garden", resting, at_s)
+    history.record_rest("door", False, 1050)
+    assert history.curves("garden", 60, 1060).resting == ((1000, 1020), (1050, None))
+    assert history.curves("garden", 50, 1060).resting == ((1010, 1020), (1050, None))
+    assert history.curves("garden", 30, 1060).resting == ((1050, None),)
+    assert history.curves("door", 60, 1060).resting == ()
+    assert history.curves("attic", 60, 1060).resting == ()
+
+
 def test_a_watch_keeps_its_past_when_another_is_added() -> None:
     history = History()
     history.record("garden", state(0.7), 1000.0)

@@ -82,8 +82,8 @@ def test_a_wrong_query_is_refused(page: PageScene, query: str) -> None:
 def test_nothing_is_encoded_while_nobody_asks(page: PageScene) -> None:
     page.get(FRAME)
     until(lambda: page.page.viewers.count == 0)
-    before, frames = page.page.previews.counts["driveway"], page.scene.pipelines.view()[0].figures.inferences
-    until(lambda: page.scene.pipelines.view()[0].figures.inferences > frames + 10)
+    before, frames = page.page.previews.counts["driveway"], page.control.view()[0].figures.inferences
+    until(lambda: page.control.view()[0].figures.inferences > frames + 10)
     assert page.page.previews.counts["driveway"] == before
 
 

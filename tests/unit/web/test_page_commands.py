@@ -131,10 +131,26 @@ def test_more_changes_than_twenty_a_second_have_to_wait(page: PageScene) -> None
 
 
 def test_one_frame_is_classified_while_nothing_moves(tmp_path: Path) -> None:
-    with PageScene(tmp_path, static=tmp_path, motion={"enabled": True, "refresh": "1h", "hold": "100ms"}) as page:
+    motion = {"enabled": True, "refresh": "1h", "hold": "100ms"}
+    with PageScene(tmp_path, static=tmp_path, camera={"motion": motion}) as page:
         until(lambda: pipeline_of(page)["resting"] is not None)
         resting = pipeline_of(page)["resting"]
         assert (resting["why"], resting["until"][-1]) == ("gate", "Z")
-        before = page.scene.pipelines.view()[0].figures.inferences
+        until(lambda: page.get(f"{AT}/history?span=60").document["resting"])
+        before = page.control.view()[0].figures.inferences
         assert page.request("POST", f"{AT}/look").status == 202
-        until(lambda: page.scene.pipelines.view()[0].figures.inferences == before + 1)
+        until(lambda: page.control.view()[0].figures.inferences == before + 1)
+
+
+def test_a_camera_outside_its_active_times_is_shown_as_resting(tmp_path: Path) -> None:
+    with PageScene(tmp_path, static=tmp_path, camera={"active": ["06:00-12:00", "12:00-22:30"]}) as page:
+        assert pipeline_of(page)["resting"] is None
+        page.scene.wall_clock.set_to(23)
+        until(lambda: pipeline_of(page)["resting"] is not None)
+        assert pipeline_of(page)["resting"] == {"why": "schedule", "until": "2026-11-29T06:00:00.000Z"}
+        answer = page.get(f"{AT}/frame.jpg")
+        assert (answer.status, answer.code) == (409, "off")
+        assert len(page.get(f"{AT}/history?span=60").document["resting"]) == 1
+        page.scene.wall_clock.is_synchronised = False
+        page.scene.wall_clock.since_boot_s = 10
+        until(lambda: pipeline_of(page)["resting"] == {"why": "schedule", "until": None})

@@ -79,16 +79,16 @@ class PageScene:
     token = "a token for the metrics"
     repository = Path(__file__).resolve().parents[3]
 
-    def __init__(self, folder: Path, *, static: Path, motion: dict[str, Any] | None = None, **section: Any) -> None:
+    def __init__(self, folder: Path, *, static: Path, camera: dict[str, Any] | None = None, **section: Any) -> None:
         section.setdefault("password", PASSWORD)
         section.setdefault("metrics_token", self.token)
         self.port = free_port()
         self.tap = FrameTap()
         self.results = NewestResults(SystemClock())
-        watched = pipeline("driveway", "cat", motion=motion or {})
+        watched = pipeline("driveway", "cat", **camera or {})
         self.scene = Scene(folder, watched, tap=self.tap, observer=GuardedObserver(self.results))
         self.health = HealthNow(self.scene)
-        self.control = PageControl(self.scene.pipelines, lambda: None)
+        self.control = PageControl(self.scene.pipelines, self.scene.around, lambda: None)
         self.parts = Parts(
             device=DeviceSection(id="porch", name="Porch"),
             section=WebSection.model_validate({"listen": f"127.0.0.1:{self.port}", **section}),
@@ -168,6 +168,7 @@ class PageScene:
         """Execute commands as the daemon's main thread does."""
         while not self._stopping.wait(0.01):
             self.scene.pipelines.tick()
+            self.control.record_rests(self.results.history)
             while (ordered := self.control.take()) is not None:
                 command, future = ordered
                 if isinstance(command, Reload):
