@@ -106,7 +106,7 @@ def _print(measured: list[Measurement], fps: float) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True)
     parts = ("prepare", "scores", "decide")
-    for column in ("threads", "inference p50", "p95", "p99", "bare", *parts, "frame p50", "p95", "MB"):
+    for column in ("threads", "inference p50", "p95", "p99", "bare", *parts, "frame p50", "p95", "gate", "MB"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in measured:
         stages = one.stages
@@ -118,12 +118,14 @@ def _print(measured: list[Measurement], fps: float) -> None:
             *(f"{stage.p50:.2f}" for stage in (stages.prepare, stages.scores, stages.decide)),
             f"{stages.whole.p50:.2f}",
             f"{stages.whole.p95:.2f}",
+            f"{stages.gate.p50:.2f}",
             f"{one.memory_mb:.0f}",
         )
     print_table(table)
     first = measured[0]
     show(f"\nMilliseconds; {first.runtime}. Frames of 640x480, one after the other; the daemon works on")
-    show("two at a time and more. `bare` is the runtime's invoke alone.\n")
+    show("two at a time and more. `bare` is the runtime's invoke alone, `gate` the motion gate's look, which is")
+    show("all that a frame costs while nothing moves.\n")
     for one in measured:
         show(one.verdict(fps))
         if one.heat is not None:

@@ -59,6 +59,9 @@ def command(
         list[str] | None,
         typer.Option(metavar="NAME=LABEL[,LABEL]", help="A watch to find a threshold for; again for several."),
     ] = None,
+    upright: Annotated[
+        bool, typer.Option("--upright", help="The pictures are already turned and cropped, as kept pictures are.")
+    ] = False,
     margin: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lead under which a result is ambiguous; default: 0.1.")
     ] = None,
@@ -76,6 +79,7 @@ def command(
 
     Prints accuracy, confusion, calibration and thresholds. With --json one document: images, top1, top5 (fractions, 0
     to 1), per_class, confusions, calibration, watches; for several models a list of them under `models`.
+    With --config a pipeline that follows what moves is measured on whole pictures: they show what it would follow.
 
     Example: edge-classifierd eval pictures --report report.html
     """
@@ -88,12 +92,13 @@ def command(
     options = model_options(mean, std, channels, size, output)
     if config is not None and (model or bundled or labels or watch or options != model_options(None, None, None)):
         raise UsageError("--config names model, labels, preprocessing and watches; leave out the options for them")
-    if config is None and pipeline is not None:
-        raise UsageError(f"--pipeline {pipeline}: belongs to a configuration; give --config too")
+    if config is None and (pipeline is not None or upright):
+        option = "--upright" if pipeline is None else f"--pipeline {pipeline}"
+        raise UsageError(f"{option}: belongs to a configuration; give --config too")
     refuse_unwritable("--report", report)
     dataset = read_dataset(source)
     if config is not None:
-        trials = [_configured(config, pipeline, margin, threads)]
+        trials = [_configured(config, pipeline, margin, threads, upright=upright)]
     else:
         lead = 0.1 if margin is None else margin
         trials = [
@@ -169,7 +174,7 @@ def _watched(text: str, bundle: ModelBundle) -> WatchedClasses:
     return WatchedClasses(name, tuple(sorted(indices)), "max" if bundle.output_kind == "multi_label" else "sum")
 
 
-def _configured(config: Path, pipeline: str | None, margin: float | None, threads: int) -> Trial:
+def _configured(config: Path, pipeline: str | None, margin: float | None, threads: int, *, upright: bool) -> Trial:
     from edge_classifierd.learning.predict import Trial
     from edge_classifierd.learning.thresholds import WatchedClasses
     from edge_classifierd.pipeline.planning.validation import prepare
@@ -179,12 +184,14 @@ def _configured(config: Path, pipeline: str | None, margin: float | None, thread
     if plan is None:
         known = ", ".join(one.section.name for one in plans)
         raise UsageError(f"{config}: has no pipeline `{pipeline}`; it has {known}")
+    motion = plan.section.motion
+    squares = upright or (motion.enabled and motion.follow)
     watches = tuple(WatchedClasses(one.name, one.indices, one.combine) for one in plan.rules if one.indices is not None)
     return Trial(
         plan.bundle,
         fit=plan.section.fit,
         crop_fraction=plan.section.crop_fraction,
-        view=plan.view,
+        view=None if squares else plan.view,
         threads=threads,
         margin=margin if margin is not None else plan.section.ambiguity_margin or 0.1,
         watches=watches,

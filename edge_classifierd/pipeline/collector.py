@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.clock import timestamp
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from edge_classifierd.config.sections.pipeline import CollectReason, CollectSection
     from edge_classifierd.decision.types import WatchState
-    from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.event_builder import FrameResult
     from edge_classifierd.pipeline.planning.plan import Plan
@@ -34,10 +34,14 @@ class Collector:
         self._store: tuple[CollectSection, ImageStore] | None = None
         self._latest_s: dict[CollectReason, float] = {}
 
-    def consider(
-        self, plan: Plan, frame: Frame, inference: Inference, result: FrameResult, watches: Mapping[str, WatchState]
-    ) -> None:
-        """Store the frame when there is a reason that is due; a disk that does not take it costs the picture only."""
+    def consider(self, plan: Plan, result: FrameResult, watches: Mapping[str, WatchState]) -> None:
+        """Store the part of the frame that was classified when there is a reason that is due.
+
+        Of several things in a scene the strongest is stored. A disk that does not take it costs the picture only.
+        """
+        if result.strongest is None:
+            return
+        frame, inference = result.strongest
         section = plan.section.collect
         reasons = [
             reason
@@ -48,7 +52,8 @@ class Collector:
         if not reasons:
             return
         self._latest_s.update(dict.fromkeys(reasons, frame.captured_s))
-        jpeg = encode_jpeg(frame.picture, plan.view, max_width=_MAX_WIDTH, quality=_QUALITY)
+        view = plan.view if frame.focus is None else replace(plan.view, region=frame.focus.square)
+        jpeg = encode_jpeg(frame.picture, view, max_width=_MAX_WIDTH, quality=_QUALITY)
         label = plan.bundle.labels.display[result.best.index] if result.best is not None else _NO_LABEL
         name = f"{folder_name(label)}/{frame.captured_at.strftime('%Y-%m-%d_%H-%M-%S-%f')}"
         note = {

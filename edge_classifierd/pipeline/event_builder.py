@@ -49,6 +49,8 @@ class FrameResult:
     """False for a frame that shows one of several things: the last one of the round decides for all."""
     detected: Frame | None = None
     """The frame of the first `detected`."""
+    strongest: tuple[Frame, Inference] | None = None
+    """The frame of the round that `best` is of, and its scores; None when nothing was decided."""
 
 
 class EventBuilder:
@@ -96,15 +98,23 @@ class EventBuilder:
         outcome = self.policy.observe(*(each.observation for each in views))
         strongest = max(views, key=_confidence) if len(views) > 1 else view
         self._reportable, self._best, self._ranked = strongest.reportable, strongest.observation.best, None
+        shown = (strongest.frame, strongest.inference)
         if not outcome.decisions:
-            return FrameResult((), outcome.ambiguous, self._best, strongest.reportable)
+            return FrameResult((), outcome.ambiguous, self._best, strongest.reportable, strongest=shown)
         synchronised = clock_synchronised()
         drafts = tuple(
             self._draft(decision, self._origin(views[decision.view], clock_synchronised=synchronised))
             for decision in outcome.decisions
         )
         detected = (views[decision.view].frame for decision in outcome.decisions if decision.type == "detected")
-        return FrameResult(drafts, outcome.ambiguous, self._best, strongest.reportable, detected=next(detected, None))
+        return FrameResult(
+            drafts,
+            outcome.ambiguous,
+            self._best,
+            strongest.reportable,
+            detected=next(detected, None),
+            strongest=shown,
+        )
 
     def restore(self, watch: str, *, index: int, at_s: float, active_s: float | None) -> None:
         """Restore a watch that was on before a restart; `active_s` is None when it is unknown for how long."""

@@ -86,8 +86,8 @@ class Reporter:
         state = self._builder.changed_state(frame.captured_at)
         if state is not None:
             self._sink.publish_state(self._plan, state)
-        if self._plan.section.collect.enabled and result.decided:
-            self._collector.consider(self._plan, frame, inference, result, self._builder.policy.states())
+        if self._plan.section.collect.enabled:
+            self._collector.consider(self._plan, result, self._builder.policy.states())
         if self._observer is not None:
             states = self._builder.policy.states()
             observed = observed_frame(self._plan, frame, inference, result.reportable, states)

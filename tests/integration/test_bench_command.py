@@ -27,12 +27,14 @@ def test_models_and_threads_stand_side_by_side(repository: Path) -> None:
         assert "keeps up with 0.1 fps" in one["verdict"]
         # Each was measured in a process of its own: the model's memory counts every time.
         assert one["memory_mb"] > 3
+        assert 0 < one["stages"]["gate"]["p50"] < one["stages"]["whole"]["p50"]
 
 
 def test_the_table_has_a_line_for_each_and_a_verdict(repository: Path) -> None:
     done = bench(str(repository / "models/efficientnet_lite0_int8.tflite"), "--threads", "1", "--fps", "1000")
     assert done.returncode == 0, done.stderr
     assert "inference p50" in done.stdout
+    assert "`gate` the motion gate's look" in done.stdout
     assert "does not keep up with 1000 fps" in done.stdout
 
 

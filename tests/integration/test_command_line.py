@@ -210,6 +210,7 @@ def test_a_model_for_the_edge_tpu_says_what_to_give_on_the_command_line(photo: P
         ("models info", "FILE: missing; give a .tflite file, or --bundled fast"),
         ("eval pictures --config c.yaml --bundled fast", "--config names model, labels"),
         ("eval pictures --pipeline x", "--pipeline x: belongs to a configuration"),
+        ("eval pictures --upright", "--upright: belongs to a configuration"),
         ("eval pictures --report pictures", "--report pictures: is a folder"),
         ("train pictures -o .", "--output .: is a folder"),
         ("train pictures -o absent/m.tflite", "--output absent/m.tflite: there is no folder absent"),

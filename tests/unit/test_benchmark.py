@@ -30,7 +30,7 @@ COOL = BoardState(None, 45.0, Throttling.from_bits(0), 50.0, 2000.0, 0.1, None)
 def a_measurement(p50: float, p95: float, **changes: object) -> Measurement:
     made = Measurement(
         model="tiny", threads=2, accelerator="cpu", runtime="r 1", load_ms=1, first_ms=2, runs=100, bare_ms=0.5,
-        inference=SMALL, stages=Stages(SMALL, SMALL, SMALL, SMALL, Percentiles(p50, p95, p95 + 1)), memory_mb=10,
+        inference=SMALL, stages=Stages(SMALL, SMALL, SMALL, SMALL, Percentiles(p50, p95, p95 + 1), SMALL), memory_mb=10,
         drift=0.01, variation=0.1, temperature_c=None, heat=None,
     )  # fmt: skip
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]

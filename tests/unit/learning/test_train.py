@@ -248,6 +248,27 @@ def test_eval_takes_model_and_watches_from_a_configuration(
     assert "it has garden" in command("eval", plan.source, "--config", config, "--pipeline", "x").output
 
 
+def test_eval_takes_the_region_of_a_configuration_but_for_pictures_that_are_cut_already(
+    plan: TrainingPlan, taught: Training, tmp_path: Path
+) -> None:
+    """What moves is cut out where a pipeline follows it; the pictures of a data set show that."""
+
+    def measured(name: str, more: str, *options: str) -> object:
+        source = "{type: v4l2, device: /dev/video0}"
+        one = f"{{name: a, source: {source}, model: {{path: {taught.output}}}{more}}}"
+        (tmp_path / name).write_text(f"pipelines: [{one}]\n")
+        result = command("eval", plan.source, "--config", tmp_path / name, "--json", *options)
+        assert result.exit_code == 0, result.output
+        return {**json.loads(result.stdout), "inference_ms": None}
+
+    corner = ", region: {x: 0, y: 0, width: 0.1, height: 0.1}"
+    whole = measured("whole.yaml", "")
+    assert measured("corner.yaml", corner) != whole
+    assert measured("corner.yaml", corner, "--upright") == whole
+    assert measured("follow.yaml", f"{corner}, motion: {{enabled: true, follow: true}}") == whole
+    assert measured("gate.yaml", f"{corner}, motion: {{enabled: true}}") != whole
+
+
 def test_mistakes_on_the_command_line_end_with_one_sentence_and_code_2(
     plan: TrainingPlan, taught: Training, tmp_path: Path
 ) -> None:

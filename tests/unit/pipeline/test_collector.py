@@ -15,10 +15,12 @@ from edge_classifierd.config.loading.load import load
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.base import Inference
+from edge_classifierd.motion.gate import Focus
 from edge_classifierd.pipeline.collector import Collector, folder_name, read_note, with_note
 from edge_classifierd.pipeline.event_builder import EventBuilder
 from edge_classifierd.pipeline.planning.plan import Change, compare
 from edge_classifierd.pipeline.planning.validation import preflight
+from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,13 +56,14 @@ class Run:
         self.collector = Collector()
         self.kept = plan.section.collect.path / "porch"
 
-    def frame(self, at_s: float, cat: float, dog: float = 0.0) -> None:
+    def frame(self, at_s: float, cat: float, dog: float = 0.0, focus: Focus | None = None) -> None:
         confidences = np.zeros(1000, np.float32)
         confidences[CAT], confidences[DOG] = cat, dog
         inference = Inference(confidences, 1.0, "cpu")
-        frame = Frame(picture(100, noise=True), int(at_s), at_s, START + timedelta(seconds=at_s))
+        at = START + timedelta(seconds=at_s)
+        frame = Frame(picture(100, noise=True), int(at_s), at_s, at, focus=focus)
         result = self.builder.observe(frame, inference, clock_synchronised=lambda: True)
-        self.collector.consider(self.plan, frame, inference, result, self.builder.policy.states())
+        self.collector.consider(self.plan, result, self.builder.policy.states())
 
     def notes(self) -> list[dict[str, Any]]:
         files = sorted(self.kept.rglob("*.jpg"), key=lambda file: file.name)
@@ -137,6 +140,23 @@ def test_other_bounds_hold_after_a_reload_that_restarts_nothing(tmp_path: Path) 
     assert compare(before, run.plan) is Change.WATCHES
     run.frame(4, cat=0.5)
     assert len(run.notes()) == 2
+
+
+def test_of_several_things_the_part_that_shows_the_strongest_is_kept(tmp_path: Path) -> None:
+    """It is what the model saw; the whole picture mostly shows something else."""
+    run = Run(plan_for(tmp_path))
+    whole = picture(100)
+    left, right = (Region(x, 0.5, 0.25, 0.25 * whole.width / whole.height) for x in (0.0, 0.5))
+    run.frame(1, cat=0.9, focus=Focus(left, left, ends_round=False))
+    assert run.notes() == []
+    run.frame(2, cat=0.1, focus=Focus(right, right, ends_round=True))
+    (note,) = run.notes()
+    assert note["top"][0]["confidence"] == 0.9
+    assert note["time"].startswith("2026-11-21T22:26:01")
+    (kept,) = run.kept.rglob("*.jpg")
+    assert kept.parent.name == "tabby, tabby cat"
+    cut = read_image(kept)
+    assert (cut.width, cut.height) == (whole.width // 4, whole.width // 4)
 
 
 @given(st.text(max_size=200))
