@@ -89,25 +89,40 @@ def read_image(path: Path) -> av.VideoFrame:
         SourceError: The file is missing, unreadable, empty, incomplete, damaged, too large or not a picture.
     """
     with _open(path) as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        head = file.read(_HEAD_BYTES)
-        file.seek(0)
-        found = next((kind for at, magic, kind in _FORMATS if head.startswith(magic, at)), None)
-        if not head:
-            raise SourceError(f"{path}: the file is empty; replace or remove it")
-        if found is None:
-            raise SourceError(f"{path}: not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF picture; remove it or convert it")
-        if size > MOST_MEMORY:
-            raise SourceError(f"{path}: {size / 1e6:.0f} MB is too large for a picture; remove it")
-        try:
-            if found.name == "JPEG":
-                return _read_jpeg(file.read(), path)
-            return av.VideoFrame.from_numpy_buffer(_decode(file, found, path, size), "rgb24")
-        except OSError as error:
-            if error.errno is None:
-                raise
-            raise SourceError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+        return _read(file, str(path))
+
+
+def decode_image(data: bytes, name: str, *, most_bytes: int) -> av.VideoFrame:
+    """Decode the first picture in `data`, which comes from others, as `read_image` does; `name` is for messages.
+
+    Raises:
+        SourceError: The data is longer than `most_bytes`, empty, incomplete, damaged, too large or not a picture.
+    """
+    if len(data) > most_bytes:
+        raise SourceError(f"{name}: {len(data) / 1e6:.0f} MB is more than {most_bytes / 1e6:.0f} MB; scale it down")
+    return _read(io.BytesIO(data), name)
+
+
+def _read(file: BinaryIO, name: str) -> av.VideoFrame:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    found = next((kind for at, magic, kind in _FORMATS if head.startswith(magic, at)), None)
+    if not head:
+        raise SourceError(f"{name}: the file is empty; replace or remove it")
+    if found is None:
+        raise SourceError(f"{name}: not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF picture; remove it or convert it")
+    if size > MOST_MEMORY:
+        raise SourceError(f"{name}: {size / 1e6:.0f} MB is too large for a picture; remove it")
+    try:
+        if found.name == "JPEG":
+            return _read_jpeg(file.read(), name)
+        return av.VideoFrame.from_numpy_buffer(_decode(file, found, name, size), "rgb24")
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise SourceError(f"{name}: cannot be read ({error.strerror}); check the disk") from error
 
 
 def _open(path: Path) -> BinaryIO:
@@ -123,9 +138,9 @@ def _open(path: Path) -> BinaryIO:
         raise SourceError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
 
 
-def _read_jpeg(data: bytes, path: Path) -> av.VideoFrame:
+def _read_jpeg(data: bytes, name: str) -> av.VideoFrame:
     header = read_header(data)
-    picture = decode_jpeg(data, str(path), most_memory=MOST_MEMORY, header=header)
+    picture = decode_jpeg(data, name, most_memory=MOST_MEMORY, header=header)
     if header is not None and header.exif and _orientation_in(header.exif) in {2, 4, 5, 7}:
         flip_vertically(picture)
     return picture
@@ -140,26 +155,26 @@ def _orientation_in(exif: bytes) -> object:
         return None
 
 
-def _decode(file: BinaryIO, kind: _Format, path: Path, size: int) -> Pixels:
+def _decode(file: BinaryIO, kind: _Format, name: str, size: int) -> Pixels:
     """Return the upright pixels, shape (height, width, 3), RGB."""
-    name = kind.name
-    damaged = SourceError(f"{path}: the {name} data is damaged or incomplete; replace or remove the file")
+    form = kind.name
+    damaged = SourceError(f"{name}: the {form} data is damaged or incomplete; replace or remove the file")
     try:
-        importlib.import_module(f"PIL.{name if name == 'WebP' else name.title()}ImagePlugin")
-        with Image.open(file, formats=(name.upper(),)) as image:
-            _check_size(image, kind, path, size)
+        importlib.import_module(f"PIL.{form if form == 'WebP' else form.title()}ImagePlugin")
+        with Image.open(file, formats=(form.upper(),)) as image:
+            _check_size(image, kind, name, size)
             image.load()
             pixels = _rgb(image)
             # Pillow turns a TIFF itself when it loads it.
-            orientation = image.getexif().get(_ORIENTATION) if name != "TIFF" else None
+            orientation = image.getexif().get(_ORIENTATION) if form != "TIFF" else None
     except ImportError:
-        raise SourceError(f"{path}: {name} pictures cannot be read here; convert it to JPEG") from None
+        raise SourceError(f"{name}: {form} pictures cannot be read here; convert it to JPEG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(path, f"more than {_MOST_PIXELS / 1e6:.0f} megapixels") from None
+        raise _too_large(name, f"more than {_MOST_PIXELS / 1e6:.0f} megapixels") from None
     except SourceError:
         raise
     except _ModeError as error:
-        raise SourceError(f"{path}: a {name} of colour mode {error} cannot be read; convert it to JPEG") from None
+        raise SourceError(f"{name}: a {form} of colour mode {error} cannot be read; convert it to JPEG") from None
     except OSError as error:
         if error.errno is not None:  # of the disk, not of the data
             raise
@@ -170,15 +185,15 @@ def _decode(file: BinaryIO, kind: _Format, path: Path, size: int) -> Pixels:
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
-def _check_size(image: Image.Image, kind: _Format, path: Path, size: int) -> None:
+def _check_size(image: Image.Image, kind: _Format, name: str, size: int) -> None:
     width, height = image.size
     needed = width * height * kind.bytes_per_pixel + size
     if needed > MOST_MEMORY:
-        raise _too_large(path, f"{width}x{height} pixels as {kind.name} need {needed / 1e6:.0f} MB of memory")
+        raise _too_large(name, f"{width}x{height} pixels as {kind.name} need {needed / 1e6:.0f} MB of memory")
 
 
-def _too_large(path: Path, what: str) -> SourceError:
-    return SourceError(f"{path}: too large: {what}; scale it down")
+def _too_large(name: str, what: str) -> SourceError:
+    return SourceError(f"{name}: too large: {what}; scale it down")
 
 
 class _ModeError(Exception):

@@ -1,0 +1,1 @@
+"""Models taught on this device: their pictures and classes."""
