@@ -133,13 +133,16 @@ def _has_body(request: Request) -> bool:
 
 
 def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
-    """Return the values of the `{name}` segments; None when the path does not match."""
+    """Return the values of the `{name}` and `{name}.jpg` segments; None when the path does not match."""
     if len(pattern) != len(segments):
         return None
     parameters: dict[str, str] = {}
     for expected, segment in zip(pattern, segments, strict=True):
         if expected.startswith("{"):
-            parameters[expected[1:-1]] = segment
+            name, _, ending = expected[1:].partition("}")
+            if not segment.endswith(ending):
+                return None
+            parameters[name] = segment.removesuffix(ending)
         elif expected != segment:
             return None
     return parameters

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from edge_classifierd.web.parts import Parts
+    from edge_classifierd.web.teach.routes import TeachPages
 
 STATIC: Final = Path(__file__).with_name("static")
 _KEY_FILE: Final = "web-secret"
@@ -46,6 +47,9 @@ class WebPage:
         groups = (files, access, live, commands, metrics, self.streams)
         routes = [route for group in groups for route in group.routes()]
         routes += device_routes(parts)
+        self._teach = self._teaching(parts) if section.teach else None
+        if self._teach is not None:
+            routes += self._teach.routes()
         self.application = PageApplication(routes, Hosts(section.hosts, section.url), access)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -56,6 +60,13 @@ class WebPage:
         """End what waits: streams and pictures. Called in the loop."""
         self.streams.stop()
         self.previews.stop()
+        if self._teach is not None:
+            self._teach.stop()
+
+    def _teaching(self, parts: Parts) -> TeachPages:
+        from edge_classifierd.web.teach.routes import TeachPages  # noqa: PLC0415 - can be switched off
+
+        return TeachPages(parts, self.streams)
 
 
 def _locked(parts: Parts) -> Locked | None:

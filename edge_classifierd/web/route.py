@@ -53,7 +53,7 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PageRoute:
-    """One route: a method and a path whose `{name}` segments match any text without a slash."""
+    """One route: a method and a path whose `{name}` and `{name}.jpg` segments match text without a slash."""
 
     method: str
     path: str
@@ -76,21 +76,21 @@ def json_answer(
     return Response(content, status, headers, media_type="application/json")
 
 
-async def read_body(request: Request, most_bytes: int) -> bytes:
+async def read_body(request: Request, most_bytes: int, timeout_s: float = _BODY_TIMEOUT_S) -> bytes:
     """Return the body of a request.
 
     Raises:
-        RequestError: It is larger than `most_bytes`, or takes longer than 10 seconds.
+        RequestError: It is larger than `most_bytes`, or takes longer than `timeout_s`.
     """
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > most_bytes:
                     raise too_large(most_bytes)
     except TimeoutError:
-        raise RequestError(408, "timeout", f"the body was not complete after {_BODY_TIMEOUT_S:g} s") from None
+        raise RequestError(408, "timeout", f"the body was not complete after {timeout_s:g} s") from None
     except ClientDisconnect:
         raise RequestError(400, "malformed", "the connection was closed before the body was complete") from None
     return bytes(body)

@@ -132,6 +132,9 @@ class WebSection(Section):
         None, description="Serve HTTPS. The files are read again at a reload. Default: plain HTTP."
     )
     viewers: int = Field(4, ge=1, le=32, description="Maximum number of browsers that see live pictures at a time.")
+    teach: bool = Field(
+        default=True, description="Offer *Teach*: recording pictures, training models on the device, and using them."
+    )
 
     @field_validator("password", mode="after")
     @classmethod

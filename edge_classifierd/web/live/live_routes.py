@@ -73,7 +73,7 @@ class LiveRoutes:
                 "pipelines": [pipeline_document(parts, view) for view in parts.control.view()],
                 "training": None,
                 "viewers": {"now": self._viewers.count, "most": parts.section.viewers},
-                "features": {"teach": False},
+                "features": {"teach": parts.section.teach},
             }
         )
 

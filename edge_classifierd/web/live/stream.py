@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +32,7 @@ _RETRY_MS: Final = 3000
 
 
 class Streams:
-    """The open event streams. Used by the page's thread, except `_on_awaited` and `_on_events`.
+    """The open event streams. Used by the page's thread, except `_on_awaited`, `_on_events` and `send_soon`.
 
     Without a stream there is no timer, and pipelines call nothing here but `_on_events`, which returns at once.
     """
@@ -105,10 +106,21 @@ class Streams:
         if self._readers:
             self._soon(self._send_events, events)
 
+    def send(self, kind: str, document: dict[str, Any]) -> None:
+        """Send a message to all readers."""
+        if self._readers:
+            self._send_all(_message(kind, document))
+
+    def send_soon(self, kind: str, document: dict[str, Any]) -> None:
+        """Send a message to all readers; any thread."""
+        if self._readers:
+            self._soon(self._send_all, _message(kind, document))
+
     def _soon(self, call: Any, argument: Any) -> None:  # noqa: ANN401 - any call with its argument
         loop = self._loop
         if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(call, argument)
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(call, argument)
 
     def _send_scores(self, pipeline: str) -> None:
         """Send the newest scores if they were not sent, and look again when the next may be sent."""

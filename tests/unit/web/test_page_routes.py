@@ -20,7 +20,7 @@ ENDLESS = {"/api/stream", "/api/pipelines/{pipeline}/stream.mjpeg"}
 
 
 def address(route: PageRoute, **values: str) -> str:
-    known = {"pipeline": "driveway", "watch": "cat", "file": "app.js", **values}
+    known = {"pipeline": "driveway", "watch": "cat", "file": "app.js", "model": "birds", **values}
     return re.sub(r"\{(\w+)\}", lambda found: known.get(found[1], "01M8JGC35X0D839T5N0EJ273WY"), route.path)
 
 
@@ -77,11 +77,15 @@ def test_no_route_takes_a_body_above_its_limit(page: PageScene) -> None:
 
 @pytest.mark.parametrize("name", ["no-such-name", "..", "%2e%2e", "..%2f..%2fetc%2fpasswd", "%00", "driveway%00", "*"])
 def test_an_unknown_name_is_not_found(page: PageScene, name: str) -> None:
+    page.request("POST", "/api/taught", {"name": "birds"})
     for route in all_routes(page):
         for parameter in re.findall(r"\{(\w+)\}", route.path):
             path = address(route, **{parameter: name})
             body = {"value": None} if route.most_bytes else None
-            answer = page.request(route.method, path, body, origin=f"http://127.0.0.1:{page.port}")
+            kind = route.content_types[0]
+            answer = page.request(
+                route.method, path, body, content_type=kind if body else None, origin=f"http://127.0.0.1:{page.port}"
+            )
             assert (route.path, parameter, answer.status) == (route.path, parameter, 404)
 
 
