@@ -44,12 +44,15 @@ class EventFilter:
     since: datetime | None = None
     before: str | None = None
     """An `event_id`: only events that were made earlier."""
+    after: str | None = None
+    """An `event_id`: only events that were made later."""
     event_id: str | None = None
 
     def accepts(self, event: Event) -> bool:
         """Return whether the event is wanted."""
         return (
             (self.before is None or event.event_id < self.before)
+            and (self.after is None or event.event_id > self.after)
             and (self.pipeline is None or event.pipeline == self.pipeline)
             and (self.watch is None or event.watch == self.watch)
             and (self.event_id is None or event.event_id == self.event_id)

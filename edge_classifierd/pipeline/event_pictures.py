@@ -64,6 +64,16 @@ class EventPictures:
         with self._lock:
             return self._store.names()
 
+    @property
+    def count(self) -> int:
+        """Number of stored pictures; 0 before the folder was read."""
+        return self._store.count
+
+    @property
+    def size(self) -> int:
+        """Bytes of the stored pictures; 0 before the folder was read."""
+        return self._store.size
+
     def tick(self) -> None:
         """Remove the pictures of events that are no longer stored, once a minute."""
         now_s = self._clock.monotonic()

@@ -66,6 +66,16 @@ class ImageStore:
         self._failing = False
         return file
 
+    @property
+    def count(self) -> int:
+        """Number of stored files; 0 before the folder was read. Any thread."""
+        return len(self._files or ())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the stored files; 0 before the folder was read. Any thread."""
+        return self._bytes
+
     def names(self) -> frozenset[str]:
         """Return the names of the stored files, without folder and ending."""
         with contextlib.suppress(OSError):

@@ -15,6 +15,7 @@ from edge_classifierd.web.command_routes import CommandRoutes
 from edge_classifierd.web.device.routes import device_routes
 from edge_classifierd.web.files import PageFiles
 from edge_classifierd.web.live.live_routes import LiveRoutes
+from edge_classifierd.web.live.page_health import PageHealth
 from edge_classifierd.web.live.preview import Previews
 from edge_classifierd.web.live.stream import Streams
 from edge_classifierd.web.live.viewers import Viewers
@@ -39,9 +40,10 @@ class WebPage:
         files = PageFiles(static)
         self.access = access = Access(_locked(parts), device_id=parts.device.id, device_name=parts.device.name)
         self.previews = Previews(parts.tap)
-        self.streams = Streams(parts, files.build)
         self.viewers = viewers = Viewers(section.viewers, parts.clock)
-        live = LiveRoutes(parts, self.previews, viewers, access, files.build)
+        health = PageHealth(parts, viewers, access)
+        self.streams = Streams(parts, health, files.build)
+        live = LiveRoutes(parts, self.previews, viewers, health, files.build)
         self.commands = commands = CommandRoutes(parts, self.previews)
         metrics = MetricRoutes(parts, access, viewers, self.previews)
         groups = (files, access, live, commands, metrics, self.streams)

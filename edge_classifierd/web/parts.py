@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edge_classifierd.health.report import document
 from edge_classifierd.web.route import RequestError
 
 if TYPE_CHECKING:
@@ -41,8 +40,3 @@ class Parts:
             if view.name == name:
                 return view
         raise RequestError(404, "no_pipeline", "there is no such pipeline")
-
-    def health_document(self) -> dict[str, Any] | None:
-        """Return the newest health document; None in the daemon's first second."""
-        health = self.health.document()
-        return None if health is None else document(health)

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import logging
 import socket
+import ssl
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ from edge_classifierd.web.connections import IDLE_S, Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from edge_classifierd.config.sections.web import WebSection
     from edge_classifierd.web.page import WebPage
@@ -70,12 +72,8 @@ class PageServer:
     def reload_certificate(self) -> None:
         """Read the files of `web.tls` again, for new connections; any thread."""
         server, tls = self._server, self._section.tls
-        if server is None or tls is None or server.config.ssl is None:
-            return
-        try:
-            server.config.ssl.load_cert_chain(tls.certificate, tls.key)
-        except OSError as error:
-            _log.error("web.tls: cannot be used (%s); the previous certificate stays in use", error)
+        if server is not None and tls is not None:
+            server.reload_certificate(tls.certificate, tls.key)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -146,6 +144,22 @@ class _QuietServer(uvicorn.Server):
         loop, event = self._loop, self._exit
         if loop is not None and event is not None and not loop.is_closed():
             loop.call_soon_threadsafe(event.set)
+
+    def reload_certificate(self, certificate: Path, key: Path) -> None:
+        """Use the contents of these files for new connections; any thread."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._load_certificate, certificate, key)
+
+    def _load_certificate(self, certificate: Path, key: Path) -> None:
+        if self.config.ssl is None:
+            return
+        try:
+            # First another context: one that has failed to load a pair has lost the previous one.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+            self.config.ssl.load_cert_chain(certificate, key)
+        except OSError as error:
+            _log.error("web.tls: cannot be used (%s); the previous certificate stays in use", error)
 
     async def main_loop(self) -> None:
         """Serve until `request_exit`."""

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from edge_classifierd.pipeline.observation.control import PipelineView
-    from edge_classifierd.web.access.admission import Access
     from edge_classifierd.web.live.history import Interval
+    from edge_classifierd.web.live.page_health import PageHealth
     from edge_classifierd.web.live.viewers import Viewers
     from edge_classifierd.web.parts import Parts
 
 WIDTHS: Final = (320, 640, 960)
 _SNAPSHOT_WIDTH: Final = 1280
+_SNAPSHOT_EVERY_S: Final = 1.0
 _FRAME_TIMEOUT_S: Final = 10.0
 _MOST_AFTER: Final = 10**17
 
@@ -37,12 +38,12 @@ _MOST_AFTER: Final = 10**17
 class LiveRoutes:
     """Answers with the present state of the pipelines. Used by the page's thread."""
 
-    def __init__(self, parts: Parts, previews: Previews, viewers: Viewers, access: Access, build: str) -> None:
+    def __init__(self, parts: Parts, previews: Previews, viewers: Viewers, health: PageHealth, build: str) -> None:
         self._parts = parts
         self._previews = previews
         self._viewers = viewers
         self._mjpeg_streams = MjpegStreams(previews)
-        self._access = access
+        self._page_health = health
         self._build = build
 
     def routes(self) -> tuple[PageRoute, ...]:
@@ -78,11 +79,10 @@ class LiveRoutes:
         )
 
     async def _health(self, _request: Request) -> Response:
-        health = self._parts.health_document()
+        health = self._page_health.document()
         if health is None:
             raise RequestError(503, "starting", "the daemon has just started", retry_after_s=1)
-        page = {"viewers": self._viewers.count, "sessions": self._access.sessions}
-        return json_answer({**health, "web": page})
+        return json_answer(health)
 
     async def _frame(self, request: Request) -> Response:
         width = _width(request)
@@ -99,7 +99,7 @@ class LiveRoutes:
 
     async def _snapshot(self, request: Request) -> Response:
         view = self._parts.pipeline(request.path_params["pipeline"])
-        kind = PreviewKind(view.name, _SNAPSHOT_WIDTH, _view(delivering(view), "full"))
+        kind = PreviewKind(view.name, _SNAPSHOT_WIDTH, _view(delivering(view), "full"), _SNAPSHOT_EVERY_S)
         preview = await self._previews.next(kind, after=0, timeout_s=_FRAME_TIMEOUT_S)
         return _picture(preview)
 

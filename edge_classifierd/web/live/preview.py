@@ -27,7 +27,6 @@ _log = logging.getLogger(__name__)
 
 SHARE: Final = 0.05
 """Share of one core that encoding may take, for all pipelines and sizes together."""
-_LEAST_INTERVAL_S: Final = 0.1
 _IDLE_S: Final = 30.0
 _QUALITY: Final = 75
 _MOST_KINDS: Final = 16
@@ -40,6 +39,8 @@ class PreviewKind:
     pipeline: str
     max_width: int
     view: View
+    every_s: float = 0.1
+    """Seconds from one encoding to the next; meanwhile those who ask get the same picture again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,4 +200,4 @@ class Previews:
             self._any_due_s = time.monotonic() + took_s / SHARE - took_s
             if len(self._encoded) >= _MOST_KINDS and kind not in self._encoded:
                 self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[kind] = (preview, began_s + _LEAST_INTERVAL_S)
+            self._encoded[kind] = (preview, began_s + kind.every_s)

@@ -5,29 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import Response
-
 from edge_classifierd.clock import timestamp
+from edge_classifierd.errors import OutboxError
+from edge_classifierd.events.history import EventFilter, read_events
 from edge_classifierd.events.schema import encode
+from edge_classifierd.events.ulid import is_ulid
 from edge_classifierd.web.live.overview import scores_document, settings_document, status_document
-from edge_classifierd.web.route import PageRoute, RequestError, disconnected
+from edge_classifierd.web.live.reader import StreamAnswer, StreamReader
+from edge_classifierd.web.route import PageRoute, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
+    from starlette.responses import Response
 
     from edge_classifierd.events.schema import Event
+    from edge_classifierd.web.live.page_health import PageHealth
     from edge_classifierd.web.parts import Parts
 
 _SCORES_EVERY_S: Final = 0.2
 _LOOK_EVERY_S: Final = 1.0
 _HEALTH_EVERY: Final = 5
-_COMMENT_EVERY_S: Final = 15.0
-_MOST_WAITING: Final = 64
+_COMMENT_EVERY: Final = 15
+_MOST_REFILLED: Final = 100
 _RETRY_MS: Final = 3000
 
 
@@ -37,10 +41,11 @@ class Streams:
     Without a stream there is no timer, and pipelines call nothing here but `_on_events`, which returns at once.
     """
 
-    def __init__(self, parts: Parts, build: str) -> None:
+    def __init__(self, parts: Parts, health: PageHealth, build: str) -> None:
         self._parts = parts
+        self._health = health
         self._build = build
-        self._readers: set[_StreamReader] = set()
+        self._readers: set[StreamReader] = set()
         self._sent: dict[str, int] = {}
         self._pauses: dict[str, asyncio.TimerHandle] = {}
         self._shown: dict[tuple[str, str], dict[str, Any]] = {}
@@ -76,13 +81,28 @@ class Streams:
         pipeline = request.query_params.get("pipeline")
         if pipeline is not None:
             self._parts.pipeline(pipeline)
-        reader = _StreamReader(pipeline)
+        last = request.headers.get("last-event-id") or request.query_params.get("after")
+        if last is not None and not is_ulid(last):
+            raise RequestError(422, "value_refused", "the last event's id must be an event_id", field="after")
+        reader = StreamReader(pipeline)
         hello = {"build": self._build, "server_time": timestamp(self._parts.clock.utc())}
-        reader.put(f"retry: {_RETRY_MS}\n".encode() + _message("hello", hello))
-        return _StreamAnswer(self, reader)
+        first = f"retry: {_RETRY_MS}\n".encode() + _message("hello", hello)
+        opened = partial(self._begin, reader, last)
+        return StreamAnswer(reader, first, opened=opened, closed=partial(self._remove, reader))
 
-    def add(self, reader: _StreamReader) -> None:
-        """Begin to send to a reader."""
+    async def _begin(self, reader: StreamReader, last: str | None) -> None:
+        """Begin to send to a reader, with the events after the `last` one that it has."""
+        self._add(reader)
+        if last is not None:
+            wanted, most = EventFilter(after=last), _MOST_REFILLED
+            read = partial(read_events, self._parts.records.database, wanted, limit=most, most_read=most)
+            try:
+                past = await asyncio.to_thread(read)
+            except OutboxError:
+                return  # those that come from now on are sent
+            reader.refill([(one.event.event_id, _event(one.event.event_id, one.payload)) for one in reversed(past)])
+
+    def _add(self, reader: StreamReader) -> None:
         self._readers.add(reader)
         if self._look_task is None or self._look_task.done():
             self._shown = self._documents()
@@ -91,13 +111,13 @@ class Streams:
             self._sent.pop(reader.pipeline, None)
             self._send_scores(reader.pipeline)
 
-    def remove(self, reader: _StreamReader) -> None:
-        """Stop sending to a reader."""
+    def _remove(self, reader: StreamReader) -> None:
         self._readers.discard(reader)
         if not self._readers and self._look_task is not None:
             self._look_task.cancel()
             self._look_task = None
             self._parts.results.awaited.clear()
+            self._health.forget_delays()
 
     def _on_awaited(self, pipeline: str) -> None:
         self._soon(self._send_scores, pipeline)
@@ -147,26 +167,29 @@ class Streams:
 
     def _send_events(self, events: Sequence[Event]) -> None:
         for event in events:
-            identified = f"id: {event.event_id}\n".encode()
-            self._send_all(identified + b"event: event\ndata: " + encode(event) + b"\n\n")
+            self._send_all(_event(event.event_id, encode(event)), event.event_id)
 
-    def _send_all(self, message: bytes) -> None:
-        for reader in tuple(self._readers):
-            reader.put(message)
+    def _send_all(self, message: bytes, event_id: str | None = None) -> None:
+        for reader in self._readers:
+            reader.put(message, event_id)
 
     async def _look(self) -> None:
         """Send changes of status and settings within a second, whoever made them, and health every five seconds."""
-        number = 0
+        number, loop = 0, asyncio.get_running_loop()
         while True:
+            due_s = loop.time() + _LOOK_EVERY_S
             await asyncio.sleep(_LOOK_EVERY_S)
+            self._health.record_delay(loop.time() - due_s)
             now = self._documents()
             for (kind, name), document in now.items():
                 if self._shown.get((kind, name)) != document:
                     self._send_all(_message(kind, document))
             self._shown = now
             number += 1
-            if number % _HEALTH_EVERY == 0 and (health := self._parts.health_document()) is not None:
+            if number % _HEALTH_EVERY == 0 and (health := self._health.document()) is not None:
                 self._send_all(_message("health", health))
+            if number % _COMMENT_EVERY == 0:
+                self._send_all(b": still here\n\n")
 
     def _documents(self) -> dict[tuple[str, str], dict[str, Any]]:
         documents: dict[tuple[str, str], dict[str, Any]] = {}
@@ -176,63 +199,8 @@ class Streams:
         return documents
 
 
-class _StreamReader:
-    """What waits to be sent to one client."""
-
-    def __init__(self, pipeline: str | None) -> None:
-        self.pipeline = pipeline
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-    def put(self, message: bytes) -> None:
-        """Add a message; a client that is too far behind is disconnected, and reads the overview again."""
-        if self._queue.qsize() >= _MOST_WAITING:
-            self.end()
-        else:
-            self._queue.put_nowait(message)
-
-    def end(self) -> None:
-        """End the stream after the messages that wait."""
-        self._queue.put_nowait(None)
-
-    async def next(self) -> bytes | None:
-        """Return all messages that wait, a comment after 15 s without one, None at the end."""
-        try:
-            async with asyncio.timeout(_COMMENT_EVERY_S):
-                return await self._queue.get()
-        except TimeoutError:
-            return b": still here\n\n"
-
-
-class _StreamAnswer(Response):
-    """An answer that does not end by itself."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, streams: Streams, reader: _StreamReader) -> None:
-        super().__init__(headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
-        del self.headers["content-length"]
-        self._streams = streams
-        self._reader = reader
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - an ASGI application
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        self._streams.add(self._reader)
-        gone = asyncio.ensure_future(disconnected(receive))
-        try:
-            while not gone.done():
-                message = asyncio.ensure_future(self._reader.next())
-                await asyncio.wait({gone, message}, return_when=asyncio.FIRST_COMPLETED)
-                if not message.done():
-                    message.cancel()
-                    break
-                if (content := message.result()) is None:
-                    break
-                await send({"type": "http.response.body", "body": content, "more_body": True})
-            if not gone.done():
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            gone.cancel()
-            self._streams.remove(self._reader)
+def _event(event_id: str, payload: bytes) -> bytes:
+    return b"id: " + event_id.encode() + b"\nevent: event\ndata: " + payload + b"\n\n"
 
 
 def _message(kind: str, document: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ const VERDICTS = { ok: "ok", unused: "not used", warning: "warning", failed: "fa
 const tile = (value, label) => h("div", { class: "tile" }, h("dd", { class: "n" }, value), h("dt", {}, label));
 const known = (value, text) => (value === null || value === undefined ? "–" : text(value));
 
-function tiles({ uptime_s: uptime, mqtt, outbox, board, clock_synchronised: clock, web }) {
+function tiles({ uptime_s: uptime, mqtt, outbox, board, clock_synchronised: clock, web, store }) {
   return h(
     "dl",
     { class: "tiles" },
@@ -22,7 +22,8 @@ function tiles({ uptime_s: uptime, mqtt, outbox, board, clock_synchronised: cloc
     tile(known(board.disk_free_mb, megabytes), "free on the disk"),
     tile(known(board.load, (load) => load.toFixed(2)), "load"),
     tile(clock ? "set" : "not set", "clock"),
-    web ? tile(String(web.viewers), web.viewers === 1 ? "browser looks on" : "browsers look on") : null,
+    tile(megabytes(store.bytes / 1e6), `${store.pictures} pictures of events`),
+    tile(String(web.viewers), web.viewers === 1 ? "browser looks on" : "browsers look on"),
   );
 }
 
@@ -60,13 +61,11 @@ export async function open(main, { device, stream }) {
   const pipelines = h("div", { class: "cards two" });
   const results = h("div", { "aria-live": "polite" });
   const log = h("ul", { class: "plain log" });
-  let page = null;
   const show = (health) => {
-    const { mqtt } = health;
-    page = health.web ?? page; // the stream sends the document of MQTT, without it
-    const all = [...health.reasons, ...(mqtt?.reasons ?? [])];
+    const { mqtt, web } = health;
+    const all = [...health.reasons, ...(mqtt?.reasons ?? []), ...web.reasons];
     fill(reasons, [...new Set(all)].map((reason) => notice(reason)));
-    fill(figures, tiles({ ...health, web: page }));
+    fill(figures, tiles(health));
     fill(pipelines, Object.entries(health.pipelines).map(([name, one]) => pipeline(name, one)));
   };
   const examine = async () => {

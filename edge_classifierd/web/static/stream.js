@@ -13,6 +13,7 @@ export class Stream {
   #poll = 0;
   #failures = 0;
   #lostAt = null;
+  #last = null;
 
   constructor() {
     document.addEventListener("visibilitychange", () => (document.hidden ? this.#close() : this.#connect()));
@@ -49,10 +50,11 @@ export class Stream {
   #connect() {
     this.#close();
     if (document.hidden) return;
-    const source = new EventSource(address(["stream"], { pipeline: this.#pipeline }));
+    const source = new EventSource(address(["stream"], { pipeline: this.#pipeline, after: this.#last }));
     this.#source = source;
     this.#timer = setTimeout(() => this.#startPolling(), HELLO_TIMEOUT_MS);
     source.addEventListener("hello", () => this.#connected());
+    source.addEventListener("event", ({ lastEventId }) => (this.#last = lastEventId)); // what a lost link missed is sent
     source.addEventListener("bye", () => this.#lost());
     source.addEventListener("error", () => this.#source === source && this.#lost());
     for (const type of TYPES) source.addEventListener(type, (message) => this.#emit(type, JSON.parse(message.data)));

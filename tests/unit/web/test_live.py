@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
 import time
-from base64 import b64encode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from pipelines_scene import until
-from web_scene import PASSWORD, PageScene
+from web_scene import PASSWORD, Stream
 
 from edge_classifierd.frames.jpeg import read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from web_scene import PageScene
 
+UNKNOWN = "01M8JGC35X0D839T5N0EJ273WY"
 FRAME = "/api/pipelines/driveway/frame.jpg"
-
-
-class Stream:
-    """An open event stream."""
-
-    def __init__(self, page: PageScene, path: str) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=20)
-        login = b64encode(f":{PASSWORD}".encode()).decode()
-        self.connection.request("GET", path, headers={"Authorization": f"Basic {login}"})
-        self.answer = self.connection.getresponse()
-
-    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        kind = ""
-        while line := self.answer.readline():
-            name, _, value = line.decode().rstrip("\n").partition(": ")
-            if name == "event":
-                kind = value
-            elif name == "data":
-                yield kind, json.loads(value)
-
-    def next(self, wanted: str) -> dict[str, Any]:
-        return next(document for kind, document in self.events() if kind == wanted)
-
-    def close(self) -> None:
-        self.answer.close()
-        self.connection.close()
 
 
 def test_each_picture_is_newer_than_the_one_before(page: PageScene) -> None:
@@ -87,49 +59,15 @@ def test_nothing_is_encoded_while_nobody_asks(page: PageScene) -> None:
     assert page.page.previews.counts["driveway"] == before
 
 
-def test_the_stream_sends_hello_and_scores_that_belong_to_pictures(page: PageScene) -> None:
-    stream = Stream(page, "/api/stream?pipeline=driveway")
-    try:
-        assert stream.answer.getheader("Content-Type") == "text/event-stream; charset=utf-8"
-        assert "no-transform" in str(stream.answer.getheader("Cache-Control"))
-        assert stream.answer.getheader("X-Accel-Buffering") == "no"
-        assert stream.next("hello")["build"] == page.get("/api/overview").document["build"]
-        scores = [stream.next("scores") for _ in range(6)]
-    finally:
-        stream.close()
-    assert [len(score["top"]) for score in scores] == [5] * 6
-    assert set(scores[0]["watches"]) == {"cat"}
-    numbers = [score["frame"] for score in scores]
-    assert numbers == sorted(set(numbers))
-    assert numbers[5] - numbers[0] >= 700  # milliseconds: at most five a second; the first frame may be older
-    until(lambda: page.page.streams.count == 0)
-
-
-def test_the_stream_shows_a_change_that_was_made_elsewhere(page: PageScene) -> None:
-    stream = Stream(page, "/api/stream")
-    try:
-        stream.next("hello")
-        page.request("PUT", "/api/pipelines/driveway/watches/cat/threshold", {"value": 0.5})
-        settings = stream.next("settings")
-        assert settings["overridden"] == ["cat.threshold"]
-        page.request("PUT", "/api/pipelines/driveway/watches/cat/threshold", {"value": None})
-        assert stream.next("settings")["overridden"] == []
-        assert stream.next("health")["version"] == "1"
-    finally:
-        stream.close()
-
-
-def test_more_streams_than_places_are_refused(page: PageScene) -> None:
-    streams = [Stream(page, "/api/stream") for _ in range(8)]
-    try:
-        for stream in streams:
-            stream.next("hello")
-        answer = page.get("/api/stream")
-        assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "too_many_streams", "5")
-    finally:
-        for stream in streams:
-            stream.close()
-    until(lambda: page.page.streams.count == 0)
+def test_a_snapshot_is_encoded_once_a_second(page: PageScene) -> None:
+    page.get(FRAME)
+    began_s, before = time.monotonic(), page.page.previews.counts["driveway"]
+    numbers = [page.get("/api/pipelines/driveway/snapshot.jpg").headers["x-frame"]]
+    while len(set(numbers)) < 2:
+        numbers.append(page.get("/api/pipelines/driveway/snapshot.jpg").headers["x-frame"])
+    encoded = page.page.previews.counts["driveway"] - before
+    assert encoded == 2
+    assert time.monotonic() - began_s >= 0.9
 
 
 def test_an_mjpeg_stream_sends_pictures(page: PageScene) -> None:
@@ -148,9 +86,11 @@ def test_an_mjpeg_stream_sends_pictures(page: PageScene) -> None:
 
 
 def test_health_and_the_probe_for_supervisors(page: PageScene) -> None:
+    page.parts.records.pictures.add([UNKNOWN], b"\xff\xd8picture")
     document = page.get("/api/health").document
+    assert document["store"] == {"bytes": 9, "pictures": 1, "most_bytes": 30_000_000}
     assert document["version"] == "1"
-    assert set(document["web"]) == {"viewers", "sessions"}
+    assert set(document["web"]) == {"viewers", "sessions", "reasons"}
     assert page.get("/healthz", basic=False).document == {"status": "ok"}
     page.health.is_alive = False
     try:

@@ -9,7 +9,7 @@ import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pipelines_scene import Scene, pipeline, until
 
@@ -31,7 +31,11 @@ from edge_classifierd.web.page import WebPage
 from edge_classifierd.web.parts import Parts
 from edge_classifierd.web.server import PageServer
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PASSWORD = "correct horse battery"
+BASIC = "Basic " + base64.b64encode(f":{PASSWORD}".encode()).decode()
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,31 @@ class Answer:
     @property
     def code(self) -> str:
         return str(self.document["error"]["code"])
+
+
+class Stream:
+    """An open event stream."""
+
+    def __init__(self, page: PageScene, path: str, **headers: str) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=20)
+        self.connection.request("GET", path, headers={"Authorization": BASIC, **headers})
+        self.answer = self.connection.getresponse()
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        kind = ""
+        while line := self.answer.readline():
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "data":
+                yield kind, json.loads(value)
+
+    def next(self, wanted: str) -> dict[str, Any]:
+        return next(document for kind, document in self.events() if kind == wanted)
+
+    def close(self) -> None:
+        self.answer.close()
+        self.connection.close()
 
 
 class HealthNow:
@@ -139,7 +168,7 @@ class PageScene:
         content = json.dumps(body).encode() if body is not None and not isinstance(body, bytes) else body
         sent: dict[str, str | None] = {"Host": f"127.0.0.1:{self.port}"}
         if basic:
-            sent["Authorization"] = "Basic " + base64.b64encode(f":{PASSWORD}".encode()).decode()
+            sent["Authorization"] = BASIC
         if content is not None:
             sent["Content-Type"] = "application/json"
         sent |= {name.replace("_", "-").title(): value for name, value in headers.items()}
