@@ -136,7 +136,7 @@ def _print_messages(
 ) -> tuple[int, bool]:
     """Print messages until a limit; return the number of printed messages and whether there was a connection.
 
-    If nothing has arrived shortly after the connection, the problem found by `search` is printed once.
+    If nothing has arrived shortly after the connection, or until the end, what `search` says is printed once.
     """
     end_s = inf if seconds is None else time.monotonic() + seconds
     report_s = inf
@@ -145,12 +145,10 @@ def _print_messages(
     while (count is None or printed < count) and time.monotonic() < end_s:
         if not connected and client.connected:
             connected = True
-            report_s = min(time.monotonic() + _SEARCH_S, end_s - _WAIT_S)
+            report_s = time.monotonic() + _SEARCH_S
         if time.monotonic() > report_s:
             report_s = inf
-            problem = None if printed else search.problem()
-            if problem is not None:
-                complain(problem)
+            _report(search, printed)
         try:
             message = incoming.get(timeout=_WAIT_S)
         except queue.Empty:
@@ -163,7 +161,15 @@ def _print_messages(
         print_text(line)
         sys.stdout.flush()
         printed += 1
+    if connected and report_s < inf:  # the time given was shorter than the search
+        _report(search, printed)
     return printed, connected
+
+
+def _report(search: _Search, printed: int) -> None:
+    problem = None if printed else search.problem()
+    if problem is not None:
+        complain(problem)
 
 
 def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[MqttSection, Topics]:
