@@ -70,6 +70,7 @@ def add(database: TeachingDatabase, within: ModelTransaction, offer: Offer, ulid
     guess = offer.guess
     look = group_of(bits, [(one[2], one[3]) for one in others], None if guess is None else guess.label) or picture
     file = database.pictures_folder(within.name) / f"{picture}.jpg"
+    database.make_model_folder(within.name)
     replace_file(file, offer.encoded.jpeg, durably=True)
     database.own(file)
     connection.execute(

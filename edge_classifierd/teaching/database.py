@@ -121,7 +121,7 @@ class TeachingDatabase:
                 raise
 
     def make_model_folder(self, model: str) -> None:
-        """Create the folders of a model. Raises OSError."""
+        """Create the folders of a model that is in the index, if they are not there. Raises OSError."""
         self._make_folder(self.folder / model)
         self._make_folder(self.pictures_folder(model))
 

@@ -103,7 +103,6 @@ class TeachingStore:
             )
             within = ModelTransaction(connection, int(cursor.lastrowid or 0), name, self._now_ms())
             insert_class(within, UNKNOWN, self._ulids)
-            self._database.make_model_folder(name)
         return self.model(name)
 
     def rename(self, name: str, new: str) -> None:
