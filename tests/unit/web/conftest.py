@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from web_scene import PageScene
+from web_scene import PASSWORD, PageScene
+
+from edge_classifierd.config.sections.web import WebSection
+from edge_classifierd.web.live.results import NewestResults
+from edge_classifierd.web.page import WebPage
+from edge_classifierd.web.server import PageServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="module")
@@ -22,3 +28,21 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageScene]:
     (static / "secret.key").write_text("not served")
     with PageScene(folder, static=static) as made:
         yield made
+
+
+@pytest.fixture
+def serve(page: PageScene) -> Iterator[Callable[..., PageServer]]:
+    """Return a function that serves the page of the same pipelines with another section `web`."""
+    started: list[PageServer] = []
+
+    def start(**section: Any) -> PageServer:
+        made = WebSection.model_validate({"password": PASSWORD, **section})
+        parts = replace(page.parts, section=made, results=NewestResults(page.scene.clock))
+        server = PageServer(made, lambda: WebPage(parts, page._static))
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop(5)

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 
 from pipelines_scene import until
 from test_device_routes import detect
-from web_scene import BASIC, Stream
+from web_scene import BASIC, Stream, free_port, listens
 
 from edge_classifierd.web import connections
 from edge_classifierd.web.live.page_health import PageHealth
 from edge_classifierd.web.live.reader import MOST_WAITING, StreamReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
     from web_scene import PageScene
+
+    from edge_classifierd.web.server import PageServer
 
 
 def ids(stream: Stream, count: int) -> list[str]:
@@ -138,7 +142,7 @@ def test_a_delay_that_nobody_notices_is_no_reason(page: PageScene) -> None:
 def test_a_page_that_runs_late_is_a_reason_in_its_health(page: PageScene) -> None:
     stream = Stream(page, "/api/stream")
     try:
-        stream.next("hello")
+        until(lambda: page.page.streams._look_task is not None)
         page.page.streams._soon(time.sleep, 1.5)
         until(lambda: page.get("/api/health").document["web"]["reasons"])
         (reason,) = page.get("/api/health").document["web"]["reasons"]
@@ -147,3 +151,17 @@ def test_a_page_that_runs_late_is_a_reason_in_its_health(page: PageScene) -> Non
         stream.close()
     until(lambda: page.page.streams.count == 0)
     assert page.get("/api/health").document["web"]["reasons"] == []
+
+
+def test_open_streams_end_with_the_page(serve: Callable[..., PageServer]) -> None:
+    port = free_port()
+    server = serve(listen=f"127.0.0.1:{port}")
+    until(lambda: listens(port))
+    request = f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {BASIC}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as reading:
+        reading.sendall(request)
+        until(lambda: b"hello" in reading.recv(1000))
+        server.stop(10)
+        assert not server._thread.is_alive()
+        rest = b"".join(iter(lambda: reading.recv(1000), b""))
+    assert rest.endswith(b"event: bye\ndata: {}\n\n\r\n0\r\n\r\n")

@@ -9,23 +9,17 @@ import shutil
 import socket
 import ssl
 import subprocess
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from pipelines_scene import until
-from web_scene import BASIC, PASSWORD, free_port
-
-from edge_classifierd.config.sections.web import WebSection
-from edge_classifierd.web.live.results import NewestResults
-from edge_classifierd.web.page import WebPage
-from edge_classifierd.web.server import PageServer
+from web_scene import BASIC, PASSWORD, free_port, listens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from web_scene import PageScene
+    from edge_classifierd.web.server import PageServer
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 
@@ -44,24 +38,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("first", "second"):
         make_certificate(folder, name)
     return folder
-
-
-@pytest.fixture
-def serve(page: PageScene) -> Iterator[Callable[..., PageServer]]:
-    """Return a function that serves the page of the same pipelines with another section `web`."""
-    started: list[PageServer] = []
-
-    def start(**section: Any) -> PageServer:
-        made = WebSection.model_validate({"password": PASSWORD, **section})
-        parts = replace(page.parts, section=made, results=NewestResults(page.scene.clock))
-        server = PageServer(made, lambda: WebPage(parts, page._static))
-        started.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in started:
-        server.stop(5)
 
 
 def put_in_use(certificates: Path, certificate: str, key: str) -> None:
@@ -130,15 +106,9 @@ def test_an_ipv6_address_also_takes_ipv4(serve: Callable[..., PageServer]) -> No
         probe.bind(("::1", 0))  # where the machine has IPv6
         addresses["::1"] = "[::1]"
     for address, host in addresses.items():
-        until(lambda address=address: _answers(address, port))
+        until(lambda address=address: listens(port, address))
         connection = http.client.HTTPConnection(address, port, timeout=10)
         origin = {"Origin": f"http://{host}:{port}", "Content-Type": "application/json", "Authorization": BASIC}
         connection.request("DELETE", "/api/session", headers=origin)
         assert connection.getresponse().status == 204
         connection.close()
-
-
-def _answers(address: str, port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=5):
-        return True
-    return False

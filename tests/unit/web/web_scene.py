@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import socket
@@ -160,8 +161,7 @@ class PageScene:
         self.scene.__exit__()
 
     def listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return listens(self.port)
 
     def request(self, method: str, path: str, body: Any = None, *, basic: bool = True, **headers: str | None) -> Answer:
         """Send a request and read the whole answer. Headers are given as `content_type="…"`; None leaves one out."""
@@ -211,3 +211,9 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int, address: str = "127.0.0.1") -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=5):
+        return True
+    return False
