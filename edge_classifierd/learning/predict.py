@@ -19,7 +19,7 @@ from edge_classifierd.learning.training_set import summarised
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from edge_classifierd.learning.dataset import Dataset
@@ -44,15 +44,52 @@ class Trial:
     """The watches to recommend thresholds for; empty: one for each class that has enough pictures."""
 
 
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """The scores of a data set's pictures."""
+
+    scored: Scored
+    unreadable: tuple[str, ...]
+    """A sentence for each picture that could not be decoded."""
+    inference_ms: float
+    """Median time of one inference."""
+
+
 def try_out(trial: Trial, dataset: Dataset, progress: Callable[[int, int], None]) -> Evaluation:
     """Classify every picture once and evaluate the scores; classes without a matching label are left out.
 
-    Raises UsageError when no class matches or no picture can be read; ModelError, MissingError, InferenceError.
+    Raises UsageError when no class matches; else as `classify_all`.
+    """
+    matching = match_classes(dataset, trial.bundle.labels)
+    classified = classify_all(trial, dataset, matching.targets, progress)
+    scored = classified.scored
+    return dataclasses.replace(
+        evaluate(trial.bundle.name, scored, margin=trial.margin, sweeps=sweeps_of(scored, trial.watches)),
+        unreadable=classified.unreadable,
+        left_out=matching.unmatched,
+        learnt=_learnt(trial.bundle, scored.paths),
+        inference_ms=classified.inference_ms,
+    )
+
+
+def classify_all(
+    trial: Trial, dataset: Dataset, targets: Mapping[str, tuple[int, ...]], progress: Callable[[int, int], None]
+) -> Classified:
+    """Classify every picture once, as the daemon does.
+
+    Args:
+        trial: The model.
+        dataset: The pictures; those of a class that `targets` lacks are left out.
+        targets: For each class the indices of the labels that are right.
+        progress: Called after each picture with the number of pictures that are done, and their total number.
+
+    Raises:
+        UsageError: No picture can be read.
+        EdgeClassifierError: The model cannot be used.
     """
     bundle = trial.bundle
-    matching = match_classes(dataset, bundle.labels)
-    wanted = [picture for picture in dataset.pictures if picture.class_name in matching.targets]
-    names = tuple(matching.targets)
+    wanted = [picture for picture in dataset.pictures if picture.class_name in targets]
+    names = tuple(targets)
     classifier = make_classifier(bundle, trial.device, trial.threads)
     prepare = Preprocessor(
         bundle.input, bundle.normalisation, fit=trial.fit, crop_fraction=trial.crop_fraction, view=trial.view
@@ -76,15 +113,10 @@ def try_out(trial: Trial, dataset: Dataset, progress: Callable[[int, int], None]
     if not paths:
         reason = summarised(unreadable)[0]
         raise UsageError(f"{dataset.source}: none of its {len(wanted):,} pictures can be read: {reason}")
-    targets = tuple(matching.targets.values())
-    scored = Scored(paths, np.array(truth, np.intp), np.stack(confidences), names, targets, bundle.labels.display)
-    return dataclasses.replace(
-        evaluate(bundle.name, scored, margin=trial.margin, sweeps=sweeps_of(scored, trial.watches)),
-        unreadable=tuple(unreadable),
-        left_out=matching.unmatched,
-        learnt=_learnt(bundle, paths),
-        inference_ms=float(np.median(times)),
+    scored = Scored(
+        paths, np.array(truth, np.intp), np.stack(confidences), names, tuple(targets.values()), bundle.labels.display
     )
+    return Classified(scored, tuple(unreadable), float(np.median(times)))
 
 
 def _learnt(bundle: ModelBundle, paths: Sequence[Path]) -> int:

@@ -22,8 +22,10 @@ from edge_classifierd.learning.taught_model import MadeModel, agreement, twin_pa
 from edge_classifierd.learning.training_set import (
     UNKNOWN,
     group_duplicates,
+    join_recordings,
     named_pictures,
     read_training_set,
+    refuse_nothing_to_learn,
     refuse_too_few,
     warnings_about_sizes,
     with_built_in_unknown,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from edge_classifierd.learning.evaluate import Evaluation
     from edge_classifierd.learning.head_fitting import Fitted
     from edge_classifierd.learning.thresholds import Sweep
-    from edge_classifierd.learning.training_set import Progress, TrainingSet
+    from edge_classifierd.learning.training_set import GivenPictures, Progress, TrainingSet
     from edge_classifierd.learning.unrelated import FalseAlarms
     from edge_classifierd.model.options import ModelOptions
     from edge_classifierd.preprocess import Fit
@@ -77,6 +79,8 @@ class TrainingPlan:
     threads: int = 2
     options: ModelOptions = NO_OPTIONS
     """The preprocessing of the extractor, where its file does not contain it."""
+    given: GivenPictures | None = None
+    """The pictures, already divided; `source` is then only named in messages, and `holdout` is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ def train(
     twin = twin_path(plan.output) if target.edgetpu_compiled else None
     made = MadeModel(fitted.head, plan.method, labels, own, plan.extractor if plan.keep_classes else None)
     content = write_models(made, {plan.output: target, twin or plan.output: extractor}, target)[plan.output]
+    progress("measuring", 0, 1)
     confidences = apply(fitted.head, pictures.embeddings)
     measured = measure(
         model=plan.output.stem,
@@ -167,6 +172,7 @@ def train(
         labels=labels,
         embedder=embedder,
     )
+    progress("measuring", 1, 1)
     seen = [(one, score) for one, score in zip(pictures.pictures, confidences, strict=True) if not one.built_in]
     return Training(
         output=plan.output,
@@ -213,14 +219,23 @@ def _read(
     announce: Callable[[str], None],
 ) -> _Read:
     """Read and check the pictures, hold some out, and add the built-in ones where there is no class `unknown`."""
-    named = named_pictures(plan.source, plan.unknown, beside=plan.keep_classes)
+    given = plan.given
+    if given is None:
+        named = named_pictures(plan.source, plan.unknown, beside=plan.keep_classes)
+    else:
+        named = (*given.learn, *given.held_out)
     if plan.keep_classes:
         _refuse_keeping(plan, target, dict.fromkeys(one.class_name for one in named))
     pictures = read_training_set(plan.source, named, embedder, progress)
     refuse_too_few(pictures, 1 if plan.method == "imprinting" or plan.holdout == 0 else 2)
     groups, warnings = group_duplicates(pictures)
     warnings += warnings_about_sizes(pictures, want_many=plan.method == "regression")
-    learning, held = split(pictures.classes, groups, plan.holdout, plan.seed)
+    if given is None:
+        learning, held = split(pictures.classes, groups, plan.holdout, plan.seed)
+    else:
+        learning, held = given.divide(pictures.pictures)
+        refuse_nothing_to_learn(pictures, learning)
+        groups = join_recordings(groups, pictures, learning, given)
     if not len(held):
         announce(_nothing_held_out(plan))
     folded = [name.casefold() for name in pictures.names]

@@ -15,7 +15,7 @@ from edge_classifierd.learning.duplicates import burst_pairs, difference_hash, g
 from edge_classifierd.learning.unrelated import pictures_to_learn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,6 +31,26 @@ NEARLY_SAME_BITS: Final = 14
 _FEW: Final = 10
 _UNEVEN: Final = 5
 """Ratio of the largest class to the smallest above which `train` warns."""
+
+
+_FEWEST_RECORDINGS: Final = 3
+"""With fewer recordings of a class, its pictures are left out one by one in cross-validation and not by recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenPictures:
+    """Pictures that are divided already into those to learn from and those held out."""
+
+    learn: tuple[Picture, ...]
+    held_out: tuple[Picture, ...]
+    recordings: Mapping[Path, str]
+    """Pictures of one recording are alike; so they stay in one fold of the cross-validation where there are enough."""
+
+    def divide(self, pictures: Sequence[Picture]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the positions in `pictures` to learn from and those held out, both ascending."""
+        held_out = {one.path for one in self.held_out}
+        held = np.array([one.path in held_out for one in pictures], np.bool_)
+        return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +147,17 @@ def refuse_too_few(training_set: TrainingSet, least: int) -> None:
             )
 
 
+def refuse_nothing_to_learn(training_set: TrainingSet, learning: NDArray[np.intp]) -> None:
+    """Raise UsageError for a class of which every readable picture is held out."""
+    for name, count in zip(
+        training_set.names, np.bincount(training_set.classes[learning], minlength=len(training_set.names)), strict=True
+    ):
+        if not count:
+            raise UsageError(
+                f"{training_set.source}: the class `{name}` has no readable picture to learn from; add pictures"
+            )
+
+
 def group_duplicates(training_set: TrainingSet) -> tuple[NDArray[np.intp], list[str]]:
     """Return the group of each picture and warnings; near-duplicates and pictures of one burst share a group.
 
@@ -158,6 +189,24 @@ def group_duplicates(training_set: TrainingSet) -> tuple[NDArray[np.intp], list[
         )
     both = np.arange(len(groups))
     return grouped(len(groups), np.concatenate([np.stack((both, groups), 1), np.stack((both, bursts), 1)])), warnings
+
+
+def join_recordings(
+    groups: NDArray[np.intp], training_set: TrainingSet, learning: NDArray[np.intp], given: GivenPictures
+) -> NDArray[np.intp]:
+    """Return the groups with the pictures of each recording joined, in classes learnt from three recordings or more.
+
+    A burst lies in one recording, and recordings differ in light and background as new pictures do.
+    """
+    pairs = [np.stack((np.arange(len(groups)), groups), 1)]
+    for one in range(len(training_set.names)):
+        first: dict[str, int] = {}
+        members = [at for at in learning.tolist() if training_set.classes[at] == one]
+        recordings = [given.recordings.get(training_set.pictures[at].path, str(at)) for at in members]
+        if len(set(recordings)) >= _FEWEST_RECORDINGS:
+            joined = [(first.setdefault(name, at), at) for name, at in zip(recordings, members, strict=True)]
+            pairs.append(np.array(joined, np.intp))
+    return grouped(len(groups), np.concatenate(pairs))
 
 
 def warnings_about_sizes(training_set: TrainingSet, *, want_many: bool) -> list[str]:

@@ -1,0 +1,1 @@
+"""Training of taught models: the child process, what it measures, and the versions that come of it."""
