@@ -8,17 +8,17 @@ import http.server
 import re
 import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from broker_process import free_port, wait_until
 from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from playwright.sync_api import FrameLocator, Page
 
 PASSWORD = "open the page for tests"
+CHECKS = Path(__file__).parent / "web" / "page_checks.js"
 DOG = {"name": "dog", "labels": ["*terrier*", "beagle"], "threshold": 0.6, "release": 0.4}
 
 
@@ -76,6 +76,13 @@ def wait_for_picture(page: Page | FrameLocator, camera: str = "driveway") -> Non
 
     name = re.compile(rf"^{camera}, \d\d:\d\d:\d\d$")
     expect(page.locator(".stage canvas")).to_have_attribute("aria-label", name, timeout=15_000)
+
+
+def faults(page: Page, check: str) -> list[str]:
+    """Run one of the functions of page_checks.js in a page."""
+    checks = CHECKS.read_text().partition("\n")[2]
+    found: list[str] = page.evaluate(f"{checks.strip()}.{check}()")
+    return found
 
 
 class PrefixProxy:

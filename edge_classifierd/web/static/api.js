@@ -25,7 +25,8 @@ export function address(parts, query = {}) {
 /** Send a request; raise ApiError for a refusal. `raw` returns the response itself. */
 export async function request(method, url, { body, signal, raw = false, ask = true } = {}) {
   const options = { method, signal, cache: "no-store" };
-  if (body !== undefined) Object.assign(options, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+  if (body instanceof Blob) options.body = body;
+  else if (body !== undefined) Object.assign(options, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
   let response;
   try {
     response = await fetch(url, options);

@@ -10,6 +10,7 @@ export class Device extends EventTarget {
     stream.on("overview", (overview) => this.#take(overview));
     stream.on("status", (status) => this.#merge(status));
     stream.on("scores", (scores) => this.#scores(scores));
+    stream.on("training", (training) => this.#train(training));
     // Whoever changed a setting, MQTT too: the overview has all of them. Several at once are read once. Every five
     // seconds, with `health`, it also brings the rates.
     stream.on("settings", () => this.#soon());
@@ -68,6 +69,11 @@ export class Device extends EventTarget {
       if (on !== watch.on) watch.since = on ? captured : null;
       Object.assign(watch, { confidence, on });
     }
+    this.#changed();
+  }
+
+  #train(training) {
+    this.overview.training = ["finished", "failed", "cancelled"].includes(training.stage) ? null : training;
     this.#changed();
   }
 

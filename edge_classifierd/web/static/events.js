@@ -12,8 +12,9 @@ function verdict(event) {
   const buttons = [["right", "Right"], ["wrong", "Wrong"]].map(([value, label]) => {
     const click = () =>
       attempt(async () => {
-        await put(["events", event.event_id, "verdict"], (event.verdict = event.verdict === value ? null : value));
+        const { kept } = await put(["events", event.event_id, "verdict"], (event.verdict = event.verdict === value ? null : value));
         show();
+        if (kept) (await import("./taught.js?v=__BUILD__")).kept(event, kept);
       });
     const one = button(label, click, "s");
     one.dataset.value = value;

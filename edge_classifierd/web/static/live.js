@@ -66,6 +66,7 @@ class Camera {
   #stage = h("div", { class: "stage" }, this.#canvas, this.#region, this.#seen, this.#veil, this.#stamp, this.#note);
   #facts = h("p", { class: "facts n" });
   #notice = h("div", { class: "notices" });
+  #offer = h("p", { class: "row" });
   #buttons;
   #panel = h("div", {});
   #top = h("p", { class: "small dim top" });
@@ -97,7 +98,7 @@ class Camera {
       "div",
       { class: "live" },
       h("section", { class: "card", "aria-label": "Picture" }, this.#notice, this.#stage, this.#panel, this.#facts, this.#buttons, this.#top),
-      h("section", { class: "card", "aria-label": "Scores" }, h("div", { class: "row head" }, h("h2", {}, name), this.#switch.element), this.#list, this.#polite, this.#history.element),
+      h("section", { class: "card", "aria-label": "Scores" }, h("div", { class: "row head" }, h("h2", {}, name), this.#switch.element), this.#offer, this.#list, this.#polite, this.#history.element),
       h("section", { class: "card last", "aria-label": "Last events" }, h("div", { class: "row head" }, h("h2", {}, "Last events"), h("a", { class: "push small", href: "#/events" }, "all events")), this.#events),
     );
     this.visibility = () => this.#picture.visibility();
@@ -131,6 +132,13 @@ class Camera {
     this.#frames(one, running);
     this.#scores(one, running && !one.resting);
     this.#tell(one, running);
+    if (one.model?.taught || one.watches.every(({ labels }) => !labels)) this.#offers();
+  }
+
+  /** Teach where nothing is watched, and the way back after a change of a taught model. */
+  async #offers() {
+    const { offer } = await import("./taught.js?v=__BUILD__");
+    offer(this.#offer, this.#device, this.#name);
   }
 
   /** Take a message `scores` of this pipeline. */
@@ -283,14 +291,11 @@ export async function open(main, { device, stream }, name) {
     stream.on("event", (event) => event.pipeline === shown.name && camera.recent()),
   ];
   stream.open(shown.name);
-  const key = (event) => {
-    if (event.key === "r" && !event.ctrlKey && !event.metaKey && !event.target.closest("input, select, textarea, dialog")) camera.edit();
-  };
-  document.addEventListener("keydown", key);
-  return () => {
+  const close = () => {
     clearInterval(clock);
-    document.removeEventListener("keydown", key);
     off.forEach((one) => one());
     camera.close();
   };
+  close.keys = { r: () => camera.edit() };
+  return close;
 }

@@ -21,11 +21,25 @@ function card({ name, kind, used_by: users, classes, bytes, sha256, licence }) {
   );
 }
 
-export async function open(main, { stream }) {
+/** The taught models with their versions. */
+async function taught(context) {
+  if (!context.device.overview.features?.teach) return [];
+  const { versionList, versions } = await import("./taught.js?v=__BUILD__");
+  const all = await get(["taught"]);
+  return Promise.all(
+    all.map(async ({ name }) => {
+      const list = versionList(context, name, await versions(name));
+      const head = h("div", { class: "row head" }, h("h2", {}, h("a", { href: `#/teach/${name}` }, name)), h("span", { class: "push small dim" }, KINDS.taught));
+      return { element: h("section", { class: "card" }, head, list), off: list.off };
+    }),
+  );
+}
+
+export async function open(main, context) {
   const cards = h("div", { class: "cards" });
   fill(main, h("h1", {}, "Models"), cards);
-  stream.open(null);
-  const models = await get(["models"]);
-  fill(cards, models.map(card));
-  return () => {};
+  context.stream.open(null);
+  const [models, lists] = await Promise.all([get(["models"]), taught(context)]);
+  fill(cards, lists.map(({ element }) => element), models.filter(({ kind }) => kind !== "taught").map(card));
+  return () => lists.forEach(({ off }) => off());
 }

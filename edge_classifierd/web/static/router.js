@@ -5,20 +5,21 @@ import { Stream } from "./stream.js?v=__BUILD__";
 import { T } from "./text.js?v=__BUILD__";
 import { button, fill, h, say, toast } from "./ui.js?v=__BUILD__";
 
-const PAGES = [["live", "Live"], ["events", "Events"], ["models", "Models"], ["health", "Health"]];
+const PAGES = [["live", "Live"], ["events", "Events"], ["teach", "Teach"], ["models", "Models"], ["health", "Health"]];
 const LOAD = {
   live: () => import("./live.js?v=__BUILD__"),
   events: () => import("./events.js?v=__BUILD__"),
+  teach: () => styled(styled(import("./teach.js?v=__BUILD__")), "teach"),
   models: () => styled(import("./models.js?v=__BUILD__")),
   health: () => styled(import("./health.js?v=__BUILD__")),
   settings: () => styled(import("./settings.js?v=__BUILD__")),
 };
 
-let sheet = null;
+const sheets = {};
 /** Wait for a module and for the styles that Live does without. */
-async function styled(module) {
-  sheet ??= new Promise((done) => document.head.append(h("link", { rel: "stylesheet", href: "static/more.css?v=__BUILD__", onload: done, onerror: done })));
-  await sheet;
+async function styled(module, sheet = "more") {
+  sheets[sheet] ??= new Promise((done) => document.head.append(h("link", { rel: "stylesheet", href: `static/${sheet}.css?v=__BUILD__`, onload: done, onerror: done })));
+  await sheets[sheet];
   return module;
 }
 
@@ -32,26 +33,26 @@ let opening = 0;
 let build = null;
 
 function route() {
-  const [, page = "", argument] = location.hash.split("/");
-  return [page in LOAD ? page : "live", argument ? decodeURIComponent(argument) : null];
+  const [, page = "", ...names] = location.hash.split("/");
+  return [page in LOAD ? page : "live", ...names.map(decodeURIComponent)];
 }
 
 async function openPage(focus) {
-  const [page, argument] = route();
+  const [page, ...names] = route();
   const number = ++opening;
   const { open } = await LOAD[page]();
   if (number !== opening) return;
   leave();
   leave = () => {};
-  main.classList.toggle("broad", page === "live");
+  main.classList.toggle("broad", ["live", "teach"].includes(page));
   for (const link of document.querySelectorAll("#pages a, #settings")) {
     if (link.hash === `#/${page}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   const [, title] = PAGES.find(([name]) => name === page) ?? [page, "Settings"];
-  document.title = `${argument ?? title} · ${device.overview.device.name}`;
+  document.title = `${names[0] ?? title} · ${device.overview.device.name}`;
   try {
-    const close = await open(main, { device, stream }, argument);
+    const close = await open(main, { device, stream }, ...names);
     if (number === opening) leave = close ?? leave;
     else close?.();
   } catch (error) {
@@ -63,7 +64,8 @@ async function openPage(focus) {
 }
 
 function navigation() {
-  fill(element("pages"), PAGES.map(([page, label]) => h("a", { href: `#/${page}` }, icon(page), label)));
+  const pages = PAGES.filter(([page]) => page !== "teach" || device.overview.features?.teach);
+  fill(element("pages"), pages.map(([page, label]) => h("a", { href: `#/${page}` }, icon(page), label)));
   element("pages").hidden = element("settings").hidden = false;
   fill(element("device"), h("a", { href: "#/settings", title: "Settings" }, device.overview.device.name));
 }
@@ -105,7 +107,20 @@ async function start() {
   stream.on("link", link);
   stream.on("hello", hello);
   addEventListener("hashchange", () => openPage(true));
+  device.watch(training);
+  training();
   await openPage(false);
+  const { start: listen } = await import("./keys.js?v=__BUILD__");
+  listen(() => leave.keys);
+}
+
+/** The training that runs is named on every page. */
+function training() {
+  const now = device.overview.training;
+  element("training").hidden = !now;
+  if (!now) return;
+  element("training").href = `#/teach/${now.model}/train`;
+  say(element("training"), `training ${now.model}${now.of ? ` ${Math.floor((100 * now.done) / now.of)} %` : ""}`);
 }
 
 start().catch((error) => fill(main, h("h1", {}, document.title), h("p", { class: "notice" }, error.message), button("Try again", () => location.reload())));

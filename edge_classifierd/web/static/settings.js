@@ -1,5 +1,6 @@
 // Settings: appearance, values that differ from the file, the configuration with its problems, and signing out.
 import { get, post, put, remove } from "./api.js?v=__BUILD__";
+import { off, switchKeys } from "./keys.js?v=__BUILD__";
 import { T, percent } from "./text.js?v=__BUILD__";
 import { attempt, button, fill, h, notice, segments, toast } from "./ui.js?v=__BUILD__";
 
@@ -14,7 +15,7 @@ function appearance() {
       localStorage.setItem("theme", theme);
     } catch { /* storage is switched off: the choice lasts until the page is closed */ }
   };
-  return h("section", { class: "card" }, h("div", { class: "row" }, h("h2", {}, "Appearance"), h("span", { class: "push" }, segments("Appearance", THEMES, dataset.theme ?? "", change))));
+  return h("section", { class: "card" }, h("div", { class: "row" }, h("h2", {}, "Appearance"), h("span", { class: "push" }, segments("Appearance", THEMES, dataset.theme ?? "", change))), h("div", { class: "row" }, h("h2", {}, "Keys"), h("span", { class: "push" }, segments("Keys", [["on", "On"], ["off", "Off"]], off() ? "off" : "on", (value) => switchKeys(value === "on")))));
 }
 
 /** The commanded values of all pipelines, each with its route and what it is now. */
@@ -114,7 +115,7 @@ function signOut() {
 }
 
 export async function open(main, { device, stream }) {
-  const [differing, off] = overrides(device);
+  const [differing, close] = overrides(device);
   const shown = h("div", {});
   const { password_required: locked } = await get(["session"]);
   fill(main, h("h1", {}, "Settings"), h("div", { class: "cards narrow" }, appearance(), differing, reload(), shown, locked && signOut(), h("p", { class: "small dim foot" }, `edge-classifierd ${device.overview.version} · `, h("code", {}, location.origin + location.pathname))));
@@ -124,5 +125,5 @@ export async function open(main, { device, stream }) {
   } catch (error) {
     toast(error.message);
   }
-  return off;
+  return close;
 }

@@ -1,7 +1,7 @@
 // The event stream of the device: connects again by itself, and holds no connection while the tab is hidden.
 import { address, get } from "./api.js?v=__BUILD__";
 
-const TYPES = ["hello", "scores", "event", "status", "settings", "health"];
+const TYPES = ["hello", "scores", "event", "status", "settings", "health", "training", "taught"];
 const HELLO_TIMEOUT_MS = 5000;
 const POLL_MS = 2000;
 

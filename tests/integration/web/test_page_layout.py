@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from page_device import faults
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -20,17 +20,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 PAGES = {
     "live/driveway": "Live: driveway",
     "events": "Events",
+    "teach": "Teach",
     "models": "Models",
     "health": "Health",
     "settings": "Settings",
 }
-CHECKS = Path(__file__).with_name("page_checks.js").read_text().partition("\n")[2]
-
-
-def faults(page: Page, check: str) -> list[str]:
-    """Run one of the functions of page_checks.js in a page."""
-    found: list[str] = page.evaluate(f"{CHECKS.strip()}.{check}()")
-    return found
 
 
 def shown(page: Page, route: str) -> None:
@@ -64,18 +58,18 @@ def test_focus_goes_through_the_page_in_its_order(visit: Callable[..., Page]) ->
     expect(page.get_by_role("slider")).to_be_visible()
     expect(page.locator(".event .thumb").first).to_be_visible()
     order = []
-    for _ in range(23):
+    for _ in range(24):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent"))
         visible = "document.activeElement.getBoundingClientRect().width > 0"
         assert page.evaluate(visible), order[-1]
 
-    assert order[:20] == [
-        "Skip to the content", "porch", "Live", "Events", "Models", "Health", "Settings", "driveway", "garden", "door",
-        "Set region", "Publish picture", "Full size", "Whole picture", "What the model gets", "camera on", "cat", "dog",
-        "2 min", "1 h",
+    assert order[:21] == [
+        "Skip to the content", "porch", "Live", "Events", "Teach", "Models", "Health", "Settings", "driveway",
+        "garden", "door", "Set region", "Publish picture", "Full size", "Whole picture", "What the model gets",
+        "camera on", "cat", "dog", "2 min", "1 h",
     ]  # fmt: skip
-    assert order[20:] == ["24 h", "Threshold of cat", ""]  # the field of the threshold has a label of its own
+    assert order[21:] == ["24 h", "Threshold of cat", ""]  # the field of the threshold has a label of its own
 
 
 def test_chosen_appearance_stays(visit: Callable[..., Page]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import re
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
 
 import edge_classifierd
 from edge_classifierd.learning import report
+from edge_classifierd.web.files import PageFiles
 
 STATIC = Path(edge_classifierd.__file__).parent / "web" / "static"
 FILES = {path.name: path.read_text() for path in sorted(STATIC.iterdir())}
@@ -17,8 +20,17 @@ MODULES = {name: text for name, text in FILES.items() if name.endswith(".js")}
 FIRST_LOAD = ("index.html", "tokens.css", "page.css", "theme.js", "router.js")
 
 
+def served(name: str) -> bytes:
+    """A file as the browser gets it."""
+    index, static = (route.handle for route in PageFiles(STATIC).routes())
+    scope = {"type": "http", "method": "GET", "path_params": {"file": name}, "query_string": b"", "headers": []}
+    answer = asyncio.run((index if name == "index.html" else static)(Request(scope)))  # type: ignore[arg-type]
+    assert answer.status_code == 200
+    return bytes(answer.body)
+
+
 def compressed(name: str) -> int:
-    return len(gzip.compress(FILES[name].encode(), mtime=0))
+    return len(gzip.compress(served(name), mtime=0))
 
 
 def imported(name: str) -> set[str]:
@@ -33,6 +45,16 @@ def test_the_page_is_small() -> None:
     assert sum(compressed(name) for name in FILES) < 60_000
     first = {*FIRST_LOAD, *imported("router.js"), *imported("live.js")}
     assert sum(compressed(name) for name in first) < 25_000
+
+
+def test_scripts_are_served_without_comments_and_with_every_other_line() -> None:
+    for name, text in MODULES.items():
+        lines = [line for line in text.splitlines() if not line.lstrip().startswith(("//", "/**"))]
+        sent = served(name).decode()
+
+        assert re.sub(r"v=[0-9a-f]{12}", "v=__BUILD__", sent).splitlines() == lines, name
+    assert "// Requests to the device." in MODULES["api.js"]
+    assert b"// Requests to the device." not in served("api.js")
 
 
 def test_what_live_imports_is_loaded_at_once_with_the_page() -> None:

@@ -1,0 +1,137 @@
+"""Teach's first step in a real browser: recording, choosing, moving, files; and all steps on phone and desktop."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from daemon_process import PHOTOS
+from page_device import faults
+from playwright.sync_api import expect
+from teach_desk import TeachDesk, add_class, column, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def device(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeachDesk]:
+    """A daemon with one camera, and the model `desk` with the class `cat`."""
+    with TeachDesk(tmp_path_factory.mktemp("device")) as one:
+        page = one.signed_in(chromium)
+        page.goto(f"{one.url}#/teach")
+        page.get_by_label("Name", exact=True).fill("desk")
+        page.get_by_role("button", name="Begin").click()
+        add_class(page, "cat")
+        record(page, "cat", 8)
+        page.context.close()
+        yield one
+
+
+def pictures(page: Page, name: str) -> int:
+    """The number of pictures that a column states."""
+    text = column(page, name).locator(".small.n").text_content() or ""
+    return int(re.match(r"[\d,]+", text)[0])  # type: ignore[index]
+
+
+def test_chosen_pictures_are_moved_by_keys_and_come_back(visit: Callable[..., Page]) -> None:
+    page = visit("#/teach/desk")
+    cells = column(page, "cat").locator(".cell")
+    expect(cells.nth(7)).to_be_visible()
+    before = pictures(page, "cat")
+
+    cells.nth(1).click()
+    cells.nth(4).click(modifiers=["Shift"])
+    expect(page.locator(".chosenbar")).to_contain_text("4 chosen")
+    page.keyboard.press("0")
+    expect(page.locator(".toast")).to_contain_text("4 pictures moved to nothing of these")
+    expect(column(page, "cat")).to_contain_text(f"{before - 4} pictures")
+    page.get_by_role("status").get_by_role("button", name="Undo").click()
+    expect(column(page, "cat")).to_contain_text(f"{before} pictures")
+
+    cells.first.click()
+    page.keyboard.press("Delete")
+    expect(column(page, "cat")).to_contain_text(f"{before - 1} pictures")
+    page.keyboard.press("Control+z")
+    expect(column(page, "cat")).to_contain_text(f"{before} pictures")
+
+    cells.first.click()
+    page.locator(".chosenbar").get_by_role("button", name="Bin").click()
+    expect(column(page, "cat")).to_contain_text(f"{before - 1} pictures")
+    page.get_by_role("link", name="Bin", exact=True).click()
+    page.locator(".bin .cell").click()
+    page.locator(".chosenbar").get_by_role("button", name="→ cat").click()
+    expect(page.locator(".notice")).to_contain_text("The bin is empty")
+
+
+def test_key_records_while_it_is_held_and_a_tap_counts_down(visit: Callable[..., Page]) -> None:
+    page = visit("#/teach/desk")
+    hold = column(page, "cat").locator(".hold")
+    expect(hold).to_be_visible()
+    before = pictures(page, "cat")
+
+    page.keyboard.down("1")
+    expect(hold).to_have_text(re.compile(r"[1-9]\d* kept"), timeout=10_000)
+    page.keyboard.up("1")
+    expect(page.locator(".toast")).to_contain_text("kept")
+    page.wait_for_function("() => document.querySelector('.toast button') !== null")
+    page.get_by_role("status").get_by_role("button", name="Undo").click()
+    expect(column(page, "cat")).to_contain_text(f"{before} pictures")
+
+    hold.click(delay=20)
+    expect(hold).to_contain_text("Starts in 3")
+    hold.click(delay=20)
+    expect(hold).to_have_text("Hold to record")
+    hold.click(delay=20)
+    expect(hold).to_contain_text("kept", timeout=10_000)
+    page.keyboard.press("Escape")
+    expect(hold).to_have_text("Hold to record")
+
+
+def test_files_are_kept_or_refused_with_the_reason(visit: Callable[..., Page], tmp_path: Path) -> None:
+    page = visit("#/teach/desk")
+    add_class(page, "astronaut")
+    damaged = tmp_path / "notes.jpg"
+    damaged.write_text("no picture")
+    again = tmp_path / "again.jpg"
+    again.write_bytes((PHOTOS / "officer.jpg").read_bytes())
+
+    column(page, "astronaut").locator("input").set_input_files([PHOTOS / "officer.jpg", again, damaged])
+    uploads = page.get_by_role("region", name="Files")
+    expect(uploads).to_contain_text("3 of 3 files · 1 kept · 1 too similar · 1 refused")
+    expect(uploads.locator("li")).to_contain_text("notes.jpg this browser cannot read it")
+    expect(column(page, "astronaut")).to_contain_text("1 picture ")
+
+    column(page, "astronaut").get_by_role("button", name="Rename").click()
+    page.get_by_role("dialog").get_by_role("textbox").fill("Neil")
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(column(page, "Neil")).to_be_visible()
+    column(page, "Neil").get_by_role("button", name="Remove").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(column(page, "Neil")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["phone", "desktop"])
+def test_every_step_can_be_read_and_operated(visit: Callable[..., Page], size: str, scheme: str) -> None:
+    page = visit("#/teach/desk", size=size, scheme=scheme, touch=size == "phone")
+    for step, content in (("collect", ".cell"), ("train", "table"), ("bin", ".card, .notice")):
+        page.evaluate("(step) => { location.hash = `#/teach/desk/${step}`; }", step)
+        expect(page.locator(f"main {content}").first).to_be_visible()
+
+        assert faults(page, "lowContrast") == [], step
+        assert faults(page, "unnamed") == [], step
+        assert page.locator("h1").count() == 1, step
+        for width in (320, 390) if size == "phone" else (1280,):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") == width, step
+        if size == "phone":
+            assert faults(page, "small") == [], step
