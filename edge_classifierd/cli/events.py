@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from edge_classifierd.cli.listen import event_line
 from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, file_option, reporting
 from edge_classifierd.cli.streams import can_show, complain, show
+from edge_classifierd.cli.subscribers.listen import event_line
 from edge_classifierd.errors import ExitCode, UsageError, shortened
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from edge_classifierd.cli import (
     doctor,
     evaluate,
     events,
-    listen,
     replay,
     run,
     streams,
@@ -32,6 +31,7 @@ from edge_classifierd.cli import (
 )
 from edge_classifierd.cli.models import commands as models
 from edge_classifierd.cli.streams import show
+from edge_classifierd.cli.subscribers import fleet, listen
 from edge_classifierd.errors import ExitCode
 
 app = typer.Typer(
@@ -66,6 +66,7 @@ app.command("check")(check.command)
 app.command("doctor")(doctor.command)
 app.command("classify")(classify.command)
 app.command("listen")(listen.command)
+app.command("fleet")(fleet.command)
 app.command("events")(events.command)
 app.command("demo")(demo.command)
 app.command("bench")(bench.command)

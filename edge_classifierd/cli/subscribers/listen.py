@@ -7,20 +7,19 @@ import queue
 import sys
 import time
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, refuse_impossible_device, reporting
+from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel, reporting
 from edge_classifierd.cli.streams import can_show, complain
 from edge_classifierd.cli.streams import show as print_text
-from edge_classifierd.errors import ExitCode, PayloadError, UsageError, shortened
+from edge_classifierd.cli.subscribers.broker import subscriber_settings
+from edge_classifierd.errors import ExitCode, PayloadError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_classifierd.config.sections.mqtt import MqttSection
     from edge_classifierd.events.schema import Event
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Incoming
@@ -53,7 +52,7 @@ def command(
     from edge_classifierd.clock import SystemClock
     from edge_classifierd.mqtt.client import MqttClient
 
-    section, topics = _target(config, host, port, device)
+    section, topics = subscriber_settings(config, host, port, device)
     incoming: queue.Queue[Incoming] = queue.Queue(10_000)
     client = MqttClient(section, topics=topics, clock=SystemClock(), announce=False)
     every = device == "+"
@@ -170,35 +169,6 @@ def _report(search: _Search, printed: int) -> None:
     problem = None if printed else search.problem()
     if problem is not None:
         complain(problem)
-
-
-def _target(config: Path, host: str | None, port: int, device: str | None) -> tuple[MqttSection, Topics]:
-    """Return the broker and the topics, with a new client id: with the daemon's id each would disconnect the other."""
-    import uuid
-
-    from pydantic import ValidationError
-
-    from edge_classifierd.config.loading.load import load
-    from edge_classifierd.config.sections.configuration import DeviceSection
-    from edge_classifierd.config.sections.mqtt import MqttSection
-    from edge_classifierd.mqtt.topics import Topics
-
-    refuse_impossible_device(device)
-    client_id = f"edge-classifierd-listen-{uuid.uuid4().hex[:8]}"
-    if host is not None:
-        if not host.strip():
-            raise UsageError("--host: must not be empty; give the broker's name or address")
-        try:
-            settings = {"host": host, "port": port, "client_id": client_id}
-            section, own = MqttSection.model_validate(settings), DeviceSection().id
-        except ValidationError as error:
-            shown = shortened(host.encode(errors="replace").decode())
-            raise UsageError(f"--host {shown}: cannot be a broker's name or address; correct it") from error
-    else:
-        configuration = load(config).configuration
-        section, own = configuration.mqtt.model_copy(update={"client_id": client_id}), configuration.device.id
-    chosen = own if device in {None, "+"} else str(device)
-    return section, Topics(section.base_topic, chosen)
 
 
 def _line(message: Incoming, *, json: bool, everything: bool) -> str:

@@ -1,0 +1,1 @@
+"""The commands that subscribe to topics on the broker, as any subscriber does."""

@@ -1,0 +1,1 @@
+"""The devices of a fleet, as a subscriber sees them."""
