@@ -80,19 +80,19 @@ class CommandRoutes:
         value = await _value(request)
         if value is not None and not isinstance(value, bool):
             raise _refused("`value` must be true, false or null")
-        await self._execute(SetEnabled(view.name, value))
+        await self.execute(SetEnabled(view.name, value))
         now = self._view(request)
-        self._log(request, "switch", view.name, view.enabled, now.enabled)
+        self.log(request, "switch", view.name, view.enabled, now.enabled)
         return _changed(now.enabled, configured=True, overridden=now.commands.enabled is not None)
 
     async def _set_region(self, request: Request) -> Response:
         view = self._view(request)
         value = await _value(request)
-        await self._execute(SetRegion(view.name, None if value is None else _region(value)))
+        await self.execute(SetRegion(view.name, None if value is None else _region(value)))
         now = self._view(request)
         configured = region_document(configured_region(now.plan))
         before, after = _region_of(view), _region_of(now)
-        self._log(request, "region", view.name, before, after)
+        self.log(request, "region", view.name, before, after)
         return _changed(after, configured=configured, overridden=now.commands.region is not None)
 
     async def _set_threshold(self, request: Request) -> Response:
@@ -101,11 +101,11 @@ class CommandRoutes:
         value = await _value(request)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise _refused("`value` must be a number above 0 and at most 1, or null")
-        await self._execute(SetThreshold(view.name, rule.name, value))
+        await self.execute(SetThreshold(view.name, rule.name, value))
         now = self._view(request)
         commanded, before = now.commands.thresholds, view.commands.thresholds.get(rule.name, rule.threshold)
         after = commanded.get(rule.name, rule.threshold)
-        self._log(request, f"threshold of {rule.name}", view.name, before, after)
+        self.log(request, f"threshold of {rule.name}", view.name, before, after)
         return _changed(after, configured=rule.threshold, overridden=rule.name in commanded)
 
     async def _try(self, request: Request) -> Response:
@@ -129,17 +129,17 @@ class CommandRoutes:
     async def _take_picture(self, request: Request) -> Response:
         view = self._view(request)
         delivering(view)
-        await self._execute(TakePicture(view.name))
+        await self.execute(TakePicture(view.name))
         return Response(status_code=202)
 
     async def _look_now(self, request: Request) -> Response:
         view = self._view(request)
         delivering(view)
-        await self._execute(LookNow(view.name))
+        await self.execute(LookNow(view.name))
         return Response(status_code=202)
 
     async def _reload(self, request: Request) -> Response:
-        outcome = await self._execute(Reload(), timeout_s=_RELOAD_TIMEOUT_S)
+        outcome = await self.execute(Reload(), timeout_s=_RELOAD_TIMEOUT_S)
         if outcome.problems:
             sentence = "the configuration has mistakes; everything goes on as before"
             raise RequestError(422, "configuration", sentence, problems=outcome.problems)
@@ -149,7 +149,7 @@ class CommandRoutes:
     def _view(self, request: Request) -> PipelineView:
         return self._parts.pipeline(request.path_params["pipeline"])
 
-    async def _execute(self, command: Command, *, timeout_s: float = _TIMEOUT_S) -> CommandOutcome:
+    async def execute(self, command: Command, *, timeout_s: float = _TIMEOUT_S) -> CommandOutcome:
         """Execute a command. Raises RequestError when it is refused, or not executed in time."""
         wait_s = self.changes.wait_s()
         if wait_s > 0:
@@ -164,7 +164,8 @@ class CommandRoutes:
             raise RequestError(503, "busy", "the daemon is busy; try again", retry_after_s=5) from None
 
     @staticmethod
-    def _log(request: Request, what: str, pipeline: str, before: object, after: object) -> None:
+    def log(request: Request, what: str, pipeline: str, before: object, after: object) -> None:
+        """Log a change with the address of the client."""
         _log.info("%s: %s %s → %s by the page (%s)", pipeline, what, before, after, client_address(request))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
@@ -15,7 +16,7 @@ from edge_classifierd.web.live.results import BOUNDS_S
 from edge_classifierd.web.route import PageRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from prometheus_client import Metric
     from starlette.requests import Request
@@ -32,14 +33,38 @@ _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BY_PIPELINE: Final = ("pipeline",)
 
 
+@dataclass(frozen=True, slots=True)
+class TeachingFigures:
+    """What *Teach* counts."""
+
+    running: bool
+    """Whether a training runs."""
+    results: Mapping[str, int]
+    """Number of trainings since the start, by result."""
+    pictures: Mapping[str, int]
+    """Number of pictures by model."""
+
+
+class TeachingSource(Protocol):
+    """Gives the figures of *Teach*."""
+
+    async def figures(self) -> TeachingFigures:
+        """Return the present figures."""
+
+
 class MetricRoutes:
     """Serves `/metrics`. Used by the page's thread."""
 
-    def __init__(self, parts: Parts, access: Access, viewers: Viewers, previews: Previews) -> None:
+    def __init__(
+        self, parts: Parts, access: Access, viewers: Viewers, previews: Previews, teaching: TeachingSource | None
+    ) -> None:
+        """`teaching` gives the figures of *Teach*, if it is switched on."""
         token = parts.section.metrics_token
         self._token = None if token is None else token.get_secret_value()
         self._registry = CollectorRegistry()
-        self._registry.register(_DaemonCollector(parts, access, viewers, previews))
+        self._collector = _DaemonCollector(parts, access, viewers, previews)
+        self._registry.register(self._collector)
+        self._teaching = teaching
         ProcessCollector(registry=self._registry)
 
     def routes(self) -> tuple[PageRoute, ...]:
@@ -47,6 +72,8 @@ class MetricRoutes:
         return (PageRoute("GET", "/metrics", self._metrics, bearer=self._token),)
 
     async def _metrics(self, _request: Request) -> Response:
+        if self._teaching is not None:
+            self._collector.teaching = await self._teaching.figures()
         return Response(generate_latest(self._registry), headers={"Content-Type": _CONTENT_TYPE})
 
 
@@ -58,6 +85,8 @@ class _DaemonCollector(Collector):
         self._access = access
         self._viewers = viewers
         self._previews = previews
+        self.teaching: TeachingFigures | None = None
+        """Read before each collection; None without *Teach*."""
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering does not collect."""
@@ -77,6 +106,8 @@ class _DaemonCollector(Collector):
             yield from _board(health)
             yield from _edgetpus(health)
         yield from self._page()
+        if self.teaching is not None:
+            yield from _teaching(self.teaching)
 
     def _pipelines(self) -> Iterator[Metric]:
         enabled = _gauge("pipeline_enabled", "Whether the pipeline is switched on.", _BY_PIPELINE)
@@ -150,6 +181,18 @@ class _DaemonCollector(Collector):
         for result, count in self._access.logins.items():
             logins.add_metric([result], count)
         yield logins
+
+
+def _teaching(figures: TeachingFigures) -> Iterator[Metric]:
+    yield _single("training_running", "Whether a model is being trained.", figures.running)
+    trainings = _counter("trainings", "Trainings since the daemon started.", ("result",))
+    for result, count in figures.results.items():
+        trainings.add_metric([result], count)
+    yield trainings
+    pictures = _gauge("taught_pictures", "Pictures of a taught model, those to sort included.", ("model",))
+    for model, count in figures.pictures.items():
+        pictures.add_metric([model], count)
+    yield pictures
 
 
 def _outbox_and_broker(health: Health) -> Iterator[Metric]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.web.access.admission import Access, Locked
 from edge_classifierd.web.access.hosts import Hosts
@@ -43,15 +43,15 @@ class WebPage:
         self.viewers = viewers = Viewers(section.viewers, parts.clock)
         health = PageHealth(parts, viewers, access)
         self.streams = Streams(parts, health, files.build)
-        live = LiveRoutes(parts, self.previews, viewers, health, files.build)
         self.commands = commands = CommandRoutes(parts, self.previews)
-        metrics = MetricRoutes(parts, access, viewers, self.previews)
+        self._teach = self._teaching(parts) if section.teach else None
+        live = LiveRoutes(parts, self.previews, viewers, health, build=files.build, training=self._training)
+        metrics = MetricRoutes(parts, access, viewers, self.previews, self._teach)
         groups = (files, access, live, commands, metrics, self.streams)
         routes = [route for group in groups for route in group.routes()]
-        routes += device_routes(parts)
-        self._teach = self._teaching(parts) if section.teach else None
         if self._teach is not None:
             routes += self._teach.routes()
+        routes += device_routes(parts, None if self._teach is None else self._teach.corrections)
         self.application = PageApplication(routes, Hosts(section.hosts, section.url), access)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,7 +68,10 @@ class WebPage:
     def _teaching(self, parts: Parts) -> TeachPages:
         from edge_classifierd.web.teach.routes import TeachPages  # noqa: PLC0415 - can be switched off
 
-        return TeachPages(parts, self.streams)
+        return TeachPages(parts, self.streams, self.commands)
+
+    def _training(self) -> dict[str, Any] | None:
+        return None if self._teach is None else self._teach.training
 
 
 def _locked(parts: Parts) -> Locked | None:

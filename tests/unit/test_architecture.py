@@ -142,6 +142,18 @@ def page_libraries_outside_the_page(imports: list[Import]) -> list[str]:
     ]
 
 
+def teaching_outside_its_rooms(imports: list[Import]) -> list[str]:
+    """Imports of `teaching` and of its routes that run when a module outside of both is loaded; commands may."""
+    rooms = (f"{PACKAGE}.teaching", f"{PACKAGE}.web.teach")
+    return [
+        f"{one.importer}:{one.line} imports {one.imported}"
+        for one in imports
+        if one.at_load
+        and one.imported.startswith(rooms)
+        and not one.importer.startswith((*rooms, f"{PACKAGE}.cli."))
+    ]
+
+
 MODULES = modules_under(ROOT)
 IMPORTS = imports_of(MODULES)
 
@@ -169,6 +181,10 @@ def test_a_runtime_is_imported_only_inside_functions_of_the_runtime_module() -> 
 def test_the_page_and_its_libraries_are_loaded_only_when_it_is_configured() -> None:
     assert page_libraries_outside_the_page(IMPORTS) == []
     assert loaded_after("import edge_classifierd.daemon.service") & OF_THE_PAGE == set()
+
+
+def test_teaching_is_loaded_only_when_it_is_used() -> None:
+    assert teaching_outside_its_rooms(IMPORTS) == []
 
 
 def test_each_class_name_occurs_once() -> None:
@@ -204,6 +220,7 @@ def test_modules_and_packages_stay_small() -> None:
         ({"inference/runtime.py": "import ai_edge_litert"}, "misplaced_runtimes"),
         ({"mqtt/a.py": "def f():\n    import starlette"}, "page_libraries"),
         ({"daemon/a.py": "import edge_classifierd.web.b", "web/b.py": ""}, "page_libraries"),
+        ({"web/page.py": "import edge_classifierd.web.teach.b", "web/teach/b.py": ""}, "teaching_outside"),
     ],
 )
 def test_a_broken_rule_is_noticed(tmp_path: Path, files: dict[str, str], rule: str) -> None:
@@ -219,6 +236,7 @@ def test_a_broken_rule_is_noticed(tmp_path: Path, files: dict[str, str], rule: s
         "out_of_place": out_of_place(imports, modules),
         "misplaced_runtimes": misplaced_runtimes(imports),
         "page_libraries": page_libraries_outside_the_page(imports),
+        "teaching_outside": teaching_outside_its_rooms(imports),
     }
     assert [name for name, found in broken.items() if found] == [rule]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from starlette.responses import Response
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from edge_classifierd.events.history import PastEvent
+    from edge_classifierd.events.schema import Event
     from edge_classifierd.web.device.records import Records
 
 _MOST: Final = 200
@@ -26,11 +28,35 @@ _VERDICTS: Final = "verdict/"
 _VALUES: Final = ("right", "wrong", None)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What somebody thinks of an event."""
+
+    value: str | None
+    """`right`, `wrong`, or None to take it back."""
+    model: str | None
+    """The taught model that it is for; None: the one that the pipeline uses, or that is taught from its camera."""
+    class_id: str | None
+    """What it is; None: of a right one the event's own class, of a wrong one not known."""
+
+
+class VerdictKeeper(Protocol):
+    """Learns from verdicts."""
+
+    async def apply(self, event: Event, verdict: Verdict) -> dict[str, Any] | None:
+        """Keep the picture of an event for a taught model; return where it is, None when it was not kept.
+
+        Raises RequestError.
+        """
+
+
 class EventRoutes:
     """Reads events from the outbox's database, without its lock."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, keeper: VerdictKeeper | None = None) -> None:
+        """`keeper` learns from verdicts."""
         self._records = records
+        self._keeper = keeper
 
     def routes(self) -> tuple[PageRoute, ...]:
         """Return the routes of this module."""
@@ -61,14 +87,13 @@ class EventRoutes:
 
     async def _verdict(self, request: Request) -> Response:
         event_id = request.path_params["id"]
-        body = await read_json(request)
-        value = body.get("value")
-        if "value" not in body or value not in _VALUES:
-            raise RequestError(422, "value_refused", "`value` must be right, wrong or null", field="value")
-        if not is_ulid(event_id) or not await self._read(EventFilter(event_id=event_id), 1):
+        verdict = _verdict_in(await read_json(request))
+        found = await self._read(EventFilter(event_id=event_id), 1) if is_ulid(event_id) else []
+        if not found:
             raise RequestError(404, "no_event", "there is no such event")
-        await asyncio.to_thread(self._store, event_id, value)
-        return json_answer({"value": value})
+        kept = None if self._keeper is None else await self._keeper.apply(found[0].event, verdict)
+        await asyncio.to_thread(self._store, event_id, verdict.value)
+        return json_answer({"value": verdict.value, "kept": kept})
 
     async def _read(self, wanted: EventFilter, limit: int) -> list[PastEvent]:
         try:
@@ -84,6 +109,17 @@ class EventRoutes:
         oldest = oldest_event_id(self._records.database) or event_id
         changes: dict[str, str | None] = {f"{_VERDICTS}{one}": None for one in outbox.state(_VERDICTS) if one < oldest}
         outbox.append((), {**changes, f"{_VERDICTS}{event_id}": value})
+
+
+def _verdict_in(document: dict[str, Any]) -> Verdict:
+    """Return the verdict in a body. Raises RequestError."""
+    value, model, class_id = document.get("value"), document.get("model"), document.get("class")
+    if "value" not in document or value not in _VALUES:
+        raise RequestError(422, "value_refused", "`value` must be right, wrong or null", field="value")
+    for name, given in (("model", model), ("class", class_id)):
+        if given is not None and not isinstance(given, str):
+            raise RequestError(422, "value_refused", f"`{name}` must be text or null", field=name)
+    return Verdict(value, model, class_id)
 
 
 def _document(past: PastEvent, pictures: frozenset[str], verdicts: dict[str, str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from edge_classifierd.web.live.viewers import Viewers
     from edge_classifierd.web.parts import Parts
 
+    Training = Callable[[], dict[str, Any] | None]
+
 WIDTHS: Final = (320, 640, 960)
 _SNAPSHOT_WIDTH: Final = 1280
 _SNAPSHOT_EVERY_S: Final = 1.0
@@ -38,13 +40,17 @@ _MOST_AFTER: Final = 10**17
 class LiveRoutes:
     """Answers with the present state of the pipelines. Used by the page's thread."""
 
-    def __init__(self, parts: Parts, previews: Previews, viewers: Viewers, health: PageHealth, build: str) -> None:
+    def __init__(
+        self, parts: Parts, previews: Previews, viewers: Viewers, health: PageHealth, *, build: str, training: Training
+    ) -> None:
+        """`training` returns the document of the training that runs."""
         self._parts = parts
         self._previews = previews
         self._viewers = viewers
         self._mjpeg_streams = MjpegStreams(previews)
         self._page_health = health
         self._build = build
+        self._training = training
 
     def routes(self) -> tuple[PageRoute, ...]:
         """Return the routes of this module."""
@@ -72,7 +78,7 @@ class LiveRoutes:
                 "time": timestamp(parts.clock.utc()),
                 "clock_synchronised": parts.clock.synchronised(),
                 "pipelines": [pipeline_document(parts, view) for view in parts.control.view()],
-                "training": None,
+                "training": self._training(),
                 "viewers": {"now": self._viewers.count, "most": parts.section.viewers},
                 "features": {"teach": parts.section.teach},
             }

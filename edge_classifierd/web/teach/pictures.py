@@ -32,6 +32,7 @@ MOST_MOVED: Final = 500
 _PICTURE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
 _UPLOADS_AT_ONCE: Final = 2
 _UPLOAD_TIMEOUT_S: Final = 60.0
+_MOST_TAKEN: Final = 50
 _MOST_LISTED: Final = 500
 _MOST_STEP: Final = 10**15
 
@@ -52,6 +53,7 @@ class TaughtPictureRoutes:
             PageRoute("GET", f"{AT}/pictures", self._list),
             PageRoute("GET", f"{AT}/pictures/{{picture}}.jpg", self._jpeg),
             upload,
+            PageRoute("POST", f"{AT}/collected", self._take_collected),
             PageRoute("POST", f"{AT}/moves", self._move, most_bytes=MOST_JSON_BYTES),
             PageRoute("POST", f"{AT}/undo", self._undo, most_bytes=MOST_JSON_BYTES),
         )
@@ -93,8 +95,7 @@ class TaughtPictureRoutes:
         self._uploads += 1
         try:
             body = await read_body(request, MOST_PICTURE_BYTES, timeout_s=_UPLOAD_TIMEOUT_S)
-            added = await self._teacher.call(
-                self._teacher.store.add_picture,
+            added = await self._teacher.keep(
                 model.name,
                 class_id=None if place == TO_SORT else place,
                 picture=body,
@@ -107,6 +108,17 @@ class TaughtPictureRoutes:
             return json_answer({"kept": False, "like": added.like})
         self._teacher.changed(model.name)
         return json_answer({"kept": True, "id": added.id, "step": added.step}, status=201)
+
+    async def _take_collected(self, request: Request) -> Response:
+        model = await self._teacher.model(request)
+        if model.pipeline is None:
+            return json_answer({"taken": 0, "left": 0})
+        section = self._teacher.parts.pipeline(model.pipeline).plan.section
+        folder = section.collect.path / section.name
+        taken, left = await self._teacher.collect(model.name, section.name, folder, _MOST_TAKEN)
+        if taken:
+            self._teacher.changed(model.name)
+        return json_answer({"taken": taken, "left": left})
 
     async def _move(self, request: Request) -> Response:
         model = await self._teacher.model(request)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
+from edge_classifierd.teaching.records import NotTaughtError
 from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, read_json
 from edge_classifierd.web.teach.documents import class_document, model_document
+from edge_classifierd.web.teach.progress import taught_progress
 from edge_classifierd.web.teach.teacher import class_of, text_of
 
 if TYPE_CHECKING:
@@ -68,7 +72,6 @@ class TaughtModelRoutes:
         if "pipeline" in document:
             await self._teacher.call(store.set_pipeline, model.name, self._pipeline(document))
         if name != model.name:
-            self._refuse_while_used(model)
             await self._teacher.call(store.rename, model.name, name)
             self._teacher.changed(model.name)
         self._teacher.changed(name)
@@ -76,7 +79,6 @@ class TaughtModelRoutes:
 
     async def _delete(self, request: Request) -> Response:
         model = await self._teacher.model(request)
-        self._refuse_while_used(model)
         await self._teacher.call(self._teacher.store.delete, model.name)
         self._teacher.changed(model.name)
         return Response(status_code=204)
@@ -93,8 +95,12 @@ class TaughtModelRoutes:
         one = class_of(model, request.path_params["class"])
         name = text_of(await read_json(request), "name")
         await self._teacher.call(self._teacher.store.rename_class, model.name, one.id, name)
+        model = await self._teacher.model(request)
+        names = {each.slug: each.name for each in model.classes}
+        with contextlib.suppress(NotTaughtError):  # it has no versions yet
+            await asyncio.to_thread(self._teacher.versions.rename_classes, model.name, names)
         self._teacher.changed(model.name)
-        return json_answer(class_document(class_of(await self._teacher.model(request), one.id)))
+        return json_answer(class_document(class_of(model, one.id)))
 
     async def _remove_class(self, request: Request) -> Response:
         model = await self._teacher.model(request)
@@ -110,13 +116,11 @@ class TaughtModelRoutes:
         return json_answer({"removed": removed})
 
     async def _document(self, model: TaughtModel) -> dict[str, Any]:
-        return model_document(model)
+        progress = await self._teacher.call(taught_progress, self._teacher.store, self._teacher.versions, model)
+        return model_document(model, progress, self._teacher.trainer.state())
 
     def _pipeline(self, document: dict[str, Any]) -> str | None:
         """Return the pipeline that a body names, if any. Raises RequestError when there is none of this name."""
         if document.get("pipeline") is None:
             return None
         return self._teacher.parts.pipeline(text_of(document, "pipeline")).name
-
-    def _refuse_while_used(self, model: TaughtModel) -> None:
-        """Raise RequestError while pipelines use a model, which has its name."""

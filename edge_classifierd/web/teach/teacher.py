@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_classifierd.errors import EdgeClassifierError, SourceError, UsageError
 from edge_classifierd.events.ulid import is_ulid
+from edge_classifierd.teaching.collected import take_over
 from edge_classifierd.teaching.records import (
     MODEL_NAME,
     NameTakenError,
@@ -21,12 +22,15 @@ from edge_classifierd.web.route import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from starlette.requests import Request
 
     from edge_classifierd.teaching.recorder import Recorder
-    from edge_classifierd.teaching.records import TaughtClass, TaughtModel
+    from edge_classifierd.teaching.records import Added, TaughtClass, TaughtModel
     from edge_classifierd.teaching.store import TeachingStore
+    from edge_classifierd.teaching.training.trainer import Trainer
+    from edge_classifierd.teaching.training.versions import Versions
     from edge_classifierd.web.live.stream import Streams
     from edge_classifierd.web.parts import Parts
 
@@ -40,12 +44,26 @@ class Teacher:
     parts: Parts
     store: TeachingStore
     recorder: Recorder
+    versions: Versions
+    trainer: Trainer
     streams: Streams
+    _encoding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a picture is encoded, so that one of the threads stays free for other requests."""
 
     async def call(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:  # noqa: ANN401 - passed on
         """Call a function of the store in another thread. Raises RequestError for its expected failures."""
         with refused():
             return await asyncio.to_thread(partial(function, *arguments, **options))
+
+    async def keep(self, model: str, **picture: Any) -> Added:  # noqa: ANN401 - the arguments of `add_picture`
+        """Add a picture, one at a time. Raises RequestError."""
+        async with self._encoding:
+            return await self.call(self.store.add_picture, model, **picture)
+
+    async def collect(self, model: str, pipeline: str, folder: Path, most: int) -> tuple[int, int]:
+        """Take over collected pictures, see `take_over`. Raises RequestError."""
+        async with self._encoding:
+            return await self.call(take_over, self.store, model, pipeline, folder, most)
 
     async def model(self, request: Request) -> TaughtModel:
         """Return the taught model that a request names. Raises RequestError when there is none."""

@@ -66,7 +66,7 @@ def test_a_verdict_is_stored_with_the_events_and_leaves_with_them(page: PageScen
     event_id = detect(page)
     path = f"/api/events/{event_id}/verdict"
     page.scene.outbox.append((), {f"verdict/{'0' * 26}": "right"})  # of an event that is gone
-    assert change(page, "PUT", path, {"value": "wrong"}).document == {"value": "wrong"}
+    assert change(page, "PUT", path, {"value": "wrong"}).document == {"value": "wrong", "kept": None}
     assert page.get("/api/events?limit=1").document["events"][0]["verdict"] == "wrong"
     assert page.scene.outbox.state("verdict/") == {event_id: "wrong"}
     assert change(page, "PUT", path, {"value": None}).status == 200

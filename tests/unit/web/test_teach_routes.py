@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from moving_pictures import encoded, picture, with_orientation
 from pipelines_scene import until
 from test_live import Stream
-from web_scene import PageScene
+from web_scene import PASSWORD, PageScene
 
 from edge_classifierd.frames.jpeg import read_header
 
@@ -156,6 +158,25 @@ def test_a_picture_that_would_take_too_much_memory_is_refused_by_its_header(bird
     answer = birds.post(f"pictures?class={birds.tit}", bytes(jpeg), content_type="image/jpeg")
     assert (answer.status, answer.code) == (422, "value_refused")
     assert "too large" in answer.document["error"]["message"]
+
+
+def test_two_uploads_run_at_a_time_and_a_third_is_put_off(birds: Birds) -> None:
+    authorization = base64.b64encode(f":{PASSWORD}".encode()).decode()
+    head = (
+        f"POST /api/taught/birds/pictures HTTP/1.1\r\nHost: 127.0.0.1:{birds.page.port}\r\n"
+        f"Authorization: Basic {authorization}\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\n"
+    )
+    slow = [socket.create_connection(("127.0.0.1", birds.page.port)) for _ in range(2)]
+    try:
+        for connection in slow:
+            connection.sendall(head.encode())
+        until(lambda: birds.upload(1).status == 503)
+        answer = birds.upload(1)
+        assert (answer.code, answer.headers["retry-after"]) == ("busy", "1")
+    finally:
+        for connection in slow:
+            connection.close()
+    until(lambda: birds.upload(1).status in {200, 201})
 
 
 def test_pictures_are_moved_and_moved_back(birds: Birds) -> None:

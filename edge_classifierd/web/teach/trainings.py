@@ -1,0 +1,100 @@
+"""The routes of trainings: begin, progress, cancel."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import Response
+
+from edge_classifierd.teaching.training.trainer import TrainingRefusedError
+from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, read_json
+from edge_classifierd.web.teach.documents import training_document
+from edge_classifierd.web.teach.taught_models import AT
+from edge_classifierd.web.teach.teacher import refused, ulid_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from edge_classifierd.teaching.training.trainer import TrainingState
+    from edge_classifierd.web.live.stream import Streams
+    from edge_classifierd.web.teach.teacher import Teacher
+
+_ONE: Final = f"{AT}/trainings/{{training}}"
+_EXTRACTORS: Final = ("fast", "accurate")
+_REFUSALS: Final = {"busy": 409, "missing": 422, "memory": 503}
+_SENT_EVERY_S: Final = 0.5
+
+
+class TrainingProgress:
+    """Passes the progress of trainings to open pages, at most twice a second. Called in the training's thread."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._sent: tuple[str, str, float] = ("", "", 0.0)
+        self.results: Counter[str] = Counter(finished=0, failed=0, cancelled=0)
+        """Number of trainings since the start, by result."""
+
+    def report(self, state: TrainingState) -> None:
+        """Send a state, unless one of the same stage was sent just now."""
+        now_s = time.monotonic()
+        known, stage, sent_s = self._sent
+        if (known, stage) == (state.id, state.stage) and now_s - sent_s < _SENT_EVERY_S:
+            return
+        self._sent = (state.id, state.stage, now_s)
+        self._streams.send_soon("training", training_document(state))
+        if not state.runs:
+            self.results[state.stage] += 1
+            self._streams.send_soon("taught", {"name": state.model})
+
+
+class TrainingRoutes:
+    """Trains models, one at a time."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher = teacher
+
+    def routes(self) -> tuple[PageRoute, ...]:
+        """Return the routes of this module."""
+        return (
+            PageRoute("POST", f"{AT}/trainings", self._start, most_bytes=MOST_JSON_BYTES),
+            PageRoute("GET", _ONE, self._show),
+            PageRoute("DELETE", _ONE, self._cancel),
+        )
+
+    async def _start(self, request: Request) -> Response:
+        model = await self._teacher.model(request)
+        extractor: Any = (await read_json(request)).get("extractor", "fast")
+        if extractor not in _EXTRACTORS:
+            sentence = f"`extractor` must be {' or '.join(_EXTRACTORS)}"
+            raise RequestError(422, "value_refused", sentence, field="extractor")
+        teacher = self._teacher
+        if model.missing:
+            raise RequestError(422, "missing", model.missing)
+        pictures = await teacher.call(teacher.store.training_set, model.name)
+        with refused():
+            try:
+                training = teacher.trainer.start(pictures, extractor)
+            except TrainingRefusedError as error:
+                retry_after_s = None if error.code == "missing" else 10
+                status = _REFUSALS[error.code]
+                raise RequestError(status, error.code, str(error), retry_after_s=retry_after_s) from error
+            except RuntimeError as error:  # no more threads
+                raise RequestError(503, "busy", f"no training can begin: {error}", retry_after_s=10) from error
+        return json_answer({"id": training}, status=202)
+
+    async def _show(self, request: Request) -> Response:
+        return json_answer(training_document(await self._state(request)))
+
+    async def _cancel(self, request: Request) -> Response:
+        if (await self._state(request)).runs:
+            self._teacher.trainer.cancel()
+        return Response(status_code=204)
+
+    async def _state(self, request: Request) -> TrainingState:
+        model = await self._teacher.model(request)
+        training, state = ulid_of(request, "training"), self._teacher.trainer.state()
+        if state is None or (state.id, state.model) != (training, model.name):
+            raise RequestError(404, "not_found", "there is no such training")
+        return state
