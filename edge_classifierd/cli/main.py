@@ -32,6 +32,7 @@ from edge_classifierd.cli import (
 from edge_classifierd.cli.models import commands as models
 from edge_classifierd.cli.streams import show
 from edge_classifierd.cli.subscribers import fleet, listen
+from edge_classifierd.cli.teach import commands as teach
 from edge_classifierd.errors import ExitCode
 
 app = typer.Typer(
@@ -74,6 +75,7 @@ app.command("replay")(replay.command)
 app.command("eval")(evaluate.command)
 app.command("train")(train.command)
 app.add_typer(models.app, name="models", no_args_is_help=True)
+app.add_typer(teach.app, name="teach", no_args_is_help=True)
 app.add_typer(discovery.app, name="discovery")
 app.add_typer(web.app, name="web", no_args_is_help=True)
 

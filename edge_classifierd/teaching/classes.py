@@ -28,10 +28,15 @@ def insert_class(within: ModelTransaction, name: str, ulids: UlidGenerator) -> s
         raise UsageError(f"{name}: a model has at most {MOST_CLASSES} classes; remove one first")
     class_id = ulids.new()
     slug = UNKNOWN if name == UNKNOWN else slug_for(name, taken | {UNKNOWN})
+    insert_class_row(within, class_id, slug, name)
+    return class_id
+
+
+def insert_class_row(within: ModelTransaction, class_id: str, slug: str, name: str) -> None:
+    """Add a class whose name and slug are known to be free."""
     within.connection.execute(
         "INSERT INTO classes VALUES (?, ?, ?, ?, ?, NULL)", (class_id, within.model, slug, name, folded(name))
     )
-    return class_id
 
 
 def rename_class(within: ModelTransaction, class_id: str, name: str) -> None:

@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.state_file import lock_alone
 from edge_classifierd.teaching.records import TeachingError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FOLDER: Final = "taught"
 """The folder of all taught models in the state directory."""
+IMPORT_PREFIX: Final = ".import-"
+"""How the folder of an import begins, which is locked while the import runs."""
 _INDEX: Final = "index.sqlite"
 _APPLICATION_ID: Final = 0x45435431  # "ECT1"
 _SCHEMA_VERSION: Final = 1
@@ -105,7 +108,7 @@ class TeachingDatabase:
         The first one of a process removes what an interrupted process left behind.
         """
         with self._lock, self._translated():
-            self._make_folder(self.folder)
+            self.make_folder(self.folder)
             connection = self._opened()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -122,8 +125,8 @@ class TeachingDatabase:
 
     def make_model_folder(self, model: str) -> None:
         """Create the folders of a model that is in the index, if they are not there. Raises OSError."""
-        self._make_folder(self.folder / model)
-        self._make_folder(self.pictures_folder(model))
+        self.make_folder(self.folder / model)
+        self.make_folder(self.pictures_folder(model))
 
     def own(self, path: Path) -> None:
         """Give a new file to the owner of the state directory, where root runs a command beside the daemon."""
@@ -152,6 +155,12 @@ class TeachingDatabase:
 
     def _recover(self, connection: sqlite3.Connection) -> None:
         """Remove files without a row, and rows whose file is gone. The transaction keeps other processes out."""
+        for folder in self.folder.glob(f"{IMPORT_PREFIX}*"):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with contextlib.suppress(BlockingIOError):  # an import that runs
+                lock_alone(descriptor)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(descriptor)
         for number, name in connection.execute("SELECT id, name FROM models").fetchall():
             try:
                 files = {entry.name for entry in os.scandir(self.pictures_folder(name))}
@@ -203,7 +212,8 @@ class TeachingDatabase:
                 f"{self.path}: schema version {version}, not {_SCHEMA_VERSION}; install the newest program"
             )
 
-    def _make_folder(self, folder: Path) -> None:
+    def make_folder(self, folder: Path) -> None:
+        """Create a folder that belongs to the owner of the state directory, if it is not there. Raises OSError."""
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             self.own(folder)

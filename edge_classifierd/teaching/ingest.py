@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.image import decode_image
-from edge_classifierd.frames.jpeg import decode_jpeg, encode_jpeg
+from edge_classifierd.frames.jpeg import decode_jpeg, encode_jpeg, read_header
 from edge_classifierd.learning.duplicates import BITS, difference_hash
 from edge_classifierd.preprocess import View
 
@@ -27,6 +27,11 @@ _THUMBNAIL_PIXELS_A_SIDE: Final = 160
 _QUALITY, _THUMBNAIL_QUALITY = 90, 75
 _MOST_MEMORY: Final = 16_000_000
 _LEAST_PIXELS_A_SIDE: Final = 16
+# Markers of ITU-T T.81, table B.1: JFIF's APP0, tables, a baseline frame, the restart interval.
+_PLAIN: Final = frozenset({0xE0, 0xDB, 0xC0, 0xC4, 0xDD})
+_COMMENT: Final = 0xFE
+_MOST_COMMENT_BYTES: Final = 40
+_START_OF_SCAN: Final = b"\xff\xda"
 _one_at_a_time = threading.Lock()
 
 
@@ -42,20 +47,26 @@ class EncodedPicture:
     """The bits of `difference_hash`, 32 bytes."""
 
 
-def encode(picture: bytes | av.VideoFrame, view: View | None = None, name: str = "the picture") -> EncodedPicture:
+def encode(
+    picture: bytes | av.VideoFrame, view: View | None = None, name: str = "the picture", *, keep: bool = False
+) -> EncodedPicture:
     """Decode, scale and encode a picture. One call works at a time, which bounds the memory.
 
     Args:
         picture: A file's content (JPEG, PNG, WebP …), or a frame of a camera.
         view: How a frame is turned and cut.
         name: Names the picture in messages.
+        keep: Keep the bytes of a JPEG that has the form of one encoded here, so that a restored picture is the same.
 
     Raises:
         SourceError: The picture is too large, too small, damaged or not a picture.
     """
     with _one_at_a_time:
         frame = decode_image(picture, name, most_bytes=MOST_BYTES) if isinstance(picture, bytes) else picture
-        jpeg = _scaled(frame, view or View(), _MOST_PIXELS_A_SIDE, _QUALITY, name)
+        if keep and isinstance(picture, bytes) and _is_plain(picture):
+            jpeg = picture
+        else:
+            jpeg = _scaled(frame, view or View(), _MOST_PIXELS_A_SIDE, _QUALITY, name)
         stored = decode_jpeg(jpeg, name, most_memory=_MOST_MEMORY)
         thumbnail = _scaled(stored, View(), _THUMBNAIL_PIXELS_A_SIDE, _THUMBNAIL_QUALITY, name)
         return EncodedPicture(jpeg, thumbnail, np.packbits(difference_hash(stored)).tobytes())
@@ -65,6 +76,21 @@ def distances(one: bytes, others: list[bytes]) -> NDArray[np.intp]:
     """Return in how many bits a hash differs from each of the others, shape (others,)."""
     bits = np.frombuffer(b"".join(others), np.uint8).reshape(-1, BITS // 8) ^ np.frombuffer(one, np.uint8)
     return np.asarray(np.unpackbits(bits, axis=1).sum(axis=1, dtype=np.intp))
+
+
+def _is_plain(data: bytes) -> bool:
+    """Return whether a JPEG is no larger than those encoded here and holds nothing but the picture."""
+    header = read_header(data)
+    if header is None or max(header.width, header.height) > _MOST_PIXELS_A_SIDE or not data.endswith(b"\xff\xd9"):
+        return False
+    at = 2
+    while data[at : at + 2] != _START_OF_SCAN:
+        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        own_comment = marker == _COMMENT and data.startswith(b"Lavc", at + 4) and end - at < _MOST_COMMENT_BYTES
+        if data[at] != 0xFF or not (marker in _PLAIN or own_comment):
+            return False
+        at = end
+    return min(header.width, header.height) >= _LEAST_PIXELS_A_SIDE
 
 
 def _scaled(frame: av.VideoFrame, view: View, most_a_side: int, quality: int, name: str) -> bytes:

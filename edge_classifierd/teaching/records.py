@@ -25,7 +25,7 @@ UNKNOWN: Final = "unknown"
 """Name and slug of the class for everything that is none of the other classes."""
 
 MODEL_NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
-_LONGEST_NAME: Final = 60
+LONGEST_NAME: Final = 60
 # A class's name is a folder of an export and a label of the model: no character that file systems refuse, that
 # separates synonyms (`,`), or that selects several labels.
 _NOT_IN_NAMES: Final = '/\\:*?"<>|[],'
@@ -176,8 +176,8 @@ def checked_model_name(name: str) -> str:
 def checked_class_name(name: str) -> str:
     """Return the name of a class in its normal form. Raises UsageError."""
     name = unicodedata.normalize("NFC", name).strip()
-    if not 1 <= len(name) <= _LONGEST_NAME:
-        raise UsageError(f"{shortened(name)}: a class's name has 1 to {_LONGEST_NAME} characters")
+    if not 1 <= len(name) <= LONGEST_NAME:
+        raise UsageError(f"{shortened(name)}: a class's name has 1 to {LONGEST_NAME} characters")
     if not name.isprintable() or any(one in _NOT_IN_NAMES for one in name) or name[0] == "." or name[-1] == ".":
         raise UsageError(
             f"{shortened(name)}: a class's name has none of the characters {' '.join(_NOT_IN_NAMES)} and no dot at its "

@@ -7,26 +7,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import UsageError
-from edge_classifierd.events.ulid import UlidGenerator, is_ulid
+from edge_classifierd.events.ulid import is_ulid
 from edge_classifierd.teaching import adding, steps
-from edge_classifierd.teaching.classes import insert_class, rename_class
-from edge_classifierd.teaching.database import TeachingDatabase
+from edge_classifierd.teaching.archives.export import chunks, entries
+from edge_classifierd.teaching.archives.importing import Import
 from edge_classifierd.teaching.held_out import assign_sides
 from edge_classifierd.teaching.ingest import encode
+from edge_classifierd.teaching.model_store import ModelStore
 from edge_classifierd.teaching.records import (
     BIN,
-    UNKNOWN,
     Added,
-    NameTakenError,
-    TaughtClass,
     TaughtModel,
     TaughtPicture,
     TrainingPictures,
-    checked_class_name,
     checked_model_name,
 )
 from edge_classifierd.teaching.rows import (
-    ModelTransaction,
     living_class,
     milliseconds,
     model_number,
@@ -36,8 +32,7 @@ from edge_classifierd.teaching.rows import (
 from edge_classifierd.teaching.training_pictures import read_training_pictures
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -47,13 +42,12 @@ if TYPE_CHECKING:
     from edge_classifierd.preprocess import View
     from edge_classifierd.teaching.records import Guess, PictureSource
 
-MOST_MODELS: Final = 50
 BIN_KEEPS: Final = timedelta(days=7)
 _PURGE_EVERY_S: Final = 3600.0
 _LEAST_LEARNT: Final = 2
 
 
-class TeachingStore:
+class TeachingStore(ModelStore):
     """All taught models of a state directory. Thread-safe; the daemon and commands may use it at the same time.
 
     Every method raises TeachingError when the disk or the index fails; then nothing was changed. Those that name
@@ -62,92 +56,8 @@ class TeachingStore:
 
     def __init__(self, state: Path, clock: Clock) -> None:
         """Create the object; nothing is read or written. `state` is the daemon's state directory."""
-        self._database = TeachingDatabase(state)
-        self._clock = clock
-        self._ulids = UlidGenerator(clock)
+        super().__init__(state, clock)
         self._purge_s = 0.0
-
-    def close(self) -> None:
-        """Close the index."""
-        self._database.close()
-
-    def folder(self, model: str) -> Path:
-        """Return the folder of a model, for its versions. Raises NotTaughtError."""
-        with self._database.reading() as connection:
-            model_number(connection, model)
-        return self._database.folder / model
-
-    # Models
-
-    def models(self) -> tuple[TaughtModel, ...]:
-        """Return all models by name."""
-        with self._database.reading() as connection:
-            return () if connection is None else read_models(connection)
-
-    def model(self, name: str) -> TaughtModel:
-        """Return a model. Raises NotTaughtError."""
-        with self._database.reading() as connection:
-            model_number(connection, name)
-            assert connection is not None
-            return read_models(connection, name)[0]
-
-    def create(self, name: str, pipeline: str | None = None) -> TaughtModel:
-        """Make a model with the class `unknown`. Raises UsageError for a bad name, NameTakenError."""
-        checked_model_name(name)
-        with self._database.writing() as connection:
-            self._refuse_taken(connection, name)
-            if connection.execute("SELECT count(*) FROM models").fetchone()[0] >= MOST_MODELS:
-                raise UsageError(f"{name}: there are {MOST_MODELS} taught models already; delete one first")
-            cursor = connection.execute(
-                "INSERT INTO models (name, pipeline, made_ms) VALUES (?, ?, ?)", (name, pipeline, self._now_ms())
-            )
-            within = ModelTransaction(connection, int(cursor.lastrowid or 0), name, self._now_ms())
-            insert_class(within, UNKNOWN, self._ulids)
-        return self.model(name)
-
-    def rename(self, name: str, new: str) -> None:
-        """Rename a model and its folder. Raises UsageError for a bad name, NameTakenError."""
-        checked_model_name(new)
-        with self._database.writing() as connection:
-            number = model_number(connection, name)
-            self._refuse_taken(connection, new)
-            connection.execute("UPDATE models SET name = ? WHERE id = ?", (new, number))
-            connection.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (name, new))
-        with self._database.writing() as connection:
-            self._database.finish_folders(connection)
-
-    def set_pipeline(self, name: str, pipeline: str | None) -> None:
-        """Set the pipeline whose camera the pictures of a model come from."""
-        with self._database.writing() as connection:
-            number = model_number(connection, name)
-            connection.execute("UPDATE models SET pipeline = ? WHERE id = ?", (pipeline, number))
-
-    def delete(self, name: str) -> None:
-        """Delete a model with all its pictures and versions. This cannot be undone."""
-        with self._database.writing() as connection:
-            number = model_number(connection, name)
-            connection.execute("DELETE FROM models WHERE id = ?", (number,))
-            connection.execute("INSERT OR REPLACE INTO folders VALUES (?, NULL)", (name,))
-        with self._database.writing() as connection:
-            self._database.finish_folders(connection)
-
-    # Classes
-
-    def add_class(self, model: str, name: str) -> TaughtClass:
-        """Add a class; its slug is made from the name and never changes. Raises UsageError, NameTakenError."""
-        with self._writing(model) as within:
-            class_id = insert_class(within, checked_class_name(name), self._ulids)
-            return next(one for one in read_models(within.connection, model)[0].classes if one.id == class_id)
-
-    def rename_class(self, model: str, class_id: str, name: str) -> None:
-        """Change what people see of a class, not its slug. Raises UsageError, NameTakenError."""
-        with self._writing(model) as within:
-            rename_class(within, class_id, checked_class_name(name))
-
-    def remove_class(self, model: str, class_id: str) -> int:
-        """Remove a class, move its pictures to the bin, and return the step."""
-        with self._writing(model) as within:
-            return steps.remove_class(within, class_id)
 
     # Pictures
 
@@ -308,15 +218,37 @@ class TeachingStore:
             )
             return int(found.fetchone()[0])
 
-    # Helpers
+    # Archives
 
-    def _now_ms(self) -> int:
-        return milliseconds(self._clock.utc())
+    def export(self, model: str) -> Iterator[bytes]:
+        """Return the parts of a zip archive of the model's pictures, each read as it is asked for.
 
-    @contextlib.contextmanager
-    def _writing(self, model: str) -> Iterator[ModelTransaction]:
+        Decides the side of pictures that have none yet. The pictures in the bin are left out.
+        """
+        with self._writing(model) as within:
+            assign_sides(within.connection, within.model)
+            document, files = entries(within)
+        return chunks(document, files, self._database.pictures_folder(model))
+
+    def import_(
+        self, file: Path, name: str, progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None
+    ) -> tuple[TaughtModel, tuple[str, ...]]:
+        """Make a model from a zip archive; return it and a sentence for each picture that could not be read.
+
+        Raises UsageError, SourceError, NameTakenError or StoreFullError; then there is no new model.
+        """
+        checked_model_name(name)
         with self._database.writing() as connection:
-            yield ModelTransaction(connection, model_number(connection, model), model, self._now_ms())
+            self._refuse_taken(connection, name)
+        with Import(self._database, self._ulids) as running:
+            content = running.read(file, progress)
+            with self._database.writing() as connection:
+                within = self._insert_model(connection, name, content.pipeline)
+                running.refuse_when_full(within)
+                running.insert(within, content)
+            running.stored = True
+            self._finish_folders()
+        return self.model(name), tuple(running.refused)
 
     def _purge(self) -> None:
         """Remove what has been in the bin for 7 days, once an hour, unless the wall clock may be wrong."""
@@ -326,12 +258,3 @@ class TeachingStore:
         with self._database.writing() as connection:
             gone = adding.remove_binned(connection, None, milliseconds(self._clock.utc() - BIN_KEEPS))
         adding.unlink(self._database, gone)
-
-    def _refuse_taken(self, connection: sqlite3.Connection, name: str) -> None:
-        """Raise NameTakenError when there is a model or a folder of the name."""
-        self._database.finish_folders(connection)
-        if connection.execute("SELECT 1 FROM models WHERE name = ?", (name,)).fetchone():
-            raise NameTakenError(f"{name}: there is a taught model of this name already; choose another name")
-        folder = self._database.folder / name
-        if folder.exists():
-            raise NameTakenError(f"{name}: the folder {folder} is in the way; move it away or choose another name")

@@ -1,0 +1,1 @@
+"""The command `teach`: list, show, export and import."""
