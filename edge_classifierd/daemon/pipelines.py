@@ -6,19 +6,21 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from edge_classifierd.daemon.published_settings import PublishedSettings
 from edge_classifierd.daemon.starting_pipeline import StartingPipeline
 from edge_classifierd.daemon.supervisor import Supervisor
 from edge_classifierd.errors import InferenceError, ModelError
 from edge_classifierd.health.metrics import PipelineMetrics
-from edge_classifierd.mqtt.commands import LookNow, SetEnabled, SetRegion, SetThreshold, TakePicture
+from edge_classifierd.mqtt.commands import LookNow, SetEnabled, SetModel, SetRegion, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.observation.trial_region import classify_once
 from edge_classifierd.pipeline.pipeline import Pipeline
-from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare, configured_region
+from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from edge_classifierd.daemon.published_settings import SettingCommand
     from edge_classifierd.daemon.starting_pipeline import AnyPipeline
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.trial import ModelTrials
@@ -48,7 +50,8 @@ class Pipelines:
         self._pipelines: dict[str, AnyPipeline] = {}
         self._supervisor = Supervisor(self._remake, surroundings.clock)
         self._plans = {plan.section.name: plan for plan in plans}
-        self._unconfirmed: set[SetEnabled | SetRegion | SetThreshold] = set()
+        self._settings = PublishedSettings(sink, surroundings.saved_state)
+        self._unconfirmed: set[SettingCommand] = set()
         """Commands whose values were not stored yet, without these values."""
 
     @property
@@ -98,7 +101,7 @@ class Pipelines:
         for name, plan in self._plans.items():
             self._pipelines[name] = self._make(plan)
         for pipeline in self._pipelines.values():
-            self._publish_settings(pipeline, pipeline.plan)
+            self._settings.publish(pipeline, pipeline.plan)
             pipeline.start()
 
     def tick(self) -> None:
@@ -153,32 +156,26 @@ class Pipelines:
         for command in sorted(unconfirmed, key=str):
             pipeline = self._pipelines.get(command.pipeline)
             if pipeline is not None:
-                self._confirm(pipeline, command)
-
-    def _confirm(self, pipeline: AnyPipeline, command: SetEnabled | SetRegion | SetThreshold) -> None:
-        """Log and publish a value that was stored."""
-        name, commands = pipeline.name, self._around.saved_state.commands(pipeline.name)
-        region = commands.region or configured_region(self._plans[name])
-        thresholds = {}
-        match command:
-            case SetEnabled():
-                origin = ", as configured" if commands.enabled is None else ""
-                _log.info("%s: switched %s%s", name, "on" if pipeline.enabled else "off", origin)
-            case SetRegion():
-                _log.info("%s: region set to %s%s", name, region, "" if commands.region else ", as configured")
-            case SetThreshold(_, watch):
-                if watch not in self.watches[name]:
-                    return  # a reload has removed it
-                origin = "" if watch in commands.thresholds else ", as configured"
-                configured = next(rule.threshold for rule in self._plans[name].rules if rule.name == watch)
-                thresholds[watch] = commands.thresholds.get(watch, configured)
-                _log.info("%s: threshold of %s set to %g%s", name, watch, thresholds[watch], origin)
-        self._sink.publish_settings(pipeline.plan, enabled=pipeline.enabled, region=region, thresholds=thresholds)
+                self._settings.confirm(pipeline, self._plans[pipeline.name], command)
 
     def change_to(self, wanted: Iterable[AnyPlan]) -> int:
         """Apply the differences between the plans; return the number of changed pipelines."""
         plans = {plan.section.name: self._kept(plan) for plan in wanted}
-        changes = {name: self._change(name, plan) for name, plan in plans.items()}
+        return self._change_plans(plans, {name: self._change(name, plan) for name, plan in plans.items()})
+
+    def switch(self, plan: AnyPlan, command: SetModel | None = None) -> int:
+        """Apply the plan of one pipeline with another model, which `command` has set; return 1 if it has changed.
+
+        The model is to be known to work; otherwise the pipeline is offline while it is tried.
+        """
+        name = plan.section.name
+        if command is not None:
+            self._around.saved_state.set_model(name, command.model)
+            self._unconfirmed.add(SetModel(name, None))
+        kept = self._kept(plan)
+        return self._change_plans({**self._plans, name: kept}, {name: self._change(name, kept)})
+
+    def _change_plans(self, plans: dict[str, AnyPlan], changes: Mapping[str, Change]) -> int:
         # Load models before stopping anything. Cameras are opened by `start`.
         made = {name: self._make(plans[name]) for name, change in changes.items() if change is Change.RESTART}
         for name in [name for name in self._pipelines if name not in plans or name in made]:
@@ -186,8 +183,8 @@ class Pipelines:
         self._classifiers.keep_only(plans.values())
         self._around.cameras.set_plans(plans.values())
         self._pipelines = {name: made.get(name) or self._pipelines[name] for name in plans}
-        for name, pipeline in self._pipelines.items():
-            self._apply(pipeline, self._plans.get(name), plans[name], changes[name])
+        for name, change in changes.items():
+            self._apply(self._pipelines[name], self._plans.get(name), plans[name], change)
         self._plans = plans
         return sum(change is not Change.NONE for change in changes.values())
 
@@ -223,7 +220,7 @@ class Pipelines:
     def _make(self, plan: AnyPlan) -> AnyPipeline:
         """Make a pipeline. A model that is not known to work is tried in a thread first."""
         failure = None
-        if isinstance(plan, Plan) and all(map(self._trials.passed, _cpu_models(plan))):
+        if isinstance(plan, Plan) and all(map(self._trials.passed, cpu_models(plan))):
             try:
                 return self._pipeline(plan)
             except Exception as error:  # noqa: BLE001 - an exception of a classifier must affect its own pipeline only
@@ -255,7 +252,7 @@ class Pipelines:
         fresh = plan if plan.again is None else plan.again()
         if isinstance(fresh, BlockedPlan):
             raise ModelError(fresh.reason)
-        for bundle in _cpu_models(fresh):
+        for bundle in cpu_models(fresh):
             self._trials.require(bundle)
         return self._pipeline(fresh)
 
@@ -272,30 +269,13 @@ class Pipelines:
             self._sink.remove(before, sorted(gone))
             if before.section.motion.enabled and not wanted.section.motion.enabled:
                 self._sink.remove_motion(wanted)
-        self._publish_settings(pipeline, wanted)
+        self._settings.publish(pipeline, wanted)
         if change is Change.RESTART:
             if before is not None:
                 pipeline.metrics.restarted()
             pipeline.start()
         elif change is Change.WATCHES and isinstance(pipeline, Pipeline) and isinstance(wanted, Plan):
             pipeline.change_plan(wanted)
-
-    def _publish_settings(self, pipeline: AnyPipeline, plan: AnyPlan) -> None:
-        """Publish the settings, and log commanded values that differ from the configuration."""
-        commanded = self._around.saved_state.commands(pipeline.name)
-        thresholds = {rule.name: commanded.thresholds.get(rule.name, rule.threshold) for rule in plan.rules}
-        configured = configured_region(plan)
-        region = commanded.region or configured
-        self._sink.publish_settings(plan, enabled=pipeline.enabled, region=region, thresholds=thresholds)
-        if not pipeline.enabled:
-            _log.info("%s: switched off by command over MQTT", pipeline.name)
-        if region != configured:
-            message = "%s: the region is %s, set by command over MQTT; the configured one is %s"
-            _log.info(message, pipeline.name, region, configured)
-        for rule in plan.rules:
-            if thresholds[rule.name] != rule.threshold:
-                message = "%s: the threshold of %s is %g, set by command over MQTT; the configured value is %g"
-                _log.info(message, pipeline.name, rule.name, thresholds[rule.name], rule.threshold)
 
     def _retire(self, name: str, *, gone: bool) -> None:
         pipeline = self._pipelines.pop(name)
@@ -310,7 +290,7 @@ class Pipelines:
             self._metrics.pop(name, None)
 
 
-def _cpu_models(plan: Plan) -> list[ModelBundle]:
+def cpu_models(plan: Plan) -> list[ModelBundle]:
     """Return the models of a plan that run on the CPU in this process."""
     return [one for one in (plan.bundle, plan.cpu_bundle) if one is not None and not one.edgetpu_compiled]
 

@@ -1,4 +1,4 @@
-"""Sets up the daemon's process: the allocator, the state directory's lock, thread names and memory release."""
+"""Sets up the daemon's process: allocator, the lock of the state directory, outbox, thread names, memory release."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import EdgeClassifierError
+from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.memory_maps import read_only_mappings, release_unchanged
 from edge_classifierd.state_file import lock_alone
 
 if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
+    from edge_classifierd.config.sections.configuration import OutboxSection
     from edge_classifierd.memory_maps import MemoryMapping
+    from edge_classifierd.mqtt.topics import Topics
 
 # malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -69,6 +72,18 @@ def lock_state(directory: Path) -> int | None:
             " EDGE_CLASSIFIERD_STATE (a systemd service: with StateDirectory=)"
         ) from error
     return descriptor
+
+
+def open_outbox(section: OutboxSection, topics: Topics, clock: Clock) -> Outbox:
+    """Open the outbox as configured. Raises OutboxError."""
+    return Outbox(
+        section.path,
+        topic=lambda event: topics.event(event.pipeline),
+        clock=clock,
+        max_events=section.max_events,
+        max_age_s=section.max_age,
+        keep_sent=section.keep_sent,
+    )
 
 
 class ThreadNames:

@@ -11,12 +11,12 @@ from edge_classifierd.clock import SystemClock, process_age_s
 from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.daemon.health_reporter import HealthReporter
 from edge_classifierd.daemon.home_assistant import HomeAssistantDevice
+from edge_classifierd.daemon.model_switches import ModelSwitches
 from edge_classifierd.daemon.page import DaemonPage
 from edge_classifierd.daemon.page_control import PageControl
 from edge_classifierd.daemon.pipelines import Pipelines
-from edge_classifierd.daemon.process import PageRelease, ThreadNames, WakeUp, file_sha256, lock_state
+from edge_classifierd.daemon.process import PageRelease, ThreadNames, WakeUp, file_sha256, lock_state, open_outbox
 from edge_classifierd.errors import ConfigurationError, EdgeClassifierError, ExitCode, counted
-from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.health.board import Board
 from edge_classifierd.health.health_file import HealthFile
 from edge_classifierd.health.heartbeat import Heartbeats
@@ -24,7 +24,7 @@ from edge_classifierd.health.storage import volatile_reason
 from edge_classifierd.health.systemd import Notifier, Watchdog
 from edge_classifierd.inference.trial import ModelTrials
 from edge_classifierd.mqtt.client import MqttClient
-from edge_classifierd.mqtt.commands import Commands, Reload
+from edge_classifierd.mqtt.commands import Commands, Reload, SetModel
 from edge_classifierd.mqtt.own_topics import OwnTopicMonitor
 from edge_classifierd.mqtt.published_topics import FILE as PUBLISHED_FILE
 from edge_classifierd.mqtt.published_topics import PublishedTopics
@@ -36,7 +36,7 @@ from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.observation.control import CommandOutcome
-from edge_classifierd.pipeline.planning.validation import plan_pipelines
+from edge_classifierd.pipeline.planning.validation import plan_pipelines, plan_with_models
 from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
 from edge_classifierd.pipeline.surroundings import Surroundings
@@ -76,7 +76,7 @@ class Service:
         """
         self._config = config
         self._clock = clock or SystemClock()
-        self._document, plans = plan_pipelines(config)
+        self._document, configured = plan_pipelines(config)
         for warning in self._document.warnings:
             _log.warning("%s", warning)
         self._at_start = configuration = self._document.configuration
@@ -85,14 +85,7 @@ class Service:
         self._heartbeats = Heartbeats(self._clock)
         self._watchdog = Watchdog(self._heartbeats, self._notifier, self._clock)
         self._state_lock = lock_state(state_directory())  # before reading from it; held until the process ends
-        self._outbox = Outbox(
-            configuration.outbox.path,
-            topic=lambda event: self._topics.event(event.pipeline),
-            clock=self._clock,
-            max_events=configuration.outbox.max_events,
-            max_age_s=configuration.outbox.max_age,
-            keep_sent=configuration.outbox.keep_sent,
-        )
+        self._outbox = open_outbox(configuration.outbox, self._topics, self._clock)
         copy = state_directory() / "state.json"
         saved_state = SavedState(self._outbox, copy, self._clock, forget_commands=forget_commands)
         self._published = PublishedTopics(state_directory() / PUBLISHED_FILE, self._topics.base)
@@ -108,7 +101,7 @@ class Service:
             self._clock,
             state=state_directory(),
             published=self._published,
-            publish_states=self._say_states,
+            publish_states=lambda: self._states.repeat(),  # noqa: PLW0108 - `_states` is made later
         )
         self._states = RetainedTopics(self._session, self._clock)
         self._statistics = WatchStatistics(self._outbox, self._topics, self._states, self._clock)
@@ -160,7 +153,10 @@ class Service:
             observer=self._page.observer,
         )
         trials = ModelTrials(state_directory() / "models.json", self._clock)
+        plans = plan_with_models(self._document, configured, saved_state.models())
+        self._saved_state = saved_state
         self._pipelines = Pipelines(plans, surroundings, sink, trials)
+        self._models = ModelSwitches(self._pipelines, saved_state, trials, self._document)
         self._wake_up = WakeUp()
         self._commands = Commands(
             self._session, self._topics, self._pipelines.watches, self._clock, on_command=self._wake_up.wake
@@ -226,6 +222,8 @@ class Service:
                 self._reload_due, self._reloaded_s = False, now_s
                 self._reload()
             self._pipelines.tick()
+            if self._models.tick():
+                self._show_pipelines()
             self._watchdog.tick()
             self._health.tick(self._topics.health, self._pipelines.pipelines)
             self._statistics.tick()
@@ -253,6 +251,9 @@ class Service:
             if isinstance(command, Reload):
                 self._reload_due = True
                 self._reload_futures += [] if ordered is None else [ordered[1]]
+                continue
+            if isinstance(command, SetModel):
+                self._models.request(command, None if ordered is None else ordered[1])
                 continue
             self._pipelines.execute(command)
             if ordered is not None:
@@ -324,17 +325,19 @@ class Service:
         for section in ("device", "mqtt", "outbox", "web"):
             if getattr(document.configuration, section) != getattr(self._at_start, section):
                 _log.warning("%s: changes of `%s` take effect with the next restart", document.file, section)
+        plans = plan_with_models(document, plans, self._saved_state.models())
         changed = self._pipelines.change_to(plans)
-        self._document = document
+        self._document = self._models.document = document
         self._health.configuration_sha256 = file_sha256(self._config)
-        self._commands.watches = self._pipelines.watches
-        self._home_assistant.announce(plans)
+        self._show_pipelines()
         _log.info("%s: reloaded; %d of %d pipelines changed", document.file, changed, len(plans))
         self._page.reload_certificate()
         return changed
 
-    def _say_states(self) -> None:
-        self._states.repeat()
+    def _show_pipelines(self) -> None:
+        """Accept commands for the present watches, and announce them to Home Assistant."""
+        self._commands.watches = self._pipelines.watches
+        self._home_assistant.announce(self._pipelines.plans)
 
     def _report_status(self) -> None:
         """Send the status line to systemd and the thread names to the kernel."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.config.sections.pipeline import RegionSection
+from edge_classifierd.model.taught import TAUGHT_NAME
 from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ class SetRegion:
 
 
 @dataclass(frozen=True, slots=True)
+class SetModel:
+    """Use a model that was taught on this device; None restores the configured model."""
+
+    pipeline: str
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class TakePicture:
     """Publish the pipeline's next frame on `image`."""
 
@@ -78,7 +87,7 @@ class Reload:
     """Reload the configuration."""
 
 
-Command = SetEnabled | SetThreshold | SetRegion | TakePicture | LookNow | Reload
+Command = SetEnabled | SetThreshold | SetRegion | SetModel | TakePicture | LookNow | Reload
 
 
 class RefusedError(Exception):
@@ -122,6 +131,7 @@ class Commands:
             topics.reload_command,
             f"{topics.base}/+/enabled/set",
             f"{topics.base}/+/region/set",
+            f"{topics.base}/+/model/set",
             f"{topics.base}/+/snapshot/set",
             f"{topics.base}/+/+/threshold/set",
         ):
@@ -191,6 +201,8 @@ def parse(topics: Topics, incoming: Incoming, watches: Mapping[str, frozenset[st
             return SetEnabled(_check_pipeline(pipeline, watches), _parse_switch(text))
         case [pipeline, "region", "set"]:
             return SetRegion(_check_pipeline(pipeline, watches), _parse_region(text))
+        case [pipeline, "model", "set"]:
+            return SetModel(_check_pipeline(pipeline, watches), _parse_model(text))
         case [pipeline, "snapshot", "set"]:
             _check_press(text)
             return TakePicture(_check_pipeline(pipeline, watches))
@@ -211,6 +223,8 @@ def check(command: Command, watches: Mapping[str, frozenset[str]]) -> None:
             raise RefusedError(f"no watch {command.watch!r:.60}; there are {_join(watches[command.pipeline])}")
         if command.threshold is not None:
             _check_threshold(command.threshold, repr(command.threshold))
+    if isinstance(command, SetModel) and command.model is not None:
+        _check_model(command.model)
 
 
 def _check_pipeline(pipeline: str, watches: Mapping[str, frozenset[str]]) -> str:
@@ -251,6 +265,18 @@ def _parse_threshold(text: str) -> float | None:
 def _check_threshold(threshold: float, written: str) -> None:
     if not 0 < threshold <= 1:  # also refuses nan
         raise RefusedError(f"{written:.60} is not above 0 and at most 1")
+
+
+def _parse_model(text: str) -> str | None:
+    if text.lower() == _RESET:
+        return None
+    _check_model(text)
+    return text
+
+
+def _check_model(name: str) -> None:
+    if not TAUGHT_NAME.fullmatch(name):
+        raise RefusedError(f"{name!r:.60} is neither the name of a taught model nor RESET")
 
 
 def _parse_region(text: str) -> Region | None:

@@ -90,6 +90,14 @@ class Topics:
         """Command: set the part of the picture that is classified."""
         return self._join(pipeline, "region", "set")
 
+    def model(self, pipeline: str) -> str:
+        """The taught model that was set by command, empty when it is as configured; retained."""
+        return self._join(pipeline, "model")
+
+    def model_command(self, pipeline: str) -> str:
+        """Command: use a taught model."""
+        return self._join(pipeline, "model", "set")
+
     def snapshot_command(self, pipeline: str) -> str:
         """Command: publish a picture on `image`."""
         return self._join(pipeline, "snapshot", "set")

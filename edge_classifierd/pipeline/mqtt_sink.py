@@ -13,6 +13,7 @@ from edge_classifierd.events.pipeline_state import encode_state
 from edge_classifierd.events.schema import dump
 from edge_classifierd.frames.jpeg import encode_jpeg
 from edge_classifierd.log import event_level
+from edge_classifierd.model.bundle import bundled_model_path
 from edge_classifierd.mqtt.message import JPEG, JSON
 from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
 from edge_classifierd.pipeline.image_store import ImageStore
@@ -133,6 +134,7 @@ class MqttSink:
         self._statistics.show(plan)
         self._publish(self._topics.enabled(name), ON if enabled else OFF, min_interval_s=0.0)
         self._publish(self._topics.region(name), _dump_region(region), content_type=JSON, min_interval_s=0.0)
+        self._publish(self._topics.model(name), _model_name(plan), min_interval_s=0.0)
         for watch, threshold in thresholds.items():
             topic = self._topics.threshold(name, watch)
             self._publish(topic, repr(threshold).removesuffix(".0"), min_interval_s=0.0)
@@ -163,7 +165,7 @@ class MqttSink:
     def _of_pipeline(self, plan: AnyPlan) -> list[str]:
         topics = self._topics
         motion = [topics.motion] if plan.section.motion.enabled else []
-        of_all = (topics.pipeline_status, topics.state, topics.image, topics.enabled, topics.region)
+        of_all = (topics.pipeline_status, topics.state, topics.image, topics.enabled, topics.region, topics.model)
         return [topic(plan.section.name) for topic in (*of_all, *motion)]
 
     def _of_watches(self, name: str, watches: Sequence[str]) -> list[str]:
@@ -177,6 +179,12 @@ class MqttSink:
             store = ImageStore(self._snapshots / pipeline, max_files=keep.count, max_bytes=int(keep.megabytes * 1e6))
             self._image_stores[pipeline] = known = (keep, store)
         return known[1]
+
+
+def _model_name(plan: AnyPlan) -> str:
+    """Return the name of the taught model that a pipeline uses, else that of its file without the ending."""
+    model = plan.section.model
+    return model.taught or (model.path or bundled_model_path(model.bundled)).stem
 
 
 def _dump_region(region: Region) -> bytes:

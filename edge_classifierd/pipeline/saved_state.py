@@ -37,6 +37,8 @@ class SavedCommands:
     enabled: bool | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     region: Region | None = None
+    model: str | None = None
+    """The name of a taught model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,17 @@ class SavedState:
             self._commands[pipeline] = replace(self._commands.get(pipeline, SavedCommands()), region=region)
             self._changed_commands.add(pipeline)
 
+    def set_model(self, pipeline: str, model: str | None) -> None:
+        """Change a commanded value, None returns to the configuration; `save` stores it."""
+        with self._lock:
+            self._commands[pipeline] = replace(self._commands.get(pipeline, SavedCommands()), model=model)
+            self._changed_commands.add(pipeline)
+
+    def models(self) -> dict[str, str]:
+        """Return the commanded taught model of each pipeline that has one."""
+        with self._lock:
+            return {name: one.model for name, one in self._commands.items() if one.model is not None}
+
     def set_watches(self, pipeline: str, watches: SavedWatches) -> None:
         """Note the watches that were stored with `encode_watches`."""
         with self._lock:
@@ -199,6 +212,7 @@ def _commands_document(commands: SavedCommands) -> dict[str, Any]:
         "enabled": commands.enabled,
         "thresholds": dict(commands.thresholds),
         "region": None if region is None else [region.x, region.y, region.width, region.height],
+        "model": commands.model,
     }
 
 
@@ -230,11 +244,12 @@ def _parse_copy(document: Any) -> tuple[dict[str, SavedCommands], dict[str, Save
 
 
 def _parse_commands(document: Any) -> SavedCommands:  # noqa: ANN401 - any JSON
-    region = document.get("region")  # an earlier version had none
+    region, model = document.get("region"), document.get("model")  # an earlier version had none
     return SavedCommands(
         enabled=None if document["enabled"] is None else bool(document["enabled"]),
         thresholds={str(watch): float(value) for watch, value in document["thresholds"].items()},
         region=None if region is None else Region(*(float(value) for value in region)),
+        model=None if model is None else str(model),
     )
 
 

@@ -128,6 +128,20 @@ Name = Annotated[
 ]
 """Part of a topic."""
 
+
+def _taught_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9-]{1,32}", value):
+        raise PydanticCustomError("expected", "")
+    return value
+
+
+TaughtName = Annotated[
+    str,
+    BeforeValidator(_taught_name),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9-]{1,32}$"}),
+    Expected("the name of a taught model: 1 to 32 of the characters a-z, 0-9 and -"),
+]
+
 TopicPrefix = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_publishable)]
 """The first levels of a topic."""
 

@@ -1,6 +1,5 @@
 """The section `pipelines[]` and the sections inside it."""
 
-import os
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
@@ -12,16 +11,14 @@ from edge_classifierd.config.sections.base import (
     FROM_OTHERS,
     Fraction,
     LabelSelector,
-    Locale,
     Name,
     Section,
     Switch,
 )
 from edge_classifierd.config.sections.durations import Duration
-from edge_classifierd.config.sections.edgetpu import ComputeDevice, EdgeTpuSection
-from edge_classifierd.config.sections.model_input import InputSection, OutputChoice
+from edge_classifierd.config.sections.model import ModelSection
 from edge_classifierd.config.sections.mqtt import DeviceClass
-from edge_classifierd.config.sections.paths import StatePath, UserPath
+from edge_classifierd.config.sections.paths import StatePath
 from edge_classifierd.config.sections.sources import Source
 from edge_classifierd.decision.active_times import ActiveTimes
 
@@ -59,82 +56,6 @@ class RegionSection(Section):
 
 
 _START = {"width": "x", "height": "y"}
-
-
-class ModelSection(Section):
-    """The classifier."""
-
-    path: UserPath | None = Field(
-        None, description="A `.tflite` file, relative to the configuration file; null: a bundled ImageNet model."
-    )
-    cpu_model: UserPath | None = Field(
-        None,
-        description="The CPU version of a model compiled for the Edge TPU. It runs while no Edge TPU is available; "
-        "null: no fallback.",
-    )
-    bundled: Literal["fast", "accurate"] = Field(
-        "fast",
-        description="Which bundled model, in place of `path` and `cpu_model`: `fast` (EfficientNet-Lite0) or "
-        "`accurate` (EfficientNet-Lite2, about half as fast).",
-    )
-    labels: UserPath | None = Field(
-        None, description="A label file, if the model contains no labels; null: the labels in the model."
-    )
-    input: InputSection = Field(
-        default_factory=InputSection, description="The preprocessing, if the file of the model does not contain it."
-    )
-    output: OutputChoice | None = Field(
-        None,
-        description="Number (from 0) or name of the output with the scores, for a model with several; null: the one "
-        "that has as many scores as there are labels.",
-    )
-    device: ComputeDevice = Field(
-        "auto",
-        description="Device that runs the model. `auto`: an Edge TPU if there is one and the model is compiled for "
-        "it, else the CPU.",
-    )
-    edgetpu: EdgeTpuSection = Field(default_factory=EdgeTpuSection, description="Settings of the Edge TPU.")
-    threads: int = Field(
-        default_factory=lambda: min(4, len(os.sched_getaffinity(0))),
-        ge=1,
-        le=64,
-        description="CPU threads for classification. Default: one for each core, at most 4.",
-    )
-    instances: int | None = Field(
-        None,
-        ge=1,
-        le=16,
-        description="Number of frames that are classified at the same time; the `threads` are divided among them. More "
-        "instances give more frames per second, but a longer latency and more memory. null: 2 with two or more "
-        "`threads` and a model of at most 16 MB, else 1. For Edge TPUs use `edgetpu.count`.",
-    )
-    locale: Locale | None = Field(
-        None,
-        description="Language of the labels shown to people, such as `de`, if the model contains it; null: the "
-        "model's default.",
-    )
-
-    @field_validator("bundled", mode="after")
-    @classmethod
-    def _bundled_or_a_file(cls, value: str, info: ValidationInfo) -> str:
-        key = next((key for key in ("path", "cpu_model") if info.data.get(key) is not None), None)
-        if key is not None:
-            raise PydanticCustomError(
-                "rule", "chooses a bundled model, but `{key}` names a file; remove one of the two", {"key": key}
-            )
-        return value
-
-    @field_validator("instances", mode="after")
-    @classmethod
-    def _instances_need_the_cpu(cls, value: int | None, info: ValidationInfo) -> int | None:
-        device = info.data.get("device", "auto")
-        if value is not None and value > 1 and device not in {"auto", "cpu"}:
-            raise PydanticCustomError(
-                "rule",
-                "is for the CPU, but `device` is {device}; for several Edge TPUs write `edgetpu: {{count: {value}}}`",
-                {"device": device, "value": value},
-            )
-        return value
 
 
 class WatchSection(Section):

@@ -11,6 +11,7 @@ import numpy as np
 from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.model.labels import match, nearest
 from edge_classifierd.pipeline.planning.plan import ANY_RULE, Plan
+from edge_classifierd.pipeline.planning.taught_models import own_watches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edge_classifierd.errors import Problem
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.model.labels import Labels
+    from edge_classifierd.model.taught import TaughtInUse
     from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 
@@ -45,13 +47,17 @@ class LabelSelection:
         bundle: ModelBundle,
         cpu_bundle: ModelBundle | None,
         key: str,
+        *,
+        taught: TaughtInUse | None = None,
     ) -> None:
+        """`taught` is the version of the taught model that `bundle` is, if it is one."""
         self.mistakes: list[PlanMistake] = []
         self._document = document
         self._section = section
         self._bundle = bundle
         self._cpu_bundle = cpu_bundle
         self._key = key
+        self._taught = taught
         self._allowed = self._allow_and_deny()
 
     def plan(self, again: Callable[[], AnyPlan]) -> Plan | None:
@@ -62,7 +68,9 @@ class LabelSelection:
         found = tuple(rule for rule in rules if rule is not None)
         # The background class is never the top label, but a watch may use it ("the door is open").
         mask = _mask(self._allowed - {self._bundle.labels.background}, len(self._bundle.labels))
-        return Plan(self._section, self._bundle, self._cpu_bundle, found or (ANY_RULE,), mask, again)
+        if not found:
+            found = (ANY_RULE,) if self._taught is None else own_watches(self._taught)
+        return Plan(self._section, self._bundle, self._cpu_bundle, found, mask, again, taught=self._taught)
 
     def _allow_and_deny(self) -> set[int]:
         allow = self._matching(self._section.allow, "allow") or set(range(len(self._bundle.labels)))

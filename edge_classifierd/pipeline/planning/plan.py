@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.config.sections.pipeline import PipelineSection
     from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.model.taught import TaughtInUse
 
 ANY_WATCH: Final = "any"
 """Name of the only watch of a pipeline without configured watches; it reports the best label."""
@@ -42,6 +43,8 @@ class Plan:
     """Reads the model's files again and makes a new plan of the same section."""
     commanded_region: Region | None = field(default=None, compare=False)
     """Replaces the configured region."""
+    taught: TaughtInUse | None = None
+    """The version of the taught model that `bundle` is, if it is one."""
 
     @property
     def region(self) -> Region:
@@ -87,8 +90,10 @@ class BlockedPlan:
 
     @property
     def rules(self) -> tuple[WatchRule, ...]:
-        """The configured watches, without the classes, which only the model knows."""
+        """The configured watches, without the classes, which only the model knows; none of a taught model's own."""
         watches = self.section.watches
+        if not watches and self.section.model.taught is not None:
+            return ()
         return tuple(WatchRule(watch.name, None, watch.threshold, watch.release) for watch in watches) or (ANY_RULE,)
 
 

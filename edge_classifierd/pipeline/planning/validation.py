@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_classifierd.config.loading.load import MAX_PROBLEMS, FaultyFileError, and_more, load
+from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.config.sections.sources import FolderSection
 from edge_classifierd.errors import ConfigurationError, ModelError, SourceError
 from edge_classifierd.frames.folder import images_in
@@ -15,18 +16,26 @@ from edge_classifierd.inference.runtime import edgetpu_sentence
 from edge_classifierd.inference.trial import try_model
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
 from edge_classifierd.model.options import ModelOptions
+from edge_classifierd.model.taught import taught_in_use
 from edge_classifierd.pipeline.planning.label_selection import LabelSelection, PlanMistake
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Plan
+from edge_classifierd.pipeline.planning.taught_models import (
+    taught_bundle,
+    with_commanded_model,
+    without_foreign_labels,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from edge_classifierd.config.loading.load import Document
-    from edge_classifierd.config.sections.pipeline import ModelSection, PipelineSection
+    from edge_classifierd.config.sections.model import ModelSection
+    from edge_classifierd.config.sections.pipeline import PipelineSection
     from edge_classifierd.config.sections.sources import Source
     from edge_classifierd.errors import Problem
     from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.model.taught import TaughtInUse
     from edge_classifierd.pipeline.planning.plan import AnyPlan
 
     _Loaded = dict[tuple[Path, Path | None, str | None, ModelOptions], ModelBundle | ModelError]
@@ -119,7 +128,7 @@ def _plan_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...]
         for key, source in named.items():
             mistakes += map(PlanMistake, _source_problems(document, source, key))
     for key, section in document.pipelines:
-        plan, found = _plan_one(document, key, section, bundles)
+        plan, found = _plan_one(document, key, section, bundles, None)
         mistakes += found
         if plan is not None:
             plans.append(plan)
@@ -127,15 +136,19 @@ def _plan_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...]
 
 
 def _plan_one(
-    document: Document, key: str, section: PipelineSection, bundles: _Loaded
+    document: Document, key: str, section: PipelineSection, bundles: _Loaded, commanded: str | None
 ) -> tuple[AnyPlan | None, list[PlanMistake]]:
     """Return the plan of one pipeline (None when the file has a mistake there) and its mistakes."""
-    again = partial(_plan_again, document, key, section)
+    again = partial(_plan_again, document, key, section, commanded)
+    if commanded is not None:
+        section = with_commanded_model(section, commanded)
     models = _Models(document, section.model, bundles, f"{key}.model")
     mistakes = [*map(PlanMistake, models.problems)]
     plan: AnyPlan | None = None
     if models.bundle is not None:
-        selection = LabelSelection(document, section, models.bundle, models.cpu_bundle, key)
+        if commanded is not None:
+            section = without_foreign_labels(section, models.bundle.labels)
+        selection = LabelSelection(document, section, models.bundle, models.cpu_bundle, key, taught=models.taught)
         plan = selection.plan(again)
         mistakes += selection.mistakes
     reason = next((problem.message for problem in models.problems if problem.temporary), None)
@@ -144,13 +157,37 @@ def _plan_one(
     return plan, mistakes
 
 
-def _plan_again(document: Document, key: str, section: PipelineSection) -> AnyPlan:
+def plan_with_models(document: Document, plans: Iterable[AnyPlan], models: Mapping[str, str]) -> tuple[AnyPlan, ...]:
+    """Return the plans, those of pipelines in `models` with the taught model that is commanded for them.
+
+    A pipeline whose commanded model cannot be used has a BlockedPlan.
+    """
+    return tuple(
+        plan if (name := plan.section.name) not in models else plan_one_pipeline(document, name, models[name])
+        for plan in plans
+    )
+
+
+def plan_one_pipeline(document: Document, name: str, commanded: str | None) -> AnyPlan:
+    """Return the plan of one pipeline from its files as they are now.
+
+    Args:
+        document: The configuration.
+        name: The pipeline, one of the configuration.
+        commanded: The taught model that is commanded; None: the configured model.
+    """
+    key, section = next((key, section) for key, section in document.pipelines if section.name == name)
+    return _plan_again(document, key, section, commanded)
+
+
+def _plan_again(document: Document, key: str, section: PipelineSection, commanded: str | None) -> AnyPlan:
     """Make the plan of one pipeline from its files as they are now."""
-    plan, mistakes = _plan_one(document, key, section, {})
+    plan, mistakes = _plan_one(document, key, section, {}, commanded)
     if plan is not None and not (mistakes and isinstance(plan, Plan)):
         return plan
     reason = mistakes[0].problem.message + mistakes[0].remedy()
-    return BlockedPlan(section, reason, partial(_plan_again, document, key, section))
+    again = partial(_plan_again, document, key, section, commanded)
+    return BlockedPlan(section if commanded is None else with_commanded_model(section, commanded), reason, again)
 
 
 def _listed(document: Document, mistakes: list[PlanMistake], more: int = 0) -> tuple[Problem, ...]:
@@ -181,7 +218,12 @@ def _source_problems(document: Document, source: Source, key: str) -> Iterator[P
 
 
 def model_path(model: ModelSection) -> Path:
-    """Return the path of the file that the section `model` chooses."""
+    """Return the path of the file that the section `model` chooses.
+
+    Raises ModelError for a taught model without a version in use.
+    """
+    if model.taught is not None:
+        return taught_in_use(state_directory(), model.taught).file
     return model.path or bundled_model_path(model.bundled)
 
 
@@ -202,16 +244,29 @@ def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
     return loaded[wanted]
 
 
+def _taught(name: str) -> tuple[TaughtInUse | None, ModelBundle | ModelError]:
+    try:
+        in_use = taught_in_use(state_directory(), name)
+        return in_use, taught_bundle(in_use)
+    except ModelError as error:
+        return None, error
+
+
 class _Models:
     """Loads the models of one pipeline and collects their problems; an error of one does not hide one of the other."""
 
     def __init__(self, document: Document, model: ModelSection, loaded: _Loaded, key: str) -> None:
         self.problems: list[Problem] = []
+        self.cpu_bundle: ModelBundle | None = None
         self._document = document
         self._model = model
         self._key = key
+        self.taught: TaughtInUse | None = None
+        if model.taught is not None:
+            self.taught, found = _taught(model.taught)
+            self.bundle = self._usable("taught", found)
+            return
         self.bundle = self._usable("path", _bundle(model, loaded))
-        self.cpu_bundle: ModelBundle | None = None
         if model.cpu_model is not None:
             cpu_bundle = _bundle(model.model_copy(update={"path": model.cpu_model}), loaded)
             if self.bundle is not None or not self._is_about_labels(cpu_bundle):

@@ -177,8 +177,8 @@ class Scene:
             threads=PipelineThreads(self.heartbeats),
             observer=observer,
         )
-        trials = ModelTrials(folder / "models.json", self.clock)
-        self.pipelines = Pipelines(self.plans(*pipelines), self.around, self.sink, trials)
+        self.trials = ModelTrials(folder / "models.json", self.clock)
+        self.pipelines = Pipelines(self.plans(*pipelines), self.around, self.sink, self.trials)
 
     def __enter__(self) -> Self:
         self.pipelines.start()

@@ -360,7 +360,7 @@ def test_commands_that_come_fast_are_stored_and_published_at_most_once_a_second_
         assert sum("threshold of cat" in message for message in caplog.messages) <= at_most
         assert (
             scene.outbox.state("commands/")["driveway"]
-            == '{"enabled": null, "thresholds": {"cat": 0.5}, "region": null}'
+            == '{"enabled": null, "thresholds": {"cat": 0.5}, "region": null, "model": null}'
         )
 
 

@@ -11,6 +11,7 @@ from edge_classifierd.mqtt.commands import (
     RefusedError,
     Reload,
     SetEnabled,
+    SetModel,
     SetRegion,
     SetThreshold,
     TakePicture,
@@ -86,6 +87,8 @@ def commands(client: FakeClient, clock: FakeClock) -> Commands:
             SetRegion("driveway", Region(0.3333, 0.0, 0.6666, 1.0)),
         ),
         ("driveway/region/set", b"Reset", SetRegion("driveway", None)),
+        ("driveway/model/set", b" birds-2\n", SetModel("driveway", "birds-2")),
+        ("driveway/model/set", b"RESET", SetModel("driveway", None)),
         ("garden/snapshot/set", b"PRESS", TakePicture("garden")),
         ("garden/snapshot/set", b"", TakePicture("garden")),
         ("reload/set", b"PRESS", Reload()),
@@ -118,6 +121,9 @@ def test_valid_command_is_parsed(topic: str, payload: bytes, command: object) ->
         (message("driveway/region/set", b"[" * 250), "nor a region"),
         (message("driveway/region/set", b'{"width": 0.00001}'), "smaller than 0.0001"),
         (message("garden/snapshot/set", b"RESET"), "'RESET' is not PRESS"),
+        (message("attic/model/set", b"birds"), "no pipeline 'attic'"),
+        (message("driveway/model/set", b"../birds"), "'../birds' is neither the name of a taught model nor RESET"),
+        (message("driveway/model/set", b""), "'' is neither"),
         (message("garden/snapshot/set", b"now"), "'now' is not PRESS"),
         (message("driveway/enabled/set", b"\xff"), "not text"),
         (message("driveway/enabled/set", b"O" * 10_000_000), "10,000,000 bytes"),
@@ -183,7 +189,21 @@ def test_queue_is_bounded(commands: Commands, client: FakeClient, clock: FakeClo
 
 
 levels = st.sampled_from(
-    ["driveway", "garden", "dog", "any", "enabled", "threshold", "region", "snapshot", "reload", "set", "x", ""]
+    [
+        "driveway",
+        "garden",
+        "dog",
+        "any",
+        "enabled",
+        "threshold",
+        "region",
+        "model",
+        "snapshot",
+        "reload",
+        "set",
+        "x",
+        "",
+    ]
 )
 payloads = st.one_of(
     st.binary(max_size=80),

@@ -125,6 +125,7 @@ def test_each_value_is_published_on_its_topic_with_its_options(
     assert listener.values == {
         "enabled": "ON",
         "region": b'{"x":0.0,"y":0.0,"width":1.0,"height":1.0}',
+        "model": "efficientnet_lite0_int8",
         "cat/threshold": "0.6",
         "dog/threshold": "1",
         "cat/state": "ON",
@@ -133,7 +134,16 @@ def test_each_value_is_published_on_its_topic_with_its_options(
     }
     # Every change of these is heard, however quickly one follows another; the state's latest is enough.
     at_once = {topic for topic, options in listener.options.items() if options.get("min_interval_s") == 0.0}
-    assert at_once == {"enabled", "region", "cat/threshold", "dog/threshold", "cat/state", "dog/state", "status"}
+    assert at_once == {
+        "enabled",
+        "region",
+        "model",
+        "cat/threshold",
+        "dog/threshold",
+        "cat/state",
+        "dog/state",
+        "status",
+    }
     # What a device that vanished for good would leave behind to be believed.
     assert {topic for topic, options in listener.options.items() if options.get("expiry_s") == 3600} == {
         "cat/state",
@@ -195,7 +205,7 @@ def test_a_removed_watch_is_not_published_by_a_pipeline_that_still_has_it(
     sink.publish_watches(before, frozenset({"dog", "cat"}))
     assert listener.calls[-2:] == [("remove", "driveway", ["dog"]), ("show", after)]
     assert listener.removed == {"dog/state": 5.0, "dog/threshold": 5.0}, "after Home Assistant let go of the entity"
-    assert set(listener.values) == {"enabled", "region", "cat/threshold", "cat/state"}
+    assert set(listener.values) == {"enabled", "region", "model", "cat/threshold", "cat/state"}
     sink.publish_settings(before, enabled=True, region=Region(), thresholds={"cat": 0.6, "dog": 0.6})
     sink.publish_watches(before, frozenset({"dog"}))
     assert (listener.values["dog/state"], listener.values["dog/threshold"]) == ("ON", "0.6")
@@ -219,6 +229,7 @@ def test_a_removed_pipeline_publishes_nothing_even_when_it_was_stuck(
         "image",
         "enabled",
         "region",
+        "model",
         "cat/state",
         "cat/threshold",
     }
@@ -226,7 +237,7 @@ def test_a_removed_pipeline_publishes_nothing_even_when_it_was_stuck(
     sink.publish_status(plan, online=True)
     sink.publish_state(plan, a_state())
     sink.publish_picture(plan, a_frame())
-    assert listener.values.keys() == {"enabled", "region", "status", "state", "image"}
+    assert listener.values.keys() == {"enabled", "region", "model", "status", "state", "image"}
 
 
 def test_motion_is_published_with_the_gate_only(sink: MqttSink, listener: Listener, tmp_path: Path) -> None:

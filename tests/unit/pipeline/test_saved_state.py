@@ -80,6 +80,7 @@ def test_everything_survives_a_restart(start: Start) -> None:
     saved.set_threshold("a", "dog", 0.7)
     saved.set_threshold("a", "cat", 0.8)
     saved.set_region("a", REGION)
+    saved.set_model("a", "birds")
     assert saved.save()
     watches = SavedWatches(
         {"any": ActiveWatch("tench, Tinca tinca", SINCE, 7, "bed51c", since_known=False)},
@@ -88,7 +89,9 @@ def test_everything_survives_a_restart(start: Start) -> None:
     )
     start.record(saved, "b", watches)
     again = start()
-    assert again.commands("a") == SavedCommands(enabled=False, thresholds={"dog": 0.7, "cat": 0.8}, region=REGION)
+    commands = SavedCommands(enabled=False, thresholds={"dog": 0.7, "cat": 0.8}, region=REGION, model="birds")
+    assert again.commands("a") == commands
+    assert again.models() == {"a": "birds"}
     assert again.watches("b") == watches
     assert (again.commands("c"), again.watches("c")) == (SavedCommands(), SavedWatches())
 
@@ -101,6 +104,8 @@ def test_a_command_returns_to_the_configuration_and_the_others_stay(start: Start
     saved.set_enabled("a", None)
     saved.set_region("a", REGION)
     saved.set_region("a", None)
+    saved.set_model("a", "birds")
+    saved.set_model("a", None)
     saved.save()
     assert start().commands("a") == SavedCommands(thresholds={"cat": 0.8})
 

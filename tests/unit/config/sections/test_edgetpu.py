@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from edge_classifierd.config.sections.edgetpu import EdgeTpuSection
-from edge_classifierd.config.sections.pipeline import ModelSection
+from edge_classifierd.config.sections.model import ModelSection
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "edgetpu", "usb", "usb:0", "usb:12", "pci", "pci:1"])
