@@ -44,7 +44,7 @@ class PageControl:
                 online=pipeline.online,
                 offline_reason=pipeline.offline_reason,
                 commands=self._around.saved_state.commands(pipeline.name),
-                figures=pipeline.metrics.snapshot(),
+                metrics=pipeline.metrics,
                 resting=self._resting(pipeline),
             )
             for pipeline in self._pipelines.pipelines

@@ -64,6 +64,40 @@ class Connections:
         return make
 
 
+class JoinedWrites:
+    """A transport that sends at once what is written in one turn of the loop.
+
+    The head of an answer and its body need one system call then, and the client wakes once for both.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Send data at the end of this turn."""
+        if not data:
+            return
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        """Send what was written, and close the connection."""
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the rest of the transport
+        """Return a part of the transport itself."""
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, []
+        if held:
+            self._transport.write(b"".join(held))
+
+
 class BoundedConnection(H11Protocol):
     """One connection of uvicorn with deadlines."""
 
@@ -84,6 +118,7 @@ class BoundedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Count the connection and wait for its first request."""
         super().connection_made(transport)
+        self.transport = JoinedWrites(transport, self.loop)  # type: ignore[assignment] # has what uvicorn uses
         self._open.add(self)
         self._await_request()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from edge_classifierd.mqtt.commands import Command
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from edge_classifierd.frames.base import Frame
-    from edge_classifierd.health.metrics import PipelineSnapshot
+    from edge_classifierd.health.metrics import PipelineMetrics, PipelineSnapshot
     from edge_classifierd.health.report import Health
     from edge_classifierd.pipeline.observation.observer import ObservedFrame
     from edge_classifierd.pipeline.planning.plan import AnyPlan
@@ -42,8 +42,13 @@ class PipelineView:
     offline_reason: str | None
     commands: SavedCommands
     """The commanded values; absent ones are as configured."""
-    figures: PipelineSnapshot
+    metrics: PipelineMetrics = field(repr=False)
     resting: Resting | None = None
+
+    @property
+    def figures(self) -> PipelineSnapshot:
+        """The figures of the last minute, which take a while to compute."""
+        return self.metrics.snapshot()
 
     @property
     def name(self) -> str:

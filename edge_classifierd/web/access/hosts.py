@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 # Names that no public DNS server can point at this device: RFC 6762, RFC 8375, ICANN's reserved name, and common use.
 _LOCAL_ENDINGS: Final = (".local", ".lan", ".home.arpa", ".internal")
+_REMEMBERED: Final = 16
 
 _HOST_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
@@ -23,9 +25,10 @@ class Hosts:
         """`names` are `web.access.hosts`; `url` is `web.url`."""
         host = urlsplit(url).hostname if url is not None else None
         self._names = frozenset((*names, *([host] if host else [])))
-
-    def allows(self, header: str) -> bool:
+        self.allows = lru_cache(_REMEMBERED)(self._allows)
         """Return whether a `Host` header names this device."""
+
+    def _allows(self, header: str) -> bool:
         name = _name(header)
         if name is None:
             return False

@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from edge_classifierd.state_file import replace_file
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STAY_S: Final = 30 * 86400
 SHORT_S: Final = 12 * 3600
@@ -57,6 +59,7 @@ class Sessions:
         self._clock = clock
         self._ended: OrderedDict[str, int] = OrderedDict()
         self._seen_s: OrderedDict[str, float] = OrderedDict()
+        self._verified: OrderedDict[str, BrowserSession] = OrderedDict()
         self._key = self._derived(self._read() or self._replace())
 
     @property
@@ -74,6 +77,15 @@ class Sessions:
 
     def read(self, cookie: str) -> BrowserSession | None:
         """Return the session of a cookie; None when it is forged, expired or ended."""
+        session = self._verified.get(cookie) or self._verify(cookie)
+        if session is None or session.id in self._ended or session.expires <= self._clock.utc().timestamp():
+            return None
+        _remember(self._verified, cookie, session)
+        _remember(self._seen_s, session.id, self._clock.monotonic())
+        return session
+
+    def _verify(self, cookie: str) -> BrowserSession | None:
+        """Return the session of a cookie that was made with the key, which takes a while."""
         try:
             data = base64.urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4))
         except ValueError:
@@ -81,11 +93,7 @@ class Sessions:
         body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
         if len(body) != _ID_BYTES + _EXPIRY_BYTES or not hmac.compare_digest(mac, self._mac(body)):
             return None
-        session = BrowserSession(body[:_ID_BYTES].hex(), int.from_bytes(body[_ID_BYTES:], "big"))
-        if session.id in self._ended or session.expires <= self._clock.utc().timestamp():
-            return None
-        _remember(self._seen_s, session.id, self._clock.monotonic())
-        return session
+        return BrowserSession(body[:_ID_BYTES].hex(), int.from_bytes(body[_ID_BYTES:], "big"))
 
     def end(self, session: BrowserSession) -> None:
         """End a session."""
@@ -99,6 +107,7 @@ class Sessions:
         self._key = self._derived(self._replace())
         self._ended.clear()
         self._seen_s.clear()
+        self._verified.clear()
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.digest(self._key, body, hashlib.sha256)
@@ -122,8 +131,8 @@ class Sessions:
         return secret
 
 
-def _remember(known: OrderedDict[str, float], key: str, at_s: float) -> None:
-    known[key] = at_s
+def _remember(known: OrderedDict[str, T], key: str, value: T) -> None:
+    known[key] = value
     known.move_to_end(key)
     if len(known) > _MOST_KNOWN:
         known.popitem(last=False)

@@ -52,20 +52,14 @@ class Preview:
     jpeg: bytes
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _PreviewWaiter:
     kind: PreviewKind
     after: int
     answer: asyncio.Future[Preview | None]
-    loop: asyncio.AbstractEventLoop
 
-    def resolve(self, preview: Preview | None) -> None:
-        """Set the answer; any thread."""
-        self.loop.call_soon_threadsafe(self._set, preview)
 
-    def _set(self, preview: Preview | None) -> None:
-        if not self.answer.done():
-            self.answer.set_result(preview)
+_Answers = list[tuple[_PreviewWaiter, Preview | None]]
 
 
 class Previews:
@@ -81,6 +75,8 @@ class Previews:
         self._frames: dict[str, Frame | None] = {}
         self._encoded: dict[PreviewKind, tuple[Preview, float]] = {}
         self._any_due_s = -inf
+        self._used_s = -inf
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._subscriptions = ExitStack()
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -91,20 +87,25 @@ class Previews:
 
     async def next(self, kind: PreviewKind, *, after: int, timeout_s: float) -> Preview | None:
         """Return the newest frame if its number is not `after`, else the next one; None when none came in time."""
-        loop = asyncio.get_running_loop()
-        waiter = _PreviewWaiter(kind, after, loop.create_future(), loop)
+        self._loop = loop = asyncio.get_running_loop()
         with self._changed:
             if self._stopped:
                 return None
+            self._used_s = time.monotonic()
+            preview, due_in_s = self._ready(kind, after, self._used_s)
+            if preview is not None:
+                return preview
             if kind.pipeline not in self._frames:
                 self._frames[kind.pipeline] = None
                 subscription = self._tap.subscribe(kind.pipeline, partial(self._receive, kind.pipeline))
                 self._subscriptions.enter_context(subscription)
+            waiter = _PreviewWaiter(kind, after, loop.create_future())
             self._waiters.append(waiter)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="page preview", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            if due_in_s < inf:  # else the next frame wakes the thread
+                self._changed.notify()
         try:
             async with asyncio.timeout(timeout_s):
                 return await waiter.answer
@@ -133,9 +134,7 @@ class Previews:
         """Answer all who wait with None and end the thread."""
         with self._changed:
             self._stopped = True
-            for waiter in self._waiters:
-                waiter.resolve(None)
-            self._waiters.clear()
+            self._answer([(waiter, None) for waiter in self._waiters])
             self._changed.notify()
 
     def _receive(self, pipeline: str, frame: Frame) -> None:
@@ -146,15 +145,33 @@ class Previews:
                 if self._waiters:
                     self._changed.notify()
 
+    def _ready(self, kind: PreviewKind, after: int, now_s: float) -> tuple[Preview | None, float]:
+        """Return the preview for one who has `after`, or in how many seconds one is to be encoded. Lock held."""
+        frame = self._frames.get(kind.pipeline)
+        if frame is None:
+            return None, inf
+        newest = frame_number(frame.captured_s)
+        preview, due_s = self._encoded.get(kind, (None, -inf))
+        due_s = max(due_s, self._any_due_s)
+        if preview is not None and preview.number != after and (due_s > now_s or preview.number == newest):
+            return preview, 0.0
+        return None, inf if newest == after else max(0.0, due_s - now_s)
+
+    def _answer(self, answers: _Answers) -> None:
+        """Give these waiters their previews: one call to the loop for all of them. Lock held."""
+        if answers and self._loop is not None:
+            for waiter, _ in answers:
+                self._waiters.remove(waiter)
+            self._loop.call_soon_threadsafe(_set_answers, answers)
+
     # The methods below run in the encoding thread.
 
     def _run(self) -> None:
-        used_s = time.monotonic()
         while True:
             with self._changed:
                 if self._waiters:
-                    used_s = time.monotonic()
-                idle_s = time.monotonic() - used_s
+                    self._used_s = time.monotonic()
+                idle_s = time.monotonic() - self._used_s
                 if self._stopped or idle_s >= _IDLE_S:
                     self._subscriptions.close()
                     self._frames, self._encoded, self._thread = {}, {}, None
@@ -169,21 +186,18 @@ class Previews:
     def _due(self) -> tuple[tuple[PreviewKind, Frame] | None, float]:
         """Answer those for whom there is a preview; return what to encode next, or how long to wait. Lock held."""
         now_s, wait_s = time.monotonic(), inf
-        for waiter in tuple(self._waiters):
-            frame = self._frames.get(waiter.kind.pipeline)
-            if frame is None:
-                continue
-            newest = frame_number(frame.captured_s)
-            preview, due_s = self._encoded.get(waiter.kind, (None, -inf))
-            due_s = max(due_s, self._any_due_s)
-            if preview is not None and preview.number != waiter.after and (due_s > now_s or preview.number == newest):
-                self._waiters.remove(waiter)
-                waiter.resolve(preview)
-            elif newest != waiter.after:
-                if due_s <= now_s:
-                    return (waiter.kind, frame), 0.0
-                wait_s = min(wait_s, due_s - now_s)
-        return None, wait_s
+        answers: _Answers = []
+        due = None
+        for waiter in self._waiters:
+            preview, due_in_s = self._ready(waiter.kind, waiter.after, now_s)
+            if preview is not None:
+                answers.append((waiter, preview))
+            elif due is None and due_in_s <= 0 and (frame := self._frames.get(waiter.kind.pipeline)) is not None:
+                due = waiter.kind, frame
+            else:
+                wait_s = min(wait_s, due_in_s)
+        self._answer(answers)
+        return due, wait_s
 
     def _encode(self, kind: PreviewKind, frame: Frame) -> None:
         began_s, cpu_s = time.monotonic(), time.thread_time()
@@ -201,3 +215,9 @@ class Previews:
             if len(self._encoded) >= _MOST_KINDS and kind not in self._encoded:
                 self._encoded.pop(next(iter(self._encoded)))
             self._encoded[kind] = (preview, began_s + kind.every_s)
+
+
+def _set_answers(answers: _Answers) -> None:
+    for waiter, preview in answers:
+        if not waiter.answer.done():
+            waiter.answer.set_result(preview)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pipelines_scene import until
 
-from edge_classifierd.web.connections import Connections
+from edge_classifierd.web.connections import Connections, JoinedWrites
 
 if TYPE_CHECKING:
     from web_scene import PageScene
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 class Transport:
     def __init__(self) -> None:
         self.aborted = False
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.aborted = True
 
     def abort(self) -> None:
         self.aborted = True
@@ -71,6 +79,23 @@ def test_a_closed_connection_makes_room(connections: Connections) -> None:
     connections.remove(made[0])
     opened(connections, 1)
     assert not made[1].transport.aborted
+
+
+def test_what_is_written_in_one_turn_is_sent_at_once() -> None:
+    async def write() -> list[bytes]:
+        transport = Transport()
+        joined: Any = JoinedWrites(transport, asyncio.get_running_loop())  # type: ignore[arg-type]
+        for data in (b"head ", b"body", b""):
+            joined.write(data)
+        await asyncio.sleep(0)
+        joined.write(b"the ")
+        joined.write(b"end")
+        joined.close()
+        await asyncio.sleep(0)
+        assert joined.is_closing()
+        return transport.sent
+
+    assert asyncio.run(write()) == [b"head body", b"the end"]
 
 
 def test_the_page_answers_while_hundreds_of_connections_send_nothing(page: PageScene) -> None:
