@@ -24,6 +24,8 @@ LONGEST_S: Final = 60.0
 SILENT_AFTER_S: Final = 2.0
 """A recording ends when its client has given no sign of life for this long."""
 _PICTURE_EVERY_S: Final = 0.2
+_TOLERANCE_S: Final = 0.02
+"""For cameras whose frames are not quite regular."""
 _MOST_REMEMBERED: Final = 8
 
 
@@ -170,7 +172,7 @@ class Recorder:
                     frame = slot.take(_PICTURE_EVERY_S)
                     if frame is None or frame.captured_s < due_s:
                         continue
-                    due_s = max(due_s + _PICTURE_EVERY_S, frame.captured_s)
+                    due_s = frame.captured_s + _PICTURE_EVERY_S - _TOLERANCE_S
                     state = self._add(state, view, frame)
         except EdgeClassifierError as error:
             failure = str(error)

@@ -14,6 +14,7 @@ from edge_classifierd.teaching.training.versions import Versions
 from edge_classifierd.web.metrics import TeachingFigures
 from edge_classifierd.web.teach.corrections import Corrections
 from edge_classifierd.web.teach.documents import recording_document, training_document
+from edge_classifierd.web.teach.export import ExportRoutes
 from edge_classifierd.web.teach.pictures import TaughtPictureRoutes
 from edge_classifierd.web.teach.recordings import RecordingRoutes
 from edge_classifierd.web.teach.taught_models import TaughtModelRoutes
@@ -59,6 +60,7 @@ class TeachPages:
         return (
             *TaughtModelRoutes(teacher).routes(),
             *TaughtPictureRoutes(teacher).routes(),
+            *ExportRoutes(teacher).routes(),
             *RecordingRoutes(teacher).routes(),
             *TrainingRoutes(teacher).routes(),
             *TaughtVersionRoutes(teacher, self._commands).routes(),

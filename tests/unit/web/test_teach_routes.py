@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import socket
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,7 @@ from test_live import Stream
 from web_scene import PASSWORD, PageScene
 
 from edge_classifierd.frames.jpeg import read_header
+from edge_classifierd.teaching.store import TeachingStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,6 +222,39 @@ def test_a_wrong_step_is_refused(birds: Birds, step: Any) -> None:
 @pytest.mark.parametrize("query", ["limit=0", "limit=501", "after=x", "class=%00", f"class={NOBODY}"])
 def test_a_wrong_list_is_refused(birds: Birds, query: str) -> None:
     assert birds.page.get(f"/api/taught/birds/pictures?{query}").status in {404, 422}
+
+
+def test_the_export_can_be_imported_again(birds: Birds, tmp_path: Path) -> None:
+    ids = {birds.upload(seed).document["id"] for seed in range(3)}
+    birds.upload(9, "to_sort")
+    answer = birds.page.get("/api/taught/birds/export.zip")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/zip")
+    assert answer.headers["content-disposition"] == 'attachment; filename="birds.zip"'
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+    assert ids <= {name.rpartition("/")[2].removesuffix(".jpg") for name in names}
+    file = tmp_path / "birds.zip"
+    file.write_bytes(answer.body)
+    store = TeachingStore(birds.page.parts.state, birds.page.scene.clock)
+    imported, refused = store.import_(file, "again")
+    store.close()
+    assert (imported.to_sort, sum(one.pictures for one in imported.classes), refused) == (1, 3, ())
+    assert birds.send("DELETE", "/api/taught/again").status == 204
+
+
+def test_collected_pictures_of_the_pipeline_are_taken_to_be_sorted(
+    birds: Birds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the scene's section has a relative path
+    section = birds.page.parts.pipeline("driveway").plan.section
+    folder = section.collect.path / "driveway/robin"
+    folder.mkdir(parents=True)
+    (folder / "1.jpg").write_bytes(encoded(picture(1, noise=True)))
+    assert birds.post("collected").document == {"taken": 1, "left": 0}
+    assert [one["source"] for one in birds.listed("to_sort")] == ["collected"]
+    birds.send("PATCH", "/api/taught/birds", {"pipeline": None})
+    assert birds.post("collected").document == {"taken": 0, "left": 0}
 
 
 def test_a_held_button_records_the_camera_into_the_class(birds: Birds) -> None:
