@@ -148,9 +148,7 @@ def teaching_outside_its_rooms(imports: list[Import]) -> list[str]:
     return [
         f"{one.importer}:{one.line} imports {one.imported}"
         for one in imports
-        if one.at_load
-        and one.imported.startswith(rooms)
-        and not one.importer.startswith((*rooms, f"{PACKAGE}.cli."))
+        if one.at_load and one.imported.startswith(rooms) and not one.importer.startswith((*rooms, f"{PACKAGE}.cli."))
     ]
 
 

@@ -18,3 +18,10 @@ def test_tasks_suffice_for_as_many_pipelines_and_instances_as_a_configuration_ma
     unit = (ROOT / "systemd/edge-classifierd.service").read_text()
     (limit,) = map(int, re.findall(r"^TasksMax=(\d+)$", unit, re.MULTILINE))
     assert limit >= 2 * pipelines * (workers + other)
+
+
+def test_a_training_may_lower_its_priority_and_its_end_is_not_that_of_the_service() -> None:
+    lines = (ROOT / "systemd/edge-classifierd.service").read_text().splitlines()
+    filters = [line.partition("=")[2] for line in lines if line.startswith("SystemCallFilter=")]
+    assert filters == ["@system-service", "~@privileged @resources", "setpriority"], "the last one counts"
+    assert "OOMPolicy=continue" in lines

@@ -1,1 +1,1 @@
-"""The command `teach`: list, show, export and import."""
+"""The command `teach`: list, show, use, rollback, export and import."""

@@ -13,10 +13,12 @@ from edge_classifierd.cli.streams import complain, print_json, show
 from edge_classifierd.errors import ExitCode, UsageError, counted
 
 if TYPE_CHECKING:
+    from edge_classifierd.model.taught import TaughtInUse
     from edge_classifierd.teaching.records import TaughtModel
     from edge_classifierd.teaching.store import TeachingStore
+    from edge_classifierd.teaching.training.versions import Versions
 
-app = typer.Typer(help="List, show, export and import the models taught on this device.")
+app = typer.Typer(help="Show, use, export and import the models taught on this device.")
 
 State = Annotated[Path | None, file_option("--state", help="The state directory; default: that of the service.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
@@ -68,6 +70,48 @@ def show_command(
         show(f"to sort: {counted(model.to_sort, 'picture')} in {counted(model.to_sort_groups, 'group')}")
     show(f"in the bin: {counted(model.bin, 'picture')}; {model.bytes / 1e6:.1f} MB in all")
     show(f"to train: {model.missing or 'ready'}")
+    versions = versions_in(state)
+    in_use = versions.in_use(name)
+    for result in versions.results(name):
+        used = " (in use)" if in_use is not None and in_use.version == result.version else ""
+        show(f"version {result.version}{used}: {result.sentences[0] if result.sentences else 'not measured'}")
+    return ExitCode.OK
+
+
+@app.command("use")
+@reporting
+def use_command(
+    name: Name,
+    version: Annotated[int, typer.Argument(min=1, metavar="VERSION", help="As `teach show` lists it.")],
+    *,
+    state: State = None,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Put a version in use, for all pipelines that use the model.
+
+    A running daemon takes it over within a second.
+
+    Example: sudo edge-classifierd teach use birds 3
+    """
+    show(_now_in_use(versions_in(state).use(name, version)))
+    return ExitCode.OK
+
+
+@app.command("rollback")
+@reporting
+def rollback_command(
+    name: Name,
+    *,
+    state: State = None,
+    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+) -> ExitCode:
+    """Put the version in use that was in use before.
+
+    A second time returns to the version of now.
+
+    Example: sudo edge-classifierd teach rollback birds
+    """
+    show(_now_in_use(versions_in(state).rollback(name)))
     return ExitCode.OK
 
 
@@ -141,6 +185,20 @@ def store_in(state: Path | None) -> TeachingStore:
     if not os.path.isdir(folder):  # noqa: PTH112 - Path's raises in a folder that is closed to this account
         raise UsageError(f"{folder}: there is no such state directory; has the daemon run here? else give --state DIR")
     return TeachingStore(folder, SystemClock())
+
+
+def versions_in(state: Path | None) -> Versions:
+    """Return the versions of a state directory. Raises UsageError when there is no such directory."""
+    from edge_classifierd.config.sections.paths import state_directory
+    from edge_classifierd.teaching.training.versions import Versions
+
+    store_in(state)
+    return Versions(state or state_directory())
+
+
+def _now_in_use(found: TaughtInUse) -> str:
+    before = "" if found.previous is None else f", before it {found.previous}"
+    return f"{found.name}: version {found.version} is in use{before}"
 
 
 def _document(model: TaughtModel) -> dict[str, Any]:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from edge_classifierd.web.teach.progress import TaughtProgress
 
 
-def model_document(
-    model: TaughtModel, progress: TaughtProgress, training: TrainingState | None
-) -> dict[str, Any]:
+def model_document(model: TaughtModel, progress: TaughtProgress, training: TrainingState | None) -> dict[str, Any]:
     """Return a taught model with its classes. `training` is the newest one, of any model."""
     in_use = progress.in_use
     if training is not None and training.model != model.name:

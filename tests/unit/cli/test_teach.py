@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from moving_pictures import encoded
+from taught_versions import add_version
 from typer.testing import CliRunner
 
 from edge_classifierd.cli.main import app
@@ -80,3 +81,24 @@ def test_a_state_without_models_gives_a_hint(tmp_path: Path) -> None:
     code, out, error = run("list", "--state", str(tmp_path))
     assert (code, out) == (0, "")
     assert "no models are taught here yet" in error
+
+
+def test_a_version_is_put_in_use_and_rolled_back(state: Path) -> None:
+    for version in (1, 2):
+        add_version(state, "birds", version)
+    where = ("--state", str(state))
+    assert run("use", "birds", "1", *where) == (0, "birds: version 1 is in use\n", "")
+    assert run("use", "birds", "2", *where)[1] == "birds: version 2 is in use, before it 1\n"
+    assert "version 2 (in use): not measured\nversion 1: not measured\n" in run("show", "birds", *where)[1]
+    assert run("rollback", "birds", *where)[1] == "birds: version 1 is in use, before it 2\n"
+    assert "version 1 (in use)" in run("show", "birds", *where)[1]
+
+
+def test_a_version_that_does_not_exist_is_refused(state: Path) -> None:
+    where = ("--state", str(state))
+    code, _, reason = run("use", "birds", "4", *where)
+    assert (code, "birds: has no versions; train it first" in reason) == (2, True)
+    add_version(state, "birds", 1)
+    code, _, reason = run("use", "birds", "4", *where)
+    assert (code, "birds: has no version 4; it has 1" in reason) == (2, True)
+    assert "no version was in use before" in run("rollback", "birds", *where)[2]
