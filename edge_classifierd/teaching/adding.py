@@ -32,6 +32,8 @@ LEAST_FREE_BYTES: Final = 200_000_000
 """What adding pictures leaves free on the disk, for the events."""
 SAME_RECORDING_MS: Final = 60_000
 """Pictures of one source within this time are one recording."""
+_ON_PURPOSE: Final = frozenset({"camera", "upload"})
+"""The sources whose recordings are one step: a burst, or the files of one upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,9 @@ def add(database: TeachingDatabase, within: ModelTransaction, offer: Offer, ulid
         ),
     )  # fmt: skip
     connection.execute("INSERT INTO thumbnails VALUES (?, ?)", (picture, offer.encoded.thumbnail))
-    step = steps.step_of_recording(within, recording)
-    steps.note_added(connection, step, picture, offer.class_id)
+    step = _step(within, offer, recording)
+    if step is not None:
+        steps.note_added(connection, step, picture, offer.class_id)
     return Added(kept=True, id=picture, recording=recording, step=step)
 
 
@@ -101,7 +104,7 @@ def recording_for(
     Recordings of a camera and uploads go on while pictures come. Events and collected pictures form recordings of
     60 s, whatever their class, by the time at which they were taken (`moment_ms`).
     """
-    on_purpose = source in {"camera", "upload"}
+    on_purpose = source in _ON_PURPOSE
     kind = (within.model, source, pipeline, class_id if on_purpose else None)
     row = within.connection.execute(
         "SELECT id FROM recordings WHERE model = ?1 AND source = ?2 AND pipeline IS ?3 AND class IS ?4"
@@ -159,7 +162,7 @@ def unlink(database: TeachingDatabase, gone: Iterable[tuple[str, str]]) -> None:
 
 
 def _offered_before(within: ModelTransaction, offer: Offer) -> Added | None:
-    """Move the picture of the same origin to the offered place and return it; None when there is none."""
+    """Return the picture of the same origin, None without one. That of an event moves to the offered place."""
     if offer.origin is None:
         return None
     row = within.connection.execute(
@@ -167,14 +170,23 @@ def _offered_before(within: ModelTransaction, offer: Offer) -> Added | None:
     ).fetchone()
     if row is None:
         return None
-    step = steps.move(within, [row[0]], offer.class_id or TO_SORT)
+    step = steps.move(within, [row[0]], offer.class_id or TO_SORT) if offer.source == "event" else None
     return Added(kept=True, id=row[0], recording=row[1], step=step)
+
+
+def _step(within: ModelTransaction, offer: Offer, recording: str) -> int | None:
+    """Return the step that an added picture belongs to; collected ones come by themselves and belong to none."""
+    if offer.source == "collected":
+        return None
+    if offer.source in _ON_PURPOSE:
+        return steps.step_of_recording(within, recording)
+    return steps.new_step(within)
 
 
 def _recording(within: ModelTransaction, offer: Offer, ulids: UlidGenerator) -> str:
     """Return the recording of an offered picture. Raises NotTaughtError."""
     if offer.recording is None:
-        moment_ms = within.now_ms if offer.source in {"camera", "upload"} else offer.captured_ms
+        moment_ms = within.now_ms if offer.source in _ON_PURPOSE else offer.captured_ms
         return recording_for(
             within, ulids, offer.source, pipeline=offer.pipeline, class_id=offer.class_id, moment_ms=moment_ms
         )

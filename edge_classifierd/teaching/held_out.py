@@ -70,16 +70,18 @@ def decide(pictures: Sequence[SidedPicture], sides: Mapping[str, Side]) -> tuple
         sides: The sides of recordings that are decided.
     """
     known = dict(sides)
-    for class_id in dict.fromkeys(one.class_id for one in pictures):
-        sizes: dict[str, int] = {}
-        for one in pictures:
-            if one.class_id == class_id:
-                sizes[one.recording] = sizes.get(one.recording, 0) + 1
-        known |= _decide_recordings(dict(sorted(sizes.items())), known)
+    sizes: dict[str, dict[str, int]] = {}
+    recorded: dict[str, list[SidedPicture]] = {}
+    for one in pictures:
+        recordings = sizes.setdefault(one.class_id, {})
+        recordings[one.recording] = recordings.get(one.recording, 0) + 1
+        recorded.setdefault(one.recording, []).append(one)
+    for recordings in sizes.values():
+        known |= _decide_recordings(dict(sorted(recordings.items())), known)
     held: dict[str, bool] = {}
-    for recording, side in known.items():
-        own = [one for one in pictures if one.recording == recording]
+    for recording, own in recorded.items():
         if any(one.held_out is None for one in own):
+            side = known[recording]
             chosen = _split(own) if side == "split" else dict.fromkeys((one.id for one in own), side == "held")
             held |= {one.id: chosen[one.id] for one in own if one.held_out is None}
     return {one: side for one, side in known.items() if one not in sides}, held

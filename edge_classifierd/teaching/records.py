@@ -127,7 +127,7 @@ class Added:
     """The picture of the same class that it is too similar to, if it was not kept."""
     recording: str | None = None
     step: int | None = None
-    """The step whose undoing takes the whole recording or upload back."""
+    """The step whose undoing takes it back, with its whole recording or upload; None for a collected picture."""
 
 
 @dataclass(frozen=True, slots=True)

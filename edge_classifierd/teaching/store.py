@@ -106,7 +106,8 @@ class TeachingStore(ModelStore):
                 collected ones, were taken) within 60 s become one recording.
             pipeline: The pipeline that a picture without a recording comes from.
             guess: The class that a model proposed.
-            origin: Identifies an event or a collected picture: offered again, it moves to the class instead.
+            origin: Identifies an event or a collected picture. Offered again, an event moves to the class, and a
+                collected picture stays where it is.
 
         Raises:
             SourceError: It cannot be decoded, or is too large.

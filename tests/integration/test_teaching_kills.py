@@ -8,7 +8,7 @@ import random
 import sqlite3
 from typing import TYPE_CHECKING
 
-from teaching_worker import NAMES, work
+from teaching_worker import NAMES, noise, work
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import UsageError
@@ -18,7 +18,7 @@ from edge_classifierd.teaching.store import TeachingStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-KILLS = 40
+KILLS = 50
 
 
 def rows(state: Path) -> set[str]:
@@ -55,7 +55,10 @@ def killed(state: Path, seed: int, dice: random.Random) -> tuple[set[str], set[s
 def test_pictures_and_index_agree_after_every_kill(tmp_path: Path) -> None:
     store = TeachingStore(tmp_path, SystemClock())
     store.create(NAMES[0])
-    store.add_class(NAMES[0], "robin")
+    robin = store.add_class(NAMES[0], "robin").id
+    for number in range(10):
+        store.add_picture(NAMES[0], class_id=robin, picture=noise(number), source="upload")
+    (tmp_path / "pictures.zip").write_bytes(b"".join(store.export(NAMES[0])))
     store.close()
     dice = random.Random(23)
     kept: set[str] = set()

@@ -149,9 +149,11 @@ class Import:
     def _insert_recordings(self, within: ModelTransaction) -> dict[str, str]:
         """Return the new identifier of each recording of the archive."""
         found: dict[str, str] = {}
-        for archived in dict.fromkeys(one.archived.recording for one in self._pictures):
+        recorded: dict[str, list[ArchivedPicture]] = {}
+        for one in self._pictures:
+            recorded.setdefault(one.archived.recording, []).append(one.archived)
+        for archived, own in recorded.items():
             found[archived] = self._ulids.new()
-            own = [one.archived for one in self._pictures if one.archived.recording == archived]
             sides = frozenset(one.held_out for one in own if one.held_out is not None)
             within.connection.execute(
                 "INSERT INTO recordings (id, model, source, began_ms, last_ms, side) VALUES (?, ?, ?, 0, 0, ?)",

@@ -217,6 +217,31 @@ def test_an_event_that_is_corrected_again_moves_its_picture(store: TeachingStore
     assert places(store, robin) == [1, 0, 0]
 
 
+def test_each_correction_is_a_step_and_an_upload_is_one(store: TeachingStore, robin: str) -> None:
+    first, second = (
+        store.add_picture("birds", class_id=robin, picture=photo(number), source="event", origin=str(number))
+        for number in (1, 2)
+    )
+    assert first.recording == second.recording
+    assert second.step is not None
+    store.undo("birds", second.step)
+    assert places(store, robin) == [1, 0, 1]
+    add(store, robin, 3, 4)
+    step = store.model("birds").newest_step
+    assert step is not None
+    store.undo("birds", step)
+    assert places(store, robin) == [1, 0, 3]
+
+
+def test_collected_pictures_leave_the_steps_of_people_alone(store: TeachingStore, robin: str) -> None:
+    step = store.move("birds", add(store, robin, 1), "bin")
+    collected = store.add_picture("birds", class_id=None, picture=photo(2), source="collected", origin="c/2.jpg")
+    assert (collected.kept, collected.step, store.model("birds").newest_step) == (True, None, step)
+    store.move("birds", [str(collected.id)], robin)
+    again = store.add_picture("birds", class_id=None, picture=photo(2), source="collected", origin="c/2.jpg")
+    assert (again.kept, again.id, places(store, robin)) == (True, collected.id, [1, 0, 1])
+
+
 def test_corrections_are_counted_since_a_time(store: TeachingStore, robin: str, clock: SetClock) -> None:
     ids = add(store, robin, 1, 2)
     wren = store.add_class("birds", "wren").id
