@@ -112,6 +112,7 @@ class _DaemonCollector(Collector):
     def _pipelines(self) -> Iterator[Metric]:
         enabled = _gauge("pipeline_enabled", "Whether the pipeline is switched on.", _BY_PIPELINE)
         online = _gauge("pipeline_online", "Whether the pipeline's camera delivers frames.", _BY_PIPELINE)
+        resting = _gauge("pipeline_resting", "Whether no frame is classified on purpose.", ("pipeline", "why"))
         degraded = _gauge("pipeline_degraded", "Reasons why the pipeline is degraded.", ("pipeline", "reason"))
         frames = _counter("frames", "Frames of the camera by what became of them.", ("pipeline", "result"))
         restarts = _counter("pipeline_restarts", "Restarts after a failure or a reload.", _BY_PIPELINE)
@@ -120,7 +121,10 @@ class _DaemonCollector(Collector):
             figures = view.figures
             enabled.add_metric([view.name], float(view.enabled))
             online.add_metric([view.name], float(view.online))
-            for reason in figures.reasons:
+            for why in ("gate", "schedule"):
+                resting.add_metric([view.name, why], float(view.resting is not None and view.resting.why == why))
+            problem = () if figures.picture_problem is None else (figures.picture_problem,)
+            for reason in (*problem, *figures.reasons):
                 degraded.add_metric([view.name, reason.flag], 1.0)
             results = {
                 "classified": figures.inferences,
@@ -134,7 +138,7 @@ class _DaemonCollector(Collector):
             restarts.add_metric([view.name], figures.restarts)
             if figures.accelerator is not None:
                 accelerator.add_metric([view.name, figures.accelerator], 1.0)
-        yield from (enabled, online, degraded, frames, restarts, accelerator)
+        yield from (enabled, online, resting, degraded, frames, restarts, accelerator)
 
     def _watches(self) -> Iterator[Metric]:
         labels = ("pipeline", "watch")
