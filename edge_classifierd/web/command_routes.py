@@ -15,6 +15,7 @@ from edge_classifierd.mqtt.commands import (
     RefusedError,
     Reload,
     SetEnabled,
+    SetModel,
     SetRegion,
     SetThreshold,
     TakePicture,
@@ -46,6 +47,7 @@ _log = logging.getLogger(__name__)
 _CHANGES_PER_S: Final = 20
 _BURST: Final = 40
 _TIMEOUT_S: Final = 10.0
+_MODEL_TIMEOUT_S: Final = 30.0
 _RELOAD_TIMEOUT_S: Final = 120.0
 
 
@@ -68,6 +70,7 @@ class CommandRoutes:
         return (
             change("PUT", f"{at}/enabled", self._set_enabled),
             change("PUT", f"{at}/region", self._set_region),
+            change("PUT", f"{at}/model", self._set_model),
             change("PUT", f"{at}/watches/{{watch}}/threshold", self._set_threshold),
             change("POST", f"{at}/try", self._try),
             change("POST", f"{at}/snapshot", self._take_picture),
@@ -107,6 +110,19 @@ class CommandRoutes:
         after = commanded.get(rule.name, rule.threshold)
         self.log(request, f"threshold of {rule.name}", view.name, before, after)
         return _changed(after, configured=rule.threshold, overridden=rule.name in commanded)
+
+    async def _set_model(self, request: Request) -> Response:
+        view = self._view(request)
+        value = await _value(request)
+        name = value.get("taught") if isinstance(value, dict) and set(value) == {"taught"} else value
+        if value is not None and not isinstance(name, str):
+            raise _refused('`value` must be {"taught": NAME} or null')
+        await self.set_model(view.name, name)
+        now = self._view(request)
+        before, after = view.plan.section.model.taught, now.plan.section.model.taught
+        self.log(request, "taught model", view.name, before, after)
+        value = None if after is None else {"taught": after}
+        return json_answer({"value": value, "overridden": now.commands.model is not None})
 
     async def _try(self, request: Request) -> Response:
         view = self._view(request)
@@ -162,6 +178,12 @@ class CommandRoutes:
             raise _refused(str(error)) from error
         except TimeoutError:
             raise RequestError(503, "busy", "the daemon is busy; try again", retry_after_s=5) from None
+
+    async def set_model(self, pipeline: str, name: str | None) -> None:
+        """Let a pipeline use a taught model; None: the configured model. Raises RequestError when it cannot."""
+        outcome = await self.execute(SetModel(pipeline, name), timeout_s=_MODEL_TIMEOUT_S)
+        if outcome.problems:
+            raise RequestError(422, "model_refused", outcome.problems[0], field="value")
 
     @staticmethod
     def log(request: Request, what: str, pipeline: str, before: object, after: object) -> None:

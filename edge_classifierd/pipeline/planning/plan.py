@@ -123,7 +123,7 @@ def compare(running: Plan | None, wanted: Plan) -> Change:
     changed = {key for key in type(after).model_fields if getattr(before, key) != getattr(after, key)}
     if changed - _WITHOUT_RESTART:
         return Change.RESTART
-    return Change.WATCHES if changed else Change.NONE
+    return Change.WATCHES if changed or running.taught != wanted.taught else Change.NONE
 
 
 def _files(plan: Plan) -> Hashable:

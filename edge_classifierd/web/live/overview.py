@@ -57,7 +57,7 @@ def settings_document(view: PipelineView) -> dict[str, Any]:
     plan, commands = view.plan, view.commands
     labels = {watch.name: list(watch.labels) for watch in plan.section.watches}
     watches = []
-    overridden = [name for name in ("enabled", "region") if getattr(commands, name) is not None]
+    overridden = [name for name in ("enabled", "region", "model") if getattr(commands, name) is not None]
     for rule in plan.rules:
         threshold = commands.thresholds.get(rule.name, rule.threshold)
         if rule.name in commands.thresholds:
@@ -135,7 +135,13 @@ def _seen(plan: AnyPlan, observed: ObservedFrame | None) -> dict[str, float] | N
 def _model(plan: AnyPlan) -> dict[str, Any] | None:
     if not isinstance(plan, Plan):
         return None
-    return {"name": plan.bundle.name, "sha256": plan.bundle.sha256, "taught": False, "version": None}
+    taught = plan.taught
+    return {
+        "name": plan.bundle.name if taught is None else taught.name,
+        "sha256": plan.bundle.sha256,
+        "taught": taught is not None,
+        "version": None if taught is None else taught.version,
+    }
 
 
 def top_document(plan: Plan, observed: ObservedFrame) -> list[dict[str, Any]]:

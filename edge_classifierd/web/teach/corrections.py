@@ -73,7 +73,8 @@ class Corrections:
         }
 
     async def _model(self, event: Event, verdict: Verdict) -> TaughtModel | None:
-        store, name = self._teacher.store, verdict.model
+        store, used = self._teacher.store, self._teacher.model_of(event.pipeline)
+        name = verdict.model or used
         if name is not None:
             with refused():
                 try:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from edge_classifierd.web.teach.progress import TaughtProgress
 
 
-def model_document(model: TaughtModel, progress: TaughtProgress, training: TrainingState | None) -> dict[str, Any]:
+def model_document(
+    model: TaughtModel, progress: TaughtProgress, used_by: list[str], training: TrainingState | None
+) -> dict[str, Any]:
     """Return a taught model with its classes. `training` is the newest one, of any model."""
     in_use = progress.in_use
     if training is not None and training.model != model.name:
@@ -37,6 +39,7 @@ def model_document(model: TaughtModel, progress: TaughtProgress, training: Train
         "versions": list(progress.versions),
         "in_use": None if in_use is None else in_use.version,
         "previous": None if in_use is None else in_use.previous,
+        "used_by": used_by,
         "corrections": progress.corrections,
         "seconds_estimate": progress.seconds_estimate,
         "training": None if training is None else training_document(training),

@@ -72,6 +72,7 @@ class TaughtModelRoutes:
         if "pipeline" in document:
             await self._teacher.call(store.set_pipeline, model.name, self._pipeline(document))
         if name != model.name:
+            self._refuse_while_used(model)
             await self._teacher.call(store.rename, model.name, name)
             self._teacher.changed(model.name)
         self._teacher.changed(name)
@@ -79,6 +80,7 @@ class TaughtModelRoutes:
 
     async def _delete(self, request: Request) -> Response:
         model = await self._teacher.model(request)
+        self._refuse_while_used(model)
         await self._teacher.call(self._teacher.store.delete, model.name)
         self._teacher.changed(model.name)
         return Response(status_code=204)
@@ -117,10 +119,20 @@ class TaughtModelRoutes:
 
     async def _document(self, model: TaughtModel) -> dict[str, Any]:
         progress = await self._teacher.call(taught_progress, self._teacher.store, self._teacher.versions, model)
-        return model_document(model, progress, self._teacher.trainer.state())
+        return model_document(model, progress, self._teacher.used_by(model.name), self._teacher.trainer.state())
 
     def _pipeline(self, document: dict[str, Any]) -> str | None:
         """Return the pipeline that a body names, if any. Raises RequestError when there is none of this name."""
         if document.get("pipeline") is None:
             return None
         return self._teacher.parts.pipeline(text_of(document, "pipeline")).name
+
+    def _refuse_while_used(self, model: TaughtModel) -> None:
+        """Raise RequestError while pipelines use a model, or it is being trained."""
+        training = self._teacher.trainer.state()
+        if training is not None and training.runs and training.model == model.name:
+            raise RequestError(409, "busy", f"{model.name} is being trained; cancel the training first")
+        used_by = self._teacher.used_by(model.name)
+        if used_by:
+            sentence = f"{model.name} is used by {', '.join(used_by)}; give it another model first"
+            raise RequestError(409, "in_use", sentence)

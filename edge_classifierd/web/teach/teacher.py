@@ -76,6 +76,17 @@ class Teacher:
                 pass
         raise RequestError(404, "no_model", "there is no such taught model")
 
+    def model_of(self, pipeline: str) -> str | None:
+        """Return the taught model that a pipeline uses; None when it uses another one, or does not exist."""
+        for view in self.parts.control.view():
+            if view.name == pipeline:
+                return view.plan.section.model.taught
+        return None
+
+    def used_by(self, model: str) -> list[str]:
+        """Return the pipelines that use a taught model."""
+        return [view.name for view in self.parts.control.view() if view.plan.section.model.taught == model]
+
     def changed(self, model: str) -> None:
         """Tell open pages that a taught model has changed."""
         self.streams.send("taught", {"name": model})

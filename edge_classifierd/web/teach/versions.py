@@ -12,7 +12,7 @@ from edge_classifierd.teaching.training.versions import REPORT_FILE, VersionInUs
 from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, read_json
 from edge_classifierd.web.teach.documents import result_document, version_document
 from edge_classifierd.web.teach.taught_models import AT
-from edge_classifierd.web.teach.teacher import refused
+from edge_classifierd.web.teach.teacher import refused, text_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -67,11 +67,16 @@ class TaughtVersionRoutes:
 
     async def _use(self, request: Request) -> Response:
         model, version = await self._named(request)
-        await read_json(request)
+        document = await read_json(request)
+        pipeline = None
+        if document.get("pipeline") is not None:
+            pipeline = self._teacher.parts.pipeline(text_of(document, "pipeline")).name
         in_use = await self._teacher.call(self._teacher.versions.use, model, version)
+        if pipeline is not None and pipeline not in self._teacher.used_by(model):
+            await self._commands.set_model(pipeline, model)
         self._teacher.changed(model)
         self._commands.log(request, "version in use", model, in_use.previous, version)
-        return json_answer({"version": version, "previous": in_use.previous})
+        return json_answer({"version": version, "previous": in_use.previous, "used_by": self._teacher.used_by(model)})
 
     async def _delete(self, request: Request) -> Response:
         model, version = await self._named(request)

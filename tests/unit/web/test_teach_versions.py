@@ -12,6 +12,7 @@ from test_teach_routes import NOBODY, Birds, birds, page  # noqa: F401 - fixture
 
 from edge_classifierd.events.schema import EventBox, EventDraft, EventType, ModelIdentity
 from edge_classifierd.frames.jpeg import read_header
+from edge_classifierd.pipeline.observation.control import CommandOutcome
 from edge_classifierd.teaching.training.result import TrainingResult, VersionClass, encode_result
 from edge_classifierd.teaching.training.trainer import TrainingRefusedError
 from edge_classifierd.teaching.training.versions import Versions
@@ -62,7 +63,7 @@ def test_versions_are_listed_shown_used_and_removed(birds: Birds) -> None:  # no
     first, _ = made(birds, 1), made(birds, 2)
     assert [(one["version"], one["in_use"]) for one in versions_of(birds)] == [(2, False), (1, False)]
     used = birds.post("versions/1/use", {})
-    assert used.document == {"version": 1, "previous": None}
+    assert used.document == {"version": 1, "previous": None, "used_by": []}
     assert birds.post("versions/2/use", {}).document["previous"] == 1
     assert [(one["in_use"], one["previous"]) for one in versions_of(birds)] == [(True, False), (False, True)]
     assert (birds.document["in_use"], birds.document["previous"], birds.document["versions"]) == (2, 1, [2, 1])
@@ -163,6 +164,17 @@ def test_the_drawn_box_of_an_event_is_cut_away(birds: Birds) -> None:  # noqa: F
     header = read_header(birds.page.get(f"/api/taught/birds/pictures/{kept['picture']}.jpg").body)
     assert header is not None
     assert (header.width, header.height) == (74, 56)  # of 80 × 60 inside the box
+
+
+def test_a_model_that_cannot_be_used_is_refused_with_its_reason(birds: Birds) -> None:  # noqa: F811
+    path = "/api/pipelines/driveway/model"
+    birds.page.switched = CommandOutcome(problems=("birds: no version is in use",))
+    answer = birds.send("PUT", path, {"value": {"taught": "birds"}})
+    assert (answer.status, answer.code) == (422, "model_refused")
+    assert answer.document["error"]["message"] == "birds: no version is in use"
+    assert birds.page.get("/api/overview").document["pipelines"][0]["overridden"] == []
+    for value in (5, True, [], {"taught": 5}, {"taught": "birds", "x": 1}, {"path": "/etc/passwd"}, {"taught": "../x"}):
+        assert birds.send("PUT", path, {"value": value}).code == "value_refused"
 
 
 def test_metrics_count_pictures_and_trainings(birds: Birds) -> None:  # noqa: F811

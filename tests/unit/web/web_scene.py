@@ -21,7 +21,7 @@ from edge_classifierd.daemon.page_control import PageControl
 from edge_classifierd.health.board import Board
 from edge_classifierd.health.report import Health
 from edge_classifierd.log import RecentWarnings
-from edge_classifierd.mqtt.commands import Reload
+from edge_classifierd.mqtt.commands import Reload, SetModel
 from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.observation.control import CommandOutcome
 from edge_classifierd.pipeline.observation.observer import GuardedObserver
@@ -138,7 +138,7 @@ class PageScene:
         )
         self.pages: list[WebPage] = []
         self.server = PageServer(self.parts.section, self._make)
-        self.reloads = CommandOutcome()
+        self.reloads = self.switched = CommandOutcome()
         self._static = static
         self._stopping = threading.Event()
         self._main = threading.Thread(target=self._run_main)
@@ -202,6 +202,8 @@ class PageScene:
                 command, future = ordered
                 if isinstance(command, Reload):
                     future.set_result(self.reloads)
+                elif isinstance(command, SetModel):
+                    future.set_result(self.switched)
                 else:
                     self.scene.execute(command)
                     future.set_result(CommandOutcome())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import TYPE_CHECKING
 
@@ -160,3 +161,12 @@ def test_another_version_restarts_and_the_same_does_not(state: Path) -> None:
     assert isinstance(second, Plan)
     assert compare(first, second) is Change.RESTART
     assert rules(second)[0] == ("blue-tit", (0,), 0.8, 0.533333)
+
+
+def test_a_version_with_the_same_file_is_taken_over_without_a_restart(state: Path) -> None:
+    add_version(state, "birds", 1).use("birds", 1)
+    (before,) = preflight(document(state, TAUGHT))
+    assert isinstance(before, Plan)
+    assert before.taught is not None
+    after = dataclasses.replace(before, taught=dataclasses.replace(before.taught, version=2))
+    assert compare(before, after) is Change.WATCHES
