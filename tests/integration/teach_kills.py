@@ -109,7 +109,7 @@ def kill_training(device: TeachDevice, promised: Promised, *, after_s: float, se
     if training is not None:  # one that was begun after the kill
         device.send("DELETE", f"{MODEL}/trainings/{training['id']}")
         wait_until(lambda: device.get("/api/overview")["training"] is None, 20)
-    assert device.driveway["online"]
+    wait_until(lambda: device.driveway["online"], 20)  # a version may have been put in use just now
     check(device.state, promised)
 
 

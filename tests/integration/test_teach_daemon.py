@@ -38,6 +38,9 @@ def test_what_is_taught_over_http_becomes_events_and_is_rolled_back(
     assert used == {"version": 1, "previous": None, "used_by": ["driveway"]}
     assert device.driveway["model"]["taught"]
     assert device.driveway["overridden"] == ["model"]
+    listed = device.get("/api/models")[0]
+    assert (listed["name"], listed["kind"], listed["version"]) == ("shapes", "taught", 1)
+    assert listed["used_by"] == ["driveway"]
     event = wait_for_event(subscriber, "disc")
     assert event["label"] == "disc"
 

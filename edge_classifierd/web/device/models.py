@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from edge_classifierd.model.bundle import ModelBundle
+    from edge_classifierd.model.taught import TaughtInUse
     from edge_classifierd.pipeline.observation.control import PipelineControl
 
 _KNOWN_CLASSES: Final = 1000
@@ -37,22 +38,25 @@ class ModelRoutes:
         return json_answer(await asyncio.to_thread(self._rows))
 
     def _rows(self) -> list[dict[str, Any]]:
-        used: dict[tuple[Path, str], tuple[ModelBundle, list[str]]] = {}
+        used: dict[tuple[Path, str], tuple[ModelBundle, list[str], TaughtInUse | None]] = {}
         for view in self._control.view():
             plan = view.plan
             for bundle in (plan.bundle, plan.cpu_bundle) if isinstance(plan, Plan) else ():
                 if bundle is not None:
-                    used.setdefault((bundle.path, bundle.sha256), (bundle, []))[1].append(view.name)
+                    taught = plan.taught if isinstance(plan, Plan) else None
+                    used.setdefault((bundle.path, bundle.sha256), (bundle, [], taught))[1].append(view.name)
         rows = [
-            _row(bundle.path, pipelines, len(bundle.labels.display), bundle.sha256)
-            for bundle, pipelines in used.values()
+            _row(bundle.path, pipelines, len(bundle.labels.display), bundle.sha256, taught)
+            for bundle, pipelines, taught in used.values()
         ]
         known = {path for path, _ in used}
         others = [path for path in map(bundled_model_path, BUNDLED_MODELS) if path not in known]
         return rows + [_row(path, [], _KNOWN_CLASSES, None) for path in others]
 
 
-def _row(path: Path, used_by: list[str], classes: int, sha256: str | None) -> dict[str, Any]:
+def _row(
+    path: Path, used_by: list[str], classes: int, sha256: str | None, taught: TaughtInUse | None = None
+) -> dict[str, Any]:
     bundled = is_bundled(path)
     licensed = bundled or any(entry.file_name == path.name for entry in catalogue())
     try:
@@ -60,8 +64,9 @@ def _row(path: Path, used_by: list[str], classes: int, sha256: str | None) -> di
     except OSError:
         size = None
     return {
-        "name": path.stem,
-        "kind": "bundled" if bundled else "file",
+        "name": path.stem if taught is None else taught.name,
+        "kind": "bundled" if bundled else "file" if taught is None else "taught",
+        "version": None if taught is None else taught.version,
         "used_by": used_by,
         "classes": classes,
         "bytes": size,
