@@ -43,6 +43,7 @@ Mirror = Literal["none", "horizontal", "vertical", "both"]
 _FILTER = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INP)
 # Where nothing is scaled, swscale's shortcut from YUV leaves the last columns unwritten: not so with this flag.
 _EVERY_COLUMN = int(Interpolation.ACCURATE_RND)
+_MOST_TABLES = 4  # for the sizes of a folder of pictures, which alternate
 _TIME_BASE = Fraction(1, 1000)
 # FFmpeg's AVColorSpace: of RGB, unspecified (which swscale takes for BT.601), BT.601 of 625 and of 525 lines.
 _BT601 = frozenset({0, 2, 5, 6})
@@ -121,48 +122,41 @@ class Scaler:
     """Cuts a box out of pictures and resizes it to packed RGB; holds swscale's tables, so use one per thread."""
 
     def __init__(self) -> None:
-        self._resize = VideoReformatter()
         self._pack = VideoReformatter()
-        self._cutter: av.filter.Graph | None = None
-        self._cut_for: tuple[str, int, int, Box] | None = None
+        self._tables: dict[tuple[str, int, int, Box], _Tables] = {}
 
     def rgb(self, picture: av.VideoFrame, box: Box, width: int, height: int) -> NDArray[np.uint8]:
         """Return RGB pixels, shape (height, width, 3), a view of a new frame; `box` is in pixels of the picture."""
-        planar = self._scale(self._cut(picture, box), width, height, "gbrp")
+        tables = self._tables_for(picture, box)
+        planar = _scale(tables, _cut(tables, picture, box), width, height, "gbrp")
         packed = self._pack.reformat(planar, width, height, "rgb24", threads=1)
         return _pixels(packed, 0, 0, width, height)
 
     def jpeg(self, picture: av.VideoFrame, box: Box, width: int, height: int) -> av.VideoFrame:
         """Return the same in `yuvj420p`, as in JPEG files: BT.601, full range. May return `picture` itself."""
-        cut = self._cut(picture, box)
+        tables = self._tables_for(picture, box)
+        cut = _cut(tables, picture, box)
         if cut.colorspace not in _BT601:
             # swscale does not convert directly from one matrix to another.
-            cut = self._scale(cut, width, height, "gbrp")
-        return self._scale(cut, width, height, "yuvj420p", Colorspace.ITU601)
+            cut = _scale(tables, cut, width, height, "gbrp")
+        return _scale(tables, cut, width, height, "yuvj420p", colorspace=Colorspace.ITU601)
 
-    def _scale(
-        self, cut: av.VideoFrame, width: int, height: int, pixel_format: str, colorspace: Colorspace | None = None
-    ) -> av.VideoFrame:
-        unscaled = (cut.width, cut.height) == (width, height)
-        flags = _FILTER | _EVERY_COLUMN if unscaled else _FILTER
-        return self._resize.reformat(
-            cut, width, height, pixel_format, interpolation=flags, dst_colorspace=colorspace, threads=1
-        )
+    def _tables_for(self, picture: av.VideoFrame, box: Box) -> _Tables:
+        key = (picture.format.name, picture.width, picture.height, box)
+        tables = self._tables.get(key)
+        if tables is None:
+            if len(self._tables) >= _MOST_TABLES:
+                del self._tables[next(iter(self._tables))]
+            tables = self._tables[key] = _Tables()
+        return tables
 
-    def _cut(self, picture: av.VideoFrame, box: Box) -> av.VideoFrame:
-        if box.width == picture.width and box.height == picture.height:
-            return picture
-        pixel_format = picture.format.name
-        if pixel_format in {"rgb24", "bgr24"}:
-            # numpy cuts packed pixels in a third of the filter's time when caches are cold.
-            return av.VideoFrame.from_numpy_buffer(_pixels(picture, box.x, box.y, box.width, box.height), pixel_format)
-        key = (pixel_format, picture.width, picture.height, box)
-        if self._cutter is None or key != self._cut_for:
-            self._cutter, self._cut_for = _crop_graph(*key), key
-        self._cutter.push(picture)
-        cut = self._cutter.pull()
-        assert isinstance(cut, av.VideoFrame)
-        return cut
+
+class _Tables:
+    """What FFmpeg computes for pictures of one size and a box in them. It takes a third of a millisecond."""
+
+    def __init__(self) -> None:
+        self.resize = VideoReformatter()
+        self.cutter: av.filter.Graph | None = None
 
 
 class Preprocessor:
@@ -258,6 +252,37 @@ class Preprocessor:
         x = region.x + (region.width - width) // 2
         y = region.y + (region.height - height) // 2
         return Box(x, y, width, height), whole
+
+
+def _scale(
+    tables: _Tables,
+    cut: av.VideoFrame,
+    width: int,
+    height: int,
+    pixel_format: str,
+    *,
+    colorspace: Colorspace | None = None,
+) -> av.VideoFrame:
+    unscaled = (cut.width, cut.height) == (width, height)
+    flags = _FILTER | _EVERY_COLUMN if unscaled else _FILTER
+    return tables.resize.reformat(
+        cut, width, height, pixel_format, interpolation=flags, dst_colorspace=colorspace, threads=1
+    )
+
+
+def _cut(tables: _Tables, picture: av.VideoFrame, box: Box) -> av.VideoFrame:
+    if box.width == picture.width and box.height == picture.height:
+        return picture
+    pixel_format = picture.format.name
+    if pixel_format in {"rgb24", "bgr24"}:
+        # numpy cuts packed pixels in a third of the filter's time when caches are cold.
+        return av.VideoFrame.from_numpy_buffer(_pixels(picture, box.x, box.y, box.width, box.height), pixel_format)
+    if tables.cutter is None:
+        tables.cutter = _crop_graph(pixel_format, picture.width, picture.height, box)
+    tables.cutter.push(picture)
+    cut = tables.cutter.pull()
+    assert isinstance(cut, av.VideoFrame)
+    return cut
 
 
 def _pixels(picture: av.VideoFrame, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:

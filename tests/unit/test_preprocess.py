@@ -204,6 +204,16 @@ def test_pictures_of_changing_size_and_format_follow_one_another() -> None:
         assert np.abs(difference).mean() < 3
 
 
+def test_pictures_of_many_sizes_in_turn_give_what_each_gives_alone() -> None:
+    """More sizes than swscale's tables are kept for."""
+    prepare = Preprocessor(spec(24, 24), Normalisation((0.0,), (1.0,)))
+    pictures = [picture(smooth(40 + 6 * n, 61 + 9 * n, n)).reformat(format="yuv420p", threads=1) for n in range(6)]
+    alone = [Preprocessor(spec(24, 24), Normalisation((0.0,), (1.0,)))(one) for one in pictures]
+    for _ in range(3):
+        for one, expected in zip(pictures, alone, strict=True):
+            assert (prepare(one) == expected).all()
+
+
 def test_tensors_own_their_memory() -> None:
     prepare = Preprocessor(UINT8, CORAL)
     first = prepare(picture(np.full((30, 30, 3), 10, np.uint8)))
