@@ -278,7 +278,8 @@ class Pipelines:
             pipeline.change_plan(wanted)
 
     def _retire(self, name: str, *, gone: bool) -> None:
-        pipeline = self._pipelines.pop(name)
+        """Stop a pipeline. It stays in `pipelines`, which other threads read, until its successor takes its place."""
+        pipeline = self._pipelines[name]
         stopped = pipeline.stop(_RETIRE_S)
         if not stopped:
             _log.warning("%s: stuck in a call; its threads are abandoned", name)

@@ -48,7 +48,7 @@ class TeachPages:
 
         self._store = TeachingStore(parts.state, parts.clock)
         self._recorder = Recorder(self._store, parts.tap, parts.clock, recorded)
-        self.progress = TrainingProgress(streams)
+        self.progress = TrainingProgress(streams, parts.clock)
         versions = Versions(parts.state)
         self.trainer = Trainer(versions, parts.clock, self.progress.report)
         self.teacher = Teacher(parts, self._store, self._recorder, versions, self.trainer, streams)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ from edge_classifierd.web.teach.teacher import refused, ulid_of
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from edge_classifierd.clock import Clock
     from edge_classifierd.teaching.training.trainer import TrainingState
     from edge_classifierd.web.live.stream import Streams
     from edge_classifierd.web.teach.teacher import Teacher
@@ -30,15 +30,16 @@ _SENT_EVERY_S: Final = 0.5
 class TrainingProgress:
     """Passes the progress of trainings to open pages, at most twice a second. Called in the training's thread."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, clock: Clock) -> None:
         self._streams = streams
+        self._clock = clock
         self._sent: tuple[str, str, float] = ("", "", 0.0)
         self.results: Counter[str] = Counter(finished=0, failed=0, cancelled=0)
         """Number of trainings since the start, by result."""
 
     def report(self, state: TrainingState) -> None:
         """Send a state, unless one of the same stage was sent just now."""
-        now_s = time.monotonic()
+        now_s = self._clock.monotonic()
         known, stage, sent_s = self._sent
         if (known, stage) == (state.id, state.stage) and now_s - sent_s < _SENT_EVERY_S:
             return

@@ -17,14 +17,18 @@ from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.jpeg import read_header
 from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.mqtt.commands import SetEnabled, SetRegion, SetThreshold, TakePicture
+from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.planning.plan import Plan
 from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedWatches, encode_watches
 from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     import pytest
+
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 
 def test_a_start_publishes_every_value_that_a_command_can_change(tmp_path: Path) -> None:
@@ -189,6 +193,22 @@ def test_a_command_for_a_removed_watch_is_ignored(tmp_path: Path) -> None:
         scene.remove_topics()
         assert not scene.retained("garden")
         assert {topic for topic in scene.retained("driveway") if "cat" in topic} == set()
+
+
+def test_a_pipeline_that_is_made_again_is_never_missing_for_other_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        keep_only = Classifiers.keep_only
+
+        def looked_at(classifiers: Classifiers, plans: Iterable[AnyPlan]) -> None:  # after the old one was stopped
+            seen.append([one.name for one in scene.pipelines.pipelines])
+            keep_only(classifiers, plans)
+
+        monkeypatch.setattr(Classifiers, "keep_only", looked_at)
+        assert scene.change_to(pipeline("driveway", "cat", fit="stretch")) == 1
+    assert seen[0] == ["driveway"]
 
 
 def test_a_reload_that_changes_watches_keeps_the_camera_open(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from moving_pictures import encoded, picture
+from pipelines_scene import until
+from test_live import Stream
 from test_teach_routes import NOBODY, Birds, birds, page  # noqa: F401 - fixtures
 
+from edge_classifierd.clock import SystemClock
 from edge_classifierd.events.schema import EventBox, EventDraft, EventType, ModelIdentity
 from edge_classifierd.frames.jpeg import read_header
 from edge_classifierd.pipeline.observation.control import CommandOutcome
 from edge_classifierd.teaching.training.result import TrainingResult, VersionClass, encode_result
-from edge_classifierd.teaching.training.trainer import TrainingRefusedError
+from edge_classifierd.teaching.training.trainer import TrainingRefusedError, TrainingState
 from edge_classifierd.teaching.training.versions import Versions
+from edge_classifierd.web.teach.trainings import TrainingProgress
 
 if TYPE_CHECKING:
     from web_scene import PageScene
+
+
+class HandClock(SystemClock):
+    """A clock whose seconds a test sets."""
+
+    now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
 
 
 def made(birds: Birds, number: int) -> TrainingResult:  # noqa: F811 - the fixture
@@ -124,6 +138,26 @@ def test_a_training_that_cannot_begin_says_why(
     monkeypatch.setattr("edge_classifierd.teaching.training.trainer.Trainer.start", refuse)
     answer = birds.post("trainings", {})
     assert (answer.status, answer.code, answer.document["error"]["message"]) == (status, code, "not now")
+
+
+def test_progress_is_sent_at_most_twice_a_second_and_each_new_stage_at_once(birds: Birds) -> None:  # noqa: F811
+    stream = Stream(birds.page, "/api/stream")
+    stream.next("hello")
+    clock = HandClock()
+    progress = TrainingProgress(birds.page.page.streams, clock)
+    state = TrainingState("01M8JGC35X0D839T5N0EJ273WY", "birds", 1, "looking")
+    until(lambda: birds.page.page.streams.count)
+    for number in range(10):
+        progress.report(replace(state, done=number, of=10))
+        clock.now_s += 0.1
+    progress.report(replace(state, stage="learning"))
+    progress.report(replace(state, stage="finished"))
+    sent = [stream.next("training") for _ in range(4)]
+    shown = [(one["stage"], one["done"]) for one in sent]
+    assert shown == [("looking", 0), ("looking", 5), ("learning", 0), ("finished", 0)]
+    assert stream.next("taught") == {"name": "birds"}
+    assert progress.results == {"finished": 1, "failed": 0, "cancelled": 0}
+    stream.close()
 
 
 def test_a_training_without_pictures_or_of_another_extractor_is_refused(birds: Birds) -> None:  # noqa: F811
