@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = ROOT / "edge_classifierd" / "demo_photos"
 PASSWORD = "bench bench bench"  # noqa: S105 - of a daemon that lives for minutes on this machine
 BASIC = "Basic " + base64.b64encode(f":{PASSWORD}".encode()).decode()
+_ROUNDS = 12
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -219,18 +220,17 @@ def costs(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def inference_rate(folder: Path, seconds: float) -> dict[str, Any]:
-    """The inference rate of a saturated classifier with ten viewers, as a share of that without."""
-    shares = []
+    """The inference rate of a saturated classifier with ten viewers, as a share of that before and after."""
+    rates = []
     with Daemon(folder, page=True, fps=500) as daemon:
-        for _ in range(7):
-            rates = []
-            for count in (0, 10, 0):
-                with Viewers(daemon, count):
-                    before, began_s = daemon.inferences(), time.monotonic()
-                    time.sleep(seconds / 3)
-                    rates.append((daemon.inferences() - before) / (time.monotonic() - began_s))
-            shares.append(rates[1] / statistics.fmean((rates[0], rates[2])))
-    return {"share": statistics.median(shares), "shares": shares}
+        for number in range(2 * _ROUNDS + 1):
+            with Viewers(daemon, 10 if number % 2 else 0):
+                before, began_s = daemon.inferences(), time.monotonic()
+                time.sleep(seconds / 4)
+                rates.append((daemon.inferences() - before) / (time.monotonic() - began_s))
+    around = [statistics.fmean(pair) for pair in zip(rates[::2], rates[2::2], strict=False)]
+    shares = [with_viewers / without for with_viewers, without in zip(rates[1::2], around, strict=True)]
+    return {"share": statistics.median(shares), "shares": shares, "rates": rates}
 
 
 def abuse(folder: Path) -> dict[str, Any]:

@@ -18,12 +18,12 @@ export function joined(events) {
   return rows;
 }
 
-const picture = (event, size) => address(["events", event.event_id, "picture.jpg"], { size });
+const picture = (event) => address(["events", event.event_id, "picture.jpg"]);
 const lasted = ({ cleared }) => (cleared === null ? "on" : cleared.active_s === null ? "off" : duration(cleared.active_s));
 
 function thumbnail(event, onclick) {
   if (!event.picture) return h("span", { class: "thumb none" }, "no picture");
-  const image = h("img", { src: picture(event, "thumb"), alt: `${event.pipeline}, ${time(event.time)}`, width: 72, height: 54, loading: "lazy" });
+  const image = h("img", { src: picture(event), alt: `${event.pipeline}, ${time(event.time)}`, width: 72, height: 54, loading: "lazy" });
   return onclick ? h("button", { type: "button", class: "thumb", onclick, "aria-label": `Open the picture: ${event.watch}, ${time(event.time)}` }, image) : image;
 }
 
@@ -32,7 +32,7 @@ function details(event) {
   dialog(
     `${event.watch}, ${dateTime(event.time)}`,
     h("h2", {}, event.watch, h("small", { class: "dim" }, ` ${event.label} ${percent(event.confidence)}`)),
-    event.picture && h("img", { class: "full", src: picture(event, "full"), alt: `${event.pipeline}, ${dateTime(event.time)}` }),
+    event.picture && h("img", { class: "full", src: picture(event), alt: `${event.pipeline}, ${dateTime(event.time)}` }),
     h("p", { class: "small dim n" }, `${event.pipeline} · ${dateTime(event.time)} · ${lasted(event)}`, event.clock_synchronised ? "" : " · the clock was not set"),
     h("table", {}, h("caption", { class: "small dim" }, `Best guesses of ${event.model.name}, ${event.inference_ms.toFixed(1)} ms on ${event.model.accelerator}`), rows),
     h("form", { method: "dialog", class: "row end" }, h("button", { class: "btn main" }, "Close")),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
 from typing import TYPE_CHECKING
 
 from pipelines_scene import until
 from test_device_routes import detect
-from web_scene import BASIC, Stream, free_port, listens
+from web_scene import BASIC, Stream, completed, free_port, listens
 
 from edge_classifierd.web import connections
 from edge_classifierd.web.live.page_health import PageHealth
@@ -30,7 +29,7 @@ def ids(stream: Stream, count: int) -> list[str]:
 
 
 def content(reader: StreamReader) -> bytes | None:
-    return asyncio.run(reader.next())
+    return completed(reader.next())
 
 
 def test_the_stream_sends_hello_and_scores_that_belong_to_pictures(page: PageScene) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pipelines_scene import until
+from web_scene import completed
 
 from edge_classifierd.web.connections import Connections, JoinedWrites
 
@@ -95,7 +96,7 @@ def test_what_is_written_in_one_turn_is_sent_at_once() -> None:
         assert joined.is_closing()
         return transport.sent
 
-    assert asyncio.run(write()) == [b"head body", b"the end"]
+    assert completed(write()) == [b"head body", b"the end"]
 
 
 def test_the_page_answers_while_hundreds_of_connections_send_nothing(page: PageScene) -> None:

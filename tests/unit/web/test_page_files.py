@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import re
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
+from web_scene import completed
 
 import edge_classifierd
 from edge_classifierd.learning import report
@@ -24,7 +24,7 @@ def served(name: str) -> bytes:
     """A file as the browser gets it."""
     index, static = (route.handle for route in PageFiles(STATIC).routes())
     scope = {"type": "http", "method": "GET", "path_params": {"file": name}, "query_string": b"", "headers": []}
-    answer = asyncio.run((index if name == "index.html" else static)(Request(scope)))  # type: ignore[arg-type]
+    answer = completed((index if name == "index.html" else static)(Request(scope)))  # type: ignore[arg-type]
     assert answer.status_code == 200
     return bytes(answer.body)
 
