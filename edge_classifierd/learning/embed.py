@@ -129,7 +129,11 @@ class Embedder:
             path.write_bytes(write_model(cut(extractor.graph, extractor.embedding, scores)))
             self._interpreter = runtime.make_interpreter(path, threads)
         self._input = int(self._interpreter.get_input_details()[0]["index"])
-        self._outputs = [int(output["index"]) for output in self._interpreter.get_output_details()]
+        outputs = self._interpreter.get_output_details()
+        self._outputs = [int(output["index"]) for output in outputs]
+        shapes = [tuple(map(int, output["shape"])) for output in outputs]
+        self.columns = self.kinds + _columns(shapes[: -1 if self.kinds else None], pooled=self._pooled)
+        """Length of an embedding."""
 
     def __call__(self, tensor: Tensor) -> NDArray[np.float32]:
         """Return the embedding of a picture that `prepare` returned.
@@ -152,6 +156,11 @@ class Embedder:
     def without_kinds(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the embeddings without the original classifier's logits, which are the last columns."""
         return embeddings[..., : embeddings.shape[-1] - self.kinds]
+
+
+def _columns(shapes: list[tuple[int, ...]], *, pooled: bool) -> int:
+    """Return the length of an embedding without the logits, from the shapes of the outputs."""
+    return shapes[0][-1] + PARTS**2 * shapes[-1][-1] if pooled else math.prod(shapes[0])
 
 
 def _parts(detail: NDArray[np.float32]) -> list[NDArray[np.float32]]:

@@ -12,6 +12,8 @@ from edge_classifierd.learning.regression import Sums, cross_entropy, softmax, t
 from edge_classifierd.model.tflite.head import PARTS, Head
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from edge_classifierd.learning.regression import Layer
@@ -29,7 +31,9 @@ _STRENGTHS: Final = (1.0, 0.1, 0.01, 0.001)
 _DEFAULT_STRENGTH: Final = 0.01
 """Used where there are too few pictures for cross-validation."""
 _MOST_DIRECTIONS: Final = 1000
-_MOST_PICTURES: Final = 2000  # for finding the directions; the time grows with the cube of their number
+_MOST_PICTURES: Final = 1000  # for finding the directions; the time grows with the cube of their number
+_BLOCK_COLUMNS: Final = 320
+_BLOCK_ROWS: Final = 256
 _FEWEST_FOR_FOLDS: Final = 2
 _PLAIN_SCALE: Final = 2.0  # of the plain embedding, where the detail map has 1
 
@@ -133,6 +137,11 @@ def apply(head: Head, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
 
     `embeddings` are rows of `learning.embed`: the head's features first, the original classifier's logits last.
     """
+    starts = range(0, len(embeddings), _BLOCK_ROWS)
+    return np.concatenate([_apply(head, embeddings[start : start + _BLOCK_ROWS]) for start in starts])
+
+
+def _apply(head: Head, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     plain = x = embeddings[:, : head.weights.shape[1]].astype(np.float64)
     if head.square_root:
         x = np.sqrt(x)
@@ -195,7 +204,8 @@ class _Space:
     """Scaled embeddings, projected onto the directions in which the examples differ.
 
     The weights of a regularised linear layer are combinations of the examples. So the projection loses nothing, and
-    solving takes a fraction of a second.
+    solving takes a fraction of a second. The scaled features are computed in blocks of columns and never exist as a
+    whole, nor do the directions: with 1,000 pictures each would take 100 to 200 MB.
     """
 
     def __init__(self, examples: Examples, candidate: _Candidate, *, rooted: bool) -> None:
@@ -203,18 +213,22 @@ class _Space:
         self._channels = examples.channels
         self._pooling: Pooling = candidate.pooling
         self._blocks = candidate.scaling == "blocks"
+        self._originals = examples.originals
         count = len(examples.originals)
         first = examples.mirrored if candidate.copies == "unmirrored" else 0
-        copies = examples.copies[:, first:] if candidate.copies != "none" else examples.copies[:, :0]
-        self._owner = np.concatenate([np.arange(count), np.repeat(np.arange(len(copies)), copies.shape[1])])
-        rows = self._features(examples.originals)
-        if copies.size:
-            rows = np.concatenate([rows, self._features(copies.reshape(-1, copies.shape[2]))])
-        self._mean = rows.mean(0)
-        self._scale = self._scales(rows.std(0))
-        rows = (rows - self._mean) * self._scale
-        self._directions = _directions(rows)
-        self._rows: Floats = rows @ self._directions
+        self._copies = examples.copies[:, first:] if candidate.copies != "none" else examples.copies[:, :0]
+        copied = self._copies.shape[1]
+        self._owner = np.concatenate([np.arange(count), np.repeat(np.arange(len(self._copies)), copied)])
+        moments = [(block.mean(0), block.std(0)) for block in self._features()]
+        self._mean = np.concatenate([mean for mean, _ in moments])
+        self._scale = self._scales(np.concatenate([deviation for _, deviation in moments]))
+        total = len(self._owner)
+        self._chosen = np.linspace(0, total - 1, min(total, _MOST_PICTURES)).round().astype(np.intp)
+        products = np.zeros((total, len(self._chosen)))
+        for block in self._scaled():
+            products += block @ block[self._chosen].T
+        self._combinations = _combinations(products[self._chosen])
+        self._rows: Floats = products @ self._combinations
         self.originals: Floats = self._rows[:count]
         self._classes, self._count = examples.classes[self._owner], examples.count
         shares = class_weights(examples.classes, examples.count) / np.bincount(self._owner)
@@ -222,26 +236,54 @@ class _Space:
 
     def sums(self, pictures: NDArray[np.bool_]) -> Sums:
         """Return the sums of the chosen pictures, shape (pictures,), and of their copies."""
-        rows = pictures[self._owner]
-        return Sums.of(self._rows[rows], self._classes[rows], self._weight[rows], self._count)
+        rows = np.flatnonzero(pictures[self._owner])
+        parts = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
+        return Sums.total(
+            Sums.of(self._rows[part], self._classes[part], self._weight[part], self._count) for part in parts
+        )
 
     def unfold(self, layer: Layer, divisor: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the layer's weights and bias for unscaled embeddings, divided by the temperature."""
-        weights = (layer.weights @ self._directions.T) * self._scale / divisor
+        combined = layer.weights @ self._combinations.T
+        products = [combined @ block[self._chosen] for block in self._scaled()]
+        weights = np.concatenate(products, 1) * self._scale / divisor
         bias = layer.bias / divisor - weights @ self._mean
         if self._blocks and self._pooling == "detail":
             plain, averaged = weights[:, : self._channels], weights[:, self._channels :]
             weights = np.concatenate([plain, np.tile(averaged / PARTS**2, PARTS**2)], 1)
         return weights.astype(np.float32), bias.astype(np.float32)
 
-    def _features(self, embeddings: NDArray[np.float32]) -> Floats:
-        chosen = columns(embeddings, self._channels, self._pooling).astype(np.float64)
-        chosen = np.sqrt(chosen) if self._rooted else chosen
-        if not (self._blocks and self._pooling == "detail"):
-            return chosen
-        parts = chosen[..., self._channels :]
-        averaged = parts.reshape(*parts.shape[:-1], PARTS**2, -1).mean(-2)
-        return np.concatenate([chosen[..., : self._channels], averaged], -1)
+    def _scaled(self) -> Iterator[Floats]:
+        """Yield blocks of the columns of all rows, without their mean and scaled."""
+        start = 0
+        for block in self._features():
+            here = slice(start, start + block.shape[1])
+            yield (block - self._mean[here]) * self._scale[here]
+            start = here.stop
+
+    def _features(self) -> Iterator[Floats]:
+        """Yield blocks of the columns of all rows: the examples, then their copies."""
+        columns_used = self._channels if self._pooling != "detail" else self._originals.shape[1]
+        averaged = self._blocks and self._pooling == "detail"
+        for start in range(0, self._channels if averaged else columns_used, _BLOCK_COLUMNS):
+            yield self._columns(slice(start, min(start + _BLOCK_COLUMNS, self._channels if averaged else columns_used)))
+        if averaged:
+            width = (columns_used - self._channels) // PARTS**2
+            for start in range(0, width, _BLOCK_COLUMNS):
+                stop = min(start + _BLOCK_COLUMNS, width)
+                parts = range(self._channels, columns_used, width)
+                total = np.zeros((len(self._owner), stop - start))
+                for part in parts:
+                    total += self._columns(slice(part + start, part + stop))
+                yield total / PARTS**2
+
+    def _columns(self, here: slice) -> Floats:
+        """Return columns of the examples and of their copies, shape (rows, columns)."""
+        copies = self._copies[..., here]
+        block = np.empty((len(self._owner), here.stop - here.start))
+        block[: len(self._originals)] = self._originals[:, here]
+        block[len(self._originals) :] = copies.reshape(-1, copies.shape[-1]) if copies.size else 0
+        return np.sqrt(block, block) if self._rooted else block
 
     def _scales(self, deviations: Floats) -> Floats:
         """Return the factor of each feature, from its standard deviation."""
@@ -251,12 +293,14 @@ class _Space:
         return np.concatenate([np.full(len(block), scale / (np.linalg.norm(block) + 1e-9)) for block, scale in blocks])
 
 
-def _directions(rows: Floats) -> Floats:
-    """Return orthonormal directions that span the rows, shape (features, directions), the longest first."""
-    some = rows[:: -(-len(rows) // _MOST_PICTURES)]
-    values, vectors = np.linalg.eigh(some @ some.T)
+def _combinations(products: Floats) -> Floats:
+    """Return the combinations of rows that are orthonormal directions, shape (rows, directions), the longest first.
+
+    `products` are the rows' products with one another.
+    """
+    values, vectors = np.linalg.eigh(products)
     kept = values[::-1][:_MOST_DIRECTIONS] > 1e-9 * max(float(values[-1]), 1e-12)
     values, vectors = values[::-1][:_MOST_DIRECTIONS][kept], vectors[:, ::-1][:, :_MOST_DIRECTIONS][:, kept]
     # eigh leaves the sign of a vector open; the largest entry decides, so that every machine gives the same.
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
-    return np.asarray(some.T @ (vectors / np.sqrt(values)))
+    return np.asarray(vectors / np.sqrt(values))

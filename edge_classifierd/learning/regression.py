@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -51,6 +53,18 @@ class Sums:
         weighted = x * weight[:, None]
         return cls(float(weight.sum()), weighted.sum(0), targets.sum(0), x.T @ weighted, x.T @ targets)
 
+    @classmethod
+    def total(cls, parts: Iterable[Sums]) -> Sums:
+        """Return the sums over the examples of all parts; at least one."""
+        each = iter(parts)
+        first = next(each)
+        weight, sums = first.weight, (first.x, first.y, first.xx, first.xy)
+        for one in each:
+            weight += one.weight
+            for mine, theirs in zip(sums, (one.x, one.y, one.xx, one.xy), strict=True):
+                np.add(mine, theirs, out=mine)
+        return cls(weight, *sums)
+
     def without(self, others: Sums) -> Sums:
         """Return the sums without the examples of `others`."""
         pairs = ((self.x, others.x), (self.y, others.y), (self.xx, others.xx), (self.xy, others.xy))
@@ -65,9 +79,9 @@ class Sums:
         """
         middle, height = self.x / self.weight, self.y / self.weight
         spread = self.xx / self.weight - np.outer(middle, middle)
-        ridge = strength * max(float(np.trace(spread)) / len(middle), 1e-12)
+        spread[np.diag_indices_from(spread)] += strength * max(float(np.trace(spread)) / len(middle), 1e-12)
         together = self.xy / self.weight - np.outer(middle, height)
-        weights = np.asarray(np.linalg.solve(spread + ridge * np.eye(len(middle)), together).T, np.float64)
+        weights = np.asarray(np.linalg.solve(spread, together).T, np.float64)
         return Layer(weights, height - weights @ middle)
 
 

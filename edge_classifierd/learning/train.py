@@ -139,7 +139,7 @@ def train(
     read = _read(plan, target, embedder, progress, announce)
     pictures, learning, held = read.pictures, read.learning, read.held
     copies, mirrored = _copies(pictures, learning, embedder, plan, progress)
-    rows = pictures.embeddings[learning]
+    rows = _rows(pictures.embeddings, learning)
     examples = Examples(
         embedder.without_kinds(rows),
         copies,
@@ -262,6 +262,12 @@ def _refuse_keeping(plan: TrainingPlan, target: Extractor, names: Iterable[str])
         raise UsageError(f"{plan.source}: the model already has a class `{again}`; rename the folder or remove it")
 
 
+def _rows(embeddings: NDArray[np.float32], learning: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the embeddings of the pictures to learn from, without a copy where these are the first ones."""
+    first = len(learning)
+    return embeddings[:first] if np.array_equal(learning, np.arange(first)) else embeddings[learning]
+
+
 def _copies(
     training_set: TrainingSet,
     learning: NDArray[np.intp],
@@ -279,13 +285,13 @@ def _copies(
         return np.empty((0, 0, 0), np.float32), 0
     mirrored = count // _MIRRORED
     random = np.random.default_rng((plan.seed, 2))
-    copies = []
-    for number, at in enumerate(own, 1):
+    copies = np.empty((len(own), count, embedder.columns - embedder.kinds), np.float32)
+    for number, at in enumerate(own):
         tensor = embedder.prepare(read_image(training_set.pictures[at].path)).copy()
-        made = [embedder(varied(tensor, random, mirrored=copy < mirrored)) for copy in range(count)]
-        copies.append(embedder.without_kinds(np.stack(made)))
-        progress("reading varied copies", number, len(own))
-    return np.array(copies), mirrored
+        for copy in range(count):
+            copies[number, copy] = embedder.without_kinds(embedder(varied(tensor, random, mirrored=copy < mirrored)))
+        progress("reading varied copies", number + 1, len(own))
+    return copies, mirrored
 
 
 def _fit(plan: TrainingPlan, examples: Examples, target: Extractor) -> Fitted:

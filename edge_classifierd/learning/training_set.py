@@ -95,15 +95,17 @@ def named_pictures(source: Path, unknown: Path | None, *, beside: bool) -> tuple
 
 def read_training_set(source: Path, pictures: Sequence[Picture], embedder: Embedder, progress: Progress) -> TrainingSet:
     """Read the pictures and compute their embeddings. Raises UsageError when none can be read."""
-    readable, embeddings, hashes, unreadable = [], [], [], []
+    readable: list[Picture] = []
+    hashes, unreadable = [], []
+    embeddings = np.empty((len(pictures), embedder.columns), np.float32)
     for number, picture in enumerate(pictures, 1):
         try:
             frame = read_image(picture.path)
         except SourceError as error:
             unreadable.append(str(error))
         else:
+            embeddings[len(readable)] = embedder(embedder.prepare(frame))
             readable.append(picture)
-            embeddings.append(embedder(embedder.prepare(frame)))
             hashes.append(difference_hash(frame))
         progress("reading pictures", number, len(pictures))
     if not readable:
@@ -111,7 +113,7 @@ def read_training_set(source: Path, pictures: Sequence[Picture], embedder: Embed
     names = tuple(dict.fromkeys(one.class_name for one in pictures))
     classes = np.array([names.index(one.class_name) for one in readable], np.intp)
     return TrainingSet(
-        source, tuple(readable), names, classes, np.stack(embeddings), np.stack(hashes), tuple(unreadable)
+        source, tuple(readable), names, classes, embeddings[: len(readable)], np.stack(hashes), tuple(unreadable)
     )
 
 
