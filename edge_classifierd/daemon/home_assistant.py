@@ -10,6 +10,7 @@ from edge_classifierd.config.sections.web import page_address
 from edge_classifierd.mqtt.home_assistant.announced_entities import AnnouncedEntities
 from edge_classifierd.mqtt.home_assistant.discovery import Discovery
 from edge_classifierd.mqtt.home_assistant.entities import CameraFacts, DeviceFacts, WatchFacts
+from edge_classifierd.pipeline.planning.taught_models import own_watch_titles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,5 +90,6 @@ class HomeAssistantDevice:
 
 def _camera(plan: AnyPlan) -> CameraFacts:
     classes = {watch.name: watch.device_class for watch in plan.section.watches}
-    watches = tuple(WatchFacts(rule.name, classes.get(rule.name)) for rule in plan.rules)
+    titles = own_watch_titles(plan)
+    watches = tuple(WatchFacts(rule.name, classes.get(rule.name), titles.get(rule.name)) for rule in plan.rules)
     return CameraFacts(plan.section.name, watches, has_motion=plan.section.motion.enabled)

@@ -21,6 +21,7 @@ class WatchFacts:
 
     name: str
     device_class: str | None
+    title: str | None = None  # shown to people in place of the name
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,7 @@ def entities(device: DeviceFacts, topics: Topics) -> tuple[Entity, ...]:
     found = [*_device_entities(device, topics)]
     for camera in device.cameras:
         found += _camera_entities(camera, topics)
-        for watch in camera.watches:
-            found += _watch_entities(camera.name, watch, topics)
+        found += [entity for watch in camera.watches for entity in _watch_entities(camera.name, watch, topics)]
         found += _camera_diagnostics(camera, topics)
     return tuple(found)
 
@@ -227,7 +227,7 @@ def _camera_entities(camera: CameraFacts, topics: Topics) -> Iterator[Entity]:
 
 
 def _watch_entities(camera: str, watch: WatchFacts, topics: Topics) -> Iterator[Entity]:
-    readable = f"{_readable(camera)} {_readable(watch.name)}"
+    readable = f"{_readable(camera)} {watch.title or _readable(watch.name)}"
     look = {"icon": "mdi:eye"} if watch.device_class is None else {"device_class": watch.device_class}
     yield _entity(
         topics,

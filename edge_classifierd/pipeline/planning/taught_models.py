@@ -10,12 +10,14 @@ from edge_classifierd.decision.types import WatchRule
 from edge_classifierd.errors import ModelError
 from edge_classifierd.model.bundle import load_bundle
 from edge_classifierd.model.labels import match
+from edge_classifierd.pipeline.planning.plan import BlockedPlan
 
 if TYPE_CHECKING:
     from edge_classifierd.config.sections.pipeline import PipelineSection
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.model.labels import Labels
     from edge_classifierd.model.taught import TaughtInUse
+    from edge_classifierd.pipeline.planning.plan import AnyPlan
 
 _DEFAULT_THRESHOLD: Final = 0.6
 """As of a configured watch."""
@@ -42,6 +44,13 @@ def own_watches(in_use: TaughtInUse) -> tuple[WatchRule, ...]:
             threshold = label.threshold or _DEFAULT_THRESHOLD
             rules.append(WatchRule(label.slug, (index,), threshold, float(f"{threshold * 2 / 3:.6g}")))
     return tuple(rules)
+
+
+def own_watch_titles(plan: AnyPlan) -> dict[str, str]:
+    """Return what people see of the watches that a taught model brings with it, by their names."""
+    if isinstance(plan, BlockedPlan) or plan.taught is None or plan.section.watches:
+        return {}
+    return {label.slug: label.name for label in plan.taught.labels}
 
 
 def with_commanded_model(section: PipelineSection, taught: str) -> PipelineSection:

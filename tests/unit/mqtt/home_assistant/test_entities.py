@@ -198,3 +198,14 @@ def test_problem_of_the_picture_comes_from_health(picture: str | None, problem: 
     pipelines = {} if picture == "absent" else {"driveway": {"picture": picture}}
     template = one("driveway.picture")["value_template"]
     assert jinja2.Template(template).render(value_json={"pipelines": pipelines}) == problem
+
+
+def test_a_title_changes_what_people_see_and_no_id() -> None:
+    plain, titled = (
+        entities(replace(FACTS, cameras=(CameraFacts("driveway", (watch,)),)), TOPICS)
+        for watch in (WatchFacts("blue-tit", None), WatchFacts("blue-tit", None, "Blaumeise"))
+    )
+    names = {one.config["name"] for one in titled}
+    assert {"driveway Blaumeise", "driveway Blaumeise threshold"} <= names
+    assert not any("blue tit" in name for name in names)
+    assert [one.config["unique_id"] for one in plain] == [one.config["unique_id"] for one in titled]

@@ -10,6 +10,7 @@ from taught_versions import add_version
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare
+from edge_classifierd.pipeline.planning.taught_models import own_watch_titles
 from edge_classifierd.pipeline.planning.validation import plan_one_pipeline, plan_with_models, preflight
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def test_renamed_classes_are_shown_with_their_new_names(state: Path) -> None:
     (plan,) = preflight(document(state, TAUGHT))
     assert plan.bundle.labels.display == ("blue tit", "Rotkehlchen", "unknown")
     assert rules(plan) == OWN, "the names of the watches never change"
+    assert own_watch_titles(plan)["robin"] == "Rotkehlchen"
 
 
 @pytest.mark.parametrize(
