@@ -70,11 +70,17 @@ class Follower:
         self.things: list[Thing] = []
         self._numbers = count(1)
 
-    def update(self, boxes: Sequence[CellBox], difference: Difference, now_s: float) -> None:
-        """Assign the boxes of a picture to the things, add new things, and remove those that have left."""
+    def update(self, boxes: Sequence[CellBox], difference: Difference, now_s: float) -> bool:
+        """Assign the boxes of a picture to the things, add new things, and remove those that have left.
+
+        Returns:
+            Whether one that had stopped has left. In this picture the box of where it goes contains where it was, too;
+            it is not confirmed before the next picture.
+        """
         for thing in self.things:
             _count_cells(thing, difference)
-        self.things = [thing for thing in self.things if not _has_left(thing)]
+        left = [thing for thing in self.things if _has_left(thing)]
+        self.things = [thing for thing in self.things if thing not in left]
         waiting = list(self.things)
         new = []
         for box in boxes:
@@ -86,7 +92,8 @@ class Follower:
                 continue
             match = _nearest(box, waiting)
             if match is None:
-                new.append(Thing(next(self._numbers), box, now_s, now_s, box.solid, still_box=box))
+                confirmed = box.solid and not any(_share_inside(thing.box, box) > 0 for thing in left)
+                new.append(Thing(next(self._numbers), box, now_s, now_s, confirmed, still_box=box))
             else:
                 waiting.remove(match)
                 _see(match, box, now_s)
@@ -94,6 +101,7 @@ class Follower:
             thing.missed += 1
         self.things = [thing for thing in self.things if thing.stopped or not _is_lost(thing, now_s)]
         self._add(new)
+        return bool(left)
 
     def remove(self, thing: Thing) -> None:
         """Follow a thing no longer."""
@@ -130,10 +138,6 @@ def _has_left(thing: Thing) -> bool:
 
 def _is_lost(thing: Thing, now_s: float) -> bool:
     return thing.missed > 0 and (not thing.confirmed or (thing.missed >= 2 and now_s - thing.seen_s >= _LOST_S))
-
-
-def _is_part_of(box: CellBox, thing: Thing) -> bool:
-    return thing.absorbed > 0 and _share_inside(box, thing.box) > _INSIDE
 
 
 def _see_part(thing: Thing, now_s: float) -> None:

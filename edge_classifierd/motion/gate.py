@@ -130,6 +130,7 @@ class MotionGate:
         self._moved_s = self._classified_s = -inf
         self._relit = False
         self._moving = False
+        self._left = False  # a thing that had stopped has left in the latest picture
         self._refreshing = 0  # number of frames to classify although nothing moves
 
     def look(self, picture: av.VideoFrame, now_s: float) -> Look:
@@ -145,13 +146,15 @@ class MotionGate:
             self._watched = self._watched_cells(*luma.shape)
             self._follower.clear()
         difference = self._background.compare(luma, now_s)
+        left = False
         if difference.scene is Scene.COMPARED:
-            self._follow(difference, now_s)
+            left = self._follow(difference, now_s)
         else:
             self._follower.clear()
             self._relit = self._relit or difference.scene is Scene.RELIT
-        if any(thing.confirmed and thing.missed == 0 for thing in self._follower.things):
+        if self._left or any(thing.confirmed and thing.missed == 0 for thing in self._follower.things):
             self._moved_s = now_s
+        self._left = left
         was_moving, self._moving = self._moving, now_s - self._moved_s < self._settings.hold_s
         asleep = not self._moving
         fell_asleep = asleep and was_moving
@@ -162,8 +165,10 @@ class MotionGate:
             self._refreshing = 0
         elif not self._refreshing and (settled or now_s - self._classified_s >= self._settings.refresh_s):
             self._refreshing = max(1, len(things))
-        if asleep and not self._refreshing:
-            return Look(classify=False, moving=False, fell_asleep=fell_asleep)
+        # A picture in which a thing leaves the place where it stopped shows it and the empty place as one.
+        unclear = left and self._settings.follow and not things
+        if unclear or (asleep and not self._refreshing):
+            return Look(classify=False, moving=self._moving, fell_asleep=fell_asleep)
         self._refreshing = max(0, self._refreshing - 1)
         self._classified_s = now_s
         return Look(classify=True, moving=self._moving, fell_asleep=fell_asleep, things=things)
@@ -177,7 +182,8 @@ class MotionGate:
         """Monotonic seconds at which a frame is classified although nothing moves; any thread."""
         return self._classified_s + self._settings.refresh_s
 
-    def _follow(self, difference: Difference, now_s: float) -> None:
+    def _follow(self, difference: Difference, now_s: float) -> bool:
+        """Find and follow what moves; return whether a thing that had stopped has left."""
         moved = difference.moved
         boxes: tuple[CellBox, ...] = ()
         if moved is not None:
@@ -186,7 +192,7 @@ class MotionGate:
             side = self._settings.smallest * self._columns_of_frame()
             boxes = find_boxes(moved, least=max(5.0, _FILLED * side * side))
         follower = self._follower
-        follower.update(boxes, difference, now_s)
+        left = follower.update(boxes, difference, now_s)
         for thing in follower.things.copy():
             if (
                 moved is None
@@ -201,6 +207,7 @@ class MotionGate:
             if low <= thing.side <= high and self._background.shows_ghost(thing.box, moved):
                 self._background.forget(thing.box, moved)
                 follower.remove(thing)
+        return left
 
     def _things(self, picture: av.VideoFrame) -> tuple[SeenThing, ...]:
         if not self._settings.follow:

@@ -183,9 +183,31 @@ def test_after_a_stopped_thing_has_left_the_whole_region_is_classified_and_then_
     watched = Watched(FOLLOW)
     watched.thing(60, 30, 16.0, side=16)
     after = watched.empty(4.0)
-    assert after[0].moving
+    assert after[1].moving
     assert any(look.classify and not look.things for look in after[:20])
     assert [look.fell_asleep for look in after].index(True) <= 35
+
+
+def test_a_thing_that_has_left_wakes_the_gate_of_a_camera_with_few_pictures() -> None:
+    watched = Watched(FOLLOW)
+    watched.thing(60, 30, 16.0, side=16)
+    looks = []
+    for _ in range(3):
+        watched.now_s += 10.0
+        looks.append(watched.look())
+    assert any(look.classify and look.moving and not look.things for look in looks)
+
+
+@pytest.mark.parametrize("awake", [False, True])
+def test_a_stopped_thing_that_moves_on_is_not_classified_together_with_its_former_place(awake: bool) -> None:
+    """The model recognises nothing in both at once: the watch would be cleared and detected again."""
+    watched = Watched(GateSettings(follow=True, hold_s=60.0 if awake else 2.0))
+    watched.thing(60, 30, 16.0, side=16)
+    looks = [watched.thing(left, 30, side=16)[0] for left in (72, 84, 96, 108)]
+    assert sum(look.classify for look in looks) >= 3
+    for look in looks:
+        if look.classify:
+            assert any(thing.box.width < 20 / 160 for thing in look.things)
 
 
 def test_the_place_of_a_thing_that_was_there_from_the_start_is_not_followed_for_long() -> None:
