@@ -41,7 +41,7 @@ def watched(tmp_path: Path, broker: Broker, subscriber: Subscriber, **keys: Any)
     one = {"name": "driveway", "source": source, "model": {"threads": 1}, "watches": [{**CAT, "confirm": 2}], **keys}
     config = write_config(tmp_path / "config.yaml", broker.port, {**one, "motion": motion})
     with Daemon(config) as daemon:
-        assert daemon.process.wait(40) == 0, daemon.said
+        assert daemon.process.wait(90) == 0, daemon.said
     wait_until(lambda: payloads(subscriber, "status")[-1:] == [b"offline"])
     return [json.loads(payload) for payload in payloads(subscriber, "event")]
 
