@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
 from edge_classifierd.teaching.records import NotTaughtError
-from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, read_json
+from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, client_address, json_answer, read_json
 from edge_classifierd.web.teach.documents import class_document, model_document
 from edge_classifierd.web.teach.progress import taught_progress
 from edge_classifierd.web.teach.teacher import class_of, text_of
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from edge_classifierd.teaching.records import TaughtModel
     from edge_classifierd.web.teach.teacher import Teacher
+
+_log = logging.getLogger(__name__)
 
 AT: Final = "/api/taught/{model}"
 _MODEL_KEYS: Final = frozenset({"name", "pipeline"})
@@ -56,6 +59,7 @@ class TaughtModelRoutes:
         document = await read_json(request)
         name, pipeline = text_of(document, "name"), self._pipeline(document)
         model = await self._teacher.call(self._teacher.store.create, name, pipeline)
+        _log.info("taught model %s: made by the page (%s)", model.name, client_address(request))
         self._teacher.changed(model.name)
         return json_answer(await self._document(model), status=201)
 
@@ -82,6 +86,7 @@ class TaughtModelRoutes:
         model = await self._teacher.model(request)
         self._refuse_while_used(model)
         await self._teacher.call(self._teacher.store.delete, model.name)
+        _log.info("taught model %s: deleted by the page (%s)", model.name, client_address(request))
         self._teacher.changed(model.name)
         return Response(status_code=204)
 
