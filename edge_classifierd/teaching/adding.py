@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import shortened
-from edge_classifierd.state_file import replace_file
 from edge_classifierd.teaching import steps
 from edge_classifierd.teaching.groups import group_of
 from edge_classifierd.teaching.ingest import TOO_SIMILAR_BITS, distances
@@ -71,10 +70,7 @@ def add(database: TeachingDatabase, within: ModelTransaction, offer: Offer, ulid
     picture = ulids.new()
     guess = offer.guess
     look = group_of(bits, [(one[2], one[3]) for one in others], None if guess is None else guess.label) or picture
-    file = database.pictures_folder(within.name) / f"{picture}.jpg"
-    database.make_model_folder(within.name)
-    replace_file(file, offer.encoded.jpeg, durably=True)
-    database.own(file)
+    database.write_picture(within.name, picture, offer.encoded.jpeg)
     connection.execute(
         "INSERT INTO pictures VALUES (?, ?, ?, NULL, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (

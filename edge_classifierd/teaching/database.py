@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.state_file import lock_alone
+from edge_classifierd.state_file import lock_alone, replace_file
 from edge_classifierd.teaching.records import TeachingError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class TeachingDatabase:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._recovered = False
+        self._written: list[Path] = []
 
     def pictures_folder(self, model: str) -> Path:
         """Return the folder of a model's pictures. The name was checked when the model was made."""
@@ -111,6 +112,7 @@ class TeachingDatabase:
             self.make_folder(self.folder)
             connection = self._opened()
             connection.execute("BEGIN IMMEDIATE")
+            self._written.clear()
             try:
                 if not self._recovered:
                     self.finish_folders(connection)
@@ -121,12 +123,21 @@ class TeachingDatabase:
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
                     connection.execute("ROLLBACK")
+                for path in self._written:
+                    path.unlink(missing_ok=True)
                 raise
 
-    def make_model_folder(self, model: str) -> None:
-        """Create the folders of a model that is in the index, if they are not there. Raises OSError."""
+    def write_picture(self, model: str, picture: str, jpeg: bytes) -> None:
+        """Write a picture's file durably inside `writing`, which removes it when the transaction fails.
+
+        Raises OSError.
+        """
+        path = self.pictures_folder(model) / f"{picture}.jpg"
         self.make_folder(self.folder / model)
-        self.make_folder(self.pictures_folder(model))
+        self.make_folder(path.parent)
+        self._written.append(path)
+        replace_file(path, jpeg, durably=True)
+        self.own(path)
 
     def own(self, path: Path) -> None:
         """Give a new file to the owner of the state directory, where root runs a command beside the daemon."""

@@ -148,8 +148,6 @@ class ArchiveReader:
                 continue
             if path.name != INDEX and path.suffix.lower() not in IMAGE_SUFFIXES:
                 raise UsageError(f"{self._name}: `{shown}` is no picture; leave it out")
-            if path.name != INDEX and one.file_size > MOST_BYTES:
-                raise UsageError(f"{self._name}: `{shown}` has more than {MOST_BYTES // 1_000_000} MB; scale it down")
             if one.compress_type not in _COMPRESSIONS or one.flag_bits & _ENCRYPTED:
                 raise UsageError(
                     f"{self._name}: `{shown}` is encrypted or unusually compressed; make a plain zip archive"
@@ -200,7 +198,9 @@ class ArchiveReader:
         except _DAMAGED as error:
             raise UsageError(f"{self._name}: `{shown}` is damaged ({error}); copy the archive again") from error
         if len(content) > most_bytes:
-            raise UsageError(f"{self._name}: `{shown}` has more than {most_bytes // 1_000_000} MB; leave it out")
+            raise UsageError(
+                f"{self._name}: `{shown}` has more than {most_bytes // 1_000_000} MB; scale it down or leave it out"
+            )
         return content
 
     def _refuse_double_names(self, names: set[str]) -> None:

@@ -10,6 +10,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from moving_pictures import encoded
 from teaching_scene import SetClock, add, frame, photo
 
 from edge_classifierd.errors import EdgeClassifierError, UsageError
@@ -98,10 +99,12 @@ def test_folders_made_by_hand_are_imported(store: TeachingStore, tmp_path: Path)
 
 
 def test_held_out_folders_stay_held_out(store: TeachingStore, tmp_path: Path) -> None:
-    files = {f"{side}/{name}/{number}.jpg": photo(number) for side, start in (("train", 0), ("held-out", 20))
-             for name in ("a", "b") for number in range(start, start + 10)}  # fmt: skip
+    numbers = {"train": range(10), "held-out": range(20, 32)}
+    files = {
+        f"{side}/{name}/{number}.jpg": photo(number) for side in numbers for name in "ab" for number in numbers[side]
+    }
     store.import_(archive(tmp_path / "hand.zip", files), "hand")
-    assert sides(store, "hand") == {"a": (10, 10, False), "b": (10, 10, False)}
+    assert sides(store, "hand") == {"a": (10, 12, False), "b": (10, 12, False)}
 
 
 def test_foreign_bytes_are_encoded_anew(store: TeachingStore, tmp_path: Path) -> None:
@@ -137,6 +140,7 @@ JPEG = photo(1)
         ({"a/1.jpg": JPEG, "index.json": b"[" * 100_000}, "index.json is damaged"),
         ({"a/1.jpg": JPEG, "index.json": b"{}"}, "not one that this version wrote"),
         ({"a/1.jpg": JPEG, "index.json": bytes(4_000_001)}, "more than 4 MB"),
+        ({"a/1.jpg": encoded(frame(1, side=12))}, "12x12 pixels are too small"),
         ({"a/1.jpg": b"no picture"}, "a/1.jpg: not a JPEG"),
         ({f"c{number}/1.jpg": JPEG for number in range(50)}, "at most 50 classes"),
     ],

@@ -91,8 +91,9 @@ def test_what_is_decided_stays_decided(offered: list[SidedPicture], data: st.Dat
 
 
 def test_of_the_first_two_recordings_the_smaller_one_is_held_out() -> None:
-    offered = [picture(number, "a", 1 if number < 3 else 0, number) for number in range(10)]
-    assert decide(offered, {})[0] == {RECORDINGS[0]: "learn", RECORDINGS[1]: "held"}
+    for smaller in (0, 1):
+        offered = [picture(number, "a", smaller if number < 3 else 1 - smaller, number) for number in range(10)]
+        assert decide(offered, {})[0] == {RECORDINGS[smaller]: "held", RECORDINGS[1 - smaller]: "learn"}
 
 
 def test_a_fifth_of_later_recordings_is_held_out() -> None:
