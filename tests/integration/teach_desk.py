@@ -37,7 +37,11 @@ class TeachDesk(PageDevice):
         self.broker.start()
         self.daemon = Daemon(self.config)
         self.daemon.__enter__()
-        wait_until(self.answers, 40, f"the page at {self.url}: {self.daemon.log}")
+        try:
+            wait_until(self.answers, 40, f"the page at {self.url}: {self.daemon.log}")
+        except BaseException:
+            self.__exit__()  # the camera's thread would keep the tests from ending
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

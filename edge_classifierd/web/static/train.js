@@ -13,7 +13,7 @@ export async function open(body, context) {
   const stage = h("p", { "aria-live": "polite" });
   const left = h("p", { class: "small dim n" });
   let extractor = "fast";
-  let running = context.model.training ?? null;
+  let running = context.model.training && !ENDS.includes(context.model.training.stage) ? context.model.training : null;
   let timer = 0;
   let closed = false;
 
