@@ -79,7 +79,7 @@ def alone(state: Path, drawn: TrainingPictures) -> None:
 @contextmanager
 def daemon(folder: Path, fps: float) -> Iterator[Path]:
     """A daemon with one pipeline; yields its health document. There is nothing at its broker's port."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     source = {"type": "folder", "path": str(photographs(folder / "photos", "cat", "coffee")), "fps": fps, "loop": True}
     pipeline = a_pipeline(folder, source=source, model={"threads": 2})
     with Daemon(write_config(folder / "config.yaml", 1, pipeline), RUNTIME_DIRECTORY=str(folder)) as running:

@@ -92,7 +92,7 @@ def unusable_models(document: Document, plans: Iterable[AnyPlan]) -> Iterator[Pr
     keys = {id(section): key for key, section in document.pipelines}
     tried: dict[Path, str | None] = {}
     for plan in _complete(plans):
-        for name, bundle in (("path", plan.bundle), ("cpu_model", plan.cpu_bundle)):
+        for name, bundle in (("taught" if plan.taught else "path", plan.bundle), ("cpu_model", plan.cpu_bundle)):
             if bundle is None or bundle.edgetpu_compiled:
                 continue
             if bundle.path not in tried:

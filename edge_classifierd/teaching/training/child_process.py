@@ -24,7 +24,11 @@ _BUSY_SHARE: Final = 0.15
 def start_child(messages: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start the child in a process group of its own, without the secrets in this process's environment.
 
-    It ends with the thread that calls this. Its stderr goes to `messages`. Raises OSError.
+    It ends with the thread that calls this. Its stderr goes to `messages`. It stays in the session: where the kernel
+    groups processes by session (`sched_autogroup_enabled`), a low priority counts only inside the group.
+
+    Raises:
+        OSError: It cannot be started.
     """
     environment = {
         name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
@@ -35,7 +39,7 @@ def start_child(messages: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - a module of this package
         [sys.executable, "-P", "-m", "edge_classifierd.teaching.training.child", str(os.getpid())],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages,
-        close_fds=True, start_new_session=True, env=environment,
+        close_fds=True, process_group=0, env=environment,
     )  # fmt: skip
 
 
