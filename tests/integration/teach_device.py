@@ -37,7 +37,11 @@ class TeachDevice:
         return self.daemon.state
 
     def __enter__(self) -> Self:
-        wait_until(self.answers, 60, f"the page at port {self.port}: {self.daemon.log}")
+        try:
+            wait_until(self.answers, 60, f"the page at port {self.port}: {self.daemon.log}")
+        except BaseException:
+            self.daemon.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
