@@ -109,9 +109,9 @@ async function start() {
   addEventListener("hashchange", () => openPage(true));
   device.watch(training);
   training();
+  const keys = import("./keys.js?v=__BUILD__").then(({ start: listen }) => listen(() => leave.keys));
   await openPage(false);
-  const { start: listen } = await import("./keys.js?v=__BUILD__");
-  listen(() => leave.keys);
+  await keys;
 }
 
 /** The training that runs is named on every page. */

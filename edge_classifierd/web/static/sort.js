@@ -39,7 +39,7 @@ export async function open(body, context, step) {
     for (const one of await pictures(name, "to_sort", MOST)) found.set(one.group, [...(found.get(one.group) ?? []), one]);
     groups = [...found.values()];
     all = Math.max(all, groups.length);
-    at = Math.min(at, groups.length - 1);
+    at = Math.max(0, Math.min(at, groups.length - 1));
   };
   const classes = () => keyed(context.model);
   const guess = (picture) => classes().find(({ slug, name: label }) => [slug, label].includes(picture.guess?.class));
@@ -61,7 +61,7 @@ export async function open(body, context, step) {
   };
   const show = () => {
     selection.clear();
-    at = Math.min(at, groups.length - 1);
+    at = Math.max(0, Math.min(at, groups.length - 1));
     if (!groups.length) return fill(body, notice(S.sorted), h("a", { class: "btn", href: link(name) }, "Collect"), button("Undo", back, "quiet"));
     const group = groups[at];
     const [first] = group;

@@ -75,7 +75,7 @@ def test_chosen_pictures_are_moved_by_keys_and_come_back(visit: Callable[..., Pa
 def test_key_records_while_it_is_held_and_a_tap_counts_down(visit: Callable[..., Page]) -> None:
     page = visit("#/teach/desk")
     hold = column(page, "cat").locator(".hold")
-    expect(hold).to_be_visible()
+    expect(column(page, "cat").locator(".cell").first).to_be_visible()
     before = pictures(page, "cat")
 
     page.keyboard.down("1")
@@ -123,7 +123,7 @@ def test_files_are_kept_or_refused_with_the_reason(visit: Callable[..., Page], t
 @pytest.mark.parametrize("size", ["phone", "desktop"])
 def test_every_step_can_be_read_and_operated(visit: Callable[..., Page], size: str, scheme: str) -> None:
     page = visit("#/teach/desk", size=size, scheme=scheme, touch=size == "phone")
-    for step, content in (("collect", ".cell"), ("train", "table"), ("bin", ".card, .notice")):
+    for step, content in (("collect", ".cell"), ("train", "table"), ("compare", ".notice"), ("bin", ".card, .notice")):
         page.evaluate("(step) => { location.hash = `#/teach/desk/${step}`; }", step)
         expect(page.locator(f"main {content}").first).to_be_visible()
 
@@ -135,3 +135,31 @@ def test_every_step_can_be_read_and_operated(visit: Callable[..., Page], size: s
             assert page.evaluate("document.documentElement.scrollWidth") == width, step
         if size == "phone":
             assert faults(page, "small") == [], step
+
+
+def test_wrong_asks_what_it_is_and_what_is_skipped_is_sorted(visit: Callable[..., Page], device: TeachDesk) -> None:
+    device.camera.show("coffee")  # an event of the watch `any`
+    page = visit("#/events")
+    try:
+        event = page.locator(".event:has(img)")
+        expect(event.first).to_be_visible(timeout=20_000)
+        expect(event.nth(1)).to_be_visible(timeout=30_000)
+    finally:
+        device.camera.show("cat")
+    first, second = (page.locator(f"[data-id='{event.nth(n).get_attribute('data-id')}']") for n in (0, 1))
+
+    first.get_by_role("button", name="Wrong").click()
+    dialog = page.get_by_role("dialog", name="What is it?")
+    dialog.get_by_role("button", name="nothing of these").click()
+    expect(page.locator(".toast")).to_have_text("Kept for teaching desk: nothing of these")
+    second.get_by_role("button", name="Wrong").click()
+    dialog.get_by_role("button", name="Skip").click()
+
+    page.goto(f"{device.url}#/teach/desk")
+    expect(column(page, "nothing of these")).to_contain_text("1 picture ")
+    page.get_by_role("link", name="Sort them").click()
+    expect(page.locator(".sorting")).to_contain_text("group 1 of 1")
+    page.keyboard.press("1")
+    expect(page.locator(".notice")).to_have_text("Everything is sorted.")
+    page.get_by_role("main").get_by_role("button", name="Undo").click()
+    expect(page.locator(".sorting")).to_contain_text("group 1 of 1")
