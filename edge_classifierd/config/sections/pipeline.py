@@ -239,7 +239,7 @@ class PipelineSection(Section):
         default_factory=SnapshotSection, description="The picture published with a detection."
     )
     collect: CollectSection = Field(
-        default_factory=CollectSection, description="Pictures kept for training. Default: none."
+        default={}, validate_default=True, description="Pictures kept for training. Default: none."
     )
 
     @field_validator("allow", "deny", "watches", mode="before")

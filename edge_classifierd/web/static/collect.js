@@ -7,7 +7,7 @@ import { link } from "./teach.js?v=__BUILD__";
 import { S, called, keyed } from "./teach_text.js?v=__BUILD__";
 import { Uploads, files } from "./upload.js?v=__BUILD__";
 import { T } from "./text.js?v=__BUILD__";
-import { attempt, button, css, dialog, fill, h, say, select } from "./ui.js?v=__BUILD__";
+import { attempt, button, css, dialog, fill, h, say, select, toast } from "./ui.js?v=__BUILD__";
 
 const ENOUGH = 20;
 const SHOWN = 16;
@@ -168,7 +168,7 @@ class Collect {
         "div",
         { class: "teach" },
         h("section", { class: "card aim", "aria-label": "Camera" }, h("div", { class: "stage" }, this.#canvas, this.#veil, this.#tag), this.#chips, this.#hold, this.#tally, h("p", { class: "small dim" }, S.move), choice, h("div", { class: "trainbox" }, this.#train, this.#missing)),
-        h("div", {}, this.#sort, this.uploads.element, this.#list, h("p", { class: "row tight" }, h("a", { class: "btn quiet s", href: link(this.name, "bin") }, "Bin"), h("a", { class: "btn quiet s", href: address(["taught", this.name, "export.zip"]), download: true }, "Export"), button("Rename", () => this.#renameModel(), "quiet s"), button("Remove", () => this.#removeModel(), "quiet s"))),
+        h("div", {}, this.#sort, this.uploads.element, this.#list, h("p", { class: "row tight" }, h("a", { class: "btn quiet s", href: link(this.name, "bin") }, "Bin"), button("Bring in collected", () => attempt(() => this.#bringIn()), "quiet s"), h("a", { class: "btn quiet s", href: address(["taught", this.name, "export.zip"]), download: true }, "Export"), button("Rename", () => this.#renameModel(), "quiet s"), button("Remove", () => this.#removeModel(), "quiet s"))),
       ),
       bar,
     );
@@ -311,6 +311,13 @@ class Collect {
       this.changed();
     });
     return form;
+  }
+
+  /** Take over what the camera has collected, to be sorted; a few pictures at a time. */
+  async #bringIn() {
+    let all = 0;
+    for (let left = 1, taken = 1; left && taken; all += taken) ({ left, taken } = await post(["taught", this.name, "collected"]));
+    toast(S.broughtIn(all));
   }
 
   async #renameModel() {

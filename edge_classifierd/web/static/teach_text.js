@@ -40,6 +40,7 @@ export const S = {
   sortHelp: "kept because the model was unsure, or because you said it was wrong",
   groupOf: (i, n, alike) => `group ${i} of ${n} · ${alike} alike`,
   guess: (name) => `guess: ${name}`,
+  broughtIn: (n) => (n ? `${S.count(n, "collected picture")} to sort` : "This camera has collected nothing; see `collect` in the configuration"),
   sorted: "Everything is sorted.",
   train: (s) => (s ? `Train · about ${duration(s)}` : "Train"),
   trainHelp: "The device learns from most pictures and keeps some aside, to measure what it has learnt. You may close the page meanwhile.",

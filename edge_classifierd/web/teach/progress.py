@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edge_classifierd.teaching.training.result import TrainingResult
     from edge_classifierd.teaching.training.versions import Versions
 
-# Measured with `fast` on two cores of a PC, for the first training; later ones are estimated from the last.
+# A guess for the first training, on two cores of a PC; later ones are estimated from the last.
 _FIRST_S: Final = 5.0
 _PICTURE_S: Final = 0.12
 

@@ -163,3 +163,17 @@ def test_wrong_asks_what_it_is_and_what_is_skipped_is_sorted(visit: Callable[...
     expect(page.locator(".notice")).to_have_text("Everything is sorted.")
     page.get_by_role("main").get_by_role("button", name="Undo").click()
     expect(page.locator(".sorting")).to_contain_text("group 1 of 1")
+
+
+def test_collected_pictures_are_brought_in_to_be_sorted(visit: Callable[..., Page], device: TeachDesk) -> None:
+    page = visit("#/teach/desk")
+    page.get_by_role("button", name="Bring in collected").click()
+    expect(page.locator(".toast")).to_contain_text("collected nothing")
+
+    folder = device.daemon.state / "collected" / "desk" / "cup"
+    folder.mkdir(parents=True)
+    (folder / "2026-11-29_10-00-00-000000.jpg").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    page.get_by_role("button", name="Bring in collected").click()
+    expect(page.locator(".toast").last).to_contain_text("1 collected picture to sort")
+    expect(page.locator(".sortcard")).to_contain_text(re.compile(r"[12] to sort"))
+    assert not list(folder.iterdir())

@@ -51,7 +51,7 @@ def test_this_machine_alone_needs_none(tmp_path: Path, listen: str) -> None:
         'listen: "8480"', 'listen: ":8480"', 'listen: "localhost:8480"', 'listen: "::1:8480"', 'listen: "127.0.0.1:0"',
         'listen: "127.0.0.1:65536"', 'listen: "[127.0.0.1]:80"', "listen: 8480", "password: short", "metrics_token: x",
         "url: porch", "url: ftp://porch/", "url: http://a:b@porch/", "url: http://porch/?a", "hosts: [a:1]",
-        "hosts: [http://a]", "viewers: 0", "viewers: 33", "tls: {certificate: a.pem}", "tls: null", "teach: true",
+        "hosts: [http://a]", "viewers: 0", "viewers: 33", "tls: {certificate: a.pem}", "tls: null", "teach: maybe",
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_an_error(tmp_path: Path, text: str) -> None:
