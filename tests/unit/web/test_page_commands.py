@@ -150,7 +150,7 @@ def test_a_camera_outside_its_active_times_is_shown_as_resting(tmp_path: Path) -
         assert pipeline_of(page)["resting"] == {"why": "schedule", "until": "2026-11-29T06:00:00.000Z"}
         answer = page.get(f"{AT}/frame.jpg")
         assert (answer.status, answer.code) == (409, "off")
-        assert len(page.get(f"{AT}/history?span=60").document["resting"]) == 1
+        until(lambda: len(page.get(f"{AT}/history?span=60").document["resting"]) == 1)
         page.scene.wall_clock.is_synchronised = False
         page.scene.wall_clock.since_boot_s = 10
         until(lambda: pipeline_of(page)["resting"] == {"why": "schedule", "until": None})
