@@ -90,6 +90,7 @@ class Scene:
 
     def assert_nothing_lost(self) -> None:
         """Every event came, each once and in its order, from one process that was never started again."""
+        wait_until(lambda: self.subscriber.last(f"{BASE}/status") == b"offline")  # the broker passes it on
         heard = self.events()
         statuses = [payload for topic, payload, _ in self.subscriber.messages if topic == f"{BASE}/status"]
         assert statuses == [b"online", b"offline"]

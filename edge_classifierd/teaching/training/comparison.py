@@ -72,7 +72,7 @@ def measure_version(
     trial = Trial(bundle, threads=1, device="cpu")
     scored = classify_all(trial, Dataset(folder, pictures), targets, progress).scored
     evaluation = evaluate(bundle.name, scored)
-    slug_of = {name: one.slug for one in measured for name in (one.name,)}
+    slug_of = {one.name: one.slug for one in measured}
     slug_of |= {label: slug for label, slug in zip(bundle.labels.display, slugs, strict=True) if label not in slug_of}
     ids = {each.path: each.id for one in measured for each in one.held_out}
     by_name = {one.name: one for one in measured}

@@ -1,9 +1,11 @@
 // Teach: pictures without a class, one group of look-alikes after the other, by digit keys or clicks; and the bin.
+import { remove } from "./api.js?v=__BUILD__";
+import { confirmed } from "./collect.js?v=__BUILD__";
 import { Grid, Selection, enlarge, image, move, pictures, selectionBar, undo } from "./grid.js?v=__BUILD__";
 import { link } from "./teach.js?v=__BUILD__";
 import { S, called, keyed } from "./teach_text.js?v=__BUILD__";
 import { percent } from "./text.js?v=__BUILD__";
-import { button, fill, h, notice } from "./ui.js?v=__BUILD__";
+import { attempt, button, fill, h, notice } from "./ui.js?v=__BUILD__";
 
 const MOST = 1000;
 
@@ -18,9 +20,12 @@ async function bin(body, context) {
   };
   const all = () => selection.set(grid.pictures.map(({ id }) => id));
   const bar = selectionBar(selection, context, act, all);
+  const empty = async () => {
+    if ((await confirmed(S.removeBinned(grid.pictures.length), "Empty")) && (await attempt(() => remove(["taught", context.name, "bin"])))) await show();
+  };
   const show = async () => {
     grid.show(await pictures(context.name, "bin", MOST));
-    fill(body, grid.pictures.length ? h("section", { class: "card bin" }, h("p", { class: "small dim" }, S.bin), grid.element) : notice(S.emptyBin), bar);
+    fill(body, grid.pictures.length ? h("section", { class: "card bin" }, h("p", { class: "small dim" }, S.bin, " ", button("Empty now", empty, "quiet s")), grid.element) : notice(S.emptyBin), bar);
   };
   await show();
 }

@@ -62,6 +62,7 @@ export const S = {
   noPictures: "No pictures yet.",
   rename: "Events, thresholds and pictures stay with it.",
   removed: (name) => `${name} removed`,
+  removeBinned: (n) => `Remove ${count(n, "picture")} for good? This cannot be undone.`,
   removeClass: (name, n) => `Remove the class ${name}? ${n ? `Its ${count(n, "picture")} go to the bin.` : ""}`,
   removeUnknown: "Without pictures of nothing in particular, the empty scene, people or rain are taken for one of your classes.",
   removeModel: (name) => `Remove ${name} with its pictures and versions? This cannot be undone.`,

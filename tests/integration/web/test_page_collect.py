@@ -72,6 +72,20 @@ def test_chosen_pictures_are_moved_by_keys_and_come_back(visit: Callable[..., Pa
     expect(page.locator(".notice")).to_contain_text("The bin is empty")
 
 
+def test_the_bin_is_emptied_at_once_if_wanted(visit: Callable[..., Page]) -> None:
+    page = visit("#/teach/desk")
+    before = pictures(page, "cat")
+    column(page, "cat").locator(".cell").first.click()
+    page.keyboard.press("Delete")
+    expect(column(page, "cat")).to_contain_text(f"{before - 1} pictures")
+    page.get_by_role("link", name="Bin", exact=True).click()
+    page.get_by_role("button", name="Empty now").click()
+    dialog = page.get_by_role("dialog", name="Empty")
+    expect(dialog).to_contain_text("Remove 1 picture for good?")
+    dialog.get_by_role("button", name="Empty").click()
+    expect(page.locator(".notice")).to_contain_text("The bin is empty")
+
+
 def test_key_records_while_it_is_held_and_a_tap_counts_down(visit: Callable[..., Page]) -> None:
     page = visit("#/teach/desk")
     hold = column(page, "cat").locator(".hold")

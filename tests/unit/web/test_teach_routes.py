@@ -246,9 +246,9 @@ def test_the_export_can_be_imported_again(birds: Birds, tmp_path: Path) -> None:
 def test_collected_pictures_of_the_pipeline_are_taken_to_be_sorted(
     birds: Birds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # the scene's section has a relative path
-    section = birds.page.parts.pipeline("driveway").plan.section
-    folder = section.collect.path / "driveway/robin"
+    collect = birds.page.parts.pipeline("driveway").plan.section.collect
+    monkeypatch.setitem(collect.__dict__, "path", tmp_path)  # it is in the state directory of a service
+    folder = tmp_path / "driveway/robin"
     folder.mkdir(parents=True)
     (folder / "1.jpg").write_bytes(encoded(picture(1, noise=True)))
     assert birds.post("collected").document == {"taken": 1, "left": 0}
