@@ -2,7 +2,8 @@
 
 usage: python bench/models.py FOLDER
 
-Each folder inside FOLDER holds one model, its labels and `pictures/`, perhaps with `expected.json`:
+Each folder inside FOLDER holds one model, its labels and `pictures/`, perhaps with `expected.json`. The last two rows
+are the bundled models on the bundled photographs. `expected.json` is
 {"preparation": "01" | "m1" | "255" | "torch", "bgr": bool, "fit": …, "expected": {PICTURE: {"top", "confidence"}}}.
 
 info, check: the exit codes of `models info` and of `check` with a configuration that names the model. classify: how
@@ -23,6 +24,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image, ImageOps
 
+from edge_classifierd.model.bundle import BUNDLED_MODELS, bundled_model_path
+
+PHOTOS = Path(__file__).resolve().parents[1] / "edge_classifierd" / "demo_photos"
 PREPARATIONS = {
     "01": ("0", "255"),
     "m1": ("127.5", "127.5"),
@@ -133,6 +137,13 @@ def main() -> None:
     for folder in sorted(path for path in cases.iterdir() if path.is_dir()):
         models = sorted([*folder.glob("*.tflite"), *folder.glob("*.lite"), *folder.glob("*.zip")])
         rows += [row(folder, model) for model in models]
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in BUNDLED_MODELS:
+            folder = Path(scratch) / f"bundled-{name}"
+            (folder / "pictures").mkdir(parents=True)
+            for photo in PHOTOS.glob("*.jpg"):
+                (folder / "pictures" / photo.name).symlink_to(photo)
+            rows.append(row(folder, bundled_model_path(name)))
     widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
     for line in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
