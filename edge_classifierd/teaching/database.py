@@ -164,6 +164,10 @@ class TeachingDatabase:
                 self._connection.close()
                 self._connection = None
 
+    def __del__(self) -> None:
+        """Close the index of a store that is dropped; Python 3.13 warns of each open database that it frees."""
+        self.close()
+
     def _recover(self, connection: sqlite3.Connection) -> None:
         """Remove files without a row, and rows whose file is gone. The transaction keeps other processes out."""
         for folder in self.folder.glob(f"{IMPORT_PREFIX}*"):
