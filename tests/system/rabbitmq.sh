@@ -7,10 +7,13 @@ what=${1:?rights or cluster}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
 root=$roots/rabbitmq
+# shellcheck source=tests/system/mirror.bash
+. "$here/mirror.bash"
 if [ ! -e "$root/.built" ]; then
   mkdir -p "$roots"
   rm -rf --one-file-system "$root"
-  debootstrap --variant=minbase --include=ca-certificates trixie "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" \
+  mirror=$(debian_mirror)
+  debootstrap --variant=minbase --include=ca-certificates trixie "$root" "$mirror" \
     >"$roots/rabbitmq.log" || { tail "$roots/rabbitmq.log"; exit 1; }
   cp -L /etc/resolv.conf "$root/etc/resolv.conf"
   cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
