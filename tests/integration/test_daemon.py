@@ -187,6 +187,7 @@ def test_commands_are_obeyed_echoed_and_survive_a_restart(
         wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/enabled") == [b"ON", b"OFF"])
         wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/status")[-1] == b"offline")
         daemon.end()
+    wait_until(lambda: payloads(subscriber, f"{BASE}/status")[-1] == b"offline")  # the broker passes it on
     with Daemon(config) as daemon:
         wait_until(lambda: payloads(subscriber, f"{BASE}/driveway/cat/threshold")[-1:] == [b"0.99"])
         wait_until(lambda: payloads(subscriber, f"{BASE}/status")[-1] == b"online")
