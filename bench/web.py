@@ -1,4 +1,4 @@
-"""What the page costs, and what it withstands.
+"""Measures the CPU and the memory of the page, and whether it still answers under abuse.
 
 usage: python bench/web.py [--seconds 20] [--json]
 

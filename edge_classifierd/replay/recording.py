@@ -46,7 +46,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class RecordedPicture:
-    """One picture, prepared for the model. `tensor` is None when it cannot be decoded, and when it is gated."""
+    """A picture with its input tensor; None for one that is damaged, or left out because nothing moves."""
 
     name: str
     at_s: float

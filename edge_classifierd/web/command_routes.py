@@ -25,20 +25,14 @@ from edge_classifierd.pipeline.planning.plan import configured_region
 from edge_classifierd.web.limits import TokenBucket
 from edge_classifierd.web.live.live_routes import delivering
 from edge_classifierd.web.live.overview import region_document, top_document
-from edge_classifierd.web.route import (
-    MOST_JSON_BYTES,
-    PageRoute,
-    RequestError,
-    client_address,
-    json_answer,
-    read_json,
-)
+from edge_classifierd.web.route import PageRoute, RequestError, client_address, json_answer, json_route, read_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from edge_classifierd.decision.types import WatchRule
     from edge_classifierd.pipeline.observation.control import CommandOutcome, PipelineView
+    from edge_classifierd.preprocess import Region
     from edge_classifierd.web.live.preview import Previews
     from edge_classifierd.web.parts import Parts
 
@@ -64,18 +58,15 @@ class CommandRoutes:
         """Return the routes of this module."""
         at = "/api/pipelines/{pipeline}"
 
-        def change(method: str, path: str, handle: Any) -> PageRoute:  # noqa: ANN401 - one of the methods below
-            return PageRoute(method, path, handle, most_bytes=MOST_JSON_BYTES)
-
         return (
-            change("PUT", f"{at}/enabled", self._set_enabled),
-            change("PUT", f"{at}/region", self._set_region),
-            change("PUT", f"{at}/model", self._set_model),
-            change("PUT", f"{at}/watches/{{watch}}/threshold", self._set_threshold),
-            change("POST", f"{at}/try", self._try),
-            change("POST", f"{at}/snapshot", self._take_picture),
-            change("POST", f"{at}/look", self._look_now),
-            change("POST", "/api/reload", self._reload),
+            json_route("PUT", f"{at}/enabled", self._set_enabled),
+            json_route("PUT", f"{at}/region", self._set_region),
+            json_route("PUT", f"{at}/model", self._set_model),
+            json_route("PUT", f"{at}/watches/{{watch}}/threshold", self._set_threshold),
+            json_route("POST", f"{at}/try", self._try),
+            json_route("POST", f"{at}/snapshot", self._take_picture),
+            json_route("POST", f"{at}/look", self._look_now),
+            json_route("POST", "/api/reload", self._reload),
         )
 
     async def _set_enabled(self, request: Request) -> Response:
@@ -206,7 +197,7 @@ def _changed(value: object, *, configured: object, overridden: bool) -> Response
     return json_answer({"value": value, "configured": configured, "overridden": overridden})
 
 
-def _region(document: object) -> Any:  # noqa: ANN401 - a Region
+def _region(document: object) -> Region:
     try:
         return read_region(document)
     except RefusedError as error:

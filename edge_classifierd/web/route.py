@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive
 
+    Handler = Callable[[Request], Awaitable[Response]]
+
 MOST_JSON_BYTES: Final = 64_000
 _BODY_TIMEOUT_S: Final = 10.0
 
@@ -57,7 +59,7 @@ class PageRoute:
 
     method: str
     path: str
-    handle: Callable[[Request], Awaitable[Response]]
+    handle: Handler
     public: bool = False
     """Whether it answers without a session."""
     most_bytes: int = 0
@@ -66,6 +68,11 @@ class PageRoute:
     """Allowed types of the body, of a route with one."""
     bearer: str | None = None
     """A token that opens this route alone (`Authorization: Bearer …`)."""
+
+
+def json_route(method: str, path: str, handle: Handler, *, public: bool = False) -> PageRoute:
+    """Return a route with a JSON body, which `read_json` reads."""
+    return PageRoute(method, path, handle, public=public, most_bytes=MOST_JSON_BYTES)
 
 
 def json_answer(

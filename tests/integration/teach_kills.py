@@ -86,7 +86,7 @@ class Teachers:
 
 
 def kill_daemon(device: TeachDevice, promised: Promised, *, after_s: float, seed: int) -> None:
-    """Kill the daemon after a while of work, check the state directory, and start it again."""
+    """Let the daemon work for a moment, kill it, check the state directory, and start it again."""
     with Teachers(device, promised, seed):
         time.sleep(after_s)
         device.daemon.process.send_signal(signal.SIGKILL)

@@ -117,8 +117,9 @@ def is_worse(result: TrainingResult) -> bool:
         return False
     if now.right < before.held_out.right - _WORSE_BY:
         return True
-    alarms = (result.unknown, before.unknown)
-    return all(alarms) and alarms[0].false_alarms > alarms[1].false_alarms + _WORSE_BY  # type: ignore[union-attr]
+    if result.unknown is None or before.unknown is None:
+        return False
+    return result.unknown.false_alarms > before.unknown.false_alarms + _WORSE_BY
 
 
 def sentences_of(result: TrainingResult) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ _MEMINFO: Final = Path("/proc/meminfo")
 
 
 def available_memory_bytes() -> int | None:
-    """Return what the kernel estimates as available, or what the service's limit leaves if that is less.
+    """Return how much memory is available: the kernel's estimate, or the rest of the service's limit if that is less.
 
     None where neither can be read.
     """

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
-from edge_classifierd.web.route import (
-    MOST_JSON_BYTES,
-    PageRoute,
-    RequestError,
-    client_address,
-    json_answer,
-    read_json,
-)
+from edge_classifierd.web.route import PageRoute, RequestError, client_address, json_answer, json_route, read_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -76,7 +69,7 @@ class Access:
         """Return the routes of this module."""
         return (
             PageRoute("GET", "/api/session", self._state, public=True),
-            PageRoute("POST", "/api/session", self._sign_in, public=True, most_bytes=MOST_JSON_BYTES),
+            json_route("POST", "/api/session", self._sign_in, public=True),
             PageRoute("DELETE", "/api/session", self._sign_out),
             PageRoute("DELETE", "/api/sessions", self._sign_out_everywhere),
         )

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from edge_classifierd.errors import OutboxError
 from edge_classifierd.events.history import EventFilter, oldest_event_id, read_events
 from edge_classifierd.events.ulid import is_ulid
-from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, query_number, read_json
+from edge_classifierd.web.route import PageRoute, RequestError, json_answer, json_route, query_number, read_json
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -63,7 +63,7 @@ class EventRoutes:
         return (
             PageRoute("GET", "/api/events", self._events),
             PageRoute("GET", "/api/events/{id}/picture.jpg", self._picture),
-            PageRoute("PUT", "/api/events/{id}/verdict", self._verdict, most_bytes=MOST_JSON_BYTES),
+            json_route("PUT", "/api/events/{id}/verdict", self._verdict),
         )
 
     async def _events(self, request: Request) -> Response:

@@ -25,7 +25,7 @@ _NEEDED_MB: Final = 150.0
 
 
 class DoctorRoutes:
-    """Runs `edge-classifierd doctor` on request. The doctor itself spares cameras and Edge TPUs that are in use."""
+    """Runs `edge-classifierd doctor` on request. The doctor does not open cameras and Edge TPUs that are in use."""
 
     def __init__(self, config: Path, health: HealthSource, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._config = config

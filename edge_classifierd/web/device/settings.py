@@ -19,7 +19,7 @@ from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.pipeline.planning.label_selection import LabelSelection
 from edge_classifierd.pipeline.planning.plan import Plan
 from edge_classifierd.pipeline.planning.validation import examine
-from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, read_json
+from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, json_route, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +50,7 @@ class SettingsRoutes:
         """Return the routes of this module."""
         return (
             PageRoute("GET", "/api/configuration", self._configuration),
-            PageRoute("POST", "/api/check", self._check, most_bytes=MOST_JSON_BYTES),
+            json_route("POST", "/api/check", self._check),
             PageRoute("GET", "/api/log", self._log),
             PageRoute("GET", "/api/versions", self._versions),
         )

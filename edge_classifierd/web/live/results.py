@@ -32,7 +32,7 @@ class Timings:
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
-        """Durations up to each bound and above the last, not cumulated."""
+        """The number of durations up to each bound and above the bound before it; the last one: above all bounds."""
         self.total_s = 0.0
 
     def add(self, seconds: float) -> None:

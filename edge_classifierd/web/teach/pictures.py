@@ -9,10 +9,10 @@ from starlette.responses import Response
 from edge_classifierd.events.ulid import is_ulid
 from edge_classifierd.teaching.records import BIN, TO_SORT
 from edge_classifierd.web.route import (
-    MOST_JSON_BYTES,
     PageRoute,
     RequestError,
     json_answer,
+    json_route,
     query_number,
     read_body,
     read_json,
@@ -54,8 +54,8 @@ class TaughtPictureRoutes:
             PageRoute("GET", f"{AT}/pictures/{{picture}}.jpg", self._jpeg),
             upload,
             PageRoute("POST", f"{AT}/collected", self._take_collected),
-            PageRoute("POST", f"{AT}/moves", self._move, most_bytes=MOST_JSON_BYTES),
-            PageRoute("POST", f"{AT}/undo", self._undo, most_bytes=MOST_JSON_BYTES),
+            json_route("POST", f"{AT}/moves", self._move),
+            json_route("POST", f"{AT}/undo", self._undo),
         )
 
     async def _list(self, request: Request) -> Response:

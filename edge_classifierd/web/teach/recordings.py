@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.teaching.recorder import RecordingRunsError
 from edge_classifierd.web.live.live_routes import delivering
-from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, read_json
+from edge_classifierd.web.route import PageRoute, RequestError, json_answer, json_route, read_json
 from edge_classifierd.web.teach.documents import recording_document
 from edge_classifierd.web.teach.taught_models import AT
 from edge_classifierd.web.teach.teacher import class_of, text_of, ulid_of
@@ -31,7 +31,7 @@ class RecordingRoutes:
     def routes(self) -> tuple[PageRoute, ...]:
         """Return the routes of this module."""
         return (
-            PageRoute("POST", f"{AT}/recordings", self._begin, most_bytes=MOST_JSON_BYTES),
+            json_route("POST", f"{AT}/recordings", self._begin),
             PageRoute("PUT", _ONE, self._hold),
             PageRoute("DELETE", _ONE, self._end),
         )

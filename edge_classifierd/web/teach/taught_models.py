@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from edge_classifierd.teaching.records import NotTaughtError
-from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, client_address, json_answer, read_json
+from edge_classifierd.web.route import PageRoute, RequestError, client_address, json_answer, json_route, read_json
 from edge_classifierd.web.teach.documents import class_document, model_document
 from edge_classifierd.web.teach.progress import taught_progress
 from edge_classifierd.web.teach.teacher import class_of, text_of
@@ -35,18 +35,14 @@ class TaughtModelRoutes:
 
     def routes(self) -> tuple[PageRoute, ...]:
         """Return the routes of this module."""
-
-        def change(method: str, path: str, handle: Any) -> PageRoute:  # noqa: ANN401 - one of the methods below
-            return PageRoute(method, path, handle, most_bytes=MOST_JSON_BYTES)
-
         return (
             PageRoute("GET", "/api/taught", self._models),
-            change("POST", "/api/taught", self._create),
+            json_route("POST", "/api/taught", self._create),
             PageRoute("GET", AT, self._model),
-            change("PATCH", AT, self._change),
+            json_route("PATCH", AT, self._change),
             PageRoute("DELETE", AT, self._delete),
-            change("POST", f"{AT}/classes", self._add_class),
-            change("PATCH", f"{AT}/classes/{{class}}", self._rename_class),
+            json_route("POST", f"{AT}/classes", self._add_class),
+            json_route("PATCH", f"{AT}/classes/{{class}}", self._rename_class),
             PageRoute("DELETE", f"{AT}/classes/{{class}}", self._remove_class),
             PageRoute("DELETE", f"{AT}/bin", self._empty_bin),
         )

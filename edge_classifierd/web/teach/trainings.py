@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from edge_classifierd.teaching.training.trainer import TrainingRefusedError
-from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, read_json
+from edge_classifierd.web.route import PageRoute, RequestError, json_answer, json_route, read_json
 from edge_classifierd.web.teach.documents import training_document
 from edge_classifierd.web.teach.taught_models import AT
 from edge_classifierd.web.teach.teacher import refused, ulid_of
@@ -59,7 +59,7 @@ class TrainingRoutes:
     def routes(self) -> tuple[PageRoute, ...]:
         """Return the routes of this module."""
         return (
-            PageRoute("POST", f"{AT}/trainings", self._start, most_bytes=MOST_JSON_BYTES),
+            json_route("POST", f"{AT}/trainings", self._start),
             PageRoute("GET", _ONE, self._show),
             PageRoute("DELETE", _ONE, self._cancel),
         )

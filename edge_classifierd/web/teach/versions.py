@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, Response
 
 from edge_classifierd.model.taught import MODEL_FILE
 from edge_classifierd.teaching.training.versions import REPORT_FILE, VersionInUseError
-from edge_classifierd.web.route import MOST_JSON_BYTES, PageRoute, RequestError, json_answer, read_json
+from edge_classifierd.web.route import PageRoute, RequestError, json_answer, json_route, read_json
 from edge_classifierd.web.teach.documents import result_document, version_document
 from edge_classifierd.web.teach.taught_models import AT
 from edge_classifierd.web.teach.teacher import refused, text_of
@@ -39,7 +39,7 @@ class TaughtVersionRoutes:
             PageRoute("GET", _ONE, self._show),
             PageRoute("GET", f"{_ONE}/report.html", self._report),
             PageRoute("GET", f"{_ONE}/model.tflite", self._file),
-            PageRoute("POST", f"{_ONE}/use", self._use, most_bytes=MOST_JSON_BYTES),
+            json_route("POST", f"{_ONE}/use", self._use),
             PageRoute("DELETE", _ONE, self._delete),
         )
 
