@@ -24,7 +24,8 @@ from edge_classifierd.health.storage import volatile_reason
 from edge_classifierd.health.systemd import Notifier, Watchdog
 from edge_classifierd.inference.trial import ModelTrials
 from edge_classifierd.mqtt.client import MqttClient
-from edge_classifierd.mqtt.commands import Commands, Reload, SetModel
+from edge_classifierd.mqtt.command_queue import CommandQueue
+from edge_classifierd.mqtt.commands import Reload, SetModel
 from edge_classifierd.mqtt.own_topics import OwnTopicMonitor
 from edge_classifierd.mqtt.published_topics import FILE as PUBLISHED_FILE
 from edge_classifierd.mqtt.published_topics import PublishedTopics
@@ -158,7 +159,7 @@ class Service:
         self._pipelines = Pipelines(plans, surroundings, sink, trials)
         self._models = ModelSwitches(self._pipelines, saved_state, trials, self._document)
         self._wake_up = WakeUp()
-        self._commands = Commands(
+        self._commands = CommandQueue(
             self._session, self._topics, self._pipelines.watches, self._clock, on_command=self._wake_up.wake
         )
         self._page_control = PageControl(self._pipelines, surroundings, self._wake_up.wake)

@@ -1,11 +1,8 @@
-"""Commands received over MQTT: validated, limited in size and rate, and queued for the daemon's main thread."""
+"""Commands: what each changes, and how its MQTT message is parsed and validated."""
 
 from __future__ import annotations
 
 import json
-import logging
-import math
-import queue
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,21 +11,12 @@ from edge_classifierd.model.taught import TAUGHT_NAME
 from edge_classifierd.preprocess import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from edge_classifierd.clock import Clock
-    from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.message import Incoming
     from edge_classifierd.mqtt.topics import Topics
 
-log = logging.getLogger(__name__)
-
 _MAX_PAYLOAD_BYTES: Final = 256
-_MAX_QUEUED: Final = 64
-_COMMANDS_PER_SECOND: Final = 20.0
-_BURST: Final = 40.0
-_WARNING_INTERVAL_S: Final = 60.0
-_MAX_WARNED_TOPICS: Final = 64
 
 _SWITCH: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 _RESET: Final = "reset"
@@ -92,90 +80,6 @@ Command = SetEnabled | SetThreshold | SetRegion | SetModel | TakePicture | LookN
 
 class RefusedError(Exception):
     """A command that cannot be executed; `str()` is the sentence for the log."""
-
-
-class Commands:
-    """Queue of commands: filled by the network thread, emptied by the caller of `take`.
-
-    An invalid command is logged, at most once a minute for each topic and for at most 64 topics. A retained message is
-    not executed: it may be a year old and would be received again with every connection.
-    """
-
-    def __init__(
-        self,
-        client: MqttClient,
-        topics: Topics,
-        watches: Mapping[str, frozenset[str]],
-        clock: Clock,
-        on_command: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Subscribe to the command topics.
-
-        Args:
-            client: The connection to the broker.
-            topics: The device's topics.
-            watches: Names of the watches by pipeline.
-            clock: Clock for the rate limit.
-            on_command: Called on the network thread after a command was queued.
-        """
-        self._topics = topics
-        self._clock = clock
-        self._on_command = on_command
-        self._queue: queue.Queue[Command] = queue.Queue(_MAX_QUEUED)
-        self._tokens = _BURST
-        self._refilled_s = clock.monotonic()
-        self._warned_s: dict[str, float] = {}
-        self.watches = watches
-        """Replaced as a whole after a reload."""
-        for pattern in (
-            topics.reload_command,
-            f"{topics.base}/+/enabled/set",
-            f"{topics.base}/+/region/set",
-            f"{topics.base}/+/model/set",
-            f"{topics.base}/+/snapshot/set",
-            f"{topics.base}/+/+/threshold/set",
-        ):
-            client.subscribe(pattern, self._receive)
-
-    def take(self) -> Command | None:
-        """Return the next command, None if there is none. Any thread may call it."""
-        try:
-            return self._queue.get_nowait()
-        except queue.Empty:
-            return None
-
-    def _receive(self, incoming: Incoming) -> None:
-        try:
-            command = parse(self._topics, incoming, self.watches)
-            self._admit()
-            self._queue.put_nowait(command)
-        except RefusedError as refusal:
-            self._warn(incoming.topic, str(refusal))
-        except queue.Full:
-            self._warn(incoming.topic, "too many commands are waiting; this one is dropped")
-        else:
-            self._on_command()
-
-    def _admit(self) -> None:
-        """Apply the rate limit, a token bucket. Raises RefusedError."""
-        now = self._clock.monotonic()
-        self._tokens = min(_BURST, self._tokens + (now - self._refilled_s) * _COMMANDS_PER_SECOND)
-        self._refilled_s = now
-        if self._tokens < 1:
-            raise RefusedError(f"more than {_COMMANDS_PER_SECOND:g} commands a second; this one is dropped")
-        self._tokens -= 1
-
-    def _warn(self, topic: str, reason: str) -> None:
-        now = self._clock.monotonic()
-        if len(self._warned_s) >= _MAX_WARNED_TOPICS:
-            recent = {one: at_s for one, at_s in self._warned_s.items() if now - at_s < _WARNING_INTERVAL_S}
-            self._warned_s = recent
-        full = len(self._warned_s) >= _MAX_WARNED_TOPICS  # a sender can invent any number of topics
-        if full or now - self._warned_s.get(topic, -math.inf) < _WARNING_INTERVAL_S:
-            log.debug("%.200s: refused: %s", topic, reason)
-            return
-        self._warned_s[topic] = now
-        log.warning("%.200s: refused: %s", topic, reason)
 
 
 def parse(topics: Topics, incoming: Incoming, watches: Mapping[str, frozenset[str]]) -> Command:

@@ -16,7 +16,7 @@ from edge_classifierd.clock import SystemClock
 from edge_classifierd.config.sections.mqtt import MqttSection
 from edge_classifierd.events.outbox import Outbox
 from edge_classifierd.mqtt.client import MqttClient
-from edge_classifierd.mqtt.commands import Commands
+from edge_classifierd.mqtt.command_queue import CommandQueue
 from edge_classifierd.mqtt.message import Message
 from edge_classifierd.mqtt.own_topics import OwnTopicMonitor
 from edge_classifierd.mqtt.publisher import Publisher
@@ -41,7 +41,7 @@ class Device:
         )
         self.monitor = OwnTopicMonitor(self.client, TOPICS, clock)
         self.states = RetainedTopics(self.client, clock)
-        self.commands = Commands(self.client, TOPICS, {"driveway": frozenset({"cat"})}, clock)
+        self.commands = CommandQueue(self.client, TOPICS, {"driveway": frozenset({"cat"})}, clock)
         self.outbox = Outbox(folder / f"{time.monotonic_ns()}.sqlite3", topic=lambda _: EVENT, clock=clock)
         self.publisher = Publisher(self.outbox, self.client, clock, monitor=self.monitor)
         self.states.set(DISCOVERY, bytes(9000))

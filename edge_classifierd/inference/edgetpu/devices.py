@@ -7,6 +7,7 @@ the same port). PCIe: the gasket driver's class `apex`.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Final, Literal
 
 from edge_classifierd.errors import InferenceError, UsageError
 from edge_classifierd.inference.base import AcceleratorTemperature
+
+log = logging.getLogger(__name__)
 
 ROOT: Final = "EDGE_CLASSIFIERD_ROOT"
 """Environment variable that names a folder to read instead of `/` (its `sys`, `dev` and `run`); for tests."""
@@ -125,23 +128,29 @@ def read_temperature(tpu: Tpu, root: Path | None = None) -> AcceleratorTemperatu
 
 
 class HeatWarning:
-    """Whether the temperature of a PCIe Edge TPU lowers its clock, with hysteresis; for one thread."""
+    """Whether the temperature of a PCIe Edge TPU lowers its clock, with hysteresis; `check` is for one thread."""
 
     def __init__(self, tpu: Tpu, root: Path | None = None) -> None:
         self._tpu = tpu
         self._root = root
-        self._hot = False
+        self.sentence: str | None = None
+        """The warning at the last `check`, None if there was none."""
 
-    def sentence(self) -> str | None:
-        """Return the warning from the first trip point on until 5 °C below it, else None."""
+    def check(self) -> None:
+        """Warn from the first trip point on until 5 °C below it. The begin and the end are logged."""
+        before, self.sentence = self.sentence, self._read()
+        if self.sentence and not before:
+            log.warning("%s", self.sentence)
+        elif before and not self.sentence:
+            log.info("%s: the Edge TPU has cooled down", self._tpu)
+
+    def _read(self) -> str | None:
         temperature = read_temperature(self._tpu, self._root)
         if temperature is None:
-            self._hot = False
             return None
         folder = (self._root or root_directory()) / "sys/class/apex" / self._tpu.port
         limit_c = _trip_points(folder)[0] / 1000.0
-        self._hot = temperature.temperature_c >= (limit_c - _COOLED_BY_C if self._hot else limit_c)
-        if not self._hot:
+        if temperature.temperature_c < (limit_c - _COOLED_BY_C if self.sentence else limit_c):
             return None
         return (
             f"the Edge TPU {self._tpu} is {temperature.temperature_c:.0f} °C hot and its clock is "

@@ -77,7 +77,6 @@ class FailoverClassifier(Classifier):
         self._broken: SubprocessClassifier | None = None
         self._choice = DeviceChoice(selector, root, must_be_listed=optional)
         self._heat: HeatWarning | None = None
-        self._heat_sentence: str | None = None
         self._reason: str | None = None
         self._pause_s = 0.0
         self._hung = self._replugged = False
@@ -124,7 +123,7 @@ class FailoverClassifier(Classifier):
     @property
     def heat_warning(self) -> str | None:
         """One sentence while the Edge TPU's temperature lowers its clock, else None."""
-        return self._heat_sentence
+        return None if self._heat is None else self._heat.sentence
 
     @property
     def temperatures(self) -> tuple[tuple[str, AcceleratorTemperature], ...]:
@@ -178,7 +177,7 @@ class FailoverClassifier(Classifier):
                 if not child.alive and child is self._child:
                     self._give_up(child, f"{self._bundle.path.name} on {child.accelerator}: its process has ended")
                 if self._heat is not None:
-                    self._log_heat(self._heat)
+                    self._heat.check()
 
     def _give_up(self, child: SubprocessClassifier, why: str, *, hung: bool = False) -> None:
         """Stop using a failed child process; the background thread replaces it."""
@@ -287,13 +286,6 @@ class FailoverClassifier(Classifier):
             _log.info("%s: its USB port was reset after a hang", tpu)
         except InferenceError as error:
             _log.warning("%s", error)
-
-    def _log_heat(self, heat: HeatWarning) -> None:
-        before, self._heat_sentence = self._heat_sentence, heat.sentence()
-        if self._heat_sentence and not before:
-            _log.warning("%s", self._heat_sentence)
-        elif before and not self._heat_sentence:
-            _log.info("%s: the Edge TPU has cooled down", self._bundle.path.name)
 
     def _change_reason(self, why: str) -> None:
         """Replace the reason; logged at DEBUG, because the first one was a warning."""
