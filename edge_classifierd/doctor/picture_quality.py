@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_classifierd.preprocess import Scaler
+from edge_classifierd.scaler import Scaler
 
 if TYPE_CHECKING:
     import av

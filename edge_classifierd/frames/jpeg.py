@@ -12,7 +12,7 @@ import av.error
 import numpy as np
 
 from edge_classifierd.errors import SourceError
-from edge_classifierd.preprocess import Scaler
+from edge_classifierd.scaler import Scaler
 
 if TYPE_CHECKING:
     from av.video.plane import VideoPlane

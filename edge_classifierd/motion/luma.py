@@ -11,7 +11,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.preprocess import Box, View
+    from edge_classifierd.preprocess import View
+    from edge_classifierd.scaler import Box
 
 COLUMNS: Final = 160
 """Cells across the longer side of the small picture."""

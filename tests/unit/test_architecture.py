@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # From the bottom up; what stands on one level does not import one another.
 LEVELS = (
     ("errors",),
-    ("clock", "log", "state_file", "memory_maps", "decision"),
+    ("clock", "log", "state_file", "memory_maps", "scaler", "decision"),
     ("backoff", "health", "config", "model"),
     ("events", "preprocess"),
     ("motion",),

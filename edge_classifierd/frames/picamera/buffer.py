@@ -14,7 +14,7 @@ from edge_classifierd.errors import SourceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.preprocess import Box
+    from edge_classifierd.scaler import Box
 
     Pixels = NDArray[np.uint8]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.preprocess import Box
+from edge_classifierd.scaler import Box
 
 if TYPE_CHECKING:
     from edge_classifierd.preprocess import View

@@ -21,7 +21,8 @@ from PIL import Image, ImageFile
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.image import IMAGE_SUFFIXES, MOST_MEMORY, read_image
 from edge_classifierd.frames.jpeg import read_header
-from edge_classifierd.preprocess import Box, Scaler, View
+from edge_classifierd.preprocess import View
+from edge_classifierd.scaler import Box, Scaler
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.picamera.buffer import BufferLayout, BufferReader
-from edge_classifierd.preprocess import Box
+from edge_classifierd.scaler import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

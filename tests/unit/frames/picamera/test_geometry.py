@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_classifierd.frames.picamera.geometry import box_in_memory, even_box, filled, sensor_box, sensor_mode
-from edge_classifierd.preprocess import Box, Mirror, Region, Rotation, View
+from edge_classifierd.preprocess import Mirror, Region, Rotation, View
+from edge_classifierd.scaler import Box
 
 REGIONS = st.builds(
     lambda x, y, w, h: Region(x, y, w * (1 - x), h * (1 - y)),
