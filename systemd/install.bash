@@ -119,7 +119,7 @@ build_venv() {
     source=$workplace/source
     mkdir -p "$source/models"
     cp -R edge_classifierd pyproject.toml README.md LICENSE "$source/"
-    cp models/*.tflite "$source/models/"
+    cp models/README.md models/*.tflite "$source/models/"
     step "Installing edge-classifierd and its Python packages" pip_install "$target" "${source}[web]"
   fi || {
     rm -rf "${HOME_DIR:?}/$target"

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from edge_classifierd import __version__
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+PACKAGE = "edge_classifierd"
 MODELS = {"efficientnet_lite0_int8.tflite", "efficientnet_lite2_int8.tflite"}
 
 # The first run fetches the run-time packages.
@@ -32,23 +35,25 @@ def run(*command: str | Path, cwd: Path, timeout: float = 300) -> subprocess.Com
     return done
 
 
+def build(repository: Path, folder: Path) -> Path:
+    """Build the source distribution in `folder`, and the wheel from it. The copy's files have the time of now."""
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore"):
+        shutil.copyfile(repository / name, source / name)
+    for name in ("edge_classifierd", "models", "tests"):
+        shutil.copytree(repository / name, source / name, copy_function=shutil.copyfile)
+    # What lies about in a checkout.
+    (source / "edge_classifierd/__pycache__").mkdir(exist_ok=True)
+    (source / "edge_classifierd/__pycache__/left.cpython-313.pyc").touch()
+    run(sys.executable, "-m", "build", "--outdir", folder, source, cwd=folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def distributions(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source distribution, and the wheel that was built from it."""
-    folder = tmp_path_factory.mktemp("distributions")
-    source = folder / "source"
-    # Only what a build needs, so that nothing left over from an earlier one slips in.
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(repository / name, source / name)
-    (source / "models").mkdir()
-    for name in MODELS:
-        shutil.copy(repository / "models" / name, source / "models" / name)
-    shutil.copytree(
-        repository / "edge_classifierd", source / "edge_classifierd", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    run(sys.executable, "-m", "build", "--outdir", folder, source, cwd=folder)
-    return folder
+    return build(repository, tmp_path_factory.mktemp("distributions"))
 
 
 @pytest.fixture(scope="module")
@@ -68,22 +73,43 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment / "bin"
 
 
-def test_wheel_carries_modules_models_and_photographs_and_nothing_else(wheel: Path, repository: Path) -> None:
-    names = set(zipfile.ZipFile(wheel).namelist())
+@pytest.fixture(scope="module")
+def carried(repository: Path) -> set[str]:
+    """What both distributions carry of the package, with the bundled models and their licence."""
     modules = {
         path.relative_to(repository).as_posix()
         for path in (repository / "edge_classifierd").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {name for name in names if ".dist-info/" not in name} == modules | {
-        f"edge_classifierd/models/{name}" for name in MODELS
-    }
+    return modules | {f"models/{name}" for name in (*MODELS, "README.md")}
 
 
-def test_source_distribution_carries_the_models(distributions: Path) -> None:
+def test_wheel_carries_modules_models_and_photographs_and_nothing_else(wheel: Path, carried: set[str]) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    expected = {f"{PACKAGE}/{name}" if name.startswith("models/") else name for name in carried}
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_source_distribution_carries_the_same_and_what_a_build_needs(distributions: Path, carried: set[str]) -> None:
     (archive,) = distributions.glob("*.tar.gz")
     with tarfile.open(archive) as members:
-        assert {path.rpartition("/")[2] for path in members.getnames() if path.endswith(".tflite")} == MODELS
+        names = {name.partition("/")[2] for name in members.getnames()}
+    assert names == carried | {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "PKG-INFO", ".gitignore"}
+
+
+def test_a_second_build_is_equal_byte_for_byte(repository: Path, distributions: Path, tmp_path: Path) -> None:
+    again = build(repository, tmp_path)
+    built = [path.name for path in again.glob("*.*")]
+    assert sorted(path.rpartition(".")[2] for path in built) == ["gz", "whl"]
+    assert [name for name in built if (again / name).read_bytes() != (distributions / name).read_bytes()] == []
+
+
+def test_the_version_is_the_same_everywhere(installed: Path, wheel: Path, tmp_path: Path) -> None:
+    assert wheel.name.startswith(f"{PACKAGE}-{__version__}-")
+    assert run(installed / "edge-classifierd", "--version", cwd=tmp_path).stdout == f"edge-classifierd {__version__}\n"
+    metadata = "import importlib.metadata; print(importlib.metadata.version('edge-classifierd'))"
+    assert run(installed / "python", "-c", metadata, cwd=tmp_path).stdout == f"{__version__}\n"
 
 
 def test_installed_command_line_says_what_it_can(installed: Path, tmp_path: Path) -> None:

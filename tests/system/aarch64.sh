@@ -46,7 +46,7 @@ in_root() {
 rm -rf "$root/opt/test"
 mkdir -p "$root/opt/test/source/models"
 cp -r "$repository"/{edge_classifierd,pyproject.toml,README.md,LICENSE} "$root/opt/test/source/"
-cp "$repository"/models/*.tflite "$root/opt/test/source/models/"
+cp "$repository"/models/{README.md,*.tflite} "$root/opt/test/source/models/"
 cp "$repository"/models/*.tflite "$root/opt/test/model.tflite"
 cp "$here/aarch64_scores.py" "$root/opt/test/"
 "$python" -m pip wheel -q --no-deps --wheel-dir "$root/opt/test" "$root/opt/test/source"

@@ -66,7 +66,7 @@ build_bootable() { # SUITE
     python3 -c "import tomllib; project = tomllib.load(open(\"pyproject.toml\", \"rb\"))[\"project\"]
 print(*project[\"dependencies\"], *project[\"optional-dependencies\"][\"web\"], sep=\"\n\")" >requirements
     python3 -c "import numpy; print(f\"numpy=={numpy.__version__}\")" >constraints
-    venv/bin/pip wheel -q --wheel-dir /opt/wheels -c constraints -r requirements "setuptools>=77"'
+    venv/bin/pip wheel -q --wheel-dir /opt/wheels -c constraints -r requirements "hatchling>=1.27"'
 }
 
 add_camera() {
