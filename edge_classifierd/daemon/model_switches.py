@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_classifierd.config.sections.paths import state_directory
-from edge_classifierd.daemon.pipelines import cpu_models
 from edge_classifierd.errors import ModelError, failure_sentence
 from edge_classifierd.model.taught import IN_USE, taught_folder
 from edge_classifierd.pipeline.observation.control import CommandOutcome
@@ -144,7 +143,7 @@ class _Preparation:
         try:
             plan = plan_one_pipeline(self.document, self.switch.pipeline, self._commanded)
             if isinstance(plan, Plan):
-                for bundle in cpu_models(plan):
+                for bundle in plan.cpu_models:
                     self._trials.require(bundle)
             self.plan = plan
         except ModelError as error:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from edge_classifierd.daemon.starting_pipeline import AnyPipeline
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.inference.trial import ModelTrials
-    from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.pipeline.mqtt_sink import MqttSink
     from edge_classifierd.pipeline.observation.observer import ObservedFrame
     from edge_classifierd.pipeline.planning.plan import AnyPlan
@@ -220,7 +219,7 @@ class Pipelines:
     def _make(self, plan: AnyPlan) -> AnyPipeline:
         """Make a pipeline. A model that is not known to work is tried in a thread first."""
         failure = None
-        if isinstance(plan, Plan) and all(map(self._trials.passed, cpu_models(plan))):
+        if isinstance(plan, Plan) and all(map(self._trials.passed, plan.cpu_models)):
             try:
                 return self._pipeline(plan)
             except Exception as error:  # noqa: BLE001 - an exception of a classifier must affect its own pipeline only
@@ -252,7 +251,7 @@ class Pipelines:
         fresh = plan if plan.again is None else plan.again()
         if isinstance(fresh, BlockedPlan):
             raise ModelError(fresh.reason)
-        for bundle in cpu_models(fresh):
+        for bundle in fresh.cpu_models:
             self._trials.require(bundle)
         return self._pipeline(fresh)
 
@@ -289,11 +288,6 @@ class Pipelines:
                 pipeline.clear()
             self._sink.remove(pipeline.plan)
             self._metrics.pop(name, None)
-
-
-def cpu_models(plan: Plan) -> list[ModelBundle]:
-    """Return the models of a plan that run on the CPU in this process."""
-    return [one for one in (plan.bundle, plan.cpu_bundle) if one is not None and not one.edgetpu_compiled]
 
 
 def _look(running: Pipeline | None, command: TakePicture | LookNow) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -109,10 +110,10 @@ def fit_head(examples: Examples, seed: int) -> Fitted:
     if folds is not None:
         scalings: tuple[Scaling, ...] = ("blocks", "each")
         candidates = [_Candidate(one, copies[0], scaling) for scaling in scalings for one in poolings]
-        best = min((_validate(examples, one, folds, rooted=rooted) for one in candidates), key=_loss)
+        best = min((_validate(examples, one, folds, rooted=rooted) for one in candidates), key=attrgetter("loss"))
         chosen = best.candidate
         others = [_Candidate(chosen.pooling, one, chosen.scaling) for one in copies[1:]]
-        best = min([best, *(_validate(examples, one, folds, rooted=rooted) for one in others)], key=_loss)
+        best = min([best, *(_validate(examples, one, folds, rooted=rooted) for one in others)], key=attrgetter("loss"))
     chosen = best.candidate
     space = _Space(examples, chosen, rooted=rooted)
     layer = space.sums(np.ones(len(examples.classes), np.bool_)).solve(best.strength)
@@ -126,10 +127,6 @@ def _choices_of_copies(examples: Examples) -> tuple[Copies, ...]:
     if not count:
         return ("none",)
     return ("unmirrored", "all", "none") if examples.mirrored else ("unmirrored", "none")
-
-
-def _loss(validated: _Validated) -> float:
-    return validated.loss
 
 
 def apply(head: Head, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -195,9 +192,10 @@ def _validate(examples: Examples, candidate: _Candidate, folds: NDArray[np.intp]
         divisor = temperature(given, examples.classes, weight)
         loss = cross_entropy(given / divisor, examples.classes, weight)
         accuracy = float((given.argmax(1) == examples.classes).mean())
-        scores = softmax(given / divisor).astype(np.float32)
-        tried.append(_Validated(candidate, strength, loss, divisor, accuracy, scores))
-    return min(tried, key=_loss)
+        tried.append(
+            _Validated(candidate, strength, loss, divisor, accuracy, softmax(given / divisor).astype(np.float32))
+        )
+    return min(tried, key=attrgetter("loss"))
 
 
 class _Space:
@@ -263,19 +261,17 @@ class _Space:
 
     def _features(self) -> Iterator[Floats]:
         """Yield blocks of the columns of all rows: the examples, then their copies."""
-        columns_used = self._channels if self._pooling != "detail" else self._originals.shape[1]
-        averaged = self._blocks and self._pooling == "detail"
-        for start in range(0, self._channels if averaged else columns_used, _BLOCK_COLUMNS):
-            yield self._columns(slice(start, min(start + _BLOCK_COLUMNS, self._channels if averaged else columns_used)))
-        if averaged:
-            width = (columns_used - self._channels) // PARTS**2
-            for start in range(0, width, _BLOCK_COLUMNS):
-                stop = min(start + _BLOCK_COLUMNS, width)
-                parts = range(self._channels, columns_used, width)
-                total = np.zeros((len(self._owner), stop - start))
-                for part in parts:
-                    total += self._columns(slice(part + start, part + stop))
-                yield total / PARTS**2
+        used = self._originals.shape[1] if self._pooling == "detail" else self._channels
+        whole = self._channels if self._blocks else used  # columns that are not averaged
+        for start in range(0, whole, _BLOCK_COLUMNS):
+            yield self._columns(slice(start, min(start + _BLOCK_COLUMNS, whole)))
+        width = (used - whole) // PARTS**2
+        for start in range(0, width, _BLOCK_COLUMNS):
+            stop = min(start + _BLOCK_COLUMNS, width)
+            total = np.zeros((len(self._owner), stop - start))
+            for part in range(whole, used, width):
+                total += self._columns(slice(part + start, part + stop))
+            yield total / PARTS**2
 
     def _columns(self, here: slice) -> Floats:
         """Return columns of the examples and of their copies, shape (rows, columns)."""

@@ -51,6 +51,11 @@ class Plan:
         """Return the part of the upright picture to classify."""
         return self.commanded_region or configured_region(self)
 
+    @property
+    def cpu_models(self) -> list[ModelBundle]:
+        """The models that run on the CPU, in this process."""
+        return [one for one in (self.bundle, self.cpu_bundle) if one is not None and not one.edgetpu_compiled]
+
     def with_region(self, commanded: Region | None) -> Plan:
         """Return the plan with another region; None: the configured one."""
         return replace(self, commanded_region=commanded)
