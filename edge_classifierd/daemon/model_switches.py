@@ -13,7 +13,7 @@ from edge_classifierd.errors import ModelError, failure_sentence
 from edge_classifierd.model.taught import IN_USE, taught_folder
 from edge_classifierd.pipeline.observation.control import CommandOutcome
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Plan
-from edge_classifierd.pipeline.planning.taught_models import with_commanded_model
+from edge_classifierd.pipeline.planning.taught_models import effective_section
 from edge_classifierd.pipeline.planning.validation import plan_one_pipeline
 
 if TYPE_CHECKING:
@@ -155,9 +155,9 @@ class _Preparation:
     def _blocked(self, reason: str) -> BlockedPlan:
         name, document, commanded = self.switch.pipeline, self.document, self._commanded
         section = next(section for _, section in document.pipelines if section.name == name)
-        if commanded is not None:
-            section = with_commanded_model(section, commanded)
-        return BlockedPlan(section, reason, lambda: plan_one_pipeline(document, name, commanded))
+        return BlockedPlan(
+            effective_section(section, commanded), reason, lambda: plan_one_pipeline(document, name, commanded)
+        )
 
 
 def _stamp(name: str) -> _Stamp | None:

@@ -215,9 +215,11 @@ class PipelineSection(Section):
     fit: Literal["crop", "letterbox", "stretch"] = Field(
         "crop",
         description="How the region is fitted to the model's input: `crop` the centre, `letterbox` with bars, or "
-        "`stretch` (less accurate).",
+        "`stretch` (less accurate). A taught model always crops, as its training does.",
     )
-    crop_fraction: Fraction = Field(1.0, description="Side of the centre crop, as a fraction of the shorter side.")
+    crop_fraction: Fraction = Field(
+        1.0, description="Side of the centre crop, as a fraction of the shorter side; 1 with a taught model."
+    )
     model: ModelSection = Field(default_factory=ModelSection, description="The classifier. Default: the bundled one.")
     top_k: int = Field(5, ge=1, le=100, description="Number of labels in events and states, best first.")
     allow: tuple[LabelSelector, ...] = Field(

@@ -53,7 +53,7 @@ def own_watch_titles(plan: AnyPlan) -> dict[str, str]:
     return {label.slug: label.name for label in plan.taught.labels}
 
 
-def with_commanded_model(section: PipelineSection, taught: str) -> PipelineSection:
+def _with_commanded_model(section: PipelineSection, taught: str) -> PipelineSection:
     """Return the section of a pipeline that is commanded to use a taught model."""
     model = section.model.model_copy(
         update={
@@ -62,6 +62,18 @@ def with_commanded_model(section: PipelineSection, taught: str) -> PipelineSecti
         }
     )  # fmt: skip
     return section.model_copy(update={"model": model})
+
+
+def effective_section(section: PipelineSection, commanded: str | None) -> PipelineSection:
+    """Return the section with the model that is commanded, if any, and a taught model's pictures fitted as in training.
+
+    Trainings crop (`TrainingPlan.fit`). A model that was trained on cropped pictures is worse with others.
+    """
+    if commanded is not None:
+        section = _with_commanded_model(section, commanded)
+    if section.model.taught is None or (section.fit, section.crop_fraction) == ("crop", 1.0):
+        return section
+    return section.model_copy(update={"fit": "crop", "crop_fraction": 1.0})
 
 
 def without_foreign_labels(section: PipelineSection, labels: Labels) -> PipelineSection:

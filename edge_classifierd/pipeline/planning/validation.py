@@ -20,8 +20,8 @@ from edge_classifierd.model.taught import taught_in_use
 from edge_classifierd.pipeline.planning.label_selection import LabelSelection, PlanMistake
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Plan
 from edge_classifierd.pipeline.planning.taught_models import (
+    effective_section,
     taught_bundle,
-    with_commanded_model,
     without_foreign_labels,
 )
 
@@ -89,7 +89,7 @@ def examine(config: Path, *, sources: bool = True) -> tuple[Document, tuple[AnyP
 
 def unusable_models(document: Document, plans: Iterable[AnyPlan]) -> Iterator[Problem]:
     """Load each CPU model in a child process and yield a problem for each key whose model fails."""
-    keys = {id(section): key for key, section in document.pipelines}
+    keys = {section.name: key for key, section in document.pipelines}
     tried: dict[Path, str | None] = {}
     for plan in _complete(plans):
         for name, bundle in (("taught" if plan.taught else "path", plan.bundle), ("cpu_model", plan.cpu_bundle)):
@@ -99,7 +99,7 @@ def unusable_models(document: Document, plans: Iterable[AnyPlan]) -> Iterator[Pr
                 tried[bundle.path] = _trial_failure(bundle)
             reason = tried[bundle.path]
             if reason is not None:
-                yield document.problem(f"{keys[id(plan.section)]}.model.{name}", reason, temporary=True)
+                yield document.problem(f"{keys[plan.section.name]}.model.{name}", reason, temporary=True)
 
 
 def _trial_failure(bundle: ModelBundle) -> str | None:
@@ -140,8 +140,7 @@ def _plan_one(
 ) -> tuple[AnyPlan | None, list[PlanMistake]]:
     """Return the plan of one pipeline (None when the file has a mistake there) and its mistakes."""
     again = partial(_plan_again, document, key, section, commanded)
-    if commanded is not None:
-        section = with_commanded_model(section, commanded)
+    section = effective_section(section, commanded)
     models = _Models(document, section.model, bundles, f"{key}.model")
     mistakes = [*map(PlanMistake, models.problems)]
     plan: AnyPlan | None = None
@@ -187,7 +186,7 @@ def _plan_again(document: Document, key: str, section: PipelineSection, commande
         return plan
     reason = mistakes[0].problem.message + mistakes[0].remedy()
     again = partial(_plan_again, document, key, section, commanded)
-    return BlockedPlan(section if commanded is None else with_commanded_model(section, commanded), reason, again)
+    return BlockedPlan(effective_section(section, commanded), reason, again)
 
 
 def _listed(document: Document, mistakes: list[PlanMistake], more: int = 0) -> tuple[Problem, ...]:

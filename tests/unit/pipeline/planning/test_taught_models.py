@@ -4,14 +4,22 @@ import dataclasses
 import shutil
 from typing import TYPE_CHECKING
 
+import av
 import pytest
 from taught_versions import add_version
 
 from edge_classifierd.config.loading.load import load
 from edge_classifierd.errors import ConfigurationError
+from edge_classifierd.learning.train import TrainingPlan
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare
 from edge_classifierd.pipeline.planning.taught_models import own_watch_titles
-from edge_classifierd.pipeline.planning.validation import plan_one_pipeline, plan_with_models, preflight
+from edge_classifierd.pipeline.planning.validation import (
+    plan_one_pipeline,
+    plan_with_models,
+    preflight,
+    unusable_models,
+)
+from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +63,20 @@ def test_without_watches_each_class_but_unknown_is_watched(state: Path) -> None:
     assert plan.bundle.name == "birds-1"
     assert plan.taught is not None
     assert (plan.taught.name, plan.taught.version) == ("birds", 1)
+
+
+@pytest.mark.parametrize("commanded", [None, "birds"])
+def test_pictures_are_cropped_as_in_the_training(state: Path, commanded: str | None) -> None:
+    add_version(state, "birds", 1).use("birds", 1)
+    fitted = (TAUGHT if commanded is None else HEAD) + "    fit: letterbox\n    crop_fraction: 0.8\n"
+    found = document(state, fitted)
+    plan = plan_one_pipeline(found, "a", commanded)
+    assert isinstance(plan, Plan)
+    picture = av.VideoFrame(640, 480, "yuv420p")
+    seen = plan.preprocessor().seen(picture.width, picture.height)
+    assert seen == Preprocessor(plan.bundle.input, plan.bundle.normalisation, fit=TrainingPlan.fit).seen(640, 480)
+    plan.bundle.path.write_bytes(b"damaged")
+    assert [problem.key for problem in unusable_models(found, (plan,))] == ["pipelines[0].model.taught"]
 
 
 def test_configured_watches_stay(state: Path) -> None:
