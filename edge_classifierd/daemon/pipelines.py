@@ -15,7 +15,7 @@ from edge_classifierd.mqtt.commands import LookNow, SetEnabled, SetModel, SetReg
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.observation.trial_region import classify_once
 from edge_classifierd.pipeline.pipeline import Pipeline
-from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare
+from edge_classifierd.pipeline.planning.plan import BlockedPlan, Change, Plan, compare, same_camera
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -178,7 +178,7 @@ class Pipelines:
         # Load models before stopping anything. Cameras are opened by `start`.
         made = {name: self._make(plans[name]) for name, change in changes.items() if change is Change.RESTART}
         for name in [name for name in self._pipelines if name not in plans or name in made]:
-            self._retire(name, gone=name not in plans)
+            self._retire(name, made.get(name))
         self._classifiers.keep_only(plans.values())
         self._around.cameras.set_plans(plans.values())
         self._pipelines = {name: made.get(name) or self._pipelines[name] for name in plans}
@@ -276,14 +276,23 @@ class Pipelines:
         elif change is Change.WATCHES and isinstance(pipeline, Pipeline) and isinstance(wanted, Plan):
             pipeline.change_plan(wanted)
 
-    def _retire(self, name: str, *, gone: bool) -> None:
-        """Stop a pipeline. It stays in `pipelines`, which other threads read, until its successor takes its place."""
+    def _retire(self, name: str, successor: AnyPipeline | None) -> None:
+        """Stop a pipeline. It stays in `pipelines`, which other threads read, until its successor takes its place.
+
+        Where the successor needs the same camera, this stays open. Without a successor its topics are removed.
+        """
         pipeline = self._pipelines[name]
-        stopped = pipeline.stop(_RETIRE_S)
+        stopped = (
+            pipeline.hand_over(successor, _RETIRE_S)
+            if isinstance(pipeline, Pipeline)
+            and isinstance(successor, Pipeline)
+            and same_camera(pipeline.plan, successor.plan)
+            else pipeline.stop(_RETIRE_S)
+        )
         if not stopped:
             _log.warning("%s: stuck in a call; its threads are abandoned", name)
         self._supervisor.forget(name)
-        if gone:
+        if successor is None:
             if stopped and isinstance(pipeline, Pipeline):  # a stuck thread may still use the reporter
                 pipeline.clear()
             self._sink.remove(pipeline.plan)

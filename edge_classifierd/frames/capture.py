@@ -88,6 +88,11 @@ class Capture(Generic[T]):
         self._next_warning_s = -inf
 
     @property
+    def camera(self) -> Camera:
+        """The camera."""
+        return self._camera
+
+    @property
     def status(self) -> CaptureStatus:
         """The present state."""
         return self._status

@@ -62,8 +62,11 @@ class Cameras:
         *,
         lanes: int,
         gate: FrameGate | None = None,
+        beside: Capture[T] | None = None,
     ) -> Capture[T]:
         """Return a new capture of the pipeline's camera, attached and not started.
+
+        With `beside`, an earlier capture of the pipeline, it is that one's camera unless it has ended.
 
         A camera of the pipeline's own prepares each frame in the camera's thread while the classifier, which has one
         lane, classifies the previous one. A shared camera leaves this to the workers of the models, and so does each
@@ -72,7 +75,7 @@ class Cameras:
         name = plan.section.name
         with self._lock:
             while True:
-                camera = self._camera(plan)
+                camera = self._camera(plan) if beside is None else beside.camera
                 capture = Capture(
                     camera,
                     prepare,
@@ -85,7 +88,9 @@ class Cameras:
                 )
                 if camera.attach(capture):
                     return capture
-                self._shared.pop(str(plan.section.camera), None)
+                if beside is None:
+                    self._shared.pop(str(plan.section.camera), None)
+                beside = None
 
     def _camera(self, plan: Plan) -> Camera:
         section = plan.section

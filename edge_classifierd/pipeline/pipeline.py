@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from math import inf
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_classifierd.clock import process_age_s
@@ -15,12 +14,10 @@ from edge_classifierd.pipeline.model_workers import PipelineFrames
 from edge_classifierd.pipeline.preparation import make_prepare
 from edge_classifierd.pipeline.reporter import Reporter
 from edge_classifierd.pipeline.rest import Rest
-from edge_classifierd.pipeline.task_queue import TaskQueue
+from edge_classifierd.pipeline.task_queue import Commands, TaskQueue
 from edge_classifierd.pipeline.thread_group import STUCK_AFTER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.frames.capture import Capture
     from edge_classifierd.health.metrics import PipelineMetrics
@@ -67,11 +64,12 @@ class Pipeline:
         )
         self._tasks = TaskQueue(surroundings.threads.tasks, self.name, self._fail)
         self._capture: Capture[Tensor] | None = None
+        self._inherited: Capture[Tensor] | None = None
+        """The capture of the pipeline that this one replaces; it keeps the camera open."""
         self._gate: PipelineGate | None = None
         self._frames: PipelineFrames | None = None
-        self._commands: dict[str, Callable[[], None]] = {}
-        self._command_lock = threading.Lock()
-        self._stopping = self._classified = False
+        self._commands = Commands(self._tasks, lambda: self.finished)
+        self._stopping = self._handed_over = self._classified = False
         self._inference_failing = False
         self._offline_reason: str | None = None
         self._enabled = self.enabled
@@ -127,13 +125,30 @@ class Pipeline:
     def stop(self, timeout_s: float) -> bool:
         """Stop the pipeline. Active watches stay active. Return False when a thread is stuck in a call."""
         self.request_stop()
+        working = self._stop_working(timeout_s)
+        self._leave_inherited_camera()
+        capture = self._capture
+        return (capture is None or capture.stop(timeout_s)) and working
+
+    def hand_over(self, successor: Pipeline, timeout_s: float) -> bool:
+        """Stop as `stop` does, but leave the camera open for `successor`, which is started next.
+
+        For a successor whose plan needs the same camera (`same_camera`).
+        """
+        self._stopping = self._handed_over = True
+        if not self._stop_working(timeout_s):
+            self.stop(timeout_s)
+            return False
+        successor._inherited, successor._online = self._capture, self._online
+        return True
+
+    def _stop_working(self, timeout_s: float) -> bool:
+        """Classify and report no more. Return False when a thread is stuck in a call."""
         reported = self._tasks.close(timeout_s)
-        # Read these only now: a command may have opened the camera in the meantime.
-        capture, frames = self._capture, self._frames
-        captured = capture is None or capture.stop(timeout_s)
+        frames = self._frames  # read only now: a command may have opened the camera in the meantime
         classified = frames is None or self._around.threads.remove(self._classifier, frames, timeout_s)
         self._around.heartbeats.release(f"capture-{self.name}")
-        return reported and captured and classified
+        return reported and classified
 
     def clear(self) -> None:
         """Clear all active watches. Other objects call it only after `stop`, when the pipeline is removed."""
@@ -150,26 +165,26 @@ class Pipeline:
 
     def set_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - the value itself
         """Enable or disable the pipeline."""
-        self._enqueue("enabled", lambda: self._set_enabled(enabled))
+        self._commands.put("enabled", lambda: self._set_enabled(enabled))
 
     def check_rest(self) -> None:
         """Close or open the camera if its `active` times have ended or begun. Call it a few times a second."""
         if self.finished or self._stopping:
             return
         if self._rest is not self._around.rest_times.rest(self.plan.section.active):
-            self._enqueue("rest", self._open_or_close)
+            self._commands.put("rest", self._open_or_close)
 
     def set_threshold(self, watch: str, threshold: float | None) -> None:
         """Change the threshold of a watch from the next frame on; None: the configured one. Both are valid."""
-        self._enqueue(f"threshold of {watch}", lambda: self._reporter.set_threshold(watch, threshold))
+        self._commands.put(f"threshold of {watch}", lambda: self._reporter.set_threshold(watch, threshold))
 
     def set_region(self, region: Region | None) -> None:
         """Classify another part of the picture from the next frame on; None: the configured region."""
-        self._enqueue("region", lambda: self._set_region(region))
+        self._commands.put("region", lambda: self._set_region(region))
 
     def change_plan(self, plan: Plan) -> None:
         """Continue with a plan that differs in its watches only, without losing a frame or the state of a watch."""
-        self._enqueue("plan", lambda: self._change_plan(plan))
+        self._commands.put("plan", lambda: self._change_plan(plan))
 
     def thresholds(self) -> dict[str, float]:
         """Return the present threshold of every watch."""
@@ -177,7 +192,7 @@ class Pipeline:
 
     def request_picture(self) -> None:
         """Publish the next frame as a picture, although the motion gate sees nothing move."""
-        self._enqueue("picture", self._reporter.request_picture)
+        self._commands.put("picture", self._reporter.request_picture)
         self.look_now()
 
     def look_now(self) -> None:
@@ -192,21 +207,19 @@ class Pipeline:
         gate = self._gate
         return gate.rests_until_s if gate is not None and self._online else None
 
-    def _enqueue(self, key: str, command: Callable[[], None]) -> None:
-        """Execute `command` before the next frame. It replaces a waiting command with the same key."""
-        with self._command_lock:
-            scheduled = bool(self._commands)
-            self._commands.pop(key, None)
-            self._commands[key] = command
-        if not scheduled:
-            self._tasks.put(self._execute_commands)
-
     # The methods below are tasks, or are called by tasks, except `_fail` and `_set_status`.
 
     def _begin(self) -> None:
         self._reporter.start(self._classifier.accelerator)
         self._enabled = self.enabled
         self._open_or_close()
+        self._leave_inherited_camera()
+
+    def _leave_inherited_camera(self) -> None:
+        """Close the camera of the pipeline that this one has replaced, unless this one uses it."""
+        inherited, self._inherited = self._inherited, None
+        if inherited is not None:
+            inherited.stop(_CLOSE_S)
 
     def _fail(self, error: BaseException) -> None:
         """Go offline because of an exception, until the supervisor restarts the pipeline."""
@@ -214,13 +227,6 @@ class Pipeline:
         self.request_stop()
         self._online, self._offline_reason = False, failure_sentence(error)
         self._around.sink.publish_status(self.plan, online=False)
-
-    def _execute_commands(self) -> None:
-        with self._command_lock:
-            commands, self._commands = self._commands, {}
-        for command in commands.values():
-            if not self.finished:
-                command()
 
     def _report(self, frame: Frame, inference: Inference | InferenceError) -> None:
         """Report the result of a frame; in the order of capture."""
@@ -309,24 +315,20 @@ class Pipeline:
 
     def _open(self) -> None:
         around, lanes = self._around, self._classifier.lanes
-        prepare, gate = self._make_prepare(), self._make_gate()
-        self._capture = capture = around.cameras.capture(self.plan, prepare, self._set_status, lanes=lanes, gate=gate)
+        prepare, gate = make_prepare(lambda: self.plan), self._make_gate()
+        self._capture = capture = around.cameras.capture(
+            self.plan, prepare, self._set_status, lanes=lanes, gate=gate, beside=self._inherited
+        )
         self._frames = PipelineFrames(capture, self._tasks, self._report, self._finish, name=self.name, lanes=lanes)
         around.threads.add(self._classifier, self._frames)
-        around.heartbeats.watch(f"capture-{self.name}", STUCK_AFTER_S, self._capture_beat_s)
+        around.heartbeats.watch(f"capture-{self.name}", STUCK_AFTER_S, lambda: capture.last_beat_s)
         capture.start()
-
-    def _make_prepare(self) -> Callable[[Frame], Tensor]:
-        """Return the function that turns a newest frame into the input tensor; used by one thread at a time."""
-        return make_prepare(lambda: self.plan)
 
     def _make_gate(self) -> PipelineGate | None:
         sink = self._around.sink
-        self._gate = make_gate(self.plan, self.metrics, sink, on_asleep=lambda: self._enqueue("settle", self._settle))
+        settle = partial(self._commands.put, "settle", lambda: self._reporter.settle(self._classifier.accelerator))
+        self._gate = make_gate(self.plan, self.metrics, sink, on_asleep=settle)
         return self._gate
-
-    def _settle(self) -> None:
-        self._reporter.settle(self._classifier.accelerator)
 
     def _close(self) -> None:
         capture, frames = self._capture, self._frames
@@ -338,12 +340,8 @@ class Pipeline:
             self._around.sink.publish_motion(self.plan, moving=False)
             self._around.heartbeats.release(f"capture-{self.name}")
 
-    def _capture_beat_s(self) -> float:
-        capture = self._capture
-        return inf if capture is None else capture.last_beat_s
-
     def _set_status(self, status: CaptureStatus, sentence: str) -> None:
-        if self.failure is not None:
+        if self.failure is not None or self._handed_over:
             return
         self._online = status is CaptureStatus.DELIVERING
         self._offline_reason = sentence if status is CaptureStatus.RETRYING else None

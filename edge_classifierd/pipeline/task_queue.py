@@ -147,3 +147,30 @@ class TaskQueue:
             self._started = False
             self._threads.release(max(0.0, end_s - time.monotonic()))
         return complete
+
+
+class Commands:
+    """The commands of one pipeline, as tasks of its queue. Any thread may call `put`."""
+
+    def __init__(self, tasks: TaskQueue, finished: Callable[[], bool]) -> None:
+        """Commands that wait are discarded once `finished` returns True."""
+        self._tasks = tasks
+        self._finished = finished
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Task] = {}
+
+    def put(self, key: str, command: Task) -> None:
+        """Execute `command` before the next frame. It replaces a waiting command with the same key."""
+        with self._lock:
+            scheduled = bool(self._waiting)
+            self._waiting.pop(key, None)
+            self._waiting[key] = command
+        if not scheduled:
+            self._tasks.put(self._execute)
+
+    def _execute(self) -> None:
+        with self._lock:
+            commands, self._waiting = self._waiting, {}
+        for command in commands.values():
+            if not self._finished():
+                command()

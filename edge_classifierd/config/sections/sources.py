@@ -68,6 +68,11 @@ class _Source(Section):
         """Whether its frames already show the pipeline's region only."""
         return False
 
+    @property
+    def scales_itself(self) -> bool:
+        """Whether it also delivers a smaller picture, whose size is chosen for the model when it is opened."""
+        return False
+
 
 class _LiveSource(_Source):
     stall_timeout: Duration = Field(
@@ -158,6 +163,11 @@ class Picamera2Section(_LiveSource):
     def cuts_itself(self) -> bool:
         """True when configured."""
         return self.region_in_camera
+
+    @property
+    def scales_itself(self) -> bool:
+        """True: the image processor delivers two sizes."""
+        return True
 
 
 class _NetworkSource(_LiveSource):

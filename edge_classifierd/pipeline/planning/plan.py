@@ -131,6 +131,23 @@ def compare(running: Plan | None, wanted: Plan) -> Change:
     return Change.WATCHES if changed or running.taught != wanted.taught else Change.NONE
 
 
+def same_camera(running: Plan, wanted: Plan) -> bool:
+    """Return whether the camera that is open for one plan delivers what another plan needs."""
+    before, after = running.section, wanted.section
+    source = before.source
+    if (before.camera, source) != (after.camera, after.source):
+        return False
+    if source.cuts_itself and running.region != wanted.region:
+        return False
+    return not source.scales_itself or _needed_picture(running) == _needed_picture(wanted)
+
+
+def _needed_picture(plan: Plan) -> Hashable:
+    """Return what decides about the smallest picture that the model needs."""
+    layout, section = plan.bundle.input.layout, plan.section
+    return layout.height, layout.width, section.fit, section.crop_fraction, plan.view
+
+
 def _files(plan: Plan) -> Hashable:
     """Return the contents of the files that the section names, because a file may have been replaced."""
     return plan.bundle.sha256, plan.bundle.labels, plan.cpu_bundle and plan.cpu_bundle.sha256

@@ -65,6 +65,10 @@ class Switching:
         return self.scene.retained("driveway").get("status") == b"online"
 
 
+def classified(scene: Scene) -> int:
+    return scene.pipelines.pipelines[0].metrics.snapshot().inferences
+
+
 def test_a_commanded_model_runs_is_published_and_taken_back(state: Path) -> None:
     add_version(state, "birds", 1).use("birds", 1)
     with Scene(state, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
@@ -126,6 +130,42 @@ def test_another_version_is_taken_over_without_a_command(state: Path) -> None:
         switching.until(lambda: switching.model() == "birds-1")
         assert scene.retained("driveway")["blue-tit/threshold"] == b"0.7"
         assert switching.announced == 2
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_switch_leaves_the_camera_open(state: Path, shared: bool) -> None:
+    add_version(state, "birds", 1).use("birds", 1)
+    driveway = pipeline("driveway", "cat")
+    if shared:
+        driveway |= {"camera": "driveway"}
+        del driveway["source"]
+    with Scene(state, driveway, cameras=("driveway",) if shared else ()) as scene:
+        switching = Switching(scene)
+        switching.until(switching.online)
+        scene.broker.sent.clear()
+        for model in ("birds", None):
+            first = classified(scene)
+            assert switching.command(model).problems == ()
+            switching.until(lambda before=first: classified(scene) > before + 3)  # type: ignore[misc]
+        (camera,) = scene.cameras
+        assert (camera.opened, camera.closed) == (1, 0)
+        statuses = [payload for topic, payload in scene.broker.sent if topic.endswith("/driveway/status")]
+        assert b"offline" not in statuses
+        assert switching.announced == 2
+    assert camera.closed == 1, "no capture of a replaced pipeline holds it"
+
+
+def test_a_camera_that_a_command_has_closed_stays_closed_after_a_switch(state: Path) -> None:
+    add_version(state, "birds", 1).use("birds", 1)
+    with Scene(state, pipeline("driveway", "cat")) as scene:
+        switching = Switching(scene)
+        first = scene.pipelines.pipelines[0]
+        scene.saved_state.set_enabled("driveway", enabled=False)
+        switching.command("birds")
+        assert scene.pipelines.pipelines[0] is not first
+        (camera,) = scene.cameras
+        switching.until(lambda: camera.closed)
+        assert camera.opened == 1
 
 
 def test_a_damaged_version_leaves_the_loaded_one_running(state: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from edge_classifierd.frames.jpeg import read_header
 from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.mqtt.commands import SetEnabled, SetRegion, SetThreshold, TakePicture
 from edge_classifierd.pipeline.classifiers import Classifiers
+from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.plan import Plan
 from edge_classifierd.pipeline.saved_state import ActiveWatch, SavedWatches, encode_watches
 from edge_classifierd.preprocess import Region
@@ -242,7 +243,8 @@ def test_a_changed_pipeline_starts_after_the_old_one_has_closed_its_camera(tmp_p
     with Scene(tmp_path, pipeline("driveway", "cat"), pipeline("garden", "dog")) as scene:
         until(lambda: len(scene.cameras) == 2)
         driveway, garden = scene.camera("driveway"), scene.camera("garden")
-        assert scene.change_to(pipeline("driveway", "cat", fit="stretch"), pipeline("garden", "dog")) == 1
+        slower = {"type": "v4l2", "device": "/dev/driveway", "fps": 5}
+        assert scene.change_to(pipeline("driveway", "cat", source=slower), pipeline("garden", "dog")) == 1
         assert (driveway.closed, garden.closed) == (1, 0)
         until(lambda: len(scene.cameras) == 3 and scene.cameras[2].opened)
         restarted, untouched = scene.pipelines.pipelines
@@ -256,14 +258,15 @@ def test_a_restart_restores_the_watches_after_the_old_pipeline_has_stopped(
 ) -> None:
     with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
         (driveway,) = scene.pipelines.pipelines
-        stop = driveway.stop
+        assert isinstance(driveway, Pipeline)
+        hand_over = driveway.hand_over
 
-        def stop_after_a_detection(timeout_s: float) -> bool:
+        def hand_over_after_a_detection(successor: Pipeline, timeout_s: float) -> bool:
             active = ActiveWatch("tabby, tabby cat", datetime.now(UTC))
             scene.saved_state.set_watches("driveway", SavedWatches({"cat": active}))
-            return stop(timeout_s)
+            return hand_over(successor, timeout_s)
 
-        monkeypatch.setattr(driveway, "stop", stop_after_a_detection)
+        monkeypatch.setattr(driveway, "hand_over", hand_over_after_a_detection)
         scene.change_to(pipeline("driveway", "cat", fit="stretch"))
         until(lambda: (f"{BASE}/driveway/cat/state", b"ON") in scene.broker.sent)
 

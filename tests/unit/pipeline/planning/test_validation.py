@@ -11,7 +11,7 @@ from stand_in import model_pair
 from edge_classifierd.config.loading.load import MAX_PROBLEMS, load
 from edge_classifierd.errors import ConfigurationError
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
-from edge_classifierd.pipeline.planning.plan import ANY_WATCH, Change, compare
+from edge_classifierd.pipeline.planning.plan import ANY_WATCH, Change, compare, same_camera
 from edge_classifierd.pipeline.planning.validation import preflight, prepare
 from edge_classifierd.preprocess import Region, View
 
@@ -132,6 +132,29 @@ def test_a_reload_restarts_a_pipeline_only_when_necessary(photos: Path, after: s
     (wanted,) = plans(photos, HEAD + after)
     assert compare(before, wanted) is change
     assert compare(None, wanted) is Change.RESTART
+
+
+PI_CAMERA = "pipelines:\n  - name: a\n    source: {type: picamera2}\n"
+CUTTING = PI_CAMERA.replace("picamera2", "picamera2, region_in_camera: true")
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "same"),
+    [
+        (HEAD, HEAD + "    fit: letterbox\n    model: {bundled: accurate}\n    region: {x: 0.5}\n", True),
+        (HEAD, HEAD.replace("photos}", "photos, fps: 2}"), False),
+        (PI_CAMERA, PI_CAMERA + "    model: {threads: 1}\n", True),
+        (PI_CAMERA, PI_CAMERA + "    model: {bundled: accurate}\n", False),
+        (PI_CAMERA, PI_CAMERA + "    fit: letterbox\n", False),
+        (CUTTING, CUTTING + "    watches: [{name: cat, labels: [281]}]\n", True),
+        (CUTTING, CUTTING + "    region: {x: 0.5}\n", False),
+    ],
+)
+def test_a_camera_serves_another_plan_that_needs_the_same_picture(
+    photos: Path, before: str, wanted: str, same: bool
+) -> None:
+    (first,), (second,) = plans(photos, before), plans(photos, wanted)
+    assert same_camera(first, second) is same
 
 
 @pytest.mark.parametrize(
