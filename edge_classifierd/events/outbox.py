@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from itertools import count, repeat
 from typing import TYPE_CHECKING
 
 from edge_classifierd.errors import OutboxError
 from edge_classifierd.events.buffer import EventBuffer
+from edge_classifierd.events.history import read_events
 from edge_classifierd.events.memory import MEMORY_EVENTS
 from edge_classifierd.events.schema import Event, EventDraft, encode, number
 from edge_classifierd.events.sequence_numbers import SequenceNumbers
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
 
 log = logging.getLogger(__name__)
-
-_LAST_ID = "last event_id"
 
 
 class Outbox:
@@ -69,11 +69,13 @@ class Outbox:
         except OSError as error:
             log.debug("%s: %s", path.parent, error)  # the buffer logs it
         self._numbers = SequenceNumbers(path)
+        self._ids.continue_after(self._numbers.last_id)
+        with suppress(OutboxError):  # the buffer meets the same file, and logs it
+            for newest in read_events(path, limit=1):
+                self._ids.continue_after(newest.event.event_id)
         self._buffer = EventBuffer(
             path, clock=clock, numbers=self._numbers, max_events=max_events, max_age_s=max_age_s, keep_sent=keep_sent
         )
-        for last_id in (self._numbers.last_id, self._buffer.state.get(_LAST_ID, "")):
-            self._ids.continue_after(last_id)
 
     def append(self, drafts: Sequence[EventDraft], state: Mapping[str, str | None] | None = None) -> tuple[Event, ...]:
         """Number and store the drafts, in order; durable when it returns, unless the events say that they are not.
@@ -196,8 +198,6 @@ class Outbox:
         ids = [self._ids.new() for _ in drafts]
         for batch in batches:
             self._buffer.change_state(batch.state)
-        if ids:
-            self._buffer.change_state({_LAST_ID: ids[-1]})
         events = self._store(drafts, ids)
         if drafts and events is None:
             events = [number(draft, seq=None, event_id=event_id) for draft, event_id in zip(drafts, ids, strict=True)]

@@ -118,6 +118,7 @@ def test_a_database_of_an_earlier_version_is_extended(box: Box) -> None:
 def test_sent_events_are_saved_from_a_damaged_database(box: Box) -> None:
     outbox = box()
     outbox.acknowledge(fill(outbox, 5)[:4])
+    outbox.append((), {"watches/a": "on"})
     outbox.close()
     with sqlite3.connect(box.path) as connection:
         connection.execute("UPDATE sent SET crc = crc + 1 WHERE seq = 2")
