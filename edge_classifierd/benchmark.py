@@ -97,7 +97,7 @@ class Measurement:
         return abs(self.drift) <= _STEADY_DRIFT and self.variation <= _STEADY_VARIATION
 
     def verdict(self, fps: float) -> str:
-        """Return a sentence that says whether the model keeps up with a frame rate."""
+        """Return a sentence: whether the model keeps up with a frame rate."""
         budget_ms = 1000.0 / fps
         whole = self.stages.whole
         name = f"{self.model} with {counted(self.threads, 'thread')}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT_S = 60.0
 
-# PR_SET_PDEATHSIG (prctl(2)): the child gets SIGTERM when this process dies. The main thread must start it.
+# PR_SET_PDEATHSIG (prctl(2)): the child gets SIGTERM when this process ends. The main thread must start it.
 _RUN = (
     "import ctypes, signal; ctypes.CDLL(None).prctl(1, signal.SIGTERM); "
     "from edge_classifierd.__main__ import main; main()"

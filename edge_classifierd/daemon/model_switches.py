@@ -37,7 +37,7 @@ class _Switch:
 
     pipeline: str
     command: SetModel | None = None
-    """The command that wants another model; None: another version may be in use."""
+    """The command that sets another model; None: another version may be in use."""
     outcome: Future[CommandOutcome] | None = None
 
 

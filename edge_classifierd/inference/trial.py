@@ -52,7 +52,7 @@ def try_model(bundle: ModelBundle | Inspection) -> None:
 
 
 class ModelTrials:
-    """Tries each model once, and remembers in a file which ones have passed, by hash and runtime; any thread.
+    """Tries each model once, and records in a file which ones have passed, by hash and runtime; any thread.
 
     A refusal is remembered for five minutes: a pipeline that is tried again must not start a process each time.
     """

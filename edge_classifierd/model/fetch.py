@@ -173,7 +173,7 @@ def _check_size(url: str, size: int | None, entry: Entry, file: IO[bytes], *, gr
 def _refused(url: str, error: urllib.error.HTTPError) -> FetchError:
     if error.code == http.HTTPStatus.NOT_FOUND:
         return FetchError(f"{url}: 404 not found; the mirror lacks this file: check --mirror")
-    return FetchError(f"{url}: the server says {error.code} {error.reason}; try again later or name a --mirror")
+    return FetchError(f"{url}: the server answered {error.code} {error.reason}; try again later or name a --mirror")
 
 
 def _disk_error(error: OSError, folder: Path, entry: Entry) -> FetchError:

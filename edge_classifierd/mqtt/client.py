@@ -98,7 +98,7 @@ class MqttClient:
         self._status = "not started"
         self._culprit_found = False
         self.loss_explained = False
-        """Set by a listener in `disconnected` when it knows why the broker ended the connection; network thread."""
+        """Why the broker ended the connection; a listener may set it in `disconnected`, on the network thread."""
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:

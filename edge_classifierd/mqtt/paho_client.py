@@ -73,7 +73,7 @@ class _BoundedClient(paho.Client):
     """Refuses a packet by its announced length, before it is read: MQTT 3.1.1 has no maximum packet size."""
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        """Receive up to `bufsize` bytes; paho asks for what is left of a packet."""
+        """Receive up to `bufsize` bytes; `bufsize` is the rest of a packet."""
         if bufsize > _MAX_INCOMING_BYTES:
             raise PacketTooLargeError(
                 f"sent a packet of {bufsize:,} bytes, and at most {_MAX_INCOMING_BYTES:,} are read; publish nothing so "

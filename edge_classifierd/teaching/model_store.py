@@ -31,7 +31,7 @@ MOST_MODELS: Final = 50
 
 
 class ModelStore:
-    """Models and classes of a state directory; `TeachingStore` adds their pictures, and says what its methods raise."""
+    """Models and classes of a state directory; `TeachingStore` adds their pictures and documents the errors."""
 
     def __init__(self, state: Path, clock: Clock) -> None:
         """Create the object; nothing is read or written. `state` is the daemon's state directory."""

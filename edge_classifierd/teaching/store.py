@@ -222,7 +222,7 @@ class TeachingStore(ModelStore):
     # Archives
 
     def export(self, model: str) -> Iterator[bytes]:
-        """Return the parts of a zip archive of the model's pictures, each read as it is asked for.
+        """Return the parts of a zip archive of the model's pictures, each read when it is needed.
 
         Decides the side of pictures that have none yet. The pictures in the bin are left out.
         """

@@ -90,13 +90,13 @@ class InputSection(Section):
     mean: ChannelValues | None = Field(
         None,
         description="What is subtracted from a pixel: a number, or three in the order of the model's channels; null: "
-        "as the file of the model says (see `edge-classifierd models info`).",
+        "as stated in the model file (see `edge-classifierd models info`).",
     )
     std: PositiveChannelValues | None = Field(
-        None, description="What a pixel is then divided by, as for `mean`; null: as the file of the model says."
+        None, description="What a pixel is then divided by, as for `mean`; null: as stated in the model file."
     )
     channels: Literal["rgb", "bgr"] | None = Field(
-        None, description="The order of the model's colour channels; null: as the file of the model says, else rgb."
+        None, description="The order of the model's colour channels; null: as stated in the model file, else rgb."
     )
     size: InputSize | None = Field(
         None, description="Height and width in pixels, for a model whose input has no fixed size; null: the model's."

@@ -101,7 +101,7 @@ class NetworkSource:
         self._connection = connection = _Connection(self._target, self._changed, self._damage, self._clock)
         connection.thread.start()
         with self._changed:
-            # One second more than the deadline of the network code, which knows the cause better.
+            # One second more than the deadline of the network code, whose error names the cause.
             self._wait(lambda: connection.opened or connection.ended, self._stall_timeout_s + 1.0, "no answer")
         if connection.ended and not connection.frames:
             raise connection.error

@@ -20,7 +20,7 @@ MAX_NAME: Final = 1_024
 
 
 class MalformedError(Exception):
-    """The bytes are not a valid flatbuffer; the message says what is wrong."""
+    """The bytes are not a valid flatbuffer; the message gives the reason."""
 
 
 class Table:

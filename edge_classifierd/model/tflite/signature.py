@@ -42,14 +42,14 @@ _CLASSIFICATION: Final = "a picture classification model is needed"
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a classifier's graph says about itself."""
+    """What a classifier's graph declares."""
 
     input: TensorSpec
     """Shape for one picture, see `PictureLayout`."""
     outputs: tuple[ScoreOutput, ...]
     """Those that can be scores, at least one."""
     batch: int
-    """The batch in the file: 1, or a fixed one above; then the runtime is asked to resize it to 1."""
+    """The batch in the file: 1, or a fixed one above; then the runtime resizes it to 1."""
     edgetpu_compiled: bool
     select_tf: tuple[str, ...]
     """Operators of the full TensorFlow, which no runtime here has."""

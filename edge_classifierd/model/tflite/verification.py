@@ -69,7 +69,7 @@ def _verify_tensor(tensor: Table, buffers: list[int], budget: _Budget) -> None:
         raise MalformedError(f"one of its tensors would take more than {_MAX_TENSOR_BYTES // 1_000_000} MB")
     sparse = tensor.has(6)
     if size and buffer and buffers[buffer] and buffers[buffer] < size and not sparse:
-        raise MalformedError("a tensor has fewer weights than its shape says")
+        raise MalformedError("a tensor has fewer weights than its shape needs")
     quantisation = tensor.table(4)
     scales = len(quantisation.floats(2)) + len(quantisation.integers(3, "q")) if quantisation else 0
     budget.spend(_TABLE_COST + scales)

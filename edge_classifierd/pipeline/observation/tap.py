@@ -1,4 +1,4 @@
-"""The newest frame of each pipeline's camera, for whoever wants to show it."""
+"""The newest frame of each pipeline's camera, for display."""
 
 from __future__ import annotations
 

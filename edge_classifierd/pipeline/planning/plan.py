@@ -95,7 +95,7 @@ class BlockedPlan:
 
     @property
     def rules(self) -> tuple[WatchRule, ...]:
-        """The configured watches, without the classes, which only the model knows; none of a taught model's own."""
+        """The configured watches, without the classes, which only the model defines; none of a taught model's own."""
         watches = self.section.watches
         if not watches and self.section.model.taught is not None:
             return ()

@@ -30,7 +30,7 @@ _MOST_LIKELY_ENDED: Final = "1000"
 
 
 def main(parent: int) -> int:
-    """Train as the plan on stdin says. `parent` is the process that started this one."""
+    """Train according to the plan on stdin. `parent` is the process that started this one."""
     _end_with_parent(parent)
     _yield_to_others()
     # Read when numpy is imported. The matrices are small: with several threads the fit took five times as long.

@@ -1,4 +1,4 @@
-"""The result of a training as it is kept beside the version: what was measured, and the sentences that tell it."""
+"""The result of a training as it is kept beside the version: what was measured, and the sentences that describe it."""
 
 from __future__ import annotations
 

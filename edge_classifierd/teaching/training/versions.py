@@ -60,7 +60,7 @@ class Versions:
             raise NotTaughtError(f"{file}: is damaged ({error}); use another version or train again") from error
 
     def in_use(self, model: str) -> TaughtInUse | None:
-        """Return which version is in use; None when none is, or the file that says so is damaged."""
+        """Return which version is in use; None when none is, or the file with its number is damaged."""
         try:
             return taught_in_use(self._state, model)
         except ModelError:

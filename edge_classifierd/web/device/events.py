@@ -30,7 +30,7 @@ _VALUES: Final = ("right", "wrong", None)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What somebody thinks of an event."""
+    """A person's verdict on an event."""
 
     value: str | None
     """`right`, `wrong`, or None to take it back."""

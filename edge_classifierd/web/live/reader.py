@@ -25,7 +25,7 @@ class StreamReader:
     """The messages that wait for one client. Used by the page's thread."""
 
     def __init__(self, pipeline: str | None) -> None:
-        """`pipeline` is the one whose scores the client wants."""
+        """`pipeline` is the one whose scores are sent."""
         self.pipeline = pipeline
         self._waiting: deque[tuple[str | None, bytes]] = deque()
         self._changed = asyncio.Event()

@@ -21,7 +21,7 @@ BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 def frame_number(captured_s: float) -> int:
-    """Return the number by which the page tells frames apart: milliseconds of the monotonic clock."""
+    """Return the number by which the page distinguishes frames: milliseconds of the monotonic clock."""
     return int(captured_s * 1000)
 
 

@@ -88,7 +88,7 @@ class Teacher:
         return [view.name for view in self.parts.control.view() if view.plan.section.model.taught == model]
 
     def changed(self, model: str) -> None:
-        """Tell open pages that a taught model has changed."""
+        """Notify open pages that a taught model has changed."""
         self.streams.send("taught", {"name": model})
 
 

@@ -39,7 +39,7 @@ def test_operator_on_a_tensor_that_is_not_there_is_refused(index: int) -> None:
 def test_more_weights_claimed_than_stored_are_refused() -> None:
     graph = _graph()
     graph.tensors[-1].shape = (2, 4)
-    with pytest.raises(ModelError, match="fewer weights than its shape says"):
+    with pytest.raises(ModelError, match="fewer weights than its shape needs"):
         read_signature(tflite.pack(graph))
 
 
