@@ -84,6 +84,8 @@ class Problem:
     message: str
     temporary: bool = False
     """The file is valid, but a pipeline cannot start now, because a file that it names is missing or damaged."""
+    awaited: bool = False
+    """The daemon itself obtains the missing file."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", message_text(self.message))
@@ -147,6 +149,10 @@ class PayloadError(EdgeClassifierError):
 
 class FetchError(EdgeClassifierError):
     """A file cannot be downloaded, or its checksum is wrong."""
+
+
+class RefusedFetchError(FetchError):
+    """The server does not have the wanted file; most likely it will not have it soon."""
 
 
 def is_expected(failure: BaseException) -> bool:

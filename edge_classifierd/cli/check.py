@@ -23,7 +23,7 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
     Prints every problem at once, as FILE:LINE:COLUMN: key.path: what is wrong. Exit code 0 without problems, 2 for
     mistakes in the file, 1 when the file is valid but a pipeline could not start now (a folder, a model or a video
     file is missing or damaged): the daemon would run the others and try that one again. A missing certificate is a
-    warning.
+    warning, and so is a model that the daemon still has to fetch from its `url`.
 
     Example: edge-classifierd check --config config.yaml
     """
@@ -40,7 +40,12 @@ def command(config: Config = DEFAULT_CONFIG, *, json: Json = False, log_level: L
     except ConfigurationError as error:
         problems = error.problems
     else:
-        warnings = (*document.warnings, *missing_certificates(document))
+        warnings = (
+            *document.warnings,
+            *missing_certificates(document),
+            *(one for one in problems if one.awaited),
+        )
+        problems = tuple(one for one in problems if not one.awaited)
         problems = in_order((*problems, *unusable_models(document, found), *missing_videos(document)))
         summary = [_summary(plan) for plan in found if isinstance(plan, Plan)]
     if json:

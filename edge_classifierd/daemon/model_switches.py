@@ -1,4 +1,4 @@
-"""Changes the models of running pipelines: by command, and when another version of a taught model is put in use."""
+"""Changes the models of running pipelines: by command, and when another version or a fetched model is to be used."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import logging
 import threading
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.errors import ModelError, failure_sentence
 from edge_classifierd.model.taught import IN_USE, taught_folder
 from edge_classifierd.pipeline.observation.control import CommandOutcome
+from edge_classifierd.pipeline.planning.fetched_models import remote_model
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Plan
 from edge_classifierd.pipeline.planning.taught_models import effective_section
 from edge_classifierd.pipeline.planning.validation import plan_one_pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from edge_classifierd.config.loading.load import Document
+    from edge_classifierd.config.sections.pipeline import PipelineSection
+    from edge_classifierd.daemon.model_rollouts import ModelRollouts
     from edge_classifierd.daemon.pipelines import Pipelines
     from edge_classifierd.inference.trial import ModelTrials
+    from edge_classifierd.model.store import RemoteModel
     from edge_classifierd.mqtt.commands import SetModel
     from edge_classifierd.pipeline.planning.plan import AnyPlan
     from edge_classifierd.pipeline.saved_state import SavedState
@@ -39,6 +45,8 @@ class _Switch:
     command: SetModel | None = None
     """The command that sets another model; None: another version may be in use."""
     outcome: Future[CommandOutcome] | None = None
+    remote: RemoteModel | None = None
+    """The model of an address that was fetched for the pipeline."""
 
 
 class ModelSwitches:
@@ -47,12 +55,20 @@ class ModelSwitches:
     The pipeline runs with its model until the new one is known to work; one that cannot be used is refused.
     """
 
-    def __init__(self, pipelines: Pipelines, saved_state: SavedState, trials: ModelTrials, document: Document) -> None:
+    def __init__(
+        self,
+        pipelines: Pipelines,
+        saved_state: SavedState,
+        trials: ModelTrials,
+        rollouts: ModelRollouts,
+        document: Document,
+    ) -> None:
         self.document = document
         """Replaced after a reload."""
         self._pipelines = pipelines
         self._saved_state = saved_state
         self._trials = trials
+        self._rollouts = rollouts
         self._waiting: deque[_Switch] = deque()
         self._stamps: dict[str, tuple[str, _Stamp | None]] = {}
         self._preparing: _Preparation | None = None
@@ -69,6 +85,8 @@ class ModelSwitches:
     def tick(self) -> bool:
         """Continue; return whether a pipeline has changed. Call it a few times a second."""
         self._look_for_versions()
+        for turn in self._rollouts.tick(self.document, self._pipelines.pipelines, self._saved_state.models()):
+            self._waiting.append(_Switch(turn.pipeline, remote=turn.model))
         ended = self._preparing
         changed = False
         if ended is not None and ended.plan is not None:
@@ -94,13 +112,22 @@ class ModelSwitches:
                 self._waiting.append(_Switch(pipeline))
 
     def _begin(self, switch: _Switch) -> None:
-        known = {section.name for _, section in self.document.pipelines}
-        if switch.pipeline not in known:  # a reload has removed it
-            self._settle(switch, f"there is no pipeline {switch.pipeline} any more")
+        document, name, command = self.document, switch.pipeline, switch.command
+        section = next((section for _, section in document.pipelines if section.name == name), None)
+        if section is None:  # a reload has removed it
+            self._settle(switch, f"there is no pipeline {name} any more")
             return
-        command = switch.command
-        commanded = self._saved_state.commands(switch.pipeline).model if command is None else command.model
-        self._preparing = _Preparation(switch, self.document, commanded, self._trials)
+        commanded = self._saved_state.commands(name).model if command is None else command.model
+        if switch.remote is not None and (commanded is not None or remote_model(section.model) != switch.remote):
+            return  # another model is wanted by now
+        strict = commanded is not None or switch.remote is not None or section.model.url is None
+        plan: Callable[[], AnyPlan]
+        if strict:
+            plan = partial(plan_one_pipeline, document, name, commanded)
+        else:
+            plan = partial(self._rollouts.plan, document, name)
+        blocked = effective_section(section, commanded)
+        self._preparing = _Preparation(switch, document, plan, blocked, self._trials)
         self._preparing.start()
 
     def _apply(self, switch: _Switch, plan: AnyPlan) -> bool:
@@ -108,6 +135,11 @@ class ModelSwitches:
         if isinstance(plan, BlockedPlan) and command is not None and command.model is not None:
             _log.warning("%s: the model %s is refused: %s", switch.pipeline, command.model, plan.reason)
             self._settle(switch, plan.reason)
+            return False
+        if isinstance(plan, BlockedPlan) and switch.remote is not None:
+            pipeline = next((one for one in self._pipelines.pipelines if one.name == switch.pipeline), None)
+            if pipeline is not None:
+                self._rollouts.refused(pipeline, switch.remote, plan.reason)
             return False
         changed = self._pipelines.switch(plan, command)
         if isinstance(plan, Plan) and changed:
@@ -123,12 +155,20 @@ class ModelSwitches:
 class _Preparation:
     """The planning and the trial of one model, in a thread of its own."""
 
-    def __init__(self, switch: _Switch, document: Document, commanded: str | None, trials: ModelTrials) -> None:
+    def __init__(
+        self,
+        switch: _Switch,
+        document: Document,
+        read: Callable[[], AnyPlan],
+        section: PipelineSection,
+        trials: ModelTrials,
+    ) -> None:
         self.switch = switch
         self.document = document
         self.plan: AnyPlan | None = None
         """The result."""
-        self._commanded = commanded
+        self._read = read
+        self._section = section
         self._trials = trials
         self._thread = threading.Thread(target=self._run, name=f"switch-{switch.pipeline}", daemon=True)
 
@@ -141,7 +181,7 @@ class _Preparation:
 
     def _run(self) -> None:
         try:
-            plan = plan_one_pipeline(self.document, self.switch.pipeline, self._commanded)
+            plan = self._read()
             if isinstance(plan, Plan):
                 for bundle in plan.cpu_models:
                     self._trials.require(bundle)
@@ -153,11 +193,7 @@ class _Preparation:
             self.plan = self._blocked(failure_sentence(error))
 
     def _blocked(self, reason: str) -> BlockedPlan:
-        name, document, commanded = self.switch.pipeline, self.document, self._commanded
-        section = next(section for _, section in document.pipelines if section.name == name)
-        return BlockedPlan(
-            effective_section(section, commanded), reason, lambda: plan_one_pipeline(document, name, commanded)
-        )
+        return BlockedPlan(self._section, reason, self._read)
 
 
 def _stamp(name: str) -> _Stamp | None:

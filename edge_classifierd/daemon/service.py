@@ -11,6 +11,7 @@ from edge_classifierd.clock import SystemClock, process_age_s
 from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.daemon.health_reporter import HealthReporter
 from edge_classifierd.daemon.home_assistant import HomeAssistantDevice
+from edge_classifierd.daemon.model_rollouts import ModelRollouts
 from edge_classifierd.daemon.model_switches import ModelSwitches
 from edge_classifierd.daemon.page import DaemonPage
 from edge_classifierd.daemon.page_control import PageControl
@@ -37,7 +38,7 @@ from edge_classifierd.pipeline.event_pictures import EventPictures
 from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.observation.control import CommandOutcome
-from edge_classifierd.pipeline.planning.validation import plan_pipelines, plan_with_models
+from edge_classifierd.pipeline.planning.validation import plan_pipelines
 from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
 from edge_classifierd.pipeline.surroundings import Surroundings
@@ -88,7 +89,7 @@ class Service:
         self._state_lock = lock_state(state_directory())  # before reading from it; held until the process ends
         self._outbox = open_outbox(configuration.outbox, self._topics, self._clock)
         copy = state_directory() / "state.json"
-        saved_state = SavedState(self._outbox, copy, self._clock, forget_commands=forget_commands)
+        self._saved_state = saved_state = SavedState(self._outbox, copy, self._clock, forget_commands=forget_commands)
         self._published = PublishedTopics(state_directory() / PUBLISHED_FILE, self._topics.base)
         self._session = MqttClient(
             configuration.mqtt, topics=self._topics, clock=self._clock, published=self._published
@@ -108,7 +109,6 @@ class Service:
         self._statistics = WatchStatistics(self._outbox, self._topics, self._states, self._clock)
         own_topics = OwnTopicMonitor(self._session, self._topics, self._clock)
         self._publisher = Publisher(self._outbox, self._session, self._clock, monitor=own_topics)
-        snapshots = state_directory() / "snapshots"
         self._event_pictures = EventPictures(
             state_directory() / "event-pictures",
             configuration.outbox.path,
@@ -120,7 +120,7 @@ class Service:
             self._outbox,
             self._states,
             self._statistics,
-            snapshots=snapshots,
+            snapshots=state_directory() / "snapshots",
             event_pictures=self._event_pictures,
             after_events=self._publisher.after_events,
         )
@@ -154,10 +154,10 @@ class Service:
             observer=self._page.observer,
         )
         trials = ModelTrials(state_directory() / "models.json", self._clock)
-        plans = plan_with_models(self._document, configured, saved_state.models())
-        self._saved_state = saved_state
+        self._rollouts = ModelRollouts(state_directory(), self._clock)
+        plans = self._rollouts.plans(self._document, configured, saved_state.models())
         self._pipelines = Pipelines(plans, surroundings, sink, trials)
-        self._models = ModelSwitches(self._pipelines, saved_state, trials, self._document)
+        self._models = ModelSwitches(self._pipelines, saved_state, trials, self._rollouts, self._document)
         self._wake_up = WakeUp()
         self._commands = CommandQueue(
             self._session, self._topics, self._pipelines.watches, self._clock, on_command=self._wake_up.wake
@@ -166,10 +166,9 @@ class Service:
         self._stopping = False
         self._reload_futures: list[Future[CommandOutcome]] = []
         self._reload_due = False  # several requests before the next turn give one reload
-        self._reloaded_s = float("-inf")
+        self._reloaded_s = self._status_s = float("-inf")
         self._page_release = PageRelease(self._clock)
         self._thread_names = ThreadNames()
-        self._status_s = float("-inf")
 
     def run(self) -> ExitCode:
         """Start, serve until a signal or the end of all sources, and stop. Raises EdgeClassifierError on failure."""
@@ -272,6 +271,7 @@ class Service:
     def _stop(self) -> None:
         self._notifier.stopping("stopping")
         self._page.request_stop()
+        self._rollouts.stop(0.0)
         self._pipelines.stop(_STOP_PIPELINES_S)
         self._pipelines.store_commands(at_once=True)
         self._statistics.tick()
@@ -326,7 +326,7 @@ class Service:
         for section in ("device", "mqtt", "outbox", "web"):
             if getattr(document.configuration, section) != getattr(self._at_start, section):
                 _log.warning("%s: changes of `%s` take effect with the next restart", document.file, section)
-        plans = plan_with_models(document, plans, self._saved_state.models())
+        plans = self._rollouts.plans(document, plans, self._saved_state.models(), self._pipelines.plans)
         changed = self._pipelines.change_to(plans)
         self._document = self._models.document = document
         self._health.configuration_sha256 = file_sha256(self._config)

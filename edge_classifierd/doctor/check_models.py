@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from edge_classifierd.config.sections.paths import state_directory
 from edge_classifierd.doctor.check_result import CheckResult, from_sentence
-from edge_classifierd.errors import EdgeClassifierError, MissingError, counted
+from edge_classifierd.errors import EdgeClassifierError, FetchError, MissingError, counted
 from edge_classifierd.inference.cpu import CpuClassifier
 from edge_classifierd.inference.cpu_pool import share_threads
 from edge_classifierd.inference.edgetpu.delegate import open_tpu
@@ -17,7 +18,10 @@ from edge_classifierd.inference.edgetpu.device_lock import BusyError, claim
 from edge_classifierd.inference.edgetpu.devices import Selector, list_tpus, read_temperature
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.inference.trial import try_model
+from edge_classifierd.model.download import Wanted, probe
+from edge_classifierd.model.store import NotFetchedError, fetched_file
 from edge_classifierd.pipeline.classifiers import edgetpu_settings
+from edge_classifierd.pipeline.planning.fetched_models import remote_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from edge_classifierd.inference.base import Classifier
     from edge_classifierd.inference.edgetpu.devices import Tpu
     from edge_classifierd.model.bundle import ModelBundle
-    from edge_classifierd.pipeline.planning.plan import Plan
+    from edge_classifierd.pipeline.planning.plan import BlockedPlan, Plan
 
 _INFERENCES: Final = 10
 
@@ -40,6 +44,24 @@ def check_tpus(root: Path, *, wanted: bool) -> list[CheckResult]:
             return [CheckResult("edge tpu", "warning", "none is plugged in", "see docs/edge-tpu.md for its driver")]
         return [CheckResult("edge tpu", "unused", "none is plugged in, and no model needs one")]
     return [_tpu(tpu, root) for tpu in tpus]
+
+
+def check_blocked_model(plan: BlockedPlan) -> CheckResult:
+    """Return why a model cannot be used; ask the server for one that is still to be fetched."""
+    name = f"model {plan.section.name}"
+    remote = remote_model(plan.section.model)
+    if remote is None:
+        return from_sentence(name, plan.reason)
+    try:
+        fetched_file(state_directory(), remote)
+    except NotFetchedError:
+        try:
+            probe(Wanted(remote.url, remedy="check `url` and the server", shown=remote.shown))
+        except FetchError as error:
+            return from_sentence(name, str(error))
+        said = f"{remote.title} is not on this device yet; {remote.shown} delivers it"
+        return CheckResult(name, "warning", said, "the daemon fetches it when it runs")
+    return from_sentence(name, plan.reason)
 
 
 def check_model(plan: Plan, root: Path, *, daemon: RunningDaemon | None) -> list[CheckResult]:

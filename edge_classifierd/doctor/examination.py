@@ -17,7 +17,7 @@ from edge_classifierd.doctor.check_machine import (
     check_watchdog,
     nearest_existing,
 )
-from edge_classifierd.doctor.check_models import check_model, check_tpus
+from edge_classifierd.doctor.check_models import check_blocked_model, check_model, check_tpus
 from edge_classifierd.doctor.check_result import CheckResult, from_sentence
 from edge_classifierd.doctor.check_runtime import check_runtime
 from edge_classifierd.doctor.running_daemon import check_daemon, find_daemon
@@ -90,7 +90,7 @@ def _configured(
     yield check_outbox(configuration.outbox.path, daemon)
     for plan in plans:
         if not isinstance(plan, Plan):
-            yield from_sentence(f"model {plan.section.name}", plan.reason)
+            yield check_blocked_model(plan)
             continue
         if runtime.verdict == "failed":  # loading a model could end this process too
             yield CheckResult(f"model {plan.section.name}", "failed", "not tested, because the runtime does not work")

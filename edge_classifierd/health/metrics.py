@@ -75,6 +75,8 @@ class PipelineSnapshot:
     hint: str | None
     picture_problem: Reason | None = None
     """What is wrong with the camera's picture."""
+    wanted_model: tuple[str, str] | None = None
+    """Name and SHA-256 of the model that is to replace the one that runs."""
 
 
 class PipelineMetrics:
@@ -99,6 +101,7 @@ class PipelineMetrics:
         self._accelerator: str | None = None
         self._reasons: dict[str, Reason] = {}
         self._picture_problem: Reason | None = None
+        self._wanted_model: tuple[str, str] | None = None
 
     def classified(self, *, inference_ms: float, latency_ms: float) -> None:
         """Count a classified frame. `latency_ms` is the time from its delivery to the decision."""
@@ -158,6 +161,15 @@ class PipelineMetrics:
         """Set what is wrong with the camera's picture; it counts as a reason."""
         self._picture_problem = problem
 
+    @property
+    def wanted_model(self) -> tuple[str, str] | None:
+        """Name and SHA-256 of the model that is to replace the one that runs; None outside a roll-out."""
+        return self._wanted_model
+
+    def set_wanted_model(self, model: tuple[str, str] | None) -> None:
+        """Set name and SHA-256 of the model that is to replace the one that runs."""
+        self._wanted_model = model
+
     def snapshot(self) -> PipelineSnapshot:
         """Return the metrics at this moment. Takes about a millisecond."""
         now = self._clock.monotonic()
@@ -184,6 +196,7 @@ class PipelineMetrics:
             accelerator=self._accelerator,
             reasons=reasons,
             picture_problem=self._picture_problem,
+            wanted_model=self._wanted_model,
             ambiguous_share=self.ambiguity.share(),
             hint=self.ambiguity.hint(),
         )

@@ -181,7 +181,8 @@ def _pipeline(pipeline: PipelineHealth) -> dict[str, Any]:
         "degraded": bool(reasons),
         "reasons": [reason.sentence for reason in reasons],
         "picture": _picture(pipeline),
-        "model": None if pipeline.model is None else {"name": pipeline.model[0], "sha256": pipeline.model[1]},
+        "model": _model(pipeline.model),
+        "wanted_model": _model(figures.wanted_model),
         "accelerator": figures.accelerator,
         "fps": _rounded(figures.fps, 2),
         "frames": figures.frames,
@@ -200,6 +201,10 @@ def _pipeline(pipeline: PipelineHealth) -> dict[str, Any]:
             for tpu in pipeline.edgetpus
         },
     }
+
+
+def _model(model: tuple[str, str] | None) -> dict[str, str] | None:
+    return None if model is None else {"name": model[0], "sha256": model[1]}
 
 
 def _picture(pipeline: PipelineHealth) -> str | None:

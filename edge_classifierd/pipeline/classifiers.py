@@ -65,7 +65,9 @@ def _key(plan: Plan) -> tuple[Path | None, str, str | None, str]:
     """
     path = plan.bundle.path if plan.bundle.edgetpu_compiled else None
     cpu_model = None if plan.cpu_bundle is None else plan.cpu_bundle.sha256
-    settings = plan.section.model.model_copy(update={"path": path, "taught": None, "labels": None, "locale": None})
+    settings = plan.section.model.model_copy(
+        update={"path": path, "taught": None, "url": None, "sha256": None, "labels": None, "locale": None}
+    )
     # repr instead of JSON, because a file name may contain bytes that are not UTF-8.
     return (path, plan.bundle.sha256, cpu_model, repr(settings))
 

@@ -17,6 +17,7 @@ from edge_classifierd.model.bundle import bundled_model_path
 from edge_classifierd.mqtt.message import JPEG, JSON
 from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
 from edge_classifierd.pipeline.image_store import ImageStore
+from edge_classifierd.pipeline.planning.fetched_models import remote_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -184,6 +185,8 @@ class MqttSink:
 def _model_name(plan: AnyPlan) -> str:
     """Return the name of the taught model that a pipeline uses, else that of its file without the ending."""
     model = plan.section.model
+    if (remote := remote_model(model)) is not None:
+        return remote.name
     return model.taught or (model.path or bundled_model_path(model.bundled)).stem
 
 

@@ -98,8 +98,8 @@ def _used(config: Path, *, optional: bool) -> dict[Path, list[str]]:
         show(f"which models are in use is not known: {error.problems[0]}", err=True)
         return used
     for pipeline in pipelines:
-        if pipeline.model.taught is not None:
-            continue  # `teach list` shows these
+        if pipeline.model.taught is not None or pipeline.model.url is not None:
+            continue  # `teach list` and the device's health show these
         for path in (model_path(pipeline.model), pipeline.model.cpu_model):
             if path is not None:
                 used.setdefault(path, []).append(pipeline.name)

@@ -54,10 +54,10 @@ class Document:
     """The key of each camera, `cameras[0]`, by its name."""
     _values: Values = field(default_factory=Values, repr=False, compare=False)  # repr: the values hold secrets
 
-    def problem(self, key: str, message: str, *, temporary: bool = False) -> Problem:
+    def problem(self, key: str, message: str, *, temporary: bool = False, awaited: bool = False) -> Problem:
         """Return a problem at `key` (`pipelines[0].watches[1].labels[2]`), or at the nearest parent in the file."""
         place = _place_of(parse_key(key), self._values)
-        return Problem(self.file, place.line, place.column, key, message, temporary)
+        return Problem(self.file, place.line, place.column, key, message, temporary, awaited)
 
     def source_key(self, key: str, pipeline: PipelineSection) -> str:
         """Return the key of a pipeline's source: `pipelines[0].source`, or `cameras[0].source` if it is shared."""

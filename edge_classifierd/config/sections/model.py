@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from edge_classifierd.config.sections.base import Locale, Section, TaughtName
 from edge_classifierd.config.sections.edgetpu import ComputeDevice, EdgeTpuSection
+from edge_classifierd.config.sections.model_address import ModelAddress, Sha256
 from edge_classifierd.config.sections.model_input import InputSection, OutputChoice
 from edge_classifierd.config.sections.paths import UserPath
 
@@ -28,6 +29,18 @@ class ModelSection(Section):
         description="Name of a model that was taught on this device, in place of `path` and `cpu_model`: the version "
         "that is in use runs. Without `watches` there is one for each class but `unknown`, with the threshold that the "
         "training recommends. null: none.",
+    )
+    url: ModelAddress | None = Field(
+        None,
+        description="Address of a `.tflite` file, in place of `path`: it is fetched in the background and used when it "
+        "runs; until then the pipeline continues with the model before it. https://, or http:// to this machine. "
+        "null: none.",
+    )
+    sha256: Sha256 | None = Field(
+        None,
+        validate_default=True,
+        description="The SHA-256 of the file at `url`, 64 hexadecimal digits, as `sha256sum` prints it; a file with "
+        "another one is not used.",
     )
     bundled: Literal["fast", "accurate"] = Field(
         "fast",
@@ -81,6 +94,24 @@ class ModelSection(Section):
             )
         return value
 
+    @field_validator("url", mode="after")
+    @classmethod
+    def _url_or_another(cls, value: str | None, info: ValidationInfo) -> str | None:
+        key = next((key for key in ("path", "taught") if info.data.get(key) is not None), None)
+        if value is not None and key is not None:
+            raise PydanticCustomError(
+                "rule", "chooses a model, but `{key}` names another one; remove one of the two", {"key": key}
+            )
+        return value
+
+    @field_validator("sha256", mode="after")
+    @classmethod
+    def _url_with_sha256(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "url" in info.data and (value is None) is not (info.data["url"] is None):
+            missing = "is missing: `url` needs it, to verify the file" if value is None else "needs `url`"
+            raise PydanticCustomError("rule", missing)
+        return value
+
     @field_validator("labels", "input", "output", "locale", mode="after")
     @classmethod
     def _not_with_taught(cls, value: object, info: ValidationInfo) -> object:
@@ -93,7 +124,7 @@ class ModelSection(Section):
     def _bundled_or_a_file(cls, value: str, info: ValidationInfo) -> str:
         if info.data.get("taught") is not None:
             raise PydanticCustomError("rule", "chooses a bundled model, but `taught` names one; remove one of the two")
-        key = next((key for key in ("path", "cpu_model") if info.data.get(key) is not None), None)
+        key = next((key for key in ("path", "cpu_model", "url") if info.data.get(key) is not None), None)
         if key is not None:
             raise PydanticCustomError(
                 "rule", "chooses a bundled model, but `{key}` names a file; remove one of the two", {"key": key}

@@ -57,8 +57,8 @@ def _with_commanded_model(section: PipelineSection, taught: str) -> PipelineSect
     """Return the section of a pipeline that is commanded to use a taught model."""
     model = section.model.model_copy(
         update={
-            "taught": taught, "path": None, "cpu_model": None, "bundled": "fast", "labels": None,
-            "input": InputSection(), "output": None, "locale": None,
+            "taught": taught, "path": None, "cpu_model": None, "url": None, "sha256": None, "bundled": "fast",
+            "labels": None, "input": InputSection(), "output": None, "locale": None,
         }
     )  # fmt: skip
     return section.model_copy(update={"model": model})

@@ -16,14 +16,12 @@ from edge_classifierd.inference.runtime import edgetpu_sentence
 from edge_classifierd.inference.trial import try_model
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle, read_regular_file
 from edge_classifierd.model.options import ModelOptions
+from edge_classifierd.model.store import NotFetchedError, RemoteModel, fetched_file
 from edge_classifierd.model.taught import taught_in_use
+from edge_classifierd.pipeline.planning.fetched_models import as_remote, remote_model, with_other_model
 from edge_classifierd.pipeline.planning.label_selection import LabelSelection, PlanMistake
 from edge_classifierd.pipeline.planning.plan import BlockedPlan, Plan
-from edge_classifierd.pipeline.planning.taught_models import (
-    effective_section,
-    taught_bundle,
-    without_foreign_labels,
-)
+from edge_classifierd.pipeline.planning.taught_models import taught_bundle, without_foreign_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from edge_classifierd.errors import Problem
     from edge_classifierd.model.bundle import ModelBundle
     from edge_classifierd.model.taught import TaughtInUse
+    from edge_classifierd.pipeline.planning.fetched_models import OtherModel
     from edge_classifierd.pipeline.planning.plan import AnyPlan
 
     _Loaded = dict[tuple[Path, Path | None, str | None, ModelOptions], ModelBundle | ModelError]
@@ -92,7 +91,7 @@ def unusable_models(document: Document, plans: Iterable[AnyPlan]) -> Iterator[Pr
     keys = {section.name: key for key, section in document.pipelines}
     tried: dict[Path, str | None] = {}
     for plan in _complete(plans):
-        for name, bundle in (("taught" if plan.taught else "path", plan.bundle), ("cpu_model", plan.cpu_bundle)):
+        for name, bundle in ((_key_of_file(plan.section.model), plan.bundle), ("cpu_model", plan.cpu_bundle)):
             if bundle is None or bundle.edgetpu_compiled:
                 continue
             if bundle.path not in tried:
@@ -136,21 +135,27 @@ def _plan_all(document: Document, *, sources: bool) -> tuple[tuple[AnyPlan, ...]
 
 
 def _plan_one(
-    document: Document, key: str, section: PipelineSection, bundles: _Loaded, commanded: str | None
+    document: Document, key: str, section: PipelineSection, bundles: _Loaded, other: OtherModel | None
 ) -> tuple[AnyPlan | None, list[PlanMistake]]:
     """Return the plan of one pipeline (None when the file has a mistake there) and its mistakes."""
-    again = partial(_plan_again, document, key, section, commanded)
-    section = effective_section(section, commanded)
+    again = partial(_plan_again, document, key, section, other)
+    section = with_other_model(section, other)
     models = _Models(document, section.model, bundles, f"{key}.model")
     mistakes = [*map(PlanMistake, models.problems)]
     plan: AnyPlan | None = None
     if models.bundle is not None:
-        if commanded is not None:
+        watches = section.watches
+        if other is not None:
             section = without_foreign_labels(section, models.bundle.labels)
         selection = LabelSelection(document, section, models.bundle, models.cpu_bundle, key, taught=models.taught)
         plan = selection.plan(again)
         mistakes += selection.mistakes
-    reason = next((problem.message for problem in models.problems if problem.temporary), None)
+        if isinstance(other, RemoteModel) and watches and not section.watches:
+            unsuited = f"{other.title} has the labels of none of the watches"
+            mistakes.append(PlanMistake(document.problem(f"{key}.watches", unsuited)))
+    if section.model.url is not None:  # the file at the address is not part of the configuration
+        mistakes = [replace(one, problem=replace(one.problem, temporary=True)) for one in mistakes]
+    reason = next((one.problem.message + one.remedy() for one in mistakes if one.problem.temporary), None)
     if reason is not None and all(mistake.problem.temporary for mistake in mistakes):
         plan = BlockedPlan(section, reason, again)
     return plan, mistakes
@@ -167,26 +172,26 @@ def plan_with_models(document: Document, plans: Iterable[AnyPlan], models: Mappi
     )
 
 
-def plan_one_pipeline(document: Document, name: str, commanded: str | None) -> AnyPlan:
+def plan_one_pipeline(document: Document, name: str, other: OtherModel | None) -> AnyPlan:
     """Return the plan of one pipeline from its files as they are now.
 
     Args:
         document: The configuration.
         name: The pipeline, one of the configuration.
-        commanded: The taught model that is commanded; None: the configured model.
+        other: The model in place of the configured one, which is used with None.
     """
     key, section = next((key, section) for key, section in document.pipelines if section.name == name)
-    return _plan_again(document, key, section, commanded)
+    return _plan_again(document, key, section, other)
 
 
-def _plan_again(document: Document, key: str, section: PipelineSection, commanded: str | None) -> AnyPlan:
+def _plan_again(document: Document, key: str, section: PipelineSection, other: OtherModel | None) -> AnyPlan:
     """Make the plan of one pipeline from its files as they are now."""
-    plan, mistakes = _plan_one(document, key, section, {}, commanded)
+    plan, mistakes = _plan_one(document, key, section, {}, other)
     if plan is not None and not (mistakes and isinstance(plan, Plan)):
         return plan
     reason = mistakes[0].problem.message + mistakes[0].remedy()
-    again = partial(_plan_again, document, key, section, commanded)
-    return BlockedPlan(effective_section(section, commanded), reason, again)
+    again = partial(_plan_again, document, key, section, other)
+    return BlockedPlan(with_other_model(section, other), reason, again)
 
 
 def _listed(document: Document, mistakes: list[PlanMistake], more: int = 0) -> tuple[Problem, ...]:
@@ -219,10 +224,12 @@ def _source_problems(document: Document, source: Source, key: str) -> Iterator[P
 def model_path(model: ModelSection) -> Path:
     """Return the path of the file that the section `model` chooses.
 
-    Raises ModelError for a taught model without a version in use.
+    Raises ModelError for a taught model without a version in use, and for a model that is not fetched yet.
     """
     if model.taught is not None:
         return taught_in_use(state_directory(), model.taught).file
+    if (remote := remote_model(model)) is not None:
+        return fetched_file(state_directory(), remote)
     return model.path or bundled_model_path(model.bundled)
 
 
@@ -234,13 +241,22 @@ def model_options(model: ModelSection) -> ModelOptions:
 
 def _bundle(model: ModelSection, loaded: _Loaded) -> ModelBundle | ModelError:
     """Return the model or its error. Each file is read once; an error is reported at every key that names the file."""
-    wanted = (model_path(model), model.labels, model.locale, model_options(model))
-    if wanted not in loaded:
-        try:
-            loaded[wanted] = load_bundle(*wanted)
-        except ModelError as error:
-            loaded[wanted] = error
-    return loaded[wanted]
+    try:
+        wanted = (model_path(model), model.labels, model.locale, model_options(model))
+        if wanted not in loaded:
+            try:
+                loaded[wanted] = load_bundle(*wanted)
+            except ModelError as error:
+                loaded[wanted] = error
+        found, remote = loaded[wanted], remote_model(model)
+        return found if remote is None or isinstance(found, ModelError) else as_remote(found, remote)
+    except NotFetchedError as error:
+        return error
+
+
+def _key_of_file(model: ModelSection) -> str:
+    """Return the key that chooses the model's file."""
+    return next((key for key in ("taught", "url") if getattr(model, key) is not None), "path")
 
 
 def _taught(name: str) -> tuple[TaughtInUse | None, ModelBundle | ModelError]:
@@ -265,9 +281,11 @@ class _Models:
             self.taught, found = _taught(model.taught)
             self.bundle = self._usable("taught", found)
             return
-        self.bundle = self._usable("path", _bundle(model, loaded))
+        self._file_key = _key_of_file(model)
+        self.bundle = self._usable(self._file_key, _bundle(model, loaded))
         if model.cpu_model is not None:
-            cpu_bundle = _bundle(model.model_copy(update={"path": model.cpu_model}), loaded)
+            for_cpu = model.model_copy(update={"path": model.cpu_model, "url": None, "sha256": None})
+            cpu_bundle = _bundle(for_cpu, loaded)
             if self.bundle is not None or not self._is_about_labels(cpu_bundle):
                 self.cpu_bundle = self._usable("cpu_model", cpu_bundle)
         if self.bundle is not None and (model.cpu_model is None or self.cpu_bundle is not None):
@@ -276,9 +294,9 @@ class _Models:
     def _usable(self, name: str, found: ModelBundle | ModelError) -> ModelBundle | None:
         if not isinstance(found, ModelError):
             return found
-        about_labels = name == "path" and self._is_about_labels(found)
+        about_labels = name in {"path", "url"} and self._is_about_labels(found)
         self._add("labels" if about_labels else name, found, temporary=True)
-        if name == "path" and self._model.labels is not None and not about_labels:
+        if name in {"path", "url"} and self._model.labels is not None and not about_labels:
             try:
                 read_regular_file(self._model.labels, "a label file")
             except ModelError as error:
@@ -292,7 +310,7 @@ class _Models:
     def _check_accelerator(self, bundle: ModelBundle, cpu_bundle: ModelBundle | None) -> None:
         """Check that device, model and CPU model fit together, as far as this is possible without hardware."""
         if self._model.device == "cpu" and cpu_bundle is None and bundle.edgetpu_compiled:
-            self._add("path", edgetpu_sentence(bundle.path))
+            self._add(self._file_key, edgetpu_sentence(bundle.path))
         try:
             if self._model.device not in {"auto", "cpu"}:
                 from edge_classifierd.inference.edgetpu.delegate import check_compiled  # noqa: PLC0415 - imports the child process
@@ -307,4 +325,6 @@ class _Models:
             self._add("cpu_model", error)
 
     def _add(self, name: str, what: ModelError | str, *, temporary: bool = False) -> None:
-        self.problems.append(self._document.problem(f"{self._key}.{name}", str(what), temporary=temporary))
+        awaited = isinstance(what, NotFetchedError)
+        key = f"{self._key}.{name}"
+        self.problems.append(self._document.problem(key, str(what), temporary=temporary, awaited=awaited))

@@ -46,7 +46,7 @@ class ModelRoutes:
                     taught = plan.taught if isinstance(plan, Plan) else None
                     used.setdefault((bundle.path, bundle.sha256), (bundle, [], taught))[1].append(view.name)
         rows = [
-            _row(bundle.path, pipelines, len(bundle.labels.display), bundle.sha256, taught)
+            _row(bundle.path, pipelines, len(bundle.labels.display), bundle, taught)
             for bundle, pipelines, taught in used.values()
         ]
         known = {path for path, _ in used}
@@ -55,7 +55,7 @@ class ModelRoutes:
 
 
 def _row(
-    path: Path, used_by: list[str], classes: int, sha256: str | None, taught: TaughtInUse | None = None
+    path: Path, used_by: list[str], classes: int, bundle: ModelBundle | None, taught: TaughtInUse | None = None
 ) -> dict[str, Any]:
     bundled = is_bundled(path)
     licensed = bundled or any(entry.file_name == path.name for entry in catalogue())
@@ -64,12 +64,12 @@ def _row(
     except OSError:
         size = None
     return {
-        "name": path.stem if taught is None else taught.name,
+        "name": taught.name if taught is not None else path.stem if bundle is None else bundle.name,
         "kind": "bundled" if bundled else "file" if taught is None else "taught",
         "version": None if taught is None else taught.version,
         "used_by": used_by,
         "classes": classes,
         "bytes": size,
-        "sha256": sha256,
+        "sha256": None if bundle is None else bundle.sha256,
         "licence": LICENCE if licensed else None,
     }

@@ -82,8 +82,9 @@ class SettingsRoutes:
         with contextlib.suppress(UnreadableError, ConfigurationError):  # `examine` reports it
             text = hide_secrets(decode(read_small_file(file, MOST_JSON_BYTES).content, str(file)))
         try:
-            document, _, problems = examine(file)
-            warnings: tuple[Problem, ...] = document.warnings
+            document, _, found = examine(file)
+            warnings: tuple[Problem, ...] = (*document.warnings, *(one for one in found if one.awaited))
+            problems = tuple(one for one in found if not one.awaited)
         except ConfigurationError as error:
             problems, warnings = error.problems, ()
         return {

@@ -11,6 +11,7 @@ from pipelines_scene import Scene, pipeline, until
 from taught_versions import add_version
 
 from edge_classifierd.config.loading.load import load
+from edge_classifierd.daemon.model_rollouts import ModelRollouts
 from edge_classifierd.daemon.model_switches import ModelSwitches
 from edge_classifierd.mqtt.commands import SetModel, SetThreshold
 from edge_classifierd.pipeline.pipeline import Pipeline
@@ -34,7 +35,8 @@ class Switching:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         document = load(scene.folder / "config.yaml")
-        self.switches = ModelSwitches(scene.pipelines, scene.saved_state, scene.trials, document)
+        rollouts = ModelRollouts(scene.folder, scene.clock)
+        self.switches = ModelSwitches(scene.pipelines, scene.saved_state, scene.trials, rollouts, document)
         self.announced = 0
 
     def tick(self) -> None:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from model_server import ModelServer
 from stand_in import model_pair
 
 from edge_classifierd.doctor import check_models
@@ -15,13 +16,15 @@ from edge_classifierd.errors import MissingError
 from edge_classifierd.health.health_file import ReportedHealth, ReportedPipeline
 from edge_classifierd.inference.edgetpu.device_lock import BusyError
 from edge_classifierd.inference.edgetpu.devices import Tpu
+from edge_classifierd.pipeline.planning.plan import BlockedPlan
+from edge_classifierd.pipeline.planning.validation import plan_pipelines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_classifierd.doctor.check_result import CheckResult
     from edge_classifierd.pipeline.planning.plan import Plan
-from examination_scene import HERE, plan_for
+from examination_scene import HERE, plan_for, write_config
 
 
 @pytest.mark.parametrize(
@@ -121,3 +124,20 @@ def test_an_edge_tpu_that_may_not_be_opened_names_its_node_and_the_group(
     assert asked == [(node, os.R_OK | os.W_OK)]
     (device / "devnum").write_text("x")
     assert check_models.check_tpus(tmp_path, wanted=True)[0].verdict == "ok"
+
+
+def test_a_model_that_is_to_be_fetched_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_CLASSIFIERD_STATE", str(tmp_path))
+    with ModelServer() as server:
+        server.files["/birds.tflite"] = bytes(1000)
+        model = {"url": f"{server.url}/birds.tflite", "sha256": "ab" * 32}
+        _, (plan,) = plan_pipelines(write_config(tmp_path, model=model))
+        assert isinstance(plan, BlockedPlan)
+        found = check_models.check_blocked_model(plan)
+        assert (found.name, found.verdict) == ("model porch", "warning")
+        assert found.sentence.endswith("/birds.tflite delivers it")
+        del server.files["/birds.tflite"]
+        found = check_models.check_blocked_model(plan)
+        assert (found.verdict, found.remedy) == ("failed", "check `url` and the server")
+    found = check_models.check_blocked_model(plan)
+    assert "cannot be fetched (Connection refused)" in found.sentence

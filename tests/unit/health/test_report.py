@@ -112,6 +112,7 @@ def test_a_healthy_daemon_s_document() -> None:
                 "reasons": [],
                 "picture": "ok",
                 "model": {"name": "m", "sha256": "0" * 64},
+                "wanted_model": None,
                 "accelerator": "cpu",
                 "fps": 9.88,
                 "frames": 1000,

@@ -118,11 +118,11 @@ def test_a_complete_partial_file_of_unknown_size_is_used(mirror: Mirror, tmp_pat
 
 
 def test_connections_that_bring_nothing_end_it_and_the_part_is_kept(mirror: Mirror, tmp_path: Path) -> None:
-    mirror.cuts = [5000, *[0] * 20]
-    with pytest.raises(FetchError, match="goes on after the 5,000 bytes"):
+    mirror.cuts = [50_000, *[0] * 20]
+    with pytest.raises(FetchError, match="goes on after the 50,000 bytes"):
         fetch(ENTRY, tmp_path, mirror=mirror.url)
     assert len(mirror.asked) == 6
-    assert (tmp_path / ".tiny_quant.tflite.part").stat().st_size == 5000
+    assert (tmp_path / ".tiny_quant.tflite.part").stat().st_size == 50_000
     mirror.cuts = []
     assert fetch(ENTRY, tmp_path, mirror=mirror.url).path.read_bytes() == CONTENT
 
@@ -144,13 +144,13 @@ def test_a_file_that_is_too_large_is_refused_before_it_fills_the_disk(
 ) -> None:
     mirror.content = CONTENT * 20
     mirror.lengths = lengths
-    with pytest.raises(FetchError, match="bytes where"):
+    with pytest.raises(FetchError, match="bytes where" if lengths else "sends more than"):
         fetch(ENTRY, tmp_path, mirror=mirror.url)
     assert names(tmp_path) == []
 
 
 def test_a_mirror_without_the_file_or_without_a_server_is_one_sentence(mirror: Mirror, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="404 not found; the mirror lacks this file"):
+    with pytest.raises(FetchError, match="404 not found; check the network, or name another --mirror"):
         fetch(dataclasses.replace(ENTRY, name="other"), tmp_path, mirror=mirror.url)
     with pytest.raises(FetchError, match=r"refused.*check the network"):
         fetch(ENTRY, tmp_path, mirror="http://127.0.0.1:1")
