@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from broker_process import Broker, Subscriber, wait_until
 from teach_device import MODEL, TeachDevice
+from teach_kills import training_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -86,6 +89,28 @@ def test_a_cancelled_training_leaves_nothing(device: TeachDevice) -> None:
     assert device.get(f"{MODEL}/versions") == []
     assert device.get("/api/overview")["training"] is None
     assert list((device.state / "taught/shapes/versions").iterdir()) == []
+
+
+def test_a_training_ends_with_a_daemon_that_is_killed(device: TeachDevice) -> None:
+    device.prepare()
+    device.send("POST", f"{MODEL}/trainings", {})
+    wait_until(lambda: training_child(device))
+    child = Path(f"/proc/{training_child(device)}")
+    wait_until(lambda: (child / "oom_score_adj").read_text() == "1000\n", 20, "the child's own settings")
+    pipes = [link for link in (child / "fd").iterdir() if str(link.readlink()).startswith("pipe:")]
+    # Otherwise the child would also end because nobody reads its answers, or when it has finished.
+    held = [os.open(pipe, flags | os.O_NONBLOCK) for pipe in pipes for flags in (os.O_RDONLY, os.O_WRONLY)]
+    try:
+        device.daemon.process.kill()
+        device.daemon.process.wait(10)
+        for pipe in held:
+            with contextlib.suppress(OSError):  # it is full, or this is its other end
+                while True:
+                    os.write(pipe, bytes(4096))
+        wait_until(lambda: training_child(device) is None, 10, "the end of the child")
+    finally:
+        for pipe in held:
+            os.close(pipe)
 
 
 def test_a_training_with_too_few_pictures_says_what_is_missing(device: TeachDevice) -> None:
