@@ -1,27 +1,40 @@
 """What a training takes: its memory and time, and what is left for the cameras beside it.
 
-    .venv/bin/python bench/training.py [--pictures 1000] [--no-cameras] [--seconds 60]
+    .venv/bin/python bench/training.py [--pictures 1000] [--rounds 3] [--seconds 15] [--only alone | camera | saturated]
 
-Trains drawn pictures of three classes in the real child process, alone and beside a real daemon: once with a camera of
-10 pictures a second, once with as many as the classifier takes. A broker is not needed. The camera is a folder, which
-waits where a camera would drop pictures; so what is lost shows as a lower rate. Run it on an idle machine.
+Trains drawn pictures of three classes in the real child process: alone, and by a real daemon with a page, a mosquitto
+and a subscriber, once with a network camera of 10 pictures a second and once with as many pictures as the classifier
+takes. Each picture of the camera makes an event. Measures alternately without and with a training, so compare the two
+figures of a round: on a machine that others use, the figures alone mean little. With TMPDIR=/dev/shm the disk, which
+each event waits for, is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import statistics
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "integration"), str(ROOT / "tests/unit/teaching/training")]
 
-from daemon_process import Daemon, a_pipeline, photographs, write_config  # noqa: E402 - found only now
+from broker_process import Broker, Subscriber, free_port  # noqa: E402 - found only now
+from daemon_process import CAT, PHOTOS, Daemon, a_pipeline, photographs, write_config  # noqa: E402
+from drawn_pictures import SHAPES  # noqa: E402
+from stream_servers import Server  # noqa: E402
+from teach_device import MODEL as TAUGHT  # noqa: E402
+from teach_device import TeachDevice  # noqa: E402
+from teach_kills import training_child  # noqa: E402
 from training_scene import MODEL, pictures  # noqa: E402
 
 from edge_classifierd.clock import SystemClock  # noqa: E402
@@ -29,108 +42,270 @@ from edge_classifierd.teaching.training.trainer import Trainer  # noqa: E402
 from edge_classifierd.teaching.training.versions import Versions  # noqa: E402
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
-    from edge_classifierd.teaching.records import TrainingPictures
+    from paho.mqtt import client as paho
 
-_CAMERAS = {"10 a second": 10.0, "saturated": 1000.0}
+_FPS = 10
+_TAUGHT_PICTURES = 60
+_TOO_LATE_S = 0.1
 
 
-class Watched:
-    """A training and the peak of its child's memory."""
+class Camera(Server):
+    """A network camera of 10 pictures a second that shows a cat and a cup in turn, and notes when it has sent each."""
 
-    def __init__(self, state: Path, drawn: TrainingPictures) -> None:
-        self.trainer = Trainer(Versions(state), SystemClock(), available=lambda: None)
+    def __init__(self) -> None:
+        self.sent_s: list[float] = []
+        """Wall clock, seconds; those of the cat have even positions."""
+        super().__init__()
+
+    def serve(self, connection: socket.socket) -> None:
+        while b"\r\n\r\n" not in connection.recv(65536):
+            pass
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=next\r\n\r\n")
+        shown = [(PHOTOS / f"{name}.jpg").read_bytes() for name in ("cat", "coffee")]
+        began_s = time.monotonic()
+        for number in count():
+            if self.stopping.wait(max(0.0, began_s + number / _FPS - time.monotonic())):
+                return
+            picture = shown[len(self.sent_s) % 2]
+            self.sent_s.append(time.time())
+            head = b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
+            connection.sendall(head + picture + b"\r\n")
+
+    def lateness_s(self, event: dict[str, Any], arrived_s: float) -> float:
+        """Return how long after the picture of an event was sent the event has arrived."""
+        sent_s = self.sent_s[event["type"] != "detected" :: 2]
+        taken_s = datetime.fromisoformat(event["time"]).timestamp() + 0.001  # it has whole milliseconds
+        return arrived_s - sent_s[max(0, bisect_right(sent_s, taken_s) - 1)]
+
+
+class Arrivals(Subscriber):
+    """A subscriber that notes when each event has arrived."""
+
+    def __init__(self, port: int) -> None:
+        self.arrived: list[tuple[float, dict[str, Any]]] = []
+        super().__init__(port, "+/+/+/event")
+
+    def _on_message(self, client: object, userdata: object, message: paho.MQTTMessage) -> None:
+        self.arrived.append((time.time(), json.loads(message.payload)))
+        super()._on_message(client, userdata, message)
+
+
+class Device(TeachDevice):
+    """A daemon with the page whose pipeline has any source."""
+
+    def __init__(self, folder: Path, broker_port: int, source: dict[str, Any], *watches: dict[str, Any]) -> None:
+        self.folder = folder
+        self.port = free_port()
+        one = a_pipeline(folder, *watches, source=source, model={"threads": 2}, snapshot={"enabled": False})
+        web = {"listen": f"127.0.0.1:{self.port}"}
+        self.config = write_config(folder / "config.yaml", broker_port, one, web=web)
+        self.daemon = Daemon(self.config)
+        self.classes = {}
+
+    def prepare(self, count: int = 8) -> None:
+        """Make the model `shapes` with `count` pictures of each class; what is nearly a copy is not kept."""
+        super().prepare(0)
+        for shape in SHAPES:
+            kept, number = 0, 100
+            while kept < count:
+                number += 1
+                with contextlib.suppress(KeyError):
+                    self.upload("unknown" if shape == "cross" else shape, shape, number)
+                    kept += 1
+
+    def classified(self) -> int:
+        """Return the number of classified frames since the daemon started."""
+        content = self.request("GET", "/metrics")[1].decode()
+        name = 'edge_classifierd_frames_total{pipeline="driveway",result="classified"} '
+        return int(float(next(line for line in content.splitlines() if line.startswith(name)).removeprefix(name)))
+
+
+@dataclass
+class Window:
+    """What was measured in some seconds, without or with a training."""
+
+    seconds: float
+    classified: int
+    sent: int = 0
+    late_s: tuple[float, ...] = ()
+    """How late each event was."""
+    training: str = " without"
+
+    @property
+    def rate(self) -> float:
+        """Classified frames a second."""
+        return self.classified / self.seconds
+
+    @property
+    def share(self) -> float:
+        """The share of the camera's pictures that was classified."""
+        return self.classified / max(self.sent, 1)
+
+    def late(self) -> str:
+        """Return median, 95th percentile and maximum of the events' lateness."""
+        late_ms = [late_s * 1000 for late_s in self.late_s]
+        return f"{statistics.median(late_ms):.0f} / {quantile(late_ms, 95):.0f} / {max(late_ms):.0f} ms"
+
+
+def quantile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+class Training:
+    """A training of a daemon, and the peak of its child's memory."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._path = f"{TAUGHT}/trainings/{device.send('POST', f'{TAUGHT}/trainings', {})['id']}"
+        time.sleep(0.5)
+        self._child = training_child(device)
+        self.stage = "looking"
         self.peak_mb = 0.0
-        self.began_s = time.monotonic()
-        self.trainer.start(drawn)
 
     def runs(self) -> bool:
         """Look once; return whether it still runs."""
-        child = self.trainer._child
-        if child is not None:
-            try:
-                status = Path(f"/proc/{child.pid}/status").read_text()
-            except OSError:
-                status = ""
-            peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")
-            self.peak_mb = max(self.peak_mb, int(peak) * 1024 / 1e6)
-        state = self.trainer.state()
-        return state is None or state.runs
+        self.peak_mb = max(self.peak_mb, memory_peak_mb(self._child))
+        self.stage = self._device.send("GET", self._path)["stage"]
+        return self.stage not in {"finished", "failed"}
 
-    def result(self) -> str:
-        state = self.trainer.state()
-        assert state is not None
-        how = state.stage if state.failure is None else state.failure
-        return f"{how} after {time.monotonic() - self.began_s:5.1f} s, at most {self.peak_mb:.0f} MB"
+    def end(self) -> None:
+        """Cancel it if it runs."""
+        if self.runs():
+            self._device.send("DELETE", self._path)
 
 
-def alone(state: Path, drawn: TrainingPictures) -> None:
-    watched = Watched(state, drawn)
-    while watched.runs():
+def measure(device: Device, seconds: float, camera: Camera | None, arrivals: Arrivals, *, train: bool) -> Window:
+    """Measure for `seconds`; with `train` during a training, to its end where a camera sets the pace."""
+    training = Training(device) if train else None
+    sent, events = 0 if camera is None else len(camera.sent_s), len(arrivals.arrived)
+    began_s, before = time.time(), device.classified()
+    until_s = began_s + (10 * seconds if train and camera is not None else seconds)
+    while time.time() < until_s and (training is None or training.runs()):
+        time.sleep(0.5)
+    ended_s, after = time.time(), device.classified()
+    sent = 0 if camera is None else len(camera.sent_s) - sent
+    if training is not None:
+        training.end()
+    time.sleep(1)  # for the last events
+    late_s = () if camera is None else tuple(camera.lateness_s(one, at_s) for at_s, one in arrivals.arrived[events:])
+    how = " without" if training is None else f" with a training ({training.stage}, {training.peak_mb:.0f} MB)"
+    return Window(ended_s - began_s, after - before, sent, late_s, how)
+
+
+def memory_peak_mb(process: int | None) -> float:
+    """Return the most memory that a process has had; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
+
+
+def alone(state: Path, count: int) -> None:
+    """Print the time and the memory of a training of `count` pictures."""
+    drawn = pictures(state, -(-count // 3))
+    trainer, peak_mb, began_s = Trainer(Versions(state), SystemClock(), available=lambda: None), 0.0, time.monotonic()
+    trainer.start(drawn)
+    while (now := trainer.state()) is None or now.runs:
+        child = trainer._child
+        peak_mb = max(peak_mb, memory_peak_mb(None if child is None else child.pid))
         time.sleep(0.05)
     learnt = sum(len(one.learn) for one in drawn.classes)
     every = learnt + sum(len(one.held_out) for one in drawn.classes)
-    print(f"{every} pictures, {learnt} learnt from, alone: {watched.result()}")
+    how = now.failure or now.stage
+    took_s = time.monotonic() - began_s
+    print(f"{every} pictures, {learnt} learnt from, alone: {how} after {took_s:.1f} s, at most {peak_mb:.0f} MB")
     for result in Versions(state).results(MODEL)[:1]:
-        print(f"  {result.sentences[0] if result.sentences else ''}")
+        print(f"  {result.sentences[0] if result.sentences else ''}", flush=True)
 
 
-@contextmanager
-def daemon(folder: Path, fps: float) -> Iterator[Path]:
-    """A daemon with one pipeline; yields its health document. There is nothing at its broker's port."""
-    folder.mkdir(exist_ok=True)
-    source = {"type": "folder", "path": str(photographs(folder / "photos", "cat", "coffee")), "fps": fps, "loop": True}
-    pipeline = a_pipeline(folder, source=source, model={"threads": 2})
-    with Daemon(write_config(folder / "config.yaml", 1, pipeline), RUNTIME_DIRECTORY=str(folder)) as running:
-        yield folder / "health.json"
-        running.end()
+@contextlib.contextmanager
+def taught_device(folder: Path, broker: Broker, source: dict[str, Any], *watches: dict[str, Any]) -> Iterator[Device]:
+    """A daemon that has classified for some seconds, with pictures to train on."""
+    folder.mkdir()
+    with Device(folder, broker.port, source, *watches) as device:
+        device.prepare(_TAUGHT_PICTURES // 3)
+        time.sleep(3)
+        yield device
 
 
-def inferences(metrics: Path) -> tuple[float, int]:
-    """Return the time of the newest health document, seconds, and the number of inferences until then."""
-    while True:
-        try:
-            document = json.loads(metrics.read_text())
-            return document["uptime_s"], document["pipelines"]["driveway"]["inferences"]
-        except (OSError, ValueError, KeyError):
-            time.sleep(0.2)
+def beside_camera(folder: Path, broker: Broker, arrivals: Arrivals, rounds: int, seconds: float) -> None:
+    """Print what is classified of 10 pictures a second, and how late the events are, without and with a training."""
+    camera = Camera()
+    source = {"type": "stream", "url": camera.url}
+    try:
+        with taught_device(folder, broker, source, CAT) as device:
+            windows: dict[bool, list[Window]] = {False: [], True: []}
+            for number in range(rounds):
+                for train in (False, True):
+                    one = measure(device, seconds, camera, arrivals, train=train)
+                    windows[train].append(one)
+                    print(
+                        f"10 a second, round {number + 1}, {one.seconds:4.1f} s{one.training}: {one.classified} of "
+                        f"{one.sent} classified, {len(one.late_s)} events after {one.late()} (median / p95 / max)",
+                        flush=True,
+                    )
+    finally:
+        camera.stop()
+    whole = {train: join(all_of) for train, all_of in windows.items()}
+    usual_s = statistics.median(whole[False].late_s)
+    too_late = {train: sum(late_s > usual_s + _TOO_LATE_S for late_s in one.late_s) for train, one in whole.items()}
+    print(f"classified during training: {whole[True].share:.1%} (without: {whole[False].share:.1%})")
+    print(f"events (median / p95 / max): without {whole[False].late()}, with {whole[True].late()}")
+    print(f"100 ms later than the median without: {too_late[False]} without, {too_late[True]} with", flush=True)
 
 
-def rate(health: Path, seconds: float, watched: Watched | None = None) -> float:
-    """Return the frames a second over `seconds` or the rest of a training; health is written every 30 s."""
-    (began_s, before), until_s = inferences(health), time.monotonic() + seconds
-    (ended_s, after) = began_s, before
-    while time.monotonic() < until_s and (watched is None or watched.runs()):
-        time.sleep(0.2)
-        ended_s, after = inferences(health)
-    return (after - before) / max(ended_s - began_s, 1e-9)
+def join(windows: list[Window]) -> Window:
+    """Return the sum of windows."""
+    return Window(
+        sum(one.seconds for one in windows),
+        sum(one.classified for one in windows),
+        sum(one.sent for one in windows),
+        tuple(late_s for one in windows for late_s in one.late_s),
+    )
 
 
-def beside(folder: Path, name: str, fps: float, drawn: TrainingPictures, seconds: float) -> None:
-    with daemon(folder, fps) as health:
-        before = rate(health, seconds + 30)
-        watched = Watched(folder / "training", drawn)
-        time.sleep(2)
-        during = rate(health, 10 * seconds, watched)
-        kept = f"({during / max(before, 1e-9):.1%})"
-        print(f"{name}: {before:.1f} frames a second; beside a training {during:.1f} {kept}")
-        print(f"  the training of {sum(len(one.learn) for one in drawn.classes)} pictures: {watched.result()}")
-        watched.trainer.close()
+def beside_saturated(folder: Path, broker: Broker, arrivals: Arrivals, rounds: int, seconds: float) -> None:
+    """Print the rate of a classifier that always has a frame, without and with a training."""
+    shown = photographs(folder.with_name("photos"), "cat", "coffee")
+    source = {"type": "folder", "path": str(shown), "fps": 1000, "loop": True}
+    ratios = []
+    with taught_device(folder, broker, source) as device:
+        for number in range(rounds):
+            # Between two windows without one, so that a machine that becomes slower or faster does not count.
+            rates = [measure(device, seconds, None, arrivals, train=train).rate for train in (False, True, False)]
+            ratios.append(2 * rates[1] / (rates[0] + rates[2]))
+            shown_rates = ", ".join(f"{rate:.1f}" for rate in rates)
+            print(f"saturated, round {number + 1}, without, with, without: {shown_rates} a second", flush=True)
+    print(f"saturated: median {statistics.median(ratios):.1%} of the rate, least {min(ratios):.1%}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--pictures", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--no-cameras", action="store_true", help="measure memory and time only")
+    parser.add_argument("--pictures", type=int, default=1000, help="of the training that runs alone")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=15, help="of each window")
+    parser.add_argument("--only", choices=["alone", "camera", "saturated"])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        alone(folder, pictures(folder, -(-given.pictures // 3)))
-        for number, (camera, fps) in enumerate(() if given.no_cameras else _CAMERAS.items()):
-            state = folder / f"daemon-{number}"
-            beside(state, camera, fps, pictures(state / "training", 60), given.seconds)
+        if given.only in {None, "alone"}:
+            alone(folder, given.pictures)
+        if given.only == "alone":
+            return
+        broker = Broker(folder).start()
+        arrivals = Arrivals(broker.port)
+        try:
+            if given.only != "saturated":
+                beside_camera(folder / "camera", broker, arrivals, given.rounds, given.seconds)
+            if given.only != "camera":
+                beside_saturated(folder / "saturated", broker, arrivals, given.rounds, given.seconds)
+        finally:
+            arrivals.close()
+            broker.stop()
 
 
 if __name__ == "__main__":
