@@ -94,7 +94,7 @@ install_edge_tpu() {
 # ---------------------------------------------------------------- the program
 # A new virtual environment beside the old one; `venv` is a link to the one in use.
 build_venv() {
-  local target stamp source
+  local target stamp
   stamp=$(fingerprint)
   previous=$(readlink "$HOME_DIR/venv" 2>/dev/null || true)
   [ -z "$previous" ] || old_version=$(version_of "$previous")
@@ -108,19 +108,15 @@ build_venv() {
     return
   fi
   install -d -m 0755 "$HOME_DIR"
-  step "Making $HOME_DIR/$target" /usr/bin/python3 -m venv --system-site-packages "$HOME_DIR/$target" || fail "could not make a virtual environment in $HOME_DIR"
   # picamera2's parts are compiled against the system's numpy: it must stay what it is.
   /usr/bin/python3 -c 'import numpy; print(f"numpy=={numpy.__version__}")' >"$workplace/constraints" 2>/dev/null || : >"$workplace/constraints"
+  step "Making $HOME_DIR/$target" /usr/bin/python3 -m venv --system-site-packages "$HOME_DIR/$target" || fail "could not make a virtual environment in $HOME_DIR"
   if [ -n "$wheels" ]; then
     local page='[web]'
     compgen -G "$wheels/starlette-*.whl" >/dev/null || page= # a wheelhouse made without the page
-    step "Installing edge-classifierd from $wheels" pip_install "$target" --no-index --find-links "$wheels" "edge-classifierd$page"
+    step "Installing edge-classifierd from $wheels" pip_install "$target" --constraint "$workplace/constraints" --no-index --find-links "$wheels" "edge-classifierd$page"
   else
-    source=$workplace/source
-    mkdir -p "$source/models"
-    cp -R edge_classifierd pyproject.toml README.md LICENSE "$source/"
-    cp models/README.md models/*.tflite "$source/models/"
-    step "Installing edge-classifierd and its Python packages" pip_install "$target" "${source}[web]"
+    step "Installing edge-classifierd and its Python packages" install_checkout "$target"
   fi || {
     rm -rf "${HOME_DIR:?}/$target"
     fail "pip could not install the program; what was installed before is as it was" "Without a network, make a wheelhouse elsewhere and use --wheels DIR: docs/operations.md."
@@ -132,9 +128,28 @@ build_venv() {
   use_venv "$target"
 }
 
+# On 64-bit systems the packages are those of packaging/constraints, byte for byte; numpy is the system's.
+install_checkout() { # VENV
+  local source=$workplace/source known=(--no-deps --require-hashes --only-binary :all: --ignore-installed)
+  mkdir -p "$source/models"
+  cp -R edge_classifierd pyproject.toml README.md LICENSE "$source/"
+  cp models/README.md models/*.tflite "$source/models/"
+  if versions_are_known; then
+    pip_install "$1" "${known[@]}" --requirement packaging/constraints/service.txt &&
+      pip_install "$1" "${known[@]}" --target "$workplace/build" --requirement packaging/constraints/build.txt &&
+      PYTHONPATH=$workplace/build pip_install "$1" --no-deps --no-build-isolation "$source"
+  else
+    pip_install "$1" --constraint "$workplace/constraints" "${source}[web]"
+  fi
+}
+
+# PyPI has a wheel of everything for these. A 32-bit Raspberry Pi OS gets wheels from piwheels.org, with other hashes.
+versions_are_known() {
+  [[ $(/usr/bin/python3 -c 'import platform, sys; print(platform.machine(), sys.maxsize > 2**32)') =~ ^(x86_64|aarch64)\ True$ ]]
+}
+
 pip_install() { # VENV ARGUMENT...
-  "$HOME_DIR/$1/bin/python" -m pip install --disable-pip-version-check --no-input --prefer-binary \
-    --constraint "$workplace/constraints" "${@:2}"
+  "$HOME_DIR/$1/bin/python" -m pip install --disable-pip-version-check --no-input --prefer-binary "${@:2}"
 }
 
 use_venv() { # NAME
@@ -156,7 +171,7 @@ fingerprint() {
     if [ -n "$wheels" ]; then
       find "$wheels" -maxdepth 1 -name '*.whl' -type f -print0 | sort -z | xargs -0r sha256sum
     else
-      find edge_classifierd models pyproject.toml -type f ! -path '*/__pycache__/*' ! -path 'models/build/*' -print0 | sort -z | xargs -0 sha256sum
+      find edge_classifierd models packaging/constraints pyproject.toml -type f ! -path '*/__pycache__/*' ! -path 'models/build/*' -print0 | sort -z | xargs -0 sha256sum
     fi
   } | sha256sum
 }

@@ -56,17 +56,14 @@ build_bootable() { # SUITE
   in_root systemctl disable --quiet mosquitto.service || true
 
   # What pip needs to install the service without a network.
-  mkdir -p "$root/opt/build/models"
-  cp "$here/../../pyproject.toml" "$root/opt/build/"
-  # shellcheck disable=SC2016
+  mkdir -p "$root/opt/build"
+  cp "$here"/../../packaging/constraints/*.txt "$root/opt/build/"
   in_root bash -c '
     set -e
     python3 -m venv /opt/build/venv
     cd /opt/build
-    python3 -c "import tomllib; project = tomllib.load(open(\"pyproject.toml\", \"rb\"))[\"project\"]
-print(*project[\"dependencies\"], *project[\"optional-dependencies\"][\"web\"], sep=\"\n\")" >requirements
     python3 -c "import numpy; print(f\"numpy=={numpy.__version__}\")" >constraints
-    venv/bin/pip wheel -q --wheel-dir /opt/wheels -c constraints -r requirements "hatchling>=1.27"'
+    venv/bin/pip download -q --no-deps --require-hashes --only-binary :all: -d /opt/wheels -r service.txt -r build.txt'
 }
 
 add_camera() {
@@ -83,7 +80,7 @@ add_camera() {
 stamp=$(
   {
     cat "$here/root.sh" "$here/mirror.bash"
-    [[ $suite == fresh-* ]] || cat "$here/camera/"* "$here/../../pyproject.toml"
+    [[ $suite == fresh-* ]] || cat "$here/camera/"* "$here"/../../packaging/constraints/*.txt
   } | sha256sum | cut -c1-16
 )
 mkdir -p "$roots"
