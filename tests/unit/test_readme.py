@@ -42,6 +42,10 @@ def test_the_event_of_the_readme_fits_the_schema(readme: str, repository: Path) 
     jsonschema.validate(json.loads(event), schema, format_checker=jsonschema.FormatChecker())
 
 
+def test_the_readme_stays_short(readme: str) -> None:
+    assert readme.count("\n") <= 150
+
+
 def test_every_link_of_the_readme_leads_to_a_file(readme: str, repository: Path) -> None:
     targets = [target for target in re.findall(r"\]\(([^)]+)\)", readme) if "://" not in target]
     assert targets
