@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.mqtt.commands import Command, RefusedError, check
 from edge_classifierd.pipeline.observation.control import PipelineView, Resting
+from edge_classifierd.pipeline.rest import Rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,16 @@ class PageControl:
         """See `PipelineControl.resting`."""
         return next((self._resting(one) for one in self._pipelines.pipelines if one.name == pipeline), None)
 
+    def pause_cameras(self, timeout_s: float) -> None:
+        """See `PipelineControl.pause_cameras`."""
+        self._around.rest_times.pause(timeout_s)
+        self._wake()
+
+    def resume_cameras(self) -> None:
+        """See `PipelineControl.resume_cameras`."""
+        self._around.rest_times.resume()
+        self._wake()
+
     def try_region(self, pipeline: str, region: Region, frame: Frame) -> ObservedFrame:
         """See `PipelineControl.try_region`."""
         return self._pipelines.try_region(pipeline, region, frame)
@@ -87,7 +98,10 @@ class PageControl:
 
     def _resting(self, pipeline: AnyPipeline) -> Resting | None:
         if pipeline.resting:
-            return Resting("schedule", self._around.rest_times.active_again(pipeline.plan.section.active))
+            times, active = self._around.rest_times, pipeline.plan.section.active
+            if times.rest(active) is Rest.PAUSED:
+                return Resting("training", times.paused_until)
+            return Resting("schedule", times.active_again(active))
         until_s = pipeline.rests_until_s
         if until_s is None:
             return None

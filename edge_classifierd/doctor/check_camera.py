@@ -127,7 +127,8 @@ def _reported(  # noqa: PLR0911 - one return a state
         rate = "frames" if reported.fps is None else f"{reported.fps:.1f} frames a second"
         return CheckResult(name, "ok", f"the running daemon gets {rate} from it")
     if reported.resting:
-        return CheckResult(name, "ok", "the running daemon keeps it closed until the next of its `active` times")
+        said = "the running daemon keeps it closed: outside its `active` times, or while a model is trained"
+        return CheckResult(name, "ok", said)
     if reported.reasons:
         return from_sentence(name, reported.reasons[0], missing=_is_absent(reported.reasons[0]))
     said = "the running daemon takes no frames from it: it was switched off, has ended, or is still starting"

@@ -88,7 +88,7 @@ class Pipeline:
 
     @property
     def resting(self) -> bool:
-        """Whether its camera is closed because this is none of its `active` times."""
+        """Whether its camera is closed outside its `active` times, or during a pause."""
         return self._enabled and self._rest is not Rest.ACTIVE
 
     @property
@@ -284,7 +284,7 @@ class Pipeline:
             return
         self._close()
         self._publish_status()
-        ended = not self._enabled or self._rest is Rest.RESTING
+        ended = not self._enabled or self._rest is not Rest.CLOCK_UNKNOWN
         if ended and (was_open or self._reporter.any_active):
             self.clear()
 

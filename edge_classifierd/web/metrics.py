@@ -121,7 +121,7 @@ class _DaemonCollector(Collector):
             figures = view.figures
             enabled.add_metric([view.name], float(view.enabled))
             online.add_metric([view.name], float(view.online))
-            for why in ("gate", "schedule"):
+            for why in ("gate", "schedule", "training"):
                 resting.add_metric([view.name, why], float(view.resting is not None and view.resting.why == why))
             problem = () if figures.picture_problem is None else (figures.picture_problem,)
             for reason in (*problem, *figures.reasons):

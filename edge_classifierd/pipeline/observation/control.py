@@ -26,10 +26,16 @@ __all__ = ["Command", "CommandOutcome", "HealthSource", "PipelineControl", "Pipe
 class Resting:
     """Why no frame of a pipeline is classified although nothing failed."""
 
-    why: Literal["gate", "schedule"]
-    """`gate`: nothing moves; `schedule`: this is none of its `active` times, and the camera is closed."""
+    why: Literal["gate", "schedule", "training"]
+    """`gate`: nothing moves. The camera is closed for the others: `schedule`, this is none of its `active` times;
+    `training`, all cameras are paused."""
     until: datetime | None
     """UTC; None when it is not known."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the camera is closed."""
+        return self.why != "gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,12 @@ class PipelineControl(Protocol):
 
     def resting(self, pipeline: str) -> Resting | None:
         """Return why a pipeline classifies no frame, and until when; None when it does, or fails, or is disabled."""
+
+    def pause_cameras(self, timeout_s: float) -> None:
+        """Close all cameras until `resume_cameras`, for `timeout_s` at most; not stored, so a restart ends it."""
+
+    def resume_cameras(self) -> None:
+        """End the pause of `pause_cameras`, if there is one."""
 
     def try_region(self, pipeline: str, region: Region, frame: Frame) -> ObservedFrame:
         """Classify a frame with another region, without an effect on the pipeline; takes as long as an inference.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Training = Callable[[], dict[str, Any] | None]
 
 WIDTHS: Final = (320, 640, 960)
+PICTURE_VIEWS: Final = ("full", "region")
 _SNAPSHOT_WIDTH: Final = 1280
 _SNAPSHOT_EVERY_S: Final = 1.0
 _FRAME_TIMEOUT_S: Final = 10.0
@@ -93,25 +94,25 @@ class LiveRoutes:
     async def _frame(self, request: Request) -> Response:
         width = _width(request)
         shows = request.query_params.get("view", "full")
-        if shows not in {"full", "region"}:
+        if shows not in PICTURE_VIEWS:
             raise RequestError(422, "value_refused", "`view` must be full or region", field="view")
         after = query_number(request, "after", 0, most=_MOST_AFTER)
         view = self._parts.pipeline(request.path_params["pipeline"])
         plan = delivering(view)
         with self._viewers.place(request.state.viewer):
-            kind = PreviewKind(view.name, width, _view(plan, shows))
+            kind = PreviewKind(view.name, width, view_of(plan, shows))
             preview = await self._previews.next(kind, after=after, timeout_s=_FRAME_TIMEOUT_S)
         return _picture(preview)
 
     async def _snapshot(self, request: Request) -> Response:
         view = self._parts.pipeline(request.path_params["pipeline"])
-        kind = PreviewKind(view.name, _SNAPSHOT_WIDTH, _view(delivering(view), "full"), _SNAPSHOT_EVERY_S)
+        kind = PreviewKind(view.name, _SNAPSHOT_WIDTH, view_of(delivering(view), "full"), _SNAPSHOT_EVERY_S)
         preview = await self._previews.next(kind, after=0, timeout_s=_FRAME_TIMEOUT_S)
         return _picture(preview)
 
     async def _mjpeg(self, request: Request) -> Response:
         view = self._parts.pipeline(request.path_params["pipeline"])
-        return self._mjpeg_streams.answer(PreviewKind(view.name, _width(request), _view(delivering(view), "full")))
+        return self._mjpeg_streams.answer(PreviewKind(view.name, _width(request), view_of(delivering(view), "full")))
 
     async def _history(self, request: Request) -> Response:
         span_s = query_number(request, "span", 3600, least=10, most=DAY_S)
@@ -151,15 +152,18 @@ def delivering(view: PipelineView) -> Plan:
     """Return the plan of a pipeline whose camera delivers frames. Raises RequestError for another."""
     if not view.enabled:
         raise RequestError(409, "off", "the camera is switched off")
-    if view.resting is not None and view.resting.why == "schedule":
-        raise RequestError(409, "off", "the camera is off outside the `active` times of the configuration")
+    if view.resting is not None and view.resting.closed:
+        paused = "the cameras are paused while a model is trained"
+        scheduled = "the camera is off outside the `active` times of the configuration"
+        raise RequestError(409, "off", paused if view.resting.why == "training" else scheduled)
     if not view.online or not isinstance(view.plan, Plan):
         sentence = view.offline_reason or "the camera delivers no frames"
         raise RequestError(503, "offline", sentence, retry_after_s=5)
     return view.plan
 
 
-def _view(plan: Plan, shows: str) -> View:
+def view_of(plan: Plan, shows: str) -> View:
+    """Return the `region` of a camera's picture, or the `full` picture, upright."""
     view = plan.view
     return view if shows == "region" else View(view.rotation, view.mirror, Region())
 

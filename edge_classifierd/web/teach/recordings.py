@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.teaching.recorder import RecordingRunsError
-from edge_classifierd.web.live.live_routes import delivering
+from edge_classifierd.web.live.live_routes import PICTURE_VIEWS, delivering, view_of
 from edge_classifierd.web.route import PageRoute, RequestError, json_answer, json_route, read_json
 from edge_classifierd.web.teach.documents import recording_document
 from edge_classifierd.web.teach.taught_models import AT
@@ -41,10 +41,12 @@ class RecordingRoutes:
         document = await read_json(request)
         one = class_of(model, text_of(document, "class"))
         view = self._teacher.parts.pipeline(text_of(document, "pipeline"))
-        plan = delivering(view)
+        plan, shows = delivering(view), document.get("view", "region")
+        if shows not in PICTURE_VIEWS:
+            raise RequestError(422, "value_refused", "`view` must be full or region", field="view")
         recorder = self._teacher.recorder
         try:
-            state = await self._teacher.call(recorder.begin, model.name, one.id, view.name, plan.view)
+            state = await self._teacher.call(recorder.begin, model.name, one.id, view.name, view_of(plan, shows))
         except RequestError as error:
             if isinstance(error.__cause__, RecordingRunsError):
                 raise RequestError(409, "busy", str(error), retry_after_s=2) from None

@@ -25,6 +25,7 @@ from edge_classifierd.web.teach.versions import TaughtVersionRoutes
 if TYPE_CHECKING:
     from edge_classifierd.teaching.recorder import RecordingState
     from edge_classifierd.teaching.records import TaughtModel
+    from edge_classifierd.teaching.training.trainer import TrainingState
     from edge_classifierd.web.command_routes import CommandRoutes
     from edge_classifierd.web.live.stream import Streams
     from edge_classifierd.web.parts import Parts
@@ -46,11 +47,16 @@ class TeachPages:
             if state.ended is not None:
                 streams.send_soon("taught", {"name": state.model})
 
+        def trained(state: TrainingState) -> None:
+            if not state.runs:
+                parts.control.resume_cameras()
+            self.progress.report(state)
+
         self._store = TeachingStore(parts.state, parts.clock)
         self._recorder = Recorder(self._store, parts.tap, parts.clock, recorded)
         self.progress = TrainingProgress(streams, parts.clock)
         versions = Versions(parts.state)
-        self.trainer = Trainer(versions, parts.clock, self.progress.report)
+        self.trainer = Trainer(versions, parts.clock, trained)
         self.teacher = Teacher(parts, self._store, self._recorder, versions, self.trainer, streams)
         self.corrections = Corrections(self.teacher)
 

@@ -1,14 +1,15 @@
-"""The routes of trainings: begin, progress, cancel."""
+"""The routes of trainings: begin, progress, cancel, and the pause of the cameras meanwhile."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import Response
 
 from edge_classifierd.teaching.training.trainer import TrainingRefusedError
-from edge_classifierd.web.route import PageRoute, RequestError, json_answer, json_route, read_json
+from edge_classifierd.web.route import PageRoute, RequestError, client_address, json_answer, json_route, read_json
 from edge_classifierd.web.teach.documents import training_document
 from edge_classifierd.web.teach.taught_models import AT
 from edge_classifierd.web.teach.teacher import refused, ulid_of
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from edge_classifierd.web.live.stream import Streams
     from edge_classifierd.web.teach.teacher import Teacher
 
+_log = logging.getLogger(__name__)
+
 _ONE: Final = f"{AT}/trainings/{{training}}"
 _EXTRACTORS: Final = ("fast", "accurate")
 _REFUSALS: Final = {"busy": 409, "missing": 422, "memory": 503}
 _SENT_EVERY_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 600.0
 
 
 class TrainingProgress:
@@ -62,6 +66,7 @@ class TrainingRoutes:
             json_route("POST", f"{AT}/trainings", self._start),
             PageRoute("GET", _ONE, self._show),
             PageRoute("DELETE", _ONE, self._cancel),
+            json_route("PUT", f"{_ONE}/pause", self._pause),
         )
 
     async def _start(self, request: Request) -> Response:
@@ -92,6 +97,23 @@ class TrainingRoutes:
         if (await self._state(request)).runs:
             self._teacher.trainer.cancel()
         return Response(status_code=204)
+
+    async def _pause(self, request: Request) -> Response:
+        training, control = await self._state(request), self._teacher.parts.control
+        paused = (await read_json(request)).get("value")
+        if not isinstance(paused, bool):
+            raise RequestError(422, "value_refused", "`value` must be true or false", field="value")
+        if paused:
+            control.pause_cameras(_LONGEST_PAUSE_S)
+        # A training that has ended meanwhile resumed the cameras before they were paused.
+        state = self._teacher.trainer.state()
+        runs = state is not None and state.id == training.id and state.runs
+        if not (paused and runs):
+            control.resume_cameras()
+        if paused and not runs:
+            raise RequestError(409, "ended", "the training has ended; the cameras go on")
+        _log.info("cameras %s by the page (%s)", "paused" if paused else "resumed", client_address(request))
+        return json_answer({"value": paused})
 
     async def _state(self, request: Request) -> TrainingState:
         model = await self._teacher.model(request)

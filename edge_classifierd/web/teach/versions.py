@@ -71,9 +71,15 @@ class TaughtVersionRoutes:
         pipeline = None
         if document.get("pipeline") is not None:
             pipeline = self._teacher.parts.pipeline(text_of(document, "pipeline")).name
-        in_use = await self._teacher.call(self._teacher.versions.use, model, version)
+        versions, before = self._teacher.versions, await self._teacher.call(self._teacher.versions.in_use, model)
+        in_use = await self._teacher.call(versions.use, model, version)
         if pipeline is not None and pipeline not in self._teacher.used_by(model):
-            await self._commands.set_model(pipeline, model)
+            try:
+                await self._commands.set_model(pipeline, model)
+            except RequestError:
+                if before is not None:  # other pipelines may use it
+                    await self._teacher.call(versions.use, model, before.version)
+                raise
         self._teacher.changed(model)
         self._commands.log(request, "version in use", model, in_use.previous, version)
         return json_answer({"version": version, "previous": in_use.previous, "used_by": self._teacher.used_by(model)})

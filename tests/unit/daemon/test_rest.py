@@ -1,10 +1,10 @@
-"""Pipelines with `active` times: they rest outside them."""
+"""Pipelines with `active` times rest outside them, and all pipelines during a pause."""
 
 from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipelines_scene import Scene, pipeline, until
@@ -144,3 +144,36 @@ def test_reload_changes_the_active_times_without_a_restart(tmp_path: Path) -> No
         assert scene.change_to(pipeline("driveway", "cat")) == 1
         until(has_status(scene, b"online"))
         assert scene.pipelines.pipelines == (one,)
+
+
+def test_pause_closes_every_camera_until_it_is_ended_or_over(tmp_path: Path) -> None:
+    with with_active_watch(tmp_path, pipeline("driveway", "cat"), pipeline("gate", "cat", active=DAY)) as scene:
+        until(has_status(scene, b"online"))
+        until(has_status(scene, b"online", "gate"))
+        times = scene.around.rest_times
+        times.pause(600)
+        until(has_status(scene, b"resting"))
+        until(has_status(scene, b"resting", "gate"))
+        until(lambda: scene.retained("driveway")["cat/state"] == b"OFF")
+        assert times.paused_until == scene.wall_clock.now + timedelta(seconds=600)
+        assert scene.heartbeats.stuck() == ()
+        times.resume()
+        until(has_status(scene, b"online"))
+        assert times.paused_until is None
+
+        times.pause(600)
+        until(has_status(scene, b"resting"))
+        scene.wall_clock.since_boot_s += 599
+        scene.pipelines.tick()
+        assert status(scene) == b"resting"
+        scene.wall_clock.since_boot_s += 1
+        until(has_status(scene, b"online"))
+        until(has_status(scene, b"online", "gate"))
+
+
+def test_pause_ends_with_the_daemon(tmp_path: Path) -> None:
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        scene.around.rest_times.pause(600)
+        until(has_status(scene, b"resting"))
+    with Scene(tmp_path, pipeline("driveway", "cat")) as scene:
+        until(has_status(scene, b"online"))

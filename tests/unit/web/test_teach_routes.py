@@ -277,6 +277,25 @@ def test_a_held_button_records_the_camera_into_the_class(birds: Birds) -> None:
     assert birds.listed(birds.tit) == []
 
 
+def test_a_recording_is_of_the_region_or_of_the_whole_picture(birds: Birds) -> None:
+    region = "/api/pipelines/driveway/region"
+    assert birds.send("PUT", region, {"value": {"x": 0, "y": 0, "width": 0.5, "height": 1}}).status == 200
+    widths = {}
+    for view in ("full", "region"):
+        begun = birds.post("recordings", {"class": birds.tit, "pipeline": "driveway", "view": view}).document
+        path = f"/api/taught/birds/recordings/{begun['id']}"
+        until(lambda path=path: birds.send("PUT", path).document["kept"])
+        newest = birds.send("DELETE", path).document["newest"]
+        header = read_header(birds.page.get(f"/api/taught/birds/pictures/{newest}.jpg").body)
+        assert header is not None
+        widths[view] = header.width
+    assert widths["full"] == 2 * widths["region"]
+    for wrong in ("half", 5, None, ["full"]):
+        body = {"class": birds.tit, "pipeline": "driveway", "view": wrong}
+        assert birds.post("recordings", body).code == "value_refused"
+    birds.send("PUT", region, {"value": None})
+
+
 def test_a_recording_needs_a_class_and_a_camera_that_delivers(birds: Birds) -> None:
     for body in ({}, {"class": birds.tit}, {"class": 5, "pipeline": "driveway"}):
         assert birds.post("recordings", body).status == 422

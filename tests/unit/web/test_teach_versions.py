@@ -88,6 +88,15 @@ def test_versions_are_listed_shown_used_and_removed(birds: Birds) -> None:  # no
     assert [one["version"] for one in versions_of(birds)] == [2]
 
 
+def test_a_refused_model_leaves_the_version_in_use(birds: Birds) -> None:  # noqa: F811
+    made(birds, 1)
+    made(birds, 2)
+    birds.post("versions/1/use", {})
+    birds.page.switched = CommandOutcome(problems=("birds: it has no labels",))
+    assert birds.post("versions/2/use", {"pipeline": "driveway"}).code == "model_refused"
+    assert birds.document["in_use"] == 1
+
+
 def test_files_of_a_version_are_served_so_that_they_can_do_nothing(birds: Birds) -> None:  # noqa: F811
     made(birds, 1)
     report = birds.page.get("/api/taught/birds/versions/1/report.html")
