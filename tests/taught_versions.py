@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import tflite_builder as tflite
 
@@ -18,9 +19,12 @@ NAMES = ("blue tit", "robin", "unknown")
 
 
 def add_version(
-    state: Path, model: str, number: int, *, threshold: float = 0.7, names: tuple[str, ...] = NAMES
+    state: Path, model: str, number: int, *, threshold: float = 0.7, names: tuple[str, ...] = NAMES, **measured: Any
 ) -> Versions:
-    """Add a version whose classes have these names, the last one unknown; `robin` has no recommended threshold."""
+    """Add a version whose classes have these names, the last one unknown; `robin` has no recommended threshold.
+
+    `measured` are fields of its result.
+    """
     versions = Versions(state)
     labels = "".join(f"{name}\n" for name in names).encode()
     about = f"version {number}".encode()  # so that no two have the same content
@@ -45,6 +49,6 @@ def add_version(
         against=None,
         thresholds={names[0].replace(" ", "-"): threshold},
     )
-    (folder / RESULT_FILE).write_bytes(encode_result(result))
+    (folder / RESULT_FILE).write_bytes(encode_result(replace(result, **measured)))
     versions.add(model, folder, number)
     return versions

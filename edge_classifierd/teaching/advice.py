@@ -24,16 +24,16 @@ def is_enough(pictures: int, recordings: int) -> bool:
     return pictures >= ENOUGH_PICTURES and recordings >= ENOUGH_RECORDINGS
 
 
-def class_advice(name: str, *, unknown: bool, pictures: int, recordings: int, span_ms: int) -> str:
+def class_advice(*, unknown: bool, pictures: int, recordings: int, span_ms: int) -> str:
     """Return the next step for a class; `span_ms` is the time between its first and last picture."""
     if not pictures and unknown:
         return "Record the empty scene, people, rain: what must not be taken for one of your classes."
     if pictures < LEAST_PICTURES:
-        return f"Record {name}: at least {LEAST_PICTURES} pictures are needed, {ENOUGH_PICTURES} are better."
+        return f"At least {LEAST_PICTURES} pictures are needed, {ENOUGH_PICTURES} are better."
     if pictures < ENOUGH_PICTURES:
-        return f"Record {counted(ENOUGH_PICTURES - pictures, 'picture')} more of {name}."
+        return f"Record {counted(ENOUGH_PICTURES - pictures, 'picture')} more."
     if recordings < ENOUGH_RECORDINGS:
-        return f"Record {name} once more, at another time of day; until then its result is an estimate."
+        return "Record it once more, at another time of day; until then its result is an estimate."
     if span_ms < _SAME_LIGHT_MS:
         return "Enough. Another light would still help."
     return "Enough."
@@ -43,7 +43,7 @@ def missing(classes: Sequence[TaughtClass]) -> str:
     """Return what a training still needs; empty when it can begin. Classes without a picture are left out of it."""
     begun = [one for one in classes if one.pictures]
     if len(begun) < LEAST_CLASSES:
-        return f"Record at least {LEAST_CLASSES} classes with {LEAST_PICTURES} pictures each; one may be `unknown`."
+        return f"Record at least {LEAST_CLASSES} classes with {LEAST_PICTURES} pictures each."
     few = [one for one in begun if one.pictures < LEAST_PICTURES]
     if few:
         least = f"{LEAST_PICTURES} are needed"

@@ -117,7 +117,7 @@ def _read_class(class_id: str, slug: str, name: str, figures: Sequence[int]) -> 
         pictures=pictures,
         recordings=recordings,
         enough=is_enough(pictures, recordings),
-        advice=class_advice(name, unknown=unknown, pictures=pictures, recordings=recordings, span_ms=span_ms),
+        advice=class_advice(unknown=unknown, pictures=pictures, recordings=recordings, span_ms=span_ms),
     )
 
 

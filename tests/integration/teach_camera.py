@@ -28,6 +28,10 @@ class TeachCamera(SnapshotServer):
         """Put another thing before the camera."""
         self._shown = name
 
+    def pictures(self, name: str) -> list[bytes]:
+        """Return what the camera shows of a thing, as JPEGs."""
+        return self._variants[name]
+
     def _answer(self, request: str) -> bytes:
         self._turn += 1
         self._pictures = [self._variants[self._shown][self._turn % VARIANTS]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from broker_process import Broker, free_port, wait_until
 from daemon_process import Daemon, write_config
@@ -58,6 +58,18 @@ class TeachDesk(PageDevice):
         )
         assert answer.status == 204, answer.text()
         return context.new_page()
+
+    def send(self, page: Page, method: str, path: str, body: Any = None) -> Any:
+        """Send a request with the session of a page: JSON, or a JPEG; return the document."""
+        kind = {"Content-Type": "image/jpeg"} if isinstance(body, bytes) else {}
+        headers = {"Origin": self.url.rstrip("/"), **kind}
+        answer = page.request.fetch(f"{self.url}api/{path}", method=method, data=body, headers=headers)
+        assert answer.ok, (path, answer.status, answer.text())
+        return answer.json() if answer.status != 204 else None
+
+    def pipeline(self, page: Page) -> Any:
+        """Return the document of the camera `desk`."""
+        return self.send(page, "GET", "overview")["pipelines"][0]
 
 
 def column(page: Page, name: str) -> Locator:

@@ -6,8 +6,8 @@ import { Recorder, holds } from "./record.js?v=__BUILD__";
 import { link } from "./teach.js?v=__BUILD__";
 import { S, called, keyed } from "./teach_text.js?v=__BUILD__";
 import { Uploads, files } from "./upload.js?v=__BUILD__";
-import { T } from "./text.js?v=__BUILD__";
-import { attempt, button, css, dialog, fill, h, say, select, toast } from "./ui.js?v=__BUILD__";
+import { T, absence } from "./text.js?v=__BUILD__";
+import { attempt, button, css, dialog, fill, h, say, segments, select, toast } from "./ui.js?v=__BUILD__";
 
 const ENOUGH = 20;
 const SHOWN = 16;
@@ -39,17 +39,19 @@ class Column {
   all = false;
   #collect;
   #count = null;
-  #title = h("h2", {});
+  #title;
   #facts = h("p", { class: "small dim n" });
   #meter = h("i", {});
   #advice = h("p", { class: "advice" });
   #more = button("All", () => this.#showAll(), "quiet s");
-  #hold = h("button", { type: "button", class: "btn hold" }, S.hold);
+  #hold;
   #grid;
 
   constructor(collect, one) {
     this.#collect = collect;
     this.id = one.id;
+    this.#title = h("h2", { id: `class-${one.id}` });
+    this.#hold = h("button", { type: "button", class: "btn hold", "aria-describedby": this.#title.id }, S.hold);
     this.#grid = new Grid(collect.name, collect.selection);
     holds(this.#hold, collect.recorder, () => one.id);
     const chosen = h("input", { type: "file", multiple: true, accept: "image/*", hidden: true });
@@ -67,7 +69,7 @@ class Column {
     this.name = called(one);
     this.unknown = unknown;
     for (const labelled of [this.element, this.#grid.element]) labelled.setAttribute("aria-label", this.name);
-    fill(this.#title, h("span", {}, this.name), h("kbd", {}, one.key));
+    fill(this.#title, h("span", {}, this.name), one.key && h("kbd", {}, one.key));
     say(this.#facts, S.gathered(one));
     css(this.#meter, { width: `${Math.min(100, (100 * count) / ENOUGH) * (recordings > 1 || enough ? 1 : 0.7)}%` });
     say(this.#advice, advice ?? "");
@@ -145,6 +147,8 @@ class Collect {
   #tally = h("p", { class: "row tight n" });
   #train = h("button", { type: "button", class: "btn main tall" });
   #missing = h("ul", { class: "plain advice" });
+  #view = segments("Picture", [["region", "Region"], ["full", "Whole picture"]], "region", (view) => this.#chooseView(view));
+  #viewHelp = h("p", { class: "small dim" }, S.wholeHelp);
   #sort = h("section", { class: "card row sortcard" });
   #list = h("div", { class: "columns" });
   #last = null;
@@ -167,7 +171,7 @@ class Collect {
       h(
         "div",
         { class: "teach" },
-        h("section", { class: "card aim", "aria-label": "Camera" }, h("div", { class: "stage" }, this.#canvas, this.#veil, this.#tag), this.#chips, this.#hold, this.#tally, h("p", { class: "small dim" }, S.move), choice, h("div", { class: "trainbox" }, this.#train, this.#missing)),
+        h("section", { class: "card aim", "aria-label": "Camera" }, h("div", { class: "stage" }, this.#canvas, this.#veil, this.#tag), this.#chips, this.#hold, this.#tally, h("p", { class: "small dim" }, S.move), choice, this.#view, this.#viewHelp, h("div", { class: "trainbox" }, this.#train, this.#missing)),
         h("div", {}, this.#sort, this.uploads.element, this.#list, h("p", { class: "row tight" }, h("a", { class: "btn quiet s", href: link(this.name, "bin") }, "Bin"), button("Bring in collected", () => attempt(() => this.#bringIn()), "quiet s"), h("a", { class: "btn quiet s", href: address(["taught", this.name, "export.zip"]), download: true }, "Export"), button("Rename", () => this.#renameModel(), "quiet s"), button("Remove", () => this.#removeModel(), "quiet s"))),
       ),
       bar,
@@ -191,10 +195,11 @@ class Collect {
     this.#choose(this.#chosen);
     say(this.#train, S.train(model.seconds_estimate));
     this.#train.disabled = !model.can_train;
-    const notes = [...(model.missing ? [model.missing] : []), ...(model.corrections && model.in_use ? [S.corrections(model.corrections, model.in_use)] : [])];
+    const once = model.can_train ? classes.filter(({ recordings }) => recordings === 1).map(called) : [];
+    const notes = [...(model.missing ? [model.missing] : []), ...(once.length ? [S.estimate(once)] : []), ...(model.corrections && model.in_use ? [S.corrections(model.corrections, model.in_use)] : [])];
     fill(this.#missing, notes.map((one) => h("li", {}, one)));
     this.#sort.hidden = !model.to_sort;
-    fill(this.#sort, h("div", {}, h("b", {}, S.toSort(model.to_sort)), h("div", { class: "small dim" }, S.sortHelp)), h("a", { class: "btn push", href: link(this.name, "sort") }, "Sort them"));
+    fill(this.#sort, h("div", {}, h("b", {}, S.toSort(model.to_sort)), h("div", { class: "small dim" }, S.inGroups(model.to_sort_groups), h("span", { class: "wide" }, S.sortHelp))), h("a", { class: "btn push", href: link(this.name, "sort") }, "Sort them"));
   }
 
   keys() {
@@ -242,10 +247,9 @@ class Collect {
     this.recorder.pipeline = camera;
     if (!camera) return;
     this.#picture = new Picture(this.#canvas, camera, (state) => say(this.#veil, state.code ? state.message : ""));
-    this.#picture.view = "region";
+    this.#picture.view = this.recorder.view;
     this.visibility ??= () => this.#picture.visibility();
     document.addEventListener("visibilitychange", this.visibility);
-    say(this.#tag, `${camera} · region`);
     this.runs();
     this.context.stream.open(camera);
   }
@@ -253,10 +257,25 @@ class Collect {
   /** Show the camera's picture while there is one. */
   runs() {
     const one = this.context.device.pipeline(this.recorder.pipeline);
-    const running = Boolean(one?.enabled && one.online && one.resting?.why !== "schedule");
-    this.#picture?.run(running);
-    if (!running) say(this.#veil, !one || one.enabled ? one?.offline_reason || T.noPicture : T.off);
-    this.#veil.hidden = running;
+    const missing = one ? absence(one) : T.noPicture;
+    this.#picture?.run(missing === null);
+    if (missing !== null) say(this.#veil, missing);
+    this.#veil.hidden = missing === null;
+    const { x = 0, y = 0, width = 1, height = 1 } = one?.region ?? {};
+    const whole = x === 0 && y === 0 && width === 1 && height === 1;
+    this.#view.hidden = whole;
+    if (whole && this.recorder.view !== "region") this.#view.firstChild.click();
+    this.#viewHelp.hidden = this.recorder.view === "region";
+    say(this.#tag, [one?.name, whole ? null : this.recorder.view === "region" ? "region" : "whole picture"].filter(Boolean).join(" · "));
+  }
+
+  /** Show and record the camera's `region`, or its `full` picture. */
+  #chooseView(view) {
+    this.recorder.view = view;
+    if (!this.#picture) return;
+    this.#picture.view = view;
+    this.#picture.restart();
+    this.runs();
   }
 
   #choose(id) {
@@ -277,6 +296,7 @@ class Collect {
 
   #recording() {
     const { what, class: id, kept, similar, left } = this.recorder;
+    if (what !== "idle" && id !== this.#chosen) this.#choose(id); // Space records it again
     for (const column of this.#columns.values()) column.recording(this.recorder);
     this.#hold.classList.toggle("rec", what === "recording");
     say(this.#hold, what === "recording" ? (left === null ? S.letGo : S.running(kept, left)) : what === "counting" ? S.counting(left) : S.hold);

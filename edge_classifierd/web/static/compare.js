@@ -4,8 +4,8 @@ import { enlarge, image, move } from "./grid.js?v=__BUILD__";
 import { cameras, link } from "./teach.js?v=__BUILD__";
 import { S, called } from "./teach_text.js?v=__BUILD__";
 import { dateTime, megabytes, percent } from "./text.js?v=__BUILD__";
-import { use, versionList, versions } from "./taught.js?v=__BUILD__";
-import { button, fill, h, notice, select } from "./ui.js?v=__BUILD__";
+import { ran, use, versionList, versions, wayBack } from "./taught.js?v=__BUILD__";
+import { button, fill, h, notice, refill, select } from "./ui.js?v=__BUILD__";
 
 /** The figures of two versions, side by side, on the same pictures. */
 function figures(result, against) {
@@ -59,25 +59,27 @@ export async function open(body, context, step, wanted) {
   const running = cameras(device, name).map((one) => one.name);
   const used = context.model.in_use;
   let camera = running[0] ?? context.model.pipeline ?? device.pipelines[0]?.name;
+  const changed = () => context.changed().catch(() => {});
   const take = async (version) => {
-    if (await use(device, name, version, camera)) await context.changed();
+    if (await use(device, name, version, camera, changed)) await changed();
   };
   const actions = h("div", { class: "row" });
+  const worse = notice(S.worse(number, result.against?.version));
   const show = () => {
     const on = cameras(device, name).some((one) => one.name === camera);
     const now = context.model.in_use;
     const against = result.against?.version ?? null;
-    fill(
-      actions,
+    worse.hidden = !result.worse || (on && now === number);
+    refill(actions, [camera, now, ran(device)], () => [
       device.pipelines.length > 1 && select("Camera", [camera, ...device.pipelines.map((one) => one.name).filter((one) => one !== camera)].map((one) => [one, one]), (value) => {
         camera = value;
         show();
       }),
       on && now === number ? h("span", { class: "pill" }, `in use on ${camera}`) : button(result.worse ? S.useAnyway(number) : S.use(number), () => take(number), "main"),
-      on && now === number && against !== null && against !== number && all.some(({ version }) => version === against) && button(S.backTo(against), () => take(against)),
+      on && now === number && (wayBack(device, camera, changed) ?? (against !== null && against !== number && all.some(({ version }) => version === against) && button(S.backTo(against), () => take(against)))),
       h("a", { class: "btn", href: address(["taught", name, "versions", String(number), "report.html"]), target: "_blank", rel: "noopener" }, "Report"),
       h("a", { class: "btn quiet", href: address(["taught", name, "versions", String(number), "model.tflite"]), download: `${name}-${number}.tflite` }, "Download"),
-    );
+    ]);
   };
   show();
   fill(
@@ -91,6 +93,7 @@ export async function open(body, context, step, wanted) {
         h("div", { class: "row head" }, h("h2", {}, `Version ${number}`), used === number && h("span", { class: "pill" }, "in use"), h("span", { class: "small dim" }, `${dateTime(result.made)} · ${megabytes(result.bytes / 1e6)}`)),
         h("ul", { class: "plain sentences" }, result.sentences.map((sentence) => h("li", {}, sentence))),
         result.held_out && figures(result, result.against),
+        worse,
         actions,
       ),
       wrong(context, S.mistakes, result.held_out?.mistakes),

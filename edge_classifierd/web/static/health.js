@@ -22,7 +22,7 @@ function tiles({ uptime_s: uptime, mqtt, outbox, board, clock_synchronised: cloc
     tile(known(board.disk_free_mb, megabytes), "free on the disk"),
     tile(known(board.load, (load) => load.toFixed(2)), "load"),
     tile(clock ? "set" : "not set", "clock"),
-    tile(megabytes(store.bytes / 1e6), `${store.pictures} pictures of events`),
+    tile(megabytes(store.bytes / 1e6), `${store.pictures} ${store.pictures === 1 ? "picture" : "pictures"} of events`),
     tile(String(web.viewers), web.viewers === 1 ? "browser looks on" : "browsers look on"),
   );
 }

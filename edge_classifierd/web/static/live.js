@@ -3,7 +3,7 @@ import { address, post, put } from "./api.js?v=__BUILD__";
 import { newest } from "./event_list.js?v=__BUILD__";
 import { History } from "./history.js?v=__BUILD__";
 import { Picture } from "./picture.js?v=__BUILD__";
-import { T, accelerator, duration, percent, time } from "./text.js?v=__BUILD__";
+import { T, absence, accelerator, duration, percent, time } from "./text.js?v=__BUILD__";
 import { attempt, button, css, fill, h, notice, say, segments, toggle } from "./ui.js?v=__BUILD__";
 
 const ANNOUNCE_MS = 5000;
@@ -124,11 +124,12 @@ class Camera {
   update() {
     const one = this.#device.pipeline(this.#name);
     if (!one) return;
-    const running = one.enabled && one.online && one.resting?.why !== "schedule";
+    const sentence = absence(one);
+    const running = sentence === null;
     this.#picture.run(running);
     this.#switch.set(one.enabled);
     this.#lookNow.hidden = one.resting?.why !== "gate";
-    this.#state(one, running);
+    this.#state(one, running, sentence);
     this.#frames(one, running);
     this.#scores(one, running && !one.resting);
     this.#tell(one, running);
@@ -196,13 +197,12 @@ class Camera {
     this.update();
   }
 
-  #state(one, running) {
-    const sentence = !one.enabled ? T.off : one.resting?.why === "schedule" ? T.schedule(one.resting.until) : one.online ? null : one.offline_reason || T.offline;
+  #state(one, running, sentence) {
     const failed = running && this.#refusal && this.#refusal.code !== "link" ? (this.#refusal.code === "too_many_viewers" ? T.viewers : this.#refusal.message) : null;
     const shown = sentence && one.enabled && !one.resting ? sentence : failed;
     if (shown !== (this.#notice.firstChild?.textContent ?? null)) fill(this.#notice, shown && notice(shown));
     // What a camera that is off saw last is not shown; that of a broken one is, greyed, with its time.
-    const blank = !one.enabled || one.resting?.why === "schedule" || !this.#captured;
+    const blank = !one.enabled || (one.resting && one.resting.why !== "gate") || !this.#captured;
     this.#canvas.classList.toggle("blank", blank);
     this.#stage.classList.toggle("old", !running);
     say(this.#veil, blank ? (shown ? T.noPicture : sentence ?? T.waiting) : "");

@@ -28,9 +28,10 @@ async function taught(context) {
   const all = await get(["taught"]);
   return Promise.all(
     all.map(async ({ name }) => {
-      const list = versionList(context, name, await versions(name));
+      const made = await versions(name);
+      const list = versionList(context, name, made);
       const head = h("div", { class: "row head" }, h("h2", {}, h("a", { href: `#/teach/${name}` }, name)), h("span", { class: "push small dim" }, KINDS.taught));
-      return { element: h("section", { class: "card" }, head, list), off: list.off };
+      return { element: h("section", { class: "card" }, head, made.length ? list : h("p", { class: "small dim" }, T.notTrained)), off: list.off };
     }),
   );
 }

@@ -13,6 +13,8 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 export class Recorder extends EventTarget {
   /** The camera that pictures are taken from. */
   pipeline;
+  /** 'region', or 'full' for the whole picture. */
+  view = "region";
   /** 'idle', 'pressed', 'counting' or 'recording'. */
   what = "idle";
   /** The id of the class. */
@@ -88,7 +90,7 @@ export class Recorder extends EventTarget {
     const route = ["taught", this.#model, "recordings"];
     let id = null;
     try {
-      ({ id } = await post(route, { class: this.class, pipeline: this.pipeline }));
+      ({ id } = await post(route, { class: this.class, pipeline: this.pipeline, view: this.view }));
       const start = Date.now();
       while (!over && Date.now() - start < seconds * 1000) {
         await Promise.race([sleep(ALIVE_MS), stopped]);

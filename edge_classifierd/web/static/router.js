@@ -70,7 +70,7 @@ function navigation() {
   fill(element("device"), h("a", { href: "#/settings", title: "Settings" }, device.overview.device.name));
 }
 
-const icon = (name) => element("icons").content.querySelector(`.${name}`).cloneNode(true);
+const icon = (name) => element("icons").content.querySelector(`.icon-${name}`).cloneNode(true);
 
 let ticking = 0;
 function link({ connected, since }) {

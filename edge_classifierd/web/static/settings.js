@@ -20,12 +20,12 @@ function appearance() {
 
 /** The commanded values of all pipelines, each with its route and what it is now. */
 function commanded(pipelines) {
-  return pipelines.flatMap(({ name, overridden, watches, enabled, region }) =>
+  return pipelines.flatMap(({ name, overridden, watches, enabled, region, model }) =>
     overridden.map((key) => {
       const watch = watches.find((one) => key === `${one.name}.threshold`);
       if (watch) return { name, what: `threshold of ${watch.name}`, value: percent(watch.threshold), route: ["pipelines", name, "watches", watch.name, "threshold"] };
       if (key === "enabled") return { name, what: "camera", value: enabled ? "on" : "off", route: ["pipelines", name, key] };
-      const value = key === "region" ? ["x", "y", "width", "height"].map((side) => percent(region[side])).join(", ") : "";
+      const value = key === "region" ? ["x", "y", "width", "height"].map((side) => percent(region[side])).join(", ") : key === "model" ? model?.name ?? "" : "";
       return { name, what: key, value, route: ["pipelines", name, key] };
     }),
   );

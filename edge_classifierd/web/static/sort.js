@@ -5,7 +5,7 @@ import { Grid, Selection, enlarge, image, move, pictures, selectionBar, undo } f
 import { link } from "./teach.js?v=__BUILD__";
 import { S, called, keyed } from "./teach_text.js?v=__BUILD__";
 import { percent } from "./text.js?v=__BUILD__";
-import { attempt, button, fill, h, notice } from "./ui.js?v=__BUILD__";
+import { attempt, button, fill, h, notice, refill } from "./ui.js?v=__BUILD__";
 
 const MOST = 1000;
 
@@ -28,6 +28,9 @@ async function bin(body, context) {
     fill(body, grid.pictures.length ? h("section", { class: "card bin" }, h("p", { class: "small dim" }, S.bin, " ", button("Empty now", empty, "quiet s")), grid.element) : notice(S.emptyBin), bar);
   };
   await show();
+  const close = () => {};
+  close.changed = () => show().catch(() => {});
+  return close;
 }
 
 export async function open(body, context, step) {
@@ -67,27 +70,25 @@ export async function open(body, context, step) {
   const show = () => {
     selection.clear();
     at = Math.max(0, Math.min(at, groups.length - 1));
-    if (!groups.length) return fill(body, notice(S.sorted), h("a", { class: "btn", href: link(name) }, "Collect"), button("Undo", back, "quiet"));
-    const group = groups[at];
+    refill(body, [at, groups.length, groups[at]], () => (groups.length ? view(groups[at]) : [notice(S.sorted), h("a", { class: "btn", href: link(name) }, "Collect"), button("Undo", back, "quiet")]));
+  };
+  const view = (group) => {
     const [first] = group;
     const guessed = guess(first);
     grid = new Grid(name, selection, S.groupOf(at + 1, groups.length, group.length));
     grid.show(group);
-    return fill(
-      body,
+    return h(
+      "section",
+      { class: "card sorting" },
+      h("div", {}, h("button", { type: "button", class: "big", "aria-label": "Enlarge", onclick: () => enlarge(name, first.id, S.picture) }, h("img", { src: image(name, first.id, "full"), alt: S.picture }))),
       h(
-        "section",
-        { class: "card sorting" },
-        h("div", {}, h("button", { type: "button", class: "big", "aria-label": "Enlarge", onclick: () => enlarge(name, first.id, S.picture) }, h("img", { src: image(name, first.id, "full"), alt: S.picture }))),
-        h(
-          "div",
-          {},
-          h("p", { class: "n", role: "status" }, S.groupOf(at + 1, groups.length, group.length)),
-          group.length > 1 && grid.element,
-          guessed && h("p", { class: "small dim" }, S.guess(called(guessed)), first.guess.confidence !== null && ` ${percent(first.guess.confidence)}`),
-          h("div", { class: "row tight" }, classes().map((one) => button([called(one), h("kbd", {}, one.key)], () => put(one.id, called(one)), one.id === guessed?.id ? "main" : ""))),
-          h("div", { class: "row tight" }, button("Bin", () => put("bin"), "quiet"), button("Later", () => turn(1), "quiet"), button("Undo", back, "quiet")),
-        ),
+        "div",
+        {},
+        h("p", { class: "n", role: "status" }, S.groupOf(at + 1, groups.length, group.length)),
+        group.length > 1 && grid.element,
+        guessed && h("p", { class: "small dim" }, S.guess(called(guessed)), first.guess.confidence !== null && ` ${percent(first.guess.confidence)}`),
+        h("div", { class: "row tight" }, classes().map((one) => button([called(one), one.key && h("kbd", {}, one.key)], () => put(one.id, called(one)), one.id === guessed?.id ? "main" : ""))),
+        h("div", { class: "row tight" }, button("Bin", () => put("bin"), "quiet"), button("Later", () => turn(1), "quiet"), button("Undo", back, "quiet")),
       ),
     );
   };
@@ -114,5 +115,11 @@ export async function open(body, context, step) {
   show();
   const close = () => {};
   close.keys = keys;
+  /** After an undo, and when another browser has sorted something. */
+  close.changed = async () => {
+    const before = JSON.stringify(groups);
+    await load().catch(() => {});
+    if (JSON.stringify(groups) !== before) show();
+  };
   return close;
 }

@@ -2,7 +2,7 @@
 import { address, get, post, put, request } from "./api.js?v=__BUILD__";
 import { S, called, keyed } from "./teach_text.js?v=__BUILD__";
 import { dateTime } from "./text.js?v=__BUILD__";
-import { attempt, button, dialog, fill, h, toast } from "./ui.js?v=__BUILD__";
+import { attempt, button, dialog, fill, h, refill, toast } from "./ui.js?v=__BUILD__";
 
 const A_DAY_MS = 864e5;
 const KEY = "replaced";
@@ -15,45 +15,62 @@ const stored = () => {
   }
 };
 
-/** Note for a day what ran on a camera before. */
+/** Note for a day what ran on a camera before; null: forget it. */
 function note(pipeline, value) {
   try {
     localStorage.setItem(KEY, JSON.stringify({ ...stored(), [pipeline]: value }));
   } catch { /* storage is switched off: Models has all versions */ }
 }
 
-/** Use a version on a camera; offer to undo it. Return whether it worked. */
-export async function use(device, name, version, pipeline) {
-  const before = device.pipeline(pipeline)?.model;
-  const from = before?.taught ? { name: before.name, version: before.version } : null;
+/** Use a version on a camera; offer to undo it. Return whether it worked. `changed` is called after an undo. */
+export async function use(device, name, version, pipeline, changed = () => {}) {
+  const { model, overridden } = device.pipeline(pipeline) ?? { overridden: [] };
+  // What `restore` needs: the model of the camera, whether a command had put it there, and the version of `name`, which
+  // other cameras may use.
+  const before = { name, to: version, at: Date.now(), taught: model?.taught ? model.name : null, version: model?.version, commanded: overridden.includes("model") };
   const work = async () => {
+    before.inUse = (await get(["taught", name])).in_use;
     await post(["taught", name, "versions", String(version), "use"], { pipeline });
-    note(pipeline, from && { ...from, at: Date.now() });
+    note(pipeline, before);
     await device.refresh();
   };
-  return attempt(work, S.used(name, version, pipeline), () => (from ? use(device, from.name, from.version, pipeline) : configured(device, pipeline)));
+  return attempt(work, S.used(name, version, pipeline), () => restore(device, pipeline, before, changed));
 }
 
-/** Return a camera to the model of the configuration file. */
-export async function configured(device, pipeline) {
+/** Give a camera exactly the model that it had before a change, and the taught model its version. */
+async function restore(device, pipeline, { name, to, taught, version, commanded, inUse }, changed) {
   const work = async () => {
-    await put(["pipelines", pipeline, "model"], null);
+    if (taught !== name) await put(["pipelines", pipeline, "model"], commanded ? { taught } : null);
+    if (inUse !== null && inUse !== to) await post(["taught", name, "versions", String(inUse), "use"], {});
+    note(pipeline, null);
     await device.refresh();
+    changed();
   };
-  return attempt(work, S.back(pipeline));
+  return attempt(work, taught ? S.used(taught, version, pipeline) : S.back(pipeline), () => use(device, name, to, pipeline, changed));
+}
+
+/** Return a button that takes the last change of a camera's model back; null without one in the last day. */
+export function wayBack(device, pipeline, changed = () => {}) {
+  const { model } = device.pipeline(pipeline);
+  const before = stored()[pipeline];
+  if (!before || Date.now() - before.at > A_DAY_MS || !model?.taught || model.name !== before.name || model.version !== before.to) return null;
+  if (before.taught === before.name && before.version === before.to) return null;
+  const label = before.taught === before.name ? S.backTo(before.version) : S.backToModel(before.taught, before.version);
+  return button(label, () => restore(device, pipeline, before, changed));
 }
 
 /** Show what Live offers: the way back after a change of the model, or Teach where nothing is watched. */
 export function offer(place, device, pipeline) {
-  const one = device.pipeline(pipeline);
-  const from = stored()[pipeline];
-  const back = from && Date.now() - from.at < A_DAY_MS && one.model?.taught && one.model.name === from.name && one.model.version !== from.version ? from.version : null;
-  const shown = back ?? (one.model?.taught || !device.overview.features?.teach ? "" : "teach");
-  if (place.dataset.shown === String(shown)) return;
+  const { model } = device.pipeline(pipeline);
+  const back = wayBack(device, pipeline);
+  const shown = back?.textContent ?? (model?.taught || !device.overview.features?.teach ? "" : "teach");
+  if (place.dataset.shown === shown) return;
   place.dataset.shown = shown;
-  if (back) fill(place, button(S.backTo(back), () => use(device, from.name, back, pipeline), "s"));
-  else fill(place, shown && h("a", { class: "btn main", href: "#/teach" }, S.begin));
+  fill(place, back ?? (shown && h("a", { class: "btn main", href: "#/teach" }, S.begin)));
 }
+
+/** What each camera runs, to be compared. */
+export const ran = (device) => device.pipelines.map(({ name, model }) => [name, model?.name, model?.version]);
 
 export const versions = (name) => get(["taught", name, "versions"]);
 
@@ -71,7 +88,7 @@ export function versionList({ device }, name, all) {
     );
   };
   const list = h("ul", { class: "plain lines" });
-  const show = () => fill(list, all.map(row));
+  const show = () => refill(list, ran(device), () => all.map(row));
   show();
   list.off = device.watch(show);
   return list;

@@ -24,7 +24,7 @@ function card(device, { name, classes, in_use: version }) {
     "li",
     { class: "card" },
     h("h2", {}, h("a", { href: link(name) }, name)),
-    h("p", {}, classes.filter(({ unknown }) => !unknown).map((one) => one.name).join(", ") || S.noClasses),
+    h("p", {}, S.names(classes.filter(({ unknown }) => !unknown).map((one) => one.name))),
     h("p", { class: "small dim n" }, `${S.count(pictures, "picture")} · ${S.inUse(version, cameras(device, name).map((one) => one.name))}`),
   );
 }
@@ -75,6 +75,7 @@ async function steps(main, context, name, step, ...rest) {
   show();
   fill(main, h("div", { class: "row teachhead" }, h("a", { class: "back", href: "#/teach", "aria-label": S.all }, "‹"), h("h1", {}, name), used, nav), body);
   close = await module.open(body, inner, step, ...rest);
+  if (step !== "collect") stream.open(null);
   let timer = 0;
   const again = () => {
     clearTimeout(timer);

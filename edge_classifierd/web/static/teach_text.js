@@ -3,14 +3,16 @@ import { duration } from "./text.js?v=__BUILD__";
 
 const count = (n, one, many = `${one}s`) => `${n.toLocaleString()} ${n === 1 ? one : many}`;
 
+const MOST_NAMES = 6;
+
 /** The name of a class; that of everything else has one that explains it. */
 export const called = (one) => (one?.unknown && one.name === "unknown" ? S.nothing : one?.name ?? "");
 
-/** The classes as people see them: each with its key, that of everything else last with 0. */
+/** The classes as people see them: the first nine with their keys, that of everything else last with 0. */
 export function keyed({ classes }) {
   const named = classes.filter(({ unknown }) => !unknown);
   const others = classes.filter(({ unknown }) => unknown);
-  return [...named.map((one, i) => ({ ...one, key: String(i + 1) })), ...others.map((one) => ({ ...one, key: "0" }))];
+  return [...named.map((one, i) => ({ ...one, key: i < 9 ? String(i + 1) : "" })), ...others.map((one) => ({ ...one, key: "0" }))];
 }
 
 export const S = {
@@ -20,7 +22,7 @@ export const S = {
   people: "People who can be seen in pictures have a say in that.",
   begin: "Teach it something",
   all: "All taught models",
-  noClasses: "no classes yet",
+  names: (all) => (all.length ? all.slice(0, MOST_NAMES).join(", ") + (all.length > MOST_NAMES ? ` and ${all.length - MOST_NAMES} more` : "") : "no classes yet"),
   noCamera: "No pipeline runs on this device: add one to the configuration file first.",
   nameExample: "The name is that of the model, for example desk or birds; the things that it tells apart get theirs next.",
   nameHelp: "lower-case letters, digits and hyphens",
@@ -37,17 +39,24 @@ export const S = {
   aim: "Aim at one thing and hold its button. A tap records ten seconds after a countdown.",
   orFiles: "Drop pictures on a class, or a folder here: its name becomes the class.",
   toSort: (n) => `${n.toLocaleString()} to sort`,
-  sortHelp: "kept because the model was unsure, or because you said it was wrong",
-  groupOf: (i, n, alike) => `group ${i} of ${n} · ${alike} alike`,
+  inGroups: (n) => `in ${count(n, "group")}`,
+  sortHelp: " of look-alikes, kept because the model was unsure, or because you said it was wrong",
+  wholeHelp: "The model of this camera gets the region. Record the whole picture only for a model that will get all of it.",
+  groupOf: (i, n, alike) => `group ${i} of ${n} · ${alike === 1 ? "1 picture" : `${alike} alike`}`,
   guess: (name) => `guess: ${name}`,
   broughtIn: (n) => (n ? `${S.count(n, "collected picture")} to sort` : "This camera has collected nothing; see `collect` in the configuration"),
   sorted: "Everything is sorted.",
   train: (s) => (s ? `Train · about ${duration(s)}` : "Train"),
   trainHelp: "The device learns from most pictures and keeps some aside, to measure what it has learnt. You may close the page meanwhile.",
+  estimate: (names) => `One recording only: ${S.names(names)}. The result will be an estimate.`,
   corrections: (n, version) => `${count(n, "correction")} since version ${version}: train again?`,
+  accurate: "Accurate uses the larger bundled model: it is slower, in training and on the camera.",
   stages: { looking: "Looking at the pictures", copies: "Looking at varied copies", learning: "Learning", measuring: "Measuring" },
   secondsLeft: (s) => `about ${duration(s)} left`,
   starting: "Starting",
+  pause: "Pause the cameras meanwhile",
+  pauseHelp: "The training then has the whole device. There are no pictures and no events until it ends, for 10 minutes at most.",
+  resume: "Resume the cameras",
   cancelled: "Training cancelled. Nothing was changed.",
   trained: "Training is done.",
   undone: "Undone",
@@ -83,5 +92,7 @@ export const S = {
   takenFor: (of, taken) => `${of}, taken for ${taken}`,
   enlarge: (name) => `Enlarge the picture: ${name}`,
   back: (camera) => `${camera} has its configured model again.`,
+  backToModel: (name, version) => (name ? `Back to ${name}, version ${version}` : "Back to the configured model"),
+  worse: (version, before) => `Version ${version} does worse than version ${before} on the same pictures.`,
   noVersions: "Not trained yet. Record a few things first.",
 };

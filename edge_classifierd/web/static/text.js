@@ -28,6 +28,13 @@ export const megabytes = (value) => (value >= 1000 ? `${(value / 1000).toFixed(1
 
 export const accelerator = (name) => (!name ? "" : name === "cpu" ? "on the CPU" : `on the Edge TPU ${name}`);
 
+/** Why a pipeline's camera delivers no pictures, one sentence; null when it does. */
+export function absence({ enabled, online, resting, offline_reason: reason }) {
+  if (!enabled) return T.off;
+  if (resting && resting.why !== "gate") return T[resting.why](resting.until);
+  return online ? null : reason || T.offline;
+}
+
 export const T = {
   notConnected: (s) => `Not connected for ${duration(s)}. What you see may be old. Trying again by itself.`,
   refused: "Not connected: nothing was changed. Try again when the connection is back.",
@@ -37,6 +44,7 @@ export const T = {
   sessionOver: "Your session is over. Sign in to go on.",
   signedInAgain: "Signed in. Repeat your last change.",
   off: "The camera is switched off.",
+  training: (until) => `Paused while a model is trained${until ? `, until ${time(until).slice(0, 5)} at the latest` : ""}`,
   schedule: (until) => (until ? `Off until ${time(until).slice(0, 5)}` : "Off by its schedule"),
   gate: "Nothing moves",
   offline: "The camera delivers no pictures.",
@@ -59,6 +67,7 @@ export const T = {
   doctor: "Tests cameras, Edge TPU, models, broker, disk, clock and supply. It does not disturb what runs.",
   examining: "Examining. This takes up to a minute.",
   noWarnings: "No warnings since the start.",
+  notTrained: "not yet trained",
   unknownLicence: "not stated",
   asConfigured: (what) => `As configured: ${what}`,
   asInTheFile: "Everything is as in the configuration file.",

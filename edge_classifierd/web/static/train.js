@@ -1,7 +1,8 @@
 // Teach, step 2: begins a training, shows how far it is, and opens its result.
-import { get, post, remove } from "./api.js?v=__BUILD__";
+import { get, post, put, remove } from "./api.js?v=__BUILD__";
 import { link } from "./teach.js?v=__BUILD__";
 import { S, called, keyed } from "./teach_text.js?v=__BUILD__";
+import { T, absence } from "./text.js?v=__BUILD__";
 import { attempt, button, fill, h, notice, say, segments, toast } from "./ui.js?v=__BUILD__";
 
 const EVERY_MS = 1000;
@@ -38,13 +39,25 @@ export async function open(body, context) {
       h("table", {}, h("thead", {}, h("tr", {}, ["Class", "Pictures"].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col", class: "wide" }, "Recordings"), h("td", {}))), h("tbody", {}, keyed(model).map(row))),
       model.missing && h("p", { class: "advice" }, model.missing),
       h("div", { class: "row" }, segments("Accuracy", [["fast", "Fast"], ["accurate", "Accurate"]], extractor, (value) => (extractor = value)), go),
+      h("p", { class: "small dim" }, S.accurate),
     );
   };
-  const progress = () => h("section", { class: "card narrow" }, stage, bar, h("div", { class: "row" }, left, h("span", { class: "push" }, button("Cancel", cancel))));
+  const pauseHelp = h("p", { class: "small dim" });
+  const pause = button("", () => attempt(() => put(["taught", name, "trainings", running.id, "pause"], !paused())));
+  /** The rest of the cameras that this page or another one has paused. */
+  const paused = () => device.pipelines.find(({ resting }) => resting?.why === "training")?.resting ?? null;
+  const pausing = () => {
+    const now = paused();
+    pause.hidden = pauseHelp.hidden = !now && device.pipelines.every(absence);
+    say(pause, now ? S.resume : S.pause);
+    say(pauseHelp, now ? `${T.training(now.until)}.` : S.pauseHelp);
+  };
+  const progress = () => h("section", { class: "card narrow" }, stage, bar, h("div", { class: "row" }, left, h("span", { class: "push row tight" }, pause, button("Cancel", cancel))), pauseHelp);
   const show = () => fill(body, running ? progress() : ready());
   const tell = () => {
     const { stage: now, done, of, seconds_left: seconds, waiting_for: waiting } = running;
-    say(stage, waiting || S.stages[now] || now || S.starting);
+    say(stage, [S.stages[now] || now || S.starting, waiting && !paused() && waiting].filter(Boolean).join(": "));
+    pausing();
     if (of) bar.value = done / of;
     else bar.removeAttribute("value");
     say(left, seconds === null || seconds === undefined ? "" : S.secondsLeft(seconds));
@@ -80,8 +93,10 @@ export async function open(body, context) {
     tell();
   });
   follow();
+  const unwatch = device.watch(pausing);
   const close = () => {
     closed = true;
+    unwatch();
     clearTimeout(timer);
     off();
   };

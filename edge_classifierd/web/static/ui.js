@@ -21,6 +21,19 @@ export function css(element, properties) {
 
 export const fill = (element, ...children) => element.replaceChildren(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
 
+const shown = new WeakMap();
+/** Fill an element again only when what it shows, `state`, has changed; the button that has the focus keeps it. */
+export function refill(element, state, children) {
+  const text = JSON.stringify(state);
+  if (shown.get(element) === text) return;
+  shown.set(element, text);
+  const focus = element.contains(document.activeElement) ? document.activeElement.textContent : null;
+  fill(element, children());
+  if (focus === null) return;
+  const buttons = [...element.querySelectorAll("button:enabled, a[href]")];
+  (buttons.find(({ textContent }) => textContent === focus) ?? buttons[0])?.focus();
+}
+
 /** Set the text of an element, without touching the document when it is the same. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -45,7 +45,7 @@ def test_list_and_show_print_classes_and_what_is_missing(state: Path) -> None:
     assert run("list", "--state", str(state)) == (0, "birds: unknown 0, robin 2, 1 to sort\n", "")
     code, shown, _ = run("show", "birds", "--state", str(state))
     assert code == 0
-    assert "robin: 2 pictures, 1 recording. Record robin: at least 5 pictures are needed" in shown
+    assert "robin: 2 pictures, 1 recording. At least 5 pictures are needed" in shown
     assert "to train: Record at least 2 classes" in shown
     _, document, _ = run("show", "birds", "--state", str(state), "--json")
     assert json.loads(document)["classes"][1]["pictures"] == 2
