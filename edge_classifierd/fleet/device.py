@@ -23,6 +23,8 @@ class DevicePipeline:
     model: str | None
     """Name of the model; None while its file cannot be used."""
     model_sha256: str | None
+    wanted_sha256: str | None
+    """Of the model that is to replace it, during a roll-out."""
     accelerator: str | None
     fps: float | None
 
@@ -76,6 +78,7 @@ def _pipeline(name: str, document: dict[str, Any]) -> DevicePipeline:
         status=_text(document, "status") or "unknown",
         model=_text(model, "name"),
         model_sha256=_text(model, "sha256"),
+        wanted_sha256=_text(_object(document, "wanted_model"), "sha256"),
         accelerator=_text(document, "accelerator"),
         fps=_number(document, "fps"),
     )

@@ -60,6 +60,8 @@ class ExpectedModel:
                 known = pipeline.model_sha256 or ""
                 if self.name in {"model", pipeline.model} and not known.startswith(self.sha256):
                     has = f"{pipeline.model} {known[:8]}" if known else "no model"
+                    if (pipeline.wanted_sha256 or "").startswith(self.sha256):
+                        has += ", and is to get it"
                     found.append(f"{device.id}/{pipeline.name}: has {has}")
         return tuple(found)
 
@@ -95,7 +97,7 @@ class Fleet:
         self._clock = clock
         self._lock = threading.Lock()
         self._heard: dict[str, _Heard] = {}
-        self._changes = 0
+        self._retained = 0
 
     @property
     def filters(self) -> tuple[str, str]:
@@ -103,15 +105,15 @@ class Fleet:
         return f"{self._base_topic}/+/status", f"{self._base_topic}/+/health"
 
     @property
-    def changes(self) -> int:
-        """Number of messages so far."""
-        return self._changes
+    def retained(self) -> int:
+        """Number of messages so far that the broker had retained."""
+        return self._retained
 
     def hear(self, message: Incoming) -> None:
         """Record a status or a health document."""
         device, _, topic = message.topic.removeprefix(f"{self._base_topic}/").partition("/")
         with self._lock:
-            self._changes += 1
+            self._retained += message.retained
             if not message.payload:  # removed from the broker
                 heard = self._heard.get(device)
                 if heard is not None and topic == "status":

@@ -13,6 +13,7 @@ from daemon_process import CAT, Daemon, a_pipeline, photographs, write_config
 from paho.mqtt import publish
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from broker_process import Broker
@@ -24,9 +25,17 @@ def retain(broker: Broker, topic: str, payload: str) -> None:
     publish.single(f"edge-classifierd/{topic}", payload, qos=1, retain=True, hostname="127.0.0.1", port=broker.port)
 
 
-def device(broker: Broker, name: str, *, status: str = "online", sha256: str = SHA) -> None:
-    pipeline = {"status": "online", "model": {"name": "birds", "sha256": sha256}, "accelerator": "usb:0", "fps": 9.6}
-    health = {"version": "1.0.0", "address": "192.168.1.9", "pipelines": {"garden": pipeline}, "reasons": []}
+def device(
+    broker: Broker,
+    name: str,
+    *,
+    status: str = "online",
+    sha256: str = SHA,
+    model: str = "birds",
+    version: str = "1.0.0",
+) -> None:
+    pipeline = {"status": "online", "model": {"name": model, "sha256": sha256}, "accelerator": "usb:0", "fps": 9.6}
+    health = {"version": version, "address": "192.168.1.9", "pipelines": {"garden": pipeline}, "reasons": []}
     retain(broker, f"{name}/status", status)
     retain(broker, f"{name}/health", json.dumps(health))
 
@@ -65,6 +74,41 @@ def test_json_has_all_devices_with_their_problems(broker: Broker) -> None:
     assert porch["health"]["pipelines"][0]["model_sha256"] == SHA
     assert attic["health"] is None
     assert len(attic["problems"]) == 2
+
+
+def test_twenty_devices_fit_the_width_of_a_terminal_and_other_versions_are_counted(broker: Broker) -> None:
+    for number in range(1, 21):
+        device(
+            broker,
+            f"device-{number:02}",
+            status="offline" if number == 7 else "online",
+            version="0.9.0" if number == 5 else "1.0.0",
+            model="mobilenet_v2_1.0_224_inat_bird_quant_edgetpu",
+        )
+    done = fleet(broker)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1 + 2 * 20 + 3
+    assert max(map(len, lines)) <= 80
+    assert all(SHA[:8] in line for line in lines if "mobilenet" in line)
+    assert lines[-3:] == [
+        "device-07: offline",
+        "versions: 1.0.0 (19), 0.9.0 (1)",
+        "20 devices, 19 online, 1 with problems",
+    ]
+
+
+def test_a_broker_that_refuses_or_is_not_there_is_one_sentence(make_broker: Callable[..., Broker]) -> None:
+    broker = make_broker("allow_anonymous false")
+    done = fleet(broker)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert "the broker refuses a login without user name" in sentence
+    assert "check mqtt.username and mqtt.password" in sentence
+    broker.stop()
+    done = fleet(broker)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert "connection refused" in sentence
 
 
 def test_nothing_below_the_base_topic_is_a_failure(broker: Broker) -> None:

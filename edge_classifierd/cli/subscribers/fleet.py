@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json as json_module
+import logging
 import re
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,7 +18,7 @@ from edge_classifierd.cli.options import DEFAULT_CONFIG, Config, Json, LogLevel,
 from edge_classifierd.cli.streams import complain, show
 from edge_classifierd.cli.subscribers.broker import subscriber_settings
 from edge_classifierd.cli.tables import print_table
-from edge_classifierd.errors import ExitCode, UsageError
+from edge_classifierd.errors import ExitCode, UsageError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,11 +30,15 @@ if TYPE_CHECKING:
 _CONNECT_S: Final = 10.0
 _QUIET_S: Final = 0.5
 """All retained messages have come when none came for this long."""
+_FIRST_S: Final = 2.0
+"""There is no device when no retained message has come for this long."""
 _COLLECT_S: Final = 5.0
 _WAIT_S: Final = 0.1
 _EVERY_S: Final = 1.0
 _SHORT_HASH: Final = 8
 _LEAST_HASH: Final = 6
+_MODEL_NAME: Final = 18
+"""Characters of a model's name in the table, which then fits 80 columns; the hash after it is never shortened."""
 
 
 @reporting
@@ -48,7 +54,7 @@ def command(
     ] = None,
     seconds: Annotated[float | None, typer.Option("--for", min=0, help="Stop after N seconds.")] = None,
     json: Json = False,
-    log_level: LogLevel = "warning",  # noqa: ARG001 - its callback sets the level
+    log_level: LogLevel = "warning",
 ) -> ExitCode:
     """Print the state of every device below the base topic.
 
@@ -68,12 +74,16 @@ def command(
     fleet = Fleet(topics.base_topic, clock)
     for one in fleet.filters:
         client.subscribe(one, fleet.hear)
+    if log_level == "warning":  # the last reason is printed in the end; each attempt would give the same warning
+        logging.disable(logging.WARNING)
     client.start()
     report = _print_json if json else _print_table
     try:
         if not _collect(client, fleet):
-            complain(f"{client.endpoint}: no connection within {_CONNECT_S:g} s; is the broker running?")
+            reason = client.status_sentence.removeprefix("reconnecting: ")
+            complain(f"{reason} (no connection within {_CONNECT_S:g} s)")
             return ExitCode.FAILED
+        logging.disable(logging.NOTSET)
         if not fleet.devices():
             complain(f"{client.endpoint}: no device was found below `{topics.base_topic}/`; check mqtt.base_topic")
         if watch or expected:
@@ -85,6 +95,7 @@ def command(
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     finally:
+        logging.disable(logging.NOTSET)
         client.stop(1.0)
     for sentence in missing:
         complain(sentence)
@@ -112,10 +123,10 @@ def _collect(client: MqttClient, fleet: Fleet) -> bool:
             return False
         time.sleep(_WAIT_S)
     end_s = time.monotonic() + _COLLECT_S
-    changes, quiet_s = -1, 0.0
+    retained, quiet_s = 0, time.monotonic() + _FIRST_S
     while time.monotonic() < end_s:
-        if fleet.changes != changes:
-            changes, quiet_s = fleet.changes, time.monotonic() + _QUIET_S
+        if fleet.retained != retained:
+            retained, quiet_s = fleet.retained, time.monotonic() + _QUIET_S
         elif time.monotonic() >= quiet_s:
             break
         time.sleep(_WAIT_S)
@@ -195,20 +206,30 @@ def _print_table(devices: Sequence[FleetDevice]) -> None:
             show(f"{device.id}: {problem}")
     bad = sum(bool(device.problems) for device in devices)
     online = sum(device.online for device in devices)
+    _print_versions(devices)
     number = "1 device" if len(devices) == 1 else f"{len(devices):,} devices"
     show(f"{number}, {online:,} online, {f'{bad:,} with problems' if bad else 'all well'}")
+
+
+def _print_versions(devices: Sequence[FleetDevice]) -> None:
+    """Print how many devices have each version, when they differ."""
+    versions = Counter(device.health.version for device in devices if device.health and device.health.version)
+    if len(versions) > 1:
+        show("versions: " + ", ".join(f"{version} ({count:,})" for version, count in versions.most_common()))
 
 
 def _of_device(health: DeviceHealth | None) -> tuple[str, ...]:
     if health is None:
         return ("", "", "", "", "", "")
-    version = "" if health.version is None else f"version {health.version}"
+    version = " ".join(filter(None, ("" if health.version is None else f"version {health.version}", health.address)))
     temperature = "" if health.temperature_c is None else f"{health.temperature_c:.0f}"
-    return version, health.address or "", "", temperature, _number(health.waiting), _number(health.lost)
+    return version, "", "", temperature, _number(health.waiting), _number(health.lost)
 
 
 def _of_pipeline(pipeline: DevicePipeline) -> tuple[str, ...]:
-    model = "" if pipeline.model is None else f"{pipeline.model} {(pipeline.model_sha256 or '')[:_SHORT_HASH]}"
+    model = ""
+    if pipeline.model is not None:
+        model = f"{shortened(pipeline.model, _MODEL_NAME)} {(pipeline.model_sha256 or '')[:_SHORT_HASH]}"
     fps = "" if pipeline.fps is None else f"{pipeline.fps:.1f}"
     return model, pipeline.accelerator or "", fps, "", "", ""
 

@@ -19,8 +19,13 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from stand_in import Machine, build_delegate, model_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +55,66 @@ def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
         time.sleep(0.3)
 
 
+class Camera(BaseHTTPRequestHandler):
+    """A network camera that sends one photograph again and again while `frozen`, else two in turn."""
+
+    frozen = True
+    sent = 0
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        Camera.sent += 1
+        name = "cat" if Camera.frozen or Camera.sent % 2 else "coffee"
+        self.send_response(200)
+        self.send_header("Content-Type", "image/jpeg")
+        self.end_headers()
+        self.wfile.write((PHOTOS / f"{name}.jpg").read_bytes())
+
+
+class Lab:
+    """One device's network camera, Edge TPU stick, board sensors and clock state, which the test makes fail."""
+
+    def __init__(self, folder: Path) -> None:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+        Thread(target=server.serve_forever, daemon=True).start()
+        folder.mkdir()
+        self.machine = Machine(folder / "root")
+        self.machine.add("1-1")
+        root = self.machine.root
+        (root / "proc").symlink_to("/proc")
+        self.zone = root / "sys/class/thermal/thermal_zone0"
+        self.zone.mkdir(parents=True)
+        (self.zone / "type").write_text("cpu-thermal")
+        self.mend()
+        library = build_delegate(folder)
+        model_pair(folder)
+        compiled = {"path": str(folder / "colours_edgetpu.tflite"), "cpu_model": str(folder / "colours.tflite")}
+        settings = {"library": str(library), "deadline": "2s", "load_deadline": "5s"}
+        camera = f"http://127.0.0.1:{server.server_address[1]}/still.jpg"
+        self.pipelines = [
+            {"name": "lens", "source": {"type": "snapshot", "url": camera, "interval": "2s"}, "model": {"threads": 1}},
+            {
+                "name": "stick",
+                "source": {"type": "folder", "path": str(PHOTOS), "fps": 1, "loop": True},
+                "model": {**compiled, "threads": 1, "device": "usb:0", "edgetpu": settings},
+            },
+        ]
+        sensors = REPOSITORY / "tests/system/monitoring/sensors"
+        self.environment = {**self.machine.environment, "PYTHONPATH": f"{sensors}:{REPOSITORY}"}
+
+    def fail(self) -> None:
+        (self.zone / "temp").write_text("91000")
+        (self.machine.root / "synchronized").unlink()
+        self.machine.remove("1-1")
+
+    def mend(self) -> None:
+        (self.zone / "temp").write_text("48000")
+        (self.machine.root / "synchronized").touch()
+        self.machine.add("1-1")
+
+
 class Site:
     """A broker, devices and a Prometheus, each a process of its own."""
 
@@ -58,6 +123,9 @@ class Site:
         self.broker_port, self.prometheus_port = free_port(), free_port()
         self.ports = {f"device-{number:02}": free_port() for number in range(1, devices + 1)}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.lab = Lab(folder / "lab")
+        self.lab_device = list(self.ports)[len(self.ports) // 2]
+        self.cameras = devices + len(self.lab.pipelines)
 
     def start(self, name: str, *command: str, **environment: str) -> None:
         log = (self.folder / f"{name}.log").open("ab")
@@ -77,7 +145,7 @@ class Site:
             photos.mkdir(parents=True)
             for photo in ("cat", "coffee"):
                 shutil.copy(PHOTOS / f"{photo}.jpg", photos)
-        document = {
+        document: dict[str, Any] = {
             "device": {"id": name},
             "mqtt": {"host": "127.0.0.1", "port": self.broker_port},
             "outbox": {"max_events": 100},
@@ -91,9 +159,13 @@ class Site:
                 }
             ],
         }
+        environment = {"EDGE_CLASSIFIERD_STATE": str(home / "state")}
+        if name == self.lab_device:
+            document["pipelines"] += self.lab.pipelines
+            environment |= self.lab.environment
         (home / "config.yaml").write_text(json.dumps(document))
         command = (sys.executable, "-m", "edge_classifierd", "run", "--config", str(home / "config.yaml"))
-        self.start(name, *command, EDGE_CLASSIFIERD_STATE=str(home / "state"))
+        self.start(name, *command, **environment)
 
     def start_prometheus(self) -> None:
         """Start it with the recipes, which wait a hundredth of the time."""
@@ -152,10 +224,12 @@ def run(site: Site) -> None:
     site.start_prometheus()
     number = len(site.ports)
     until(lambda: len(site.query('up{job="edge-classifierd"} == 1')) == number, 180, f"{number} devices are scraped")
-    until(lambda: len(site.query("edge_classifierd_pipeline_online == 1")) == number, 60, "all cameras are online")
+    online = "edge_classifierd_pipeline_online == 1"
+    until(lambda: len(site.query(online)) == site.cameras, 60, "all cameras are online")
     until(lambda: len(site.query("rate(edge_classifierd_events_total[1m]) > 0")) >= number, 60, "all publish events")
     check_fleet(site)
     check_dashboard(site)
+    check_sensors(site)
 
     fires_and_resolves(
         site, "DeviceAway", first, lambda: site.end(first, signal.SIGKILL), lambda: site.start_device(first)
@@ -174,6 +248,23 @@ def lost_events(site: Site, name: str) -> None:
     until(lambda: not site.firing("EventsLost", instance=site.instance(name)), 180, "EventsLost resolves")
 
 
+def check_sensors(site: Site) -> None:
+    """Make one device too hot, its clock wrong and its Edge TPU go; its camera has been frozen since the start."""
+    instance = site.instance(site.lab_device)
+    alerts = ("TooHot", "ClockWrong", "AcceleratorDegraded")
+    for alert in alerts:
+        assert not site.firing(alert, instance=instance), alert
+    site.lab.fail()
+    for alert in alerts:
+        until(lambda alert=alert: site.firing(alert, instance=instance), 90, f"{alert} fires")  # type: ignore[misc]
+    site.lab.mend()
+    for alert in alerts:
+        until(lambda alert=alert: not site.firing(alert, instance=instance), 120, f"{alert} resolves")  # type: ignore[misc]
+    until(lambda: site.firing("CameraFrozen", instance=instance, reason="frozen"), 300, "CameraFrozen fires")
+    Camera.frozen = False
+    until(lambda: not site.firing("CameraFrozen", instance=instance), 120, "CameraFrozen resolves")
+
+
 def check_fleet(site: Site) -> None:
     began = time.monotonic()
     command = (sys.executable, "-m", "edge_classifierd", "fleet", "--host", "127.0.0.1", "--json")
@@ -183,6 +274,8 @@ def check_fleet(site: Site) -> None:
     assert [device["id"] for device in devices] == list(site.ports), done.stdout
     assert all(device["online"] and device["health"]["pipelines"][0]["fps"] for device in devices)
     print(f"ok      fleet shows all after {took_s:.1f} s")
+    if took_s > 2 * SLACK:
+        raise SystemExit(f"fleet took longer than {2 * SLACK:g} s")
 
 
 def check_dashboard(site: Site) -> None:

@@ -148,6 +148,9 @@ def test_a_roll_out_is_complete_when_every_device_that_uses_the_model_has_it(fle
         "b/garden: has birds ffffffff",
         "c/garden: has fish eeeeeeee",
     )
+    wanted = {"status": "online", "model": None, "wanted_model": {"name": "birds", "sha256": SHA}}
+    hear(fleet, "b/health", health(clock, pipelines={"garden": wanted}), retained=False)
+    assert ExpectedModel("model", "3f2a91").missing(fleet.devices())[0] == "b/garden: has no model, and is to get it"
     hear(fleet, "b/health", health(clock), retained=False)
     assert new.missing(fleet.devices()) == ()
     hear(fleet, "d/status", b"online")
