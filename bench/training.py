@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     from paho.mqtt import client as paho
 
+    from edge_classifierd.teaching.records import TrainingPictures
+
 _FPS = 10
 _TAUGHT_PICTURES = 60
 _TOO_LATE_S = 0.1
@@ -205,8 +207,14 @@ def memory_peak_mb(process: int | None) -> float:
 
 
 def alone(state: Path, count: int) -> None:
-    """Print the time and the memory of a training of `count` pictures."""
-    drawn = pictures(state, -(-count // 3))
+    """Print the time and the memory of a training of `count` pictures, and of a second one with 21 more."""
+    each = -(-count // 3)
+    train_alone(state, pictures(state, each))
+    train_alone(state, pictures(state, each + 7))
+
+
+def train_alone(state: Path, drawn: TrainingPictures) -> None:
+    """Print the time and the memory of a training."""
     trainer, peak_mb, began_s = Trainer(Versions(state), SystemClock(), available=lambda: None), 0.0, time.monotonic()
     trainer.start(drawn)
     while (now := trainer.state()) is None or now.runs:

@@ -27,7 +27,7 @@ import numpy as np
 
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.factory import make_classifier
-from edge_classifierd.learning.embed import Embedder, computable, load_extractor
+from edge_classifierd.learning.embeddings.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.train import TrainingPlan, train
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 from edge_classifierd.preprocess import Preprocessor

@@ -17,7 +17,7 @@ from edge_classifierd.learning.unrelated import BUILT_IN, count_false_alarms, pi
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_classifierd.learning.embed import Embedder
+    from edge_classifierd.learning.embeddings.embed import Embedder
     from edge_classifierd.learning.evaluate import Evaluation
     from edge_classifierd.learning.head_fitting import Fitted
     from edge_classifierd.learning.thresholds import Sweep

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.learning.dataset import Picture
-    from edge_classifierd.learning.embed import Extractor
+    from edge_classifierd.learning.embeddings.embed import Extractor
     from edge_classifierd.model.tflite.head import Head
     from edge_classifierd.preprocess import Fit
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from edge_classifierd.errors import ModelError, UsageError
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.learning.augment import varied
 from edge_classifierd.learning.dataset import split
-from edge_classifierd.learning.embed import Embedder, computable, load_extractor
+from edge_classifierd.learning.embeddings.cache import EmbeddingCache
+from edge_classifierd.learning.embeddings.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.head_fitting import Examples, apply, fit_head
 from edge_classifierd.learning.imprint import extend, imprint
 from edge_classifierd.learning.measure import measure
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_classifierd.learning.dataset import Picture
-    from edge_classifierd.learning.embed import Extractor
+    from edge_classifierd.learning.embeddings.embed import Extractor
     from edge_classifierd.learning.evaluate import Evaluation
     from edge_classifierd.learning.head_fitting import Fitted
     from edge_classifierd.learning.thresholds import Sweep
@@ -79,6 +79,8 @@ class TrainingPlan:
     threads: int = 2
     options: ModelOptions = NO_OPTIONS
     """The preprocessing of the extractor, where its file does not contain it."""
+    embeddings: Path | None = None
+    """A file that keeps what is computed for the next training of the same pictures."""
     given: GivenPictures | None = None
     """The pictures, already divided; `source` is then only named in messages, and `holdout` is not used."""
 
@@ -132,10 +134,15 @@ def train(
         ModelError: The extractor is not suitable.
         MissingError: No runtime is installed.
     """
+    with EmbeddingCache(plan.embeddings) as cache:
+        return _train(plan, cache, progress, announce)
+
+
+def _train(plan: TrainingPlan, cache: EmbeddingCache, progress: Progress, announce: Callable[[str], None]) -> Training:
     start = time.monotonic()
     target = load_extractor(plan.extractor, plan.options)
     extractor = computable(target)
-    embedder = Embedder(extractor, fit=plan.fit, crop_fraction=plan.crop_fraction, threads=plan.threads)
+    embedder = Embedder(extractor, fit=plan.fit, crop_fraction=plan.crop_fraction, threads=plan.threads, cache=cache)
     read = _read(plan, target, embedder, progress, announce)
     pictures, learning, held = read.pictures, read.learning, read.held
     copies, mirrored = _copies(pictures, learning, embedder, plan, progress)
@@ -284,12 +291,12 @@ def _copies(
     if not count or plan.method != "regression":
         return np.empty((0, 0, 0), np.float32), 0
     mirrored = count // _MIRRORED
-    random = np.random.default_rng((plan.seed, 2))
     copies = np.empty((len(own), count, embedder.columns - embedder.kinds), np.float32)
     for number, at in enumerate(own):
         tensor = embedder.prepare(read_image(training_set.pictures[at].path)).copy()
         for copy in range(count):
-            copies[number, copy] = embedder.without_kinds(embedder(varied(tensor, random, mirrored=copy < mirrored)))
+            made = embedder.of_copy(tensor, copy, seed=plan.seed, mirrored=copy < mirrored)
+            copies[number, copy] = embedder.without_kinds(made)
         progress("reading varied copies", number + 1, len(own))
     return copies, mirrored
 

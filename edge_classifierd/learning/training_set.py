@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edge_classifierd.learning.embed import Embedder
+    from edge_classifierd.learning.embeddings.embed import Embedder
 
     Progress = Callable[[str, int, int], None]
     """Called with the name of the step, the number of pictures that are done, and their total number."""

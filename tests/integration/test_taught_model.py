@@ -17,7 +17,7 @@ from edge_classifierd.frames.image import read_image
 from edge_classifierd.inference.edgetpu.cpu_fallback import check_cpu_model
 from edge_classifierd.inference.edgetpu.subprocess_classifier import Delegate, SubprocessClassifier
 from edge_classifierd.inference.factory import make_classifier
-from edge_classifierd.learning.embed import Embedder, computable, load_extractor
+from edge_classifierd.learning.embeddings.embed import Embedder, computable, load_extractor
 from edge_classifierd.learning.head_fitting import apply
 from edge_classifierd.learning.train import TrainingPlan, train
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle

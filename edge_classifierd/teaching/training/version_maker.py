@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
+_EMBEDDINGS_FILE: Final = "embeddings.sqlite"
+"""In the model's folder: what the next training need not compute again."""
 _SURELY_ANOTHER: Final = 0.8
 """Confidence in another class from which a picture that was learnt from is suspicious."""
 _MOST_SUSPICIOUS: Final = 24
@@ -84,6 +86,7 @@ def _train(plan: ChildPlan, progress: Progress) -> Training:
             extractor=bundled_model_path(plan.extractor),
             output=plan.folder / MODEL_FILE,
             given=GivenPictures(learn, held_out, recordings),
+            embeddings=plan.folder.parent.parent / _EMBEDDINGS_FILE,
             threads=1,
         ),
         progress,

@@ -23,7 +23,7 @@ from edge_classifierd.inference.edgetpu.delegate import check_compiled
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.learning.dataset import read_dataset, write_table
-from edge_classifierd.learning.embed import computable, load_extractor
+from edge_classifierd.learning.embeddings.embed import computable, load_extractor
 from edge_classifierd.learning.learnt_pictures import learnt_by
 from edge_classifierd.learning.predict import Trial, try_out
 from edge_classifierd.learning.train import Training, TrainingPlan, train

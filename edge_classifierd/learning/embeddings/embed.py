@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_classifierd import __version__
 from edge_classifierd.errors import InferenceError, MissingError, ModelError
 from edge_classifierd.inference.runtime import find_runtime, one_line
+from edge_classifierd.learning.augment import varied
+from edge_classifierd.learning.embeddings.cache import EmbeddingCache, key_of
 from edge_classifierd.model.bundle import load_bundle, model_title, read_content
 from edge_classifierd.model.options import NO_OPTIONS, ModelOptions
 from edge_classifierd.model.tflite.embedding import find_embedding
@@ -114,7 +118,17 @@ class Embedder:
     For one thread at a time. Raises as `Runtime` does.
     """
 
-    def __init__(self, extractor: Extractor, *, fit: Fit, crop_fraction: float, threads: int) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        *,
+        fit: Fit,
+        crop_fraction: float,
+        threads: int,
+        cache: EmbeddingCache | None = None,
+    ) -> None:
+        """Load the model. `cache` has embeddings of earlier trainings."""
+        self._cache = cache or EmbeddingCache(None)
         self.channels = extractor.embedding.features
         scores = own_scores(extractor.graph, extractor.embedding)
         self.kinds = 0 if scores is None else math.prod(extractor.graph.tensors[scores].shape)
@@ -126,8 +140,10 @@ class Embedder:
         self.runtime = str(runtime)
         with tempfile.TemporaryDirectory(prefix="edge-classifierd-") as folder:
             path = Path(folder) / extractor.path.name
-            path.write_bytes(write_model(cut(extractor.graph, extractor.embedding, scores)))
+            content = write_model(cut(extractor.graph, extractor.embedding, scores))
+            path.write_bytes(content)
             self._interpreter = runtime.make_interpreter(path, threads)
+        self._computes = key_of(content, f"{runtime} {__version__}".encode())
         self._input = int(self._interpreter.get_input_details()[0]["index"])
         outputs = self._interpreter.get_output_details()
         self._outputs = [int(output["index"]) for output in outputs]
@@ -136,6 +152,21 @@ class Embedder:
         """Length of an embedding."""
 
     def __call__(self, tensor: Tensor) -> NDArray[np.float32]:
+        """Return the embedding of a picture that `prepare` returned; see `_compute`. Raises InferenceError."""
+        return self._cache.get(key_of(self._computes, tensor.tobytes()), self.columns, lambda: self._compute(tensor))
+
+    def of_copy(self, tensor: Tensor, number: int, *, seed: int, mirrored: bool) -> NDArray[np.float32]:
+        """Return the embedding of a varied copy, which is the same for the same arguments. Raises InferenceError."""
+        content = tensor.tobytes()
+
+        def compute() -> NDArray[np.float32]:
+            random = np.random.default_rng((seed, number, zlib.crc32(content)))
+            return self._compute(varied(tensor, random, mirrored=mirrored))
+
+        which = f"copy {number} of seed {seed}, mirrored: {mirrored}".encode()
+        return self._cache.get(key_of(self._computes, content, which), self.columns, compute)
+
+    def _compute(self, tensor: Tensor) -> NDArray[np.float32]:
         """Return the embedding of a picture that `prepare` returned.
 
         Shape (channels,), followed by the 3 × 3 parts of the detail map where there is one (see
