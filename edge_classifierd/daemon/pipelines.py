@@ -237,14 +237,8 @@ class Pipelines:
     def _starting(
         self, plan: AnyPlan, *, failure: Exception | None = None, offline_reason: str | None = None
     ) -> StartingPipeline:
-        return StartingPipeline(
-            plan,
-            partial(self._load, plan),
-            self._metrics_of(plan),
-            self._around,
-            failure=failure,
-            offline_reason=offline_reason,
-        )
+        load, metrics = partial(self._load, plan), self._metrics_of(plan)
+        return StartingPipeline(plan, load, metrics, self._around, failure=failure, offline_reason=offline_reason)
 
     def _load(self, plan: AnyPlan) -> Pipeline:
         """Read the files of a plan again, try its models and load them. Called in its own thread."""

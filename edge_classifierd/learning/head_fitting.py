@@ -90,11 +90,6 @@ class _Validated:
     scores: NDArray[np.float32] | None = None
 
 
-def columns(embeddings: NDArray[np.float32], channels: int, pooling: Pooling) -> NDArray[np.float32]:
-    """Return the part of the embeddings' last axis that `pooling` uses."""
-    return embeddings if pooling == "detail" else embeddings[..., :channels]
-
-
 def fit_head(examples: Examples, seed: int) -> Fitted:
     """Fit a linear layer with a softmax; all classes have the same weight. Deterministic for the same input and seed.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_classifierd.learning.head_fitting import Fitted, class_weights, columns
+from edge_classifierd.learning.head_fitting import Fitted, class_weights
 from edge_classifierd.learning.regression import softmax, temperature
 from edge_classifierd.model.tflite.head import Head
 
@@ -32,7 +32,7 @@ def imprint(examples: Examples, *, rooted: bool = True) -> Fitted:
     """
     mapped = examples.originals.shape[1] > examples.channels
     pooling: Pooling = "mean" if mapped else "own"
-    plain = columns(examples.originals, examples.channels, pooling)
+    plain = _used_columns(examples.originals, examples.channels, pooling)
     rooted = rooted and bool(plain.min() >= 0)
     x = _unit(plain.astype(np.float64), rooted=rooted)
     sums = np.zeros((examples.count, x.shape[1]))
@@ -63,7 +63,7 @@ def extend(examples: Examples, weights: NDArray[np.float32], bias: NDArray[np.fl
     """
     fitted = imprint(examples, rooted=False)  # the root enlarges small values, in which unrelated pictures are alike
     head = fitted.head
-    plain = columns(examples.originals, examples.channels, head.pooling).astype(np.float64)
+    plain = _used_columns(examples.originals, examples.channels, head.pooling).astype(np.float64)
     kept = weights.astype(np.float64)
     centred = kept - kept.mean(0)
     divisor = min(fitted.temperature, _HIGHEST_TEMPERATURE_BESIDE_OTHERS)
@@ -100,3 +100,8 @@ def _to_own(x: Floats, classes: NDArray[np.intp], prototypes: Floats) -> tuple[F
 def _similarities(x: Floats, prototypes: Floats) -> Floats:
     """Return minus half the squared distance, without the term that is equal for all prototypes."""
     return np.asarray(x @ prototypes.T - (prototypes * prototypes).sum(1) / 2)
+
+
+def _used_columns(embeddings: NDArray[np.float32], channels: int, pooling: Pooling) -> NDArray[np.float32]:
+    """Return the part of the embeddings' last axis that `pooling` uses."""
+    return embeddings if pooling == "detail" else embeddings[..., :channels]
