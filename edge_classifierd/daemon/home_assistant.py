@@ -40,7 +40,7 @@ class HomeAssistantDevice:
         published: PublishedTopics,
         publish_states: Callable[[], None],
     ) -> None:
-        """`state` is the state directory; `publish_states` publishes every retained state again."""
+        """`state` is the state directory; `publish_states` publishes `online` and the states again."""
         self._name = configuration.device.name
         self._web = configuration.web
         self._session = session

@@ -95,6 +95,12 @@ class Service:
             configuration.mqtt, topics=self._topics, clock=self._clock, published=self._published
         )
         board = Board(self._clock, state=state_directory())
+        own_topics = OwnTopicMonitor(self._session, self._topics, self._clock)
+
+        def publish_states() -> None:
+            own_topics.publish_online()
+            self._states.repeat()
+
         self._home_assistant = HomeAssistantDevice(
             self._session,
             self._topics,
@@ -103,11 +109,10 @@ class Service:
             self._clock,
             state=state_directory(),
             published=self._published,
-            publish_states=lambda: self._states.repeat(),  # noqa: PLW0108 - `_states` is made later
+            publish_states=publish_states,
         )
         self._states = RetainedTopics(self._session, self._clock)
         self._statistics = WatchStatistics(self._outbox, self._topics, self._states, self._clock)
-        own_topics = OwnTopicMonitor(self._session, self._topics, self._clock)
         self._publisher = Publisher(self._outbox, self._session, self._clock, monitor=own_topics)
         self._event_pictures = EventPictures(
             state_directory() / "event-pictures",
@@ -163,9 +168,8 @@ class Service:
             self._session, self._topics, self._pipelines.watches, self._clock, on_command=self._wake_up.wake
         )
         self._page_control = PageControl(self._pipelines, surroundings, self._wake_up.wake)
-        self._stopping = False
         self._reload_futures: list[Future[CommandOutcome]] = []
-        self._reload_due = False  # several requests before the next turn give one reload
+        self._stopping = self._reload_due = False  # several reload requests before the next turn give one reload
         self._reloaded_s = self._status_s = float("-inf")
         self._page_release = PageRelease(self._clock)
         self._thread_names = ThreadNames()
@@ -193,11 +197,7 @@ class Service:
         self._publisher.start()
         self._pipelines.start()
         self._page.start(
-            self._page_control,
-            self._health,
-            config=self._config,
-            outbox=self._outbox,
-            pictures=self._event_pictures,
+            self._page_control, self._health, config=self._config, outbox=self._outbox, pictures=self._event_pictures
         )
         _log.info("%s: running %s", self._document.file, ", ".join(self._pipelines.watches))
         self._announce_ready()

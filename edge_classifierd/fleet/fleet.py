@@ -144,8 +144,12 @@ class Fleet:
                 heard.starts_s.append(start_s)
 
     def _device(self, name: str, heard: _Heard) -> FleetDevice:
-        online = heard.status == b"online"
+        online = heard.status == b"online" or (heard.status is None and self._publishes(heard))
         return FleetDevice(name, online, heard.health, tuple(self._problems(heard, online=online)))
+
+    def _publishes(self, heard: _Heard) -> bool:
+        """Return whether the device publishes health now: a broker such as RabbitMQ does not deliver its status."""
+        return heard.fresh and self._clock.monotonic() - heard.health_s <= _SILENT_S
 
     def _problems(self, heard: _Heard, *, online: bool) -> list[str]:
         found = []

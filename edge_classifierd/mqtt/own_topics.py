@@ -59,6 +59,11 @@ class OwnTopicMonitor:
             found.append(Reason("device.same_id", self._same_id_sentence()))
         return tuple(found)
 
+    def publish_online(self) -> None:
+        """Publish `online` again; network thread."""
+        online = Message(self._topics.status, b"online", qos=1, retain=True, content_type=TEXT)
+        self._expected_online += self._client.publish(online)
+
     def publishing(self, payload: bytes) -> None:
         """Record an event before it is published; any thread."""
         published = self._published
@@ -130,8 +135,7 @@ class OwnTopicMonitor:
         if now_s - self._corrected_s < _CORRECTION_INTERVAL_S:
             return
         self._corrected_s = now_s
-        online = Message(self._topics.status, b"online", qos=1, retain=True, content_type=TEXT)
-        self._expected_online += self._client.publish(online)
+        self.publish_online()
 
     def _report_same_id(self) -> None:
         now_s = self._clock.monotonic()

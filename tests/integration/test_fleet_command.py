@@ -117,6 +117,17 @@ def test_nothing_below_the_base_topic_is_a_failure(broker: Broker) -> None:
     assert "no device was found below `edge-classifierd/`" in done.stderr
 
 
+def test_devices_of_a_broker_without_retained_messages_are_heard_after_a_while(broker: Broker) -> None:
+    command = [sys.executable, "-m", "edge_classifierd", "fleet", "--host", "127.0.0.1", "--port", str(broker.port)]
+    with subprocess.Popen([*command, "--for", "2"], stdout=subprocess.PIPE, text=True) as listening:
+        while listening.poll() is None:
+            health = json.dumps({"version": "1.0.0", "pipelines": {}, "reasons": []})
+            publish.single("edge-classifierd/porch/health", health, hostname="127.0.0.1", port=broker.port)
+        assert listening.stdout is not None
+        assert listening.stdout.read().splitlines()[-1] == "1 device, 1 online, all well"
+    assert listening.returncode == 0
+
+
 def test_it_waits_until_a_model_has_reached_all(broker: Broker) -> None:
     device(broker, "porch")
     device(broker, "attic", sha256="ff" * 32)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# rabbitmq.sh rights|cluster: checks the MQTT client with RabbitMQ 4 in a Debian 13 tree; as root, without a network
-# once the tree exists. `rights` uses one node, `cluster` three nodes on 127.0.0.1 to 127.0.0.3. The tree is kept in
-# $EDGE_CLASSIFIERD_ROOTS for later runs.
+# rabbitmq.sh rights|cluster|tree: checks the MQTT client with RabbitMQ 4 in a Debian 13 tree; as root, without a network
+# once the tree exists. `rights` uses one node, `cluster` the three nodes of docs/fleet/rabbitmq on 127.0.0.1 to 127.0.0.3.
+# `tree` makes the tree and prints its path, for bench/fleet.py. It is kept in $EDGE_CLASSIFIERD_ROOTS for later runs.
 set -euo pipefail
-what=${1:?rights or cluster}
+what=${1:?rights, cluster or tree}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
 root=$roots/rabbitmq
@@ -25,6 +25,10 @@ if [ ! -e "$root/.built" ]; then
   chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends rabbitmq-server \
     >>"$roots/rabbitmq.log"
   touch "$root/.built"
+fi
+if [ "$what" = tree ]; then
+  echo "$root"
+  exit
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

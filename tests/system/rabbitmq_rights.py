@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client_scene import TOPICS, append_events, wait_until
-from rabbitmq_node import PORT, Node
+from rabbitmq_node import PORT, single_node
 
 from edge_classifierd.backoff import Backoff
 from edge_classifierd.clock import SystemClock
@@ -23,6 +23,8 @@ from edge_classifierd.mqtt.publisher import Publisher
 from edge_classifierd.mqtt.retained_topics import RetainedTopics
 
 if TYPE_CHECKING:
+    from rabbitmq_node import Node
+
     from edge_classifierd.mqtt.message import Incoming
 
 DISCOVERY = "homeassistant/device/edge-classifierd_porch/config"
@@ -144,7 +146,7 @@ def check_limit(folder: Path, protocol: object) -> None:
 def main() -> None:
     root, work = Path(sys.argv[1]), Path(sys.argv[2])
     logging.basicConfig(level=logging.ERROR)
-    node = Node(root, work, 1, "mqtt.max_packet_size_authenticated = 65536\n")
+    node = single_node(root, work, "mqtt.max_packet_size_authenticated = 65536\n")
     try:
         node.start()
         node.control("add_user", "porch", "secret")

@@ -35,6 +35,9 @@ _FIRST_S: Final = 2.0
 _COLLECT_S: Final = 5.0
 _WAIT_S: Final = 0.1
 _EVERY_S: Final = 1.0
+_NONE_FOUND: Final = (
+    "check mqtt.base_topic, and use --for 35 with a broker that does not deliver retained messages, such as RabbitMQ"
+)
 _SHORT_HASH: Final = 8
 _LEAST_HASH: Final = 6
 _MODEL_NAME: Final = 18
@@ -52,7 +55,7 @@ def command(
         list[str] | None,
         typer.Option(metavar="MODEL=HASH", help="Wait until all devices use this model; `model` means any name."),
     ] = None,
-    seconds: Annotated[float | None, typer.Option("--for", min=0, help="Stop after N seconds.")] = None,
+    seconds: Annotated[float | None, typer.Option("--for", min=0, help="Listen for N seconds.")] = None,
     json: Json = False,
     log_level: LogLevel = "warning",
 ) -> ExitCode:
@@ -84,11 +87,14 @@ def command(
             complain(f"{reason} (no connection within {_CONNECT_S:g} s)")
             return ExitCode.FAILED
         logging.disable(logging.NOTSET)
-        if not fleet.devices():
-            complain(f"{client.endpoint}: no device was found below `{topics.base_topic}/`; check mqtt.base_topic")
-        if watch or expected:
+        none = f"{client.endpoint}: no device was found below `{topics.base_topic}/`; {_NONE_FOUND}"
+        if not fleet.devices() and seconds is None:
+            complain(none)
+        if watch or expected or seconds is not None:
             _follow(fleet, report if watch else None, expected, seconds=seconds)
         devices = fleet.devices()
+        if not devices and seconds is not None:
+            complain(none)
         if not watch:
             report(devices)
         missing = [sentence for one in expected for sentence in _missing(one, devices)]

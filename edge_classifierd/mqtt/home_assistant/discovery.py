@@ -42,9 +42,12 @@ BIRTH_TOPIC: Final = "homeassistant/status"
 # Home Assistant drops a discovery message for an entity that it is still removing.
 _PAUSE_S: Final = 3.0
 _MIN_BIRTH_INTERVAL_S: Final = 2.0
+# Home Assistant subscribes to the topics of a new entity within 0.3 s. From another node of a RabbitMQ cluster it then
+# gets only what is published later: the nodes do not share retained messages.
+_SUBSCRIBED_S: Final = 1.0
 
 _Step = Message | float | None
-"""A message to publish; a time to wait, in seconds; None: publish all states."""
+"""A message to publish; a time to wait, in seconds; None: publish the status and all states."""
 
 
 class Discovery:
@@ -75,7 +78,7 @@ class Discovery:
             announced: What was announced before.
             published: The topics that this daemon has retained.
             clock: Clock for the waits.
-            publish_states: Publishes every retained state again.
+            publish_states: Publishes the status and every retained state again.
         """
         self._client = client
         self._topics = topics
@@ -90,6 +93,7 @@ class Discovery:
         self._cleared_topics: set[str] = set()
         self._wait_until_s = self._birth_s = float("-inf")
         self._birth = self._changed = self._blocked = False
+        self._new = False  # entities were announced whose states were not published since
         self._former = {
             base: FormerTopics(
                 client,
@@ -159,6 +163,7 @@ class Discovery:
             if limit is not None and any(len(encode(payload)) >= limit for payload in messages.values()):
                 components = self._section.model_copy(update={"discovery": "component"})
                 messages = announcement(components, self._facts, self._topics)
+        self._new = self._new or (bool(messages) and messages != self._announced.messages)
         self._announced.replace(messages)
         self._changed = True
 
@@ -212,14 +217,16 @@ class Discovery:
             steps.append(_PAUSE_S)
         removals = self._removals(removed)
         pause = [_PAUSE_S] if self._former_device_removed() else []
-        return [*steps, *removals, *pause, *self._announcements(retain=True), None, *self._removals_of_states()]
+        announcements = [*self._announcements(retain=True), _SUBSCRIBED_S, None]
+        return [*steps, *removals, *pause, *announcements, *self._removals_of_states()]
 
     def _removals_and_announcements(self) -> list[_Step]:
         removals = self._removals({topic: one for topic, one in self._announced.removed.items() if not one.cleared})
         # If Home Assistant is not running, it must not find the new entities before it has removed the former ones.
         retain = not self._former_device_removed()
         pause = [_PAUSE_S] if removals else []
-        return [*removals, *pause, *self._announcements(retain=retain), *self._removals_of_states()]
+        states: list[_Step] = [_SUBSCRIBED_S, None] if self._new else []
+        return [*removals, *pause, *self._announcements(retain=retain), *states, *self._removals_of_states()]
 
     def _former_device_removed(self) -> bool:
         """Whether Home Assistant may still have the entities of a former device id."""
@@ -272,6 +279,7 @@ class Discovery:
                     return
             elif step is None:
                 self._publish_states()
+                self._new = False
                 waiting = self._stale_states() - self._cleared_topics
                 for topic, removed in self._shown.items():
                     if waiting.isdisjoint(retained_topics(removed.payload)):

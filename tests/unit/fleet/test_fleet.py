@@ -120,6 +120,20 @@ def test_two_devices_with_one_id_publish_in_turn(fleet: Fleet, clock: Clock) -> 
     assert problems(fleet) == {"porch": ("two devices have this id; give each its own `device.id`",)}
 
 
+def test_a_device_whose_status_is_not_delivered_is_online_while_it_publishes(fleet: Fleet, clock: Clock) -> None:
+    fleet.hear(Incoming("site/cameras/porch/health", health(clock), retained=False))
+    (porch,) = fleet.devices()
+    assert (porch.online, porch.problems) == (True, ())
+    clock.now_s += 91
+    (porch,) = fleet.devices()
+    assert (porch.online, porch.problems) == (False, ("its status is not known",))
+    fleet.hear(Incoming("site/cameras/attic/health", health(clock), retained=True))
+    assert not fleet.devices()[0].online, "retained, so that it may be old"
+    fleet.hear(Incoming("site/cameras/porch/status", b"offline", retained=False))
+    fleet.hear(Incoming("site/cameras/porch/health", health(clock), retained=False))
+    assert not fleet.devices()[1].online
+
+
 def test_a_device_that_restarts_again_and_again_is_one_device(fleet: Fleet, clock: Clock) -> None:
     hear(fleet, "porch/status", b"online")
     for _ in range(20):
@@ -168,7 +182,7 @@ KEYS = ("version", "address", "time", "uptime_s", "board", "outbox", "reasons", 
 def test_any_document_is_read_or_refused(document: dict[str, Any]) -> None:
     clock = Clock()
     fleet = Fleet("site", clock)
-    fleet.hear(Incoming("site/porch/health", json.dumps(document).encode(), retained=False))
+    fleet.hear(Incoming("site/porch/health", json.dumps(document).encode(), retained=True))
     (device,) = fleet.devices()
     assert device.problems
     assert json.dumps([asdict(device)], allow_nan=False, default=str)

@@ -99,7 +99,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "discovery.json"
         self.network = FakeNetwork()
-        self.states_published = 0
+        self.states_published = self.states_at_start = 0
         self.discovery: Discovery | None = None
         self.published: PublishedTopics
 
@@ -123,7 +123,9 @@ class Scene:
         )
         discovery.announce(watched)
         self.network.connect()
-        self.network.pass_time(1)
+        self.network.pass_time(1.5)
+        self.network.sent = [one for one in self.network.sent if one.topic != "states"]
+        self.states_at_start, self.states_published = self.states_published, 0
         return discovery
 
     def _published_topics(self, base: str) -> PublishedTopics:

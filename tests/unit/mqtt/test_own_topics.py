@@ -149,3 +149,13 @@ def test_many_events_are_remembered_within_limits(monitor: OwnTopicMonitor, clie
     client.receive(EVENT, b"4999")
     client.receive(EVENT, b"3001")
     assert flags(monitor) == []
+
+
+def test_own_repeated_online_is_not_that_of_another_device(monitor: OwnTopicMonitor, client: FakeClient) -> None:
+    client.receive(TOPICS.status, b"online")
+    monitor.publish_online()
+    assert [(one.topic, one.payload, one.retain) for one in client.published] == [(TOPICS.status, b"online", True)]
+    client.receive(TOPICS.status, b"online")
+    assert flags(monitor) == []
+    client.receive(TOPICS.status, b"online")
+    assert flags(monitor) == ["device.same_id"]

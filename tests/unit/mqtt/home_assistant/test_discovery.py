@@ -29,12 +29,32 @@ def test_announces_again_and_then_publishes_states_when_home_assistant_starts(sc
     scene.start(facts("dog"))
     scene.network.take()
     scene.network.receive(BIRTH, b"online")
+    scene.network.pass_time(0.5)
+    assert [topic for topic, _ in scene.network.take()] == [DEVICE]
     scene.network.pass_time(1)
-    assert [topic for topic, _ in scene.network.take()] == [DEVICE, "states"]
+    assert [topic for topic, _ in scene.network.take()] == ["states"], "once Home Assistant has subscribed to them"
     scene.network.receive(BIRTH, b"offline")
     scene.network.receive(BIRTH, b"online", retained=True)
     scene.network.pass_time(10)
     assert scene.network.take() == []
+
+
+def test_states_of_new_entities_are_published_once_more_after_home_assistant_has_subscribed(scene: Scene) -> None:
+    discovery = scene.start(facts("dog"))
+    assert scene.states_at_start == 1
+    scene.network.disconnect()
+    scene.network.connect()
+    scene.network.pass_time(3)
+    scene.start(facts("dog"))
+    assert (scene.states_published, scene.states_at_start) == (0, 0), "Home Assistant has subscribed before"
+    discovery = scene.start(facts("dog", "cat"))
+    assert scene.states_at_start == 1
+    discovery.announce(facts("bird"))
+    scene.network.pass_time(0.25)
+    scene.network.disconnect()
+    scene.network.connect()
+    scene.network.pass_time(1.5)
+    assert scene.states_published == 1, "also when the connection was lost meanwhile"
 
 
 def test_births_are_answered_at_most_every_two_seconds(scene: Scene) -> None:
@@ -51,7 +71,7 @@ def test_other_prefix_is_used_and_both_birth_topics_are_subscribed(scene: Scene)
     assert [topic for topic, _ in scene.network.take()] == ["my/ha/device/edge-classifierd_porch/config"]
     assert set(scene.network.handlers) == {BIRTH, "my/ha/status"}
     scene.network.receive("my/ha/status", b"online")
-    scene.network.pass_time(1)
+    scene.network.pass_time(2)
     assert scene.states_published == 1
 
 
@@ -129,7 +149,7 @@ def test_watch_removed_twice_is_cleared_twice(scene: Scene) -> None:
         scene.network.take()
         discovery.announce(facts("dog"))
         scene.network.pass_time(10)
-        assert scene.network.take()[1:] == GONE
+        assert scene.network.take()[1:] == [("states", 1), *GONE]
         discovery.announce(facts("dog", "cat"))
         scene.network.pass_time(10)
 
@@ -200,7 +220,7 @@ def test_other_kind_of_discovery_replaces_the_first_after_a_pause(scene: Scene) 
     scene.start(facts("dog"), discovery="component")
     assert scene.network.take() == [(DEVICE, None)]
     scene.network.pass_time(4)
-    said = scene.network.take()
+    said = [one for one in scene.network.take() if one[0] != "states"]
     assert len(said) > 10
     assert all(payload["dev"]["name"] == "Porch" for _, payload in said)
     assert "homeassistant/binary_sensor/edge-classifierd_porch/driveway_X_dog_X_active/config" in dict(said)
@@ -259,7 +279,7 @@ def test_device_message_that_is_too_large_is_replaced_by_component_messages(scen
     scene.network.take()
     scene.network.refusals.add_message(DEVICE, 9000, TOO_LARGE, broker="b:1883", closes=False)
     scene.network.pass_time(5)
-    said = scene.network.take()
+    said = [one for one in scene.network.take() if one[0] != "states"]
     assert said[0] == (DEVICE, None)
     assert len(said) > 20
     assert all(topic.count("/") == 4 for topic, _ in said[1:])
