@@ -12,7 +12,7 @@ Usage: sudo ./install.sh [OPTION…]             install the service, start it a
          --dry-run      show what would be done
        sudo ./install.sh --uninstall [--purge] remove the service; --purge: also configuration, events and user
 
-       ./install.sh --try                      show the whole chain at work: photographs in, MQTT events out (about 15 s)
+       ./install.sh --try                      show the whole chain at work: photographs in, MQTT events out (about a minute)
        ./install.sh --test [PYTEST ARGUMENT…]  install what the tests need and run them
        ./install.sh --help
 

@@ -1,3 +1,3 @@
 """edge-classifierd: a Raspberry Pi camera made into dependable MQTT events."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -81,7 +81,7 @@ UNIT
 prepare_operations() {
   local git=(git -C "$run/root/edge-classifierd" -c user.name=test -c user.email=test@example.org)
   cp "$here/operations.sh" "$run/root/scenario.sh"
-  { "${git[@]}" init -q && "${git[@]}" add -A && "${git[@]}" commit -q -m tested && "${git[@]}" tag v0.1.0; } >&2
+  { "${git[@]}" init -q && "${git[@]}" add -A && "${git[@]}" commit -q -m tested && "${git[@]}" tag v1.0.0; } >&2
   mkdir -p "$run/var/lib/cloud/seed/nocloud"
   printf 'instance-id: test\nlocal-hostname: camera-7\n' >"$run/var/lib/cloud/seed/nocloud/meta-data"
   python3 - "$repository/docs/operations.md" "$run/var/lib/cloud/seed/nocloud/user-data" "$run/root/playbook.yaml" <<'P'
