@@ -73,7 +73,8 @@ class ModelRollouts:
         self._clock = clock
         self._rollouts: dict[str, _Rollout] = {}
         self._fetch: _Fetch | None = None
-        self._pruned_for: object = None
+        self._pruned_for: tuple[Document, bool] | None = None
+        """The configuration for which files were removed, and whether models were still to be rolled out then."""
 
     def plans(
         self,
@@ -114,19 +115,20 @@ class ModelRollouts:
         turns = []
         self._end_fetch(pipelines)
         for pipeline in pipelines:
+            if (running := _running_model(pipeline)) is not None:
+                self._store.record(pipeline.name, running)
             model = wanted.get(pipeline.name)
-            if model is None or pipeline.name in commanded:
+            if model is None or pipeline.name in commanded or running == model:
                 self._forget(pipeline)
-            elif _runs(pipeline, model):
-                self._forget(pipeline)
-                self._store.record(pipeline.name, model)
             else:
                 turns += self._advance(pipeline, model)
         models = {model for model in wanted.values() if model is not None}
         if self._fetch is not None and self._fetch.model not in models:
             self._fetch.cancel()
-        if not self._rollouts and self._fetch is None and self._pruned_for is not document:
-            self._pruned_for = document
+        pruned = self._pruned_for
+        due = pruned is None or pruned[0] is not document or pruned[1] is not bool(self._rollouts)
+        if due and self._fetch is None:
+            self._pruned_for = (document, bool(self._rollouts))
             self._store.prune(models, [name for name, model in wanted.items() if model is not None])
         return tuple(turns)
 
@@ -252,12 +254,6 @@ def _is_planned(pipeline: AnyPipeline, model: RemoteModel) -> bool:
     return pipeline.plan.section.model.sha256 == model.sha256
 
 
-def _runs(pipeline: AnyPipeline, model: RemoteModel) -> bool:
-    plan = pipeline.plan
-    return (
-        isinstance(pipeline, Pipeline)
-        and isinstance(plan, Plan)
-        and plan.section.model.url == model.url
-        and plan.bundle.sha256 == model.sha256
-        and pipeline.failure is None
-    )
+def _running_model(pipeline: AnyPipeline) -> RemoteModel | None:
+    """Return the model of an address that a pipeline runs; None where it runs another one or none."""
+    return remote_model(pipeline.plan.section.model) if isinstance(pipeline, Pipeline) else None

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _CONNECT_S: Final = 10.0
 _QUIET_S: Final = 0.5
 """All retained messages have come when none came for this long."""
-_FIRST_S: Final = 2.0
+_FIRST_S: Final = 5.0
 """There is no device when no retained message has come for this long."""
-_COLLECT_S: Final = 5.0
+_COLLECT_S: Final = 10.0
 _WAIT_S: Final = 0.1
 _EVERY_S: Final = 1.0
 _NONE_FOUND: Final = (

@@ -289,6 +289,18 @@ def test_a_model_that_does_not_run_after_the_switch_gives_way_to_the_last_good_o
     assert "cannot be used" in device.reasons()["model_refused"]
 
 
+def test_models_that_were_refused_do_not_pile_up(device: Device, server: ModelServer) -> None:
+    device.start(device.section(OLD))
+    device.until(lambda: device.runs(OLD))
+    refused = [b"no model at all", b"nor this"]
+    for content in refused:
+        server.files["/birds.tflite"] = content
+        device.reload(device.section(content))
+        device.until(lambda: "model_refused" in device.reasons())
+        device.pipeline.metrics.recover("model_refused")
+    device.until(lambda: device.files() == {f"{sha256(content)}.tflite" for content in (OLD, refused[-1])})
+
+
 def test_what_is_not_wanted_any_more_is_cancelled_and_removed(
     device: Device, server: ModelServer, caplog: pytest.LogCaptureFixture
 ) -> None:
