@@ -122,10 +122,10 @@ export function selectionBar(selection, context, act, all) {
     fill(
       bar,
       h("b", {}, S.chosen(size)),
-      keyed(context.model).map((one) => button(S.to(called(one)), () => act(one.id), "s")),
       button("Bin", () => act("bin"), "s"),
       all && button("All", all, "quiet s"),
       button("None", () => selection.clear(), "quiet s"),
+      keyed(context.model).map((one) => button(S.to(called(one)), () => act(one.id), "s")),
     );
   });
   return bar;

@@ -117,9 +117,9 @@ export async function open(body, context, step) {
   close.keys = keys;
   /** After an undo, and when another browser has sorted something. */
   close.changed = async () => {
-    const before = JSON.stringify(groups);
+    if (groups.flat().length === Math.min(MOST, context.model.to_sort)) return;
     await load().catch(() => {});
-    if (JSON.stringify(groups) !== before) show();
+    show();
   };
   return close;
 }

@@ -1,4 +1,4 @@
-"""Teach's first step in a real browser: recording, choosing, moving, files; and all steps on phone and desktop."""
+"""Teach's first step in a real browser: recording, choosing, moving, files; and all steps on three sizes of screen."""
 
 from __future__ import annotations
 
@@ -110,6 +110,25 @@ def test_key_records_while_it_is_held_and_a_tap_counts_down(visit: Callable[...,
     expect(hold).to_have_text("Hold to record")
 
 
+def test_the_whole_picture_is_recorded_if_wanted(visit: Callable[..., Page], device: TeachDesk) -> None:
+    page = visit("#/teach/desk")
+    tag, choice = page.locator(".tag"), page.get_by_role("group", name="Picture")
+    expect(tag).to_have_text("desk")
+    expect(choice).to_be_hidden()
+    device.send(page, "PUT", "pipelines/desk/region", {"value": {"x": 0.2, "y": 0, "width": 0.5, "height": 1}})
+    expect(tag).to_have_text("desk · region")
+    choice.get_by_role("button", name="Whole picture").click()
+    expect(tag).to_have_text("desk · whole picture")
+    with page.expect_request(lambda request: request.url.endswith("/recordings")) as begun:
+        page.keyboard.down("1")
+    assert begun.value.post_data_json["view"] == "full"
+    page.keyboard.up("1")
+    expect(page.locator(".toast")).to_contain_text("too similar")
+    device.send(page, "PUT", "pipelines/desk/region", {"value": None})
+    expect(tag).to_have_text("desk")
+    expect(choice).to_be_hidden()
+
+
 def test_files_are_kept_or_refused_with_the_reason(visit: Callable[..., Page], tmp_path: Path) -> None:
     page = visit("#/teach/desk")
     add_class(page, "astronaut")
@@ -133,10 +152,12 @@ def test_files_are_kept_or_refused_with_the_reason(visit: Callable[..., Page], t
     expect(column(page, "Neil")).to_have_count(0)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", ["phone", "desktop"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [("phone", "light"), ("phone", "dark"), ("tablet", "light"), ("desktop", "light"), ("desktop", "dark")],
+)
 def test_every_step_can_be_read_and_operated(visit: Callable[..., Page], size: str, scheme: str) -> None:
-    page = visit("#/teach/desk", size=size, scheme=scheme, touch=size == "phone")
+    page = visit("#/teach/desk", size=size, scheme=scheme, touch=size != "desktop")
     for step, content in (("collect", ".cell"), ("train", "table"), ("compare", ".notice"), ("bin", ".card, .notice")):
         page.evaluate("(step) => { location.hash = `#/teach/desk/${step}`; }", step)
         expect(page.locator(f"main {content}").first).to_be_visible()
@@ -144,10 +165,10 @@ def test_every_step_can_be_read_and_operated(visit: Callable[..., Page], size: s
         assert faults(page, "lowContrast") == [], step
         assert faults(page, "unnamed") == [], step
         assert page.locator("h1").count() == 1, step
-        for width in (320, 390) if size == "phone" else (1280,):
+        for width in {"phone": (320, 390), "tablet": (820,), "desktop": (1280,)}[size]:
             page.set_viewport_size({"width": width, "height": 844})
             assert page.evaluate("document.documentElement.scrollWidth") == width, step
-        if size == "phone":
+        if size != "desktop":
             assert faults(page, "small") == [], step
 
 

@@ -1,4 +1,4 @@
-"""Every page on phone and desktop, light and dark: width, contrast, labels, order of the focus."""
+"""Every page on phone, tablet and desktop, light and dark: width, contrast, labels, order of the focus."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ def shown(page: Page, route: str) -> None:
     page.wait_for_load_state("networkidle") if route in {"models", "settings"} else page.wait_for_timeout(300)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", ["phone", "desktop"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [("phone", "light"), ("phone", "dark"), ("tablet", "dark"), ("desktop", "light"), ("desktop", "dark")],
+)
 def test_every_page_can_be_read_and_operated(visit: Callable[..., Page], size: str, scheme: str) -> None:
-    page = visit(size=size, scheme=scheme, touch=size == "phone")
+    page = visit(size=size, scheme=scheme, touch=size != "desktop")
     for route in PAGES:
         shown(page, route)
 
@@ -46,8 +48,11 @@ def test_every_page_can_be_read_and_operated(visit: Callable[..., Page], size: s
         assert faults(page, "unnamed") == [], route
         assert page.locator("h1").count() == 1, route
         assert page.evaluate("document.querySelectorAll('main, header, nav').length") >= 3, route
-        if size == "phone":
+        if size != "desktop":
             assert faults(page, "small") == [], route
+        if size == "phone":
+            tops = "[...document.querySelectorAll('.pages svg')].map((one) => one.getBoundingClientRect().top)"
+            assert len(set(page.evaluate(tops))) == 1
             for width in (320, 360, 390):
                 page.set_viewport_size({"width": width, "height": 844})
                 assert page.evaluate("document.documentElement.scrollWidth") == width, route

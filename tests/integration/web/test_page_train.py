@@ -169,6 +169,10 @@ def test_a_worse_version_is_used_anyway_and_taken_back(visit: Callable[..., Page
     uses(device, page, "cups", 1, True)
     page.goto(f"{device.url}#/teach/cups/compare/2")
     expect(page.locator(".notice")).to_have_text("Version 2 does worse than version 1 on the same pictures.")
+    page.get_by_role("link", name="Report").focus()
+    with page.expect_response(re.compile("/api/overview$")):  # the page reads it again after a change
+        device.send(page, "PUT", "pipelines/desk/watches/blue-tit/threshold", {"value": 0.66})
+    assert page.evaluate("document.activeElement.textContent") == "Report"
     page.get_by_role("button", name="Use version 2 anyway").click()
     uses(device, page, "cups", 2, True)
     expect(page.locator(".notice")).to_be_hidden()
