@@ -328,6 +328,30 @@ second=$(edge-classifierd web password 2>/root/second.log)
 check "a new password opens it" within 10 page_answers api/overview "$second"
 check "the one from before does not any more" bash -c "$(declare -f page_answers); ! page_answers api/overview '$password'"
 check "neither is in the journal" bash -c "! journalctl -o cat --no-pager | grep -qF -e '${password:-none was shown}' -e '${second:-none was shown}'"
+
+# ---------------------------------------------------------------- a training, in a child of the confined service
+teach() { PYTHONPATH=$checkout/tests timeout $((90 * slack)) /opt/edge-classifierd/venv/bin/python "$checkout/tests/system/teach.py" "$second" "$@"; }
+child() { pgrep -f '[e]dge_classifierd.teaching.training.child'; }
+last_in_line() { # the kernel's own words about the child
+  local found
+  found=$(child) && ps -o ni=,user= -p "$found" && grep -H . "/proc/$found/oom_score_adj" && grep Seccomp: "/proc/$found/status" &&
+    [ "$(ps -o ni= -p "$found" | tr -d ' ')" = 19 ] && [ "$(cat "/proc/$found/oom_score_adj")" = 1000 ] && grep -q '^Seccomp:.2' "/proc/$found/status"
+}
+ends() { teach wait "$training" | tee /dev/stderr | grep -q -- "$1"; }
+check "shapes are taught on the page" teach prepare
+training=$(teach begin)
+check "a training has the lowest priority, and the kernel ends it first" within 20 last_in_line
+check "it comes to its end under the unit's restrictions" ends '^finished'
+check "with a version" test -s /var/lib/edge-classifierd/taught/shapes/versions/1/model.tflite
+pid=$(property MainPID)
+training=$(teach begin)
+check "another one begins" within 20 last_in_line
+kill -9 "$(child)" # as the kernel does
+check "killed, it fails for want of memory" ends '^failed: .*for want of memory'
+seen=$(event_count)
+check "the daemon goes on" within 20 more_events "$seen"
+check "in the same process" test "$(property MainPID)" = "$pid"
+check "as it does when the kernel has killed it" test "$(property OOMPolicy)" = continue
 check "uninstalling with --purge" ./install.sh --uninstall --purge
 check "leaves no password behind" bash -c '! ls /etc/credstore/edge-classifierd.* 2>/dev/null'
 check "leaves no file behind" diff <(snapshot) /root/before
