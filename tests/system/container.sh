@@ -2,7 +2,7 @@
 # container.sh: builds the image of packaging/container on a Debian tree of root.sh and runs it read-only, without
 # capabilities and in 256 MB: it classifies the bundled pictures 2 s after its start (the best of three starts, times
 # $SLACK), its health check sees a part of the daemon that hangs, and SIGTERM ends it. Two to three minutes.
-# buildah and podman (or docker's runc below it) come from Debian's packages. Where podman cannot start a container, the
+# buildah, podman and runc come from Debian's packages. Where podman cannot start a container, the
 # image's tree is run with systemd-nspawn and a memory cgroup; RUN_IN=tree chooses that. Without root, debootstrap,
 # buildah or a way to run it says why and ends with 77.
 set -euo pipefail
@@ -29,7 +29,7 @@ root=$("$here/root.sh" fresh-trixie) || skip "no Debian trixie can be built here
 work=$(mktemp -d /var/tmp/edge-classifierd-container-XXXXXX)
 chmod 755 "$work"
 storage=(--root "$work/storage" --runroot "$work/run")
-mkdir -p "$work"/{storage,run,state}
+mkdir -p "$work"/{configuration,run,state,storage}
 grep -qw overlay /proc/filesystems && storage+=(--storage-driver overlay) || storage+=(--storage-driver vfs)
 way=
 nspawn=
@@ -108,7 +108,7 @@ if [ -z "$way" ]; then
 fi
 echo "        run with ${way/tree/systemd-nspawn in the tree of the image} ${runtime[*]}"
 
-cat >"$work/config.yaml" <<TEXT
+cat >"$work/configuration/config.yaml" <<TEXT
 device: {id: container}
 mqtt: {host: 127.0.0.1, port: 1}
 web: {}
@@ -122,13 +122,13 @@ start() {
   if [ $way = podman ]; then
     podman_ rm --force --time 1 "$name" >/dev/null 2>&1 || true
     podman_ run --detach --name "$name" "${options[@]}" --volume "$work/state:/var/lib/edge-classifierd" \
-      --volume "$work/config.yaml:/etc/edge-classifierd/config.yaml:ro" "$image" >/dev/null
+      --volume "$work/configuration:/etc/edge-classifierd:ro" "$image" >/dev/null
     pid=$(podman_ inspect --format '{{.State.Pid}}' "$name")
   else
     # shellcheck disable=SC2016
     bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' _ "$cgroup" \
       systemd-nspawn --quiet -D "$tree" --register=no --keep-unit --read-only --user edge-classifierd --drop-capability=all \
-      --no-new-privileges=yes --private-network --bind "$work/state:/var/lib/edge-classifierd" --bind-ro "$work/config.yaml:/etc/edge-classifierd/config.yaml" \
+      --no-new-privileges=yes --private-network --bind "$work/state:/var/lib/edge-classifierd" --bind-ro "$work/configuration:/etc/edge-classifierd" \
       --setenv=PYTHONFAULTHANDLER=1 --pipe /usr/local/bin/edge-classifierd run --config /etc/edge-classifierd/config.yaml \
       </dev/null >"$work/daemon.log" 2>&1 &
     nspawn=$!

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# lower_bounds.sh: the lowest versions that pyproject.toml allows really work: they are installed for Python 3.11, for which
+# lower_bounds.sh [PYTEST ARGUMENT…]: the lowest versions that pyproject.toml allows really work: they are installed for Python 3.11, for which
 # all of them have wheels, and the unit tests run with them. About five minutes. Without PyPI it says why and ends with 77.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -20,4 +20,4 @@ print(*(line for line in dev if not line.startswith(("edge-classifierd", "mypy",
 P
 uv pip install --python "$work/venv" --requirement "$work/tools.txt"
 uv pip list --python "$work/venv" --format freeze
-"$work/venv/bin/python" -m pytest -q --numprocesses 2 --dist loadfile -p no:cacheprovider tests/unit "$@"
+"$work/venv/bin/python" -m pytest -q --numprocesses 2 --dist loadfile -p no:cacheprovider "${@:-tests/unit}"
