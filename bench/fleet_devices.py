@@ -244,6 +244,7 @@ def run(share: Share, pipe: Connection) -> None:
     pipe.send(_resident_mb())
     devices = _devices(share, configuration, plan)
     pipe.send("made")
+    os.nice(5)  # the brokers go first: devices have processors of their own
     mqtt_client._TICK_S = CLIENT_TURN_S
     appended: list[Appended] = []
     dice = random.Random(share.seed)  # noqa: S311 - no secret

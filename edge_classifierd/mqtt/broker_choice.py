@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _LOGIN_TIMEOUT_S: Final = 5.0
 _FORGET_PROTOCOL_ROUNDS: Final = 3
+_SETTLED_S: Final = 60.0
 _MACHINE_ID: Final = Path("/etc/machine-id")
 
 
@@ -36,6 +37,8 @@ class BrokerChoice:
         self._mqtt5_failure: ConnectionFailure | None = None
         self.failed_rounds = 0
         """Number of rounds through all addresses since the last login."""
+        self.silences = 0
+        """Number of connections in a row that ended soon because the broker did not answer."""
         self.endpoint = connection_errors.Endpoint(
             host=section.host[0],
             port=section.port,
@@ -55,6 +58,14 @@ class BrokerChoice:
     def login_timeout_s(self) -> float:
         """Short, so that a silent node is left soon; it doubles with each failed round for a slow broker."""
         return _LOGIN_TIMEOUT_S * 2.0 ** min(self.failed_rounds, 3)
+
+    @property
+    def patience(self) -> float:
+        """Factor of the time to wait for answers, up to 8.
+
+        A broker that has too much to do would have even more with the logins of a whole fleet that gives up early.
+        """
+        return 2.0 ** min(self.silences, 3)
 
     def advance(self) -> ConnectionFailure | None:
         """Set `endpoint` to the next address or version; the failure if a name cannot be resolved."""
@@ -76,6 +87,11 @@ class BrokerChoice:
         if self._protocol is None:
             self._protocol = self.endpoint.protocol
             _log.info("%s: the broker supports MQTT %s, which is used from now on", self.endpoint, self._protocol)
+
+    def lost(self, failure: ConnectionFailure, lasted_s: float) -> None:
+        """Record the end of a connection that lasted `lasted_s` since its login."""
+        soon = lasted_s < _SETTLED_S * self.patience
+        self.silences = self.silences + 1 if failure.silent and soon else 0
 
     def failed(self, failure: ConnectionFailure) -> ConnectionFailure | None:
         """Record a failed attempt; None if the same address is to be tried with MQTT 3.1.1."""

@@ -207,12 +207,13 @@ class MqttClient:
             if lasted_s is not None:
                 known = self._culprit_found or self.loss_explained
                 dropped = 1 if known else dropped + 1 if lasted_s < _SOON_S else 0
+                self._choice.lost(failure, lasted_s)
                 if dropped >= _MANY_DROPS and failure.unexplained:
                     failure = connection_errors.of_repeated_drops(self.endpoint)
             self._status = f"reconnecting: {failure.sentence}"
             explained = lasted_s is not None and self._culprit_found
             self._history.failed(failure, was_connected=lasted_s is not None, explained=explained)
-            self._stopping.wait(self._wait_s(failure, dropped))
+            self._stopping.wait(self._wait_s(failure, max(dropped, self._choice.silences)))
         self._status = "stopped"
 
     def _wait_s(self, failure: connection_errors.ConnectionFailure, dropped: int) -> float:
@@ -230,7 +231,7 @@ class MqttClient:
                 self._section,
                 self.endpoint,
                 will_topic=self._topics.status if self._announcing else None,
-                answer_timeout_s=self._answer_timeout_s,
+                answer_timeout_s=self._answer_timeout_s * self._choice.patience,
                 login_timeout_s=min(2 * self._answer_timeout_s, self._choice.login_timeout_s),
             )
         except OSError as error:

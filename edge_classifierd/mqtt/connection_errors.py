@@ -39,6 +39,8 @@ class ConnectionFailure:
     """The broker may support another version of MQTT only."""
     client_id_taken: bool = False
     """Another client uses the same client id."""
+    silent: bool = False
+    """After the login the broker did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def of_silence(endpoint: Endpoint, seconds: float, *, before_answer: bool) -> Co
         sentence = f"{endpoint}: connected, but no answer to the login within {seconds:.0f} s; {hint}"
         return ConnectionFailure(sentence, other_protocol=True)
     return ConnectionFailure(
-        f"{endpoint}: the broker has not answered for {seconds:.0f} s; check the network if that repeats"
+        f"{endpoint}: the broker has not answered for {seconds:.0f} s; check the network if that repeats", silent=True
     )
 
 

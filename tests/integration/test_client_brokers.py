@@ -122,6 +122,31 @@ def test_protocol_5_names_the_remedy_on_a_broker_that_closes(broker: Any, make_c
     client.stop()
 
 
+def test_a_broker_that_does_not_answer_in_time_is_given_more_time_and_rest(make_client: Any, scripted: Any) -> None:
+    begun_s: list[float] = []
+    ended_s: list[float] = []
+
+    def serve(peer: socket.socket) -> None:
+        begun_s.append(time.monotonic())
+        peer.recv(4096)
+        peer.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK; subscriptions and messages are never acknowledged
+        while peer.recv(4096):
+            pass
+        ended_s.append(time.monotonic())
+
+    server = scripted(serve)
+    client = make_client(server.port, host=["127.0.0.1", "127.0.0.1"], protocol=5, answer_timeout_s=0.2, longest_s=8.0)
+    client.start()
+    wait_until(lambda: len(begun_s) == 5, 30)
+    client.stop()
+    lasted_s = [end - begin for begin, end in zip(begun_s, ended_s, strict=False)]
+    assert lasted_s[1] > 0.4
+    assert lasted_s[2] > 0.8
+    assert lasted_s[3] > 1.6
+    waited_s = [begin - end for begin, end in zip(begun_s[1:], ended_s, strict=False)]
+    assert waited_s[3] > 0.06, "the wait doubles from 50 ms, of which at most half is left out"
+
+
 def test_silent_and_unreachable_nodes_are_left_for_the_next(broker: Any, make_client: Any) -> None:
     silent = socket.create_server(("127.0.0.2", broker.port))
     with silent:
