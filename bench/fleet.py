@@ -106,6 +106,7 @@ class Workers:
     def kill(self) -> None:
         for process in self._processes:
             process.kill()
+            process.join(30)
 
 
 class Run:
