@@ -238,7 +238,9 @@ class Discovery:
         stale = self._stale_states()
         self._cleared_topics &= stale
         topics = sorted(stale - self._cleared_topics)
-        messages = [Message(one, b"", qos=1, retain=True, on_outcome=self._on_state_removal(one)) for one in topics]
+        messages = [
+            Message(one, b"", qos=1, retain=True, on_outcome=partial(self._on_state_removal, one)) for one in topics
+        ]
         return [REMOVAL_DELAY_S, *messages] if messages else []
 
     def _stale_states(self) -> set[str]:
@@ -254,7 +256,7 @@ class Discovery:
         """Return empty retained messages. A device message that still exists removes its entities itself."""
         announced = self._announced.messages
         return [
-            Message(topic, b"", qos=1, retain=True, on_outcome=self._on_removal(topic))
+            Message(topic, b"", qos=1, retain=True, on_outcome=partial(self._on_removal, topic))
             for topic in removed
             if topic not in announced
         ]
@@ -289,16 +291,10 @@ class Discovery:
                 self._wait_until_s = self._clock.monotonic() + step
             self._steps.popleft()
 
-    def _on_removal(self, topic: str) -> Callable[[PublishOutcome, str], None]:
-        def record(outcome: PublishOutcome, _reason: str) -> None:
-            if outcome is PublishOutcome.DELIVERED:
-                self._announced.cleared(topic)
+    def _on_removal(self, topic: str, outcome: PublishOutcome, _reason: str) -> None:
+        if outcome is PublishOutcome.DELIVERED:
+            self._announced.cleared(topic)
 
-        return record
-
-    def _on_state_removal(self, topic: str) -> Callable[[PublishOutcome, str], None]:
-        def record(outcome: PublishOutcome, _reason: str) -> None:
-            if outcome is not PublishOutcome.LOST:
-                self._cleared_topics.add(topic)
-
-        return record
+    def _on_state_removal(self, topic: str, outcome: PublishOutcome, _reason: str) -> None:
+        if outcome is not PublishOutcome.LOST:
+            self._cleared_topics.add(topic)
