@@ -55,6 +55,7 @@ class HomeAssistantDevice:
             published,
             clock=clock,
             publish_states=publish_states,
+            several_brokers=len(configuration.mqtt.host) > 1,
         )
 
     def announce(self, plans: Iterable[AnyPlan]) -> None:

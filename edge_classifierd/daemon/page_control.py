@@ -99,9 +99,13 @@ class PageControl:
     def _resting(self, pipeline: AnyPipeline) -> Resting | None:
         if pipeline.resting:
             times, active = self._around.rest_times, pipeline.plan.section.active
-            if times.rest(active) is Rest.PAUSED:
-                return Resting("training", times.paused_until)
-            return Resting("schedule", times.active_again(active))
+            match times.rest(active):
+                case Rest.PAUSED:
+                    return Resting("training", times.paused_until)
+                case Rest.ACTIVE:  # the camera is being opened
+                    return None
+                case _:
+                    return Resting("schedule", times.active_again(active))
         until_s = pipeline.rests_until_s
         if until_s is None:
             return None

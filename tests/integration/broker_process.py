@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -95,6 +96,9 @@ class Broker:
         return True
 
 
+_NUMBERS = itertools.count(1)
+
+
 class Subscriber:
     """Counts events on `#` with a session of its own that survives restarts of the broker."""
 
@@ -109,7 +113,7 @@ class Subscriber:
         self.payloads: dict[int, bytes] = {}
         self.differing = 0
         self._client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=f"counter-{port}", protocol=MQTTProtocolVersion.MQTTv5
+            CallbackAPIVersion.VERSION2, client_id=f"counter-{next(_NUMBERS)}", protocol=MQTTProtocolVersion.MQTTv5
         )
         self._client.reconnect_delay_set(1, 1)
         self._client.on_message = self._on_message

@@ -42,7 +42,7 @@ def payloads(subscriber: Subscriber, topic: str) -> list[bytes]:
 
 
 def values(subscriber: Subscriber, topic: str) -> list[bytes]:
-    """The values of a state, without repeats: states are published again after new entities of Home Assistant."""
+    """The values of a state, without repeats: states are published again after each connection."""
     return [payload for payload, _ in groupby(payloads(subscriber, topic))]
 
 

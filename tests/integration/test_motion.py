@@ -61,7 +61,9 @@ def test_a_small_cat_is_recognised_where_it_appears_and_cleared_when_it_leaves(
     assert detected["box"]["width"] == pytest.approx(SIDE / WIDTH, abs=0.05)
     seconds = (datetime.fromisoformat(cleared["time"]) - datetime.fromisoformat(detected["time"])).total_seconds()
     assert CAT_S - 1 < seconds < CAT_S + 2
-    values = [payload for payload, _ in groupby(payloads(subscriber, "motion"))]  # states are published again
+    values = [
+        payload for payload, _ in groupby(payloads(subscriber, "motion"))
+    ]  # it is published again after each connection
     assert values == [b"OFF", b"ON", b"OFF"]
     health = json.loads([body for topic, body, _ in subscriber.messages if topic.endswith("/health")][-1])
     figures = health["pipelines"]["driveway"]

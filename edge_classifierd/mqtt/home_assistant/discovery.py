@@ -68,6 +68,7 @@ class Discovery:
         *,
         clock: Clock,
         publish_states: Callable[[], None],
+        several_brokers: bool = False,
     ) -> None:
         """Create before the client is started, and before RetainedTopics, so that states follow their entities.
 
@@ -79,14 +80,14 @@ class Discovery:
             published: The topics that this daemon has retained.
             clock: Clock for the waits.
             publish_states: Publishes the status and every retained state again.
+            several_brokers: Whether to do this for new entities as well.
         """
         self._client = client
         self._topics = topics
         self._section = section
-        self._announced = announced
-        self._published = published
+        self._announced, self._published = announced, published
         self._clock = clock
-        self._publish_states = publish_states
+        self._publish_states, self._several_brokers = publish_states, several_brokers
         self._facts: DeviceFacts | None = None
         self._steps: deque[_Step] = deque()
         self._shown: dict[str, RemovedEntities] = {}
@@ -163,7 +164,7 @@ class Discovery:
             if limit is not None and any(len(encode(payload)) >= limit for payload in messages.values()):
                 components = self._section.model_copy(update={"discovery": "component"})
                 messages = announcement(components, self._facts, self._topics)
-        self._new = self._new or (bool(messages) and messages != self._announced.messages)
+        self._new |= self._several_brokers and bool(messages) and messages != self._announced.messages
         self._announced.replace(messages)
         self._changed = True
 
@@ -215,10 +216,9 @@ class Discovery:
                 steps.append(Message(topic, encode(payload), qos=1))
         if steps:
             steps.append(_PAUSE_S)
-        removals = self._removals(removed)
         pause = [_PAUSE_S] if self._former_device_removed() else []
         announcements = [*self._announcements(retain=True), _SUBSCRIBED_S, None]
-        return [*steps, *removals, *pause, *announcements, *self._removals_of_states()]
+        return [*steps, *self._removals(removed), *pause, *announcements, *self._removals_of_states()]
 
     def _removals_and_announcements(self) -> list[_Step]:
         removals = self._removals({topic: one for topic, one in self._announced.removed.items() if not one.cleared})

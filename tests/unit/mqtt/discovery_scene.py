@@ -120,6 +120,7 @@ class Scene:
             self.published,
             clock=cast("Clock", self.network),
             publish_states=self._publish_states,
+            several_brokers=True,
         )
         discovery.announce(watched)
         self.network.connect()
