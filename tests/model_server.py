@@ -32,8 +32,8 @@ class ModelServer(ThreadingHTTPServer):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        scheme, host = ("https", "localhost") if certificate else ("http", "127.0.0.1")
-        self.url = f"{scheme}://{host}:{self.server_address[1]}"
+        # A minimal Debian has no /etc/hosts, so that it does not know the name `localhost`.
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.server_address[1]}"
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self) -> Self:
