@@ -25,9 +25,11 @@ from edge_classifierd.errors import ExitCode, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
+    from typing import TypeAlias
 
     from edge_classifierd.mqtt.message import Incoming
+
+    _Inbox: TypeAlias = queue.SimpleQueue[Incoming | signal.Signals]
 
 _START_TIMEOUT_S = 60.0
 
@@ -67,8 +69,9 @@ def command(
     import edge_classifierd
 
     photos = Path(edge_classifierd.__file__).parent / "demo_photos"
+    inbox: _Inbox = queue.SimpleQueue()
     with (
-        _ended_by_signals(),
+        _signals_to(inbox),
         tempfile.TemporaryDirectory(prefix="edge-classifierd-demo-") as folder,
         _broker() as port,
     ):
@@ -82,9 +85,7 @@ def command(
         if page is not None:
             _print(f"\nThe page, while this runs: http://{page}/", json=json)
         _print("\nThe events, as an MQTT subscriber receives them:", json=json)
-        shown = _show(config, port, Path(folder), seconds, log_level, json=json)
-    if shown is None:
-        return ExitCode.INTERRUPTED
+        shown = _show(inbox, config, port, seconds, log_level, json=json)
     if not shown:
         show("demo: no event arrived; run it again with --log-level info to see why", err=True)
         return ExitCode.FAILED
@@ -107,16 +108,16 @@ def _page_address() -> str | None:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise SystemExit(128 + number) once. An ignored signal (nohup) stays ignored."""
-    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is not signal.SIG_IGN]
+def _signals_to(inbox: _Inbox) -> Iterator[None]:
+    """Put SIGINT, SIGTERM and SIGHUP into a queue. An ignored signal (nohup) stays ignored.
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        for one in numbers:
-            signal.signal(one, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
-        raise SystemExit(128 + number)
-
-    before = {one: signal.signal(one, end) for one in numbers}
+    An exception from a signal handler could leave a lock of `subprocess` or of a queue locked for ever.
+    """
+    numbers = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {
+        one: signal.signal(one, lambda number, _frame: inbox.put(signal.Signals(number)))  # `put` is reentrant
+        for one in numbers
+    }
     try:
         yield
     finally:
@@ -128,39 +129,36 @@ def _print(text: str, *, json: bool) -> None:
     show(text, err=json)
 
 
-def _show(config: Path, port: int, folder: Path, seconds: float, log_level: str, *, json: bool) -> int | None:
-    """Run the daemon and a subscriber; return the number of events, None after Ctrl-C."""
+def _show(inbox: _Inbox, config: Path, port: int, seconds: float, log_level: str, *, json: bool) -> int:
+    """Run the daemon and a subscriber; return the number of events. Raises SystemExit when a signal has come."""
     from edge_classifierd.clock import SystemClock
     from edge_classifierd.config.sections.mqtt import MqttSection
     from edge_classifierd.mqtt.client import MqttClient
     from edge_classifierd.mqtt.topics import Topics
 
-    incoming: queue.Queue[Incoming] = queue.Queue(1000)
     section = MqttSection(host=("127.0.0.1",), port=port, protocol="3.1.1", client_id="demo-subscriber")
     subscriber = MqttClient(section, topics=Topics(section.base_topic, "demo"), clock=SystemClock(), announce=False)
-    subscriber.subscribe("edge-classifierd/demo/#", incoming.put_nowait)
+    subscriber.subscribe("edge-classifierd/demo/#", inbox.put)
     subscriber.start()
     shown = 0
-    interrupted = False
     try:
-        with _daemon(config, folder, log_level) as daemon:
+        with _daemon(config, log_level) as daemon:
             # The time is counted from the first event, because a small board starts slowly.
             end_s = time.monotonic() + _START_TIMEOUT_S
             while time.monotonic() < end_s and daemon.poll() is None:
                 try:
-                    message = incoming.get(timeout=0.2)
+                    message = inbox.get(timeout=0.2)
                 except queue.Empty:
                     continue
+                if isinstance(message, signal.Signals):
+                    raise SystemExit(128 + message)
                 is_event = _show_message(message, json=json)
                 if is_event and not shown:
                     end_s = time.monotonic() + seconds
                 shown += is_event
-    except KeyboardInterrupt:
-        _print("", json=json)
-        interrupted = True
     finally:
         subscriber.stop(1.0)
-    return None if interrupted else shown
+    return shown
 
 
 def _show_message(message: Incoming, *, json: bool) -> bool:
@@ -181,9 +179,9 @@ def _brief(text: str) -> str:
 
 
 @contextmanager
-def _daemon(config: Path, folder: Path, log_level: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the daemon in a child process with its own state directory. It ends when this process ends."""
-    environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(folder / "state")}
+def _daemon(config: Path, log_level: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the daemon in a child process, with its state beside its configuration. It ends when this process ends."""
+    environment = {**os.environ, "EDGE_CLASSIFIERD_STATE": str(config.parent / "state")}
     environment.pop("NOTIFY_SOCKET", None)  # the notifications of this daemon are not for our service manager
     daemon = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-c", _RUN, "run", "--config", str(config), "--log-level", log_level],

@@ -10,11 +10,11 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from broker_process import wait_until
 from drawn_pictures import SHAPES
+from processes import commands
 from teach_device import MODEL, TeachDevice
 
 from edge_classifierd.clock import SystemClock
@@ -26,6 +26,7 @@ from edge_classifierd.teaching.training.versions import Versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _CHILD = b"edge_classifierd.teaching.training.child"
 _FAILURES = (OSError, http.client.HTTPException, AssertionError, ValueError, LookupError)
@@ -115,12 +116,8 @@ def kill_training(device: TeachDevice, promised: Promised, *, after_s: float, se
 
 def training_child(device: TeachDevice) -> int | None:
     """Return the process that trains, if there is one."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command = (folder / "cmdline").read_bytes().split(b"\0")
-            if _CHILD in command and command[-2] == b"%d" % device.daemon.process.pid:
-                return int(folder.name)
-    return None
+    parent = b"%d" % device.daemon.process.pid
+    return next((process for process, words in commands() if _CHILD in words and words[-1] == parent), None)
 
 
 def check(state: Path, promised: Promised) -> None:

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 from broker_process import wait_until
+from processes import commands
 
 from edge_classifierd.cli import demo as demonstration
 from edge_classifierd.cli.embedded_broker import wait_until_listening
@@ -29,15 +30,7 @@ DEMO = (sys.executable, "-m", "edge_classifierd", "demo")
 
 def processes_of(folder: Path) -> set[int]:
     """Of the running processes those that were told of something in that folder."""
-    found = set()
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            told = file.read_bytes()
-        except OSError:  # it has ended since
-            continue
-        if os.fsencode(folder) in told:
-            found.add(int(file.parent.name))
-    return found
+    return {process for process, words in commands() if any(os.fsencode(folder) in word for word in words)}
 
 
 def children_of(process: subprocess.Popen[str]) -> set[int]:
@@ -63,7 +56,7 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         os.kill(left, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_demonstration_that_is_ended_leaves_nothing_behind(
     demo: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
 ) -> None:

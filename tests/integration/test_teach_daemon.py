@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from broker_process import Broker, Subscriber, wait_until
+from processes import open_files
 from teach_device import MODEL, TeachDevice
 from teach_kills import training_child
 
@@ -97,7 +98,7 @@ def test_a_training_ends_with_a_daemon_that_is_killed(device: TeachDevice) -> No
     wait_until(lambda: training_child(device))
     child = Path(f"/proc/{training_child(device)}")
     wait_until(lambda: (child / "oom_score_adj").read_text() == "1000\n", 20, "the child's own settings")
-    pipes = [link for link in (child / "fd").iterdir() if str(link.readlink()).startswith("pipe:")]
+    pipes = [link for link, target in open_files(int(child.name)).items() if target.startswith("pipe:")]
     # Otherwise the child would also end because nobody reads its answers, or when it has finished.
     held = [os.open(pipe, flags | os.O_NONBLOCK) for pipe in pipes for flags in (os.O_RDONLY, os.O_WRONLY)]
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines_scene import Scene, pipeline, until
 
@@ -30,8 +30,10 @@ def has_status(scene: Scene, wanted: bytes, name: str = "driveway") -> Callable[
     return lambda: status(scene, name) == wanted
 
 
-def with_active_watch(folder: Path, *pipelines: dict[str, object]) -> Scene:
-    """Return a scene whose watch `cat` was on when it stopped."""
+def with_active_watch(folder: Path, *pipelines: dict[str, Any]) -> Scene:
+    """Return a scene whose watch `cat` was on when it stopped, and which no picture clears."""
+    for each in pipelines:
+        each["watches"][0]["confirm"] = 1000
     scene = Scene(folder, *pipelines)
     active = SavedWatches({"cat": ActiveWatch("Egyptian cat", datetime.now(UTC))})
     scene.outbox.append((), encode_watches("driveway", active))
@@ -120,6 +122,7 @@ def test_clock_that_is_not_set_after_boot_neither_clears_nor_opens(tmp_path: Pat
         until(has_status(scene, b"resting"))
         assert scene.retained("driveway")["cat/state"] == b"ON"
         assert not scene.cameras
+        assert not scene.outbox.pending(0, 10)
         scene.wall_clock.is_synchronised = True
         scene.wall_clock.set_to(9)
         until(has_status(scene, b"online"))

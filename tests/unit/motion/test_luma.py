@@ -3,7 +3,7 @@ from __future__ import annotations
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_classifierd.motion.luma import COLUMNS, LumaScaler
@@ -64,11 +64,21 @@ def test_only_the_region_is_scaled() -> None:
     assert cells.max() < 60
 
 
-@given(width=st.integers(1, 400), height=st.integers(1, 400), depth=st.sampled_from(["rgb24", "gray"]))
-@settings(max_examples=30, deadline=None)
-def test_a_cell_is_the_mean_of_its_pixels(width: int, height: int, depth: str) -> None:
-    pixels = np.full((height, width), 120, np.uint8)
-    pixels[:, width // 2 :] = 130
+@given(
+    line=st.lists(st.integers(0, 255), min_size=1, max_size=400),
+    height=st.integers(1, 400),
+    depth=st.sampled_from(["rgb24", "gray"]),
+)
+@example(line=[120, 130], height=214, depth="gray")  # to one or two columns swscale takes a pixel, not the mean
+@example(line=[0, 0, 255], height=400, depth="gray")
+@example(line=[0, 255, 0, 255, 0], height=400, depth="gray")
+@settings(max_examples=60, deadline=None)
+def test_a_cell_is_the_mean_of_its_pixels(line: list[int], height: int, depth: str) -> None:
+    pixels = np.tile(np.array(line, np.uint8), (height, 1))
     cells = LumaScaler(View())(grey_frame(pixels, depth))
-    assert max(cells.shape) == min(COLUMNS, max(width, height))
-    assert abs(float(cells.mean()) - float(pixels.mean())) < 2.5
+    rows, columns = cells.shape
+    assert max(rows, columns) == min(COLUMNS, max(len(line), height))
+    edges = np.linspace(0, len(line), columns + 1)
+    before = np.interp(edges, range(len(line) + 1), np.concatenate([[0], np.cumsum(line)]))  # the sum left of each edge
+    means = np.diff(before) / np.diff(edges)
+    assert np.abs(cells - means).max() < 2.5

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tflite_builder as tflite
+from processes import is_running, open_files
 from stand_in import build_delegate, model_pair, pixel
 
 from edge_classifierd.inference.cpu import CpuClassifier
@@ -192,7 +193,7 @@ def test_the_child_inherits_nothing_but_what_it_needs(
         folder = Path(f"/proc/{classifier.pid}")
         assert b"hunter2" not in (folder / "environ").read_bytes()
         assert b"NOTIFY_SOCKET" not in (folder / "environ").read_bytes()
-        targets = [str(link.readlink()) for link in (folder / "fd").iterdir()]
+        targets = open_files(classifier.pid).values()
         classifier.close()
     kinds = sorted(target.split(":")[0] for target in targets)
     model = str(pair[1].path)
@@ -238,7 +239,7 @@ def test_a_child_that_hangs_in_native_code_dies_with_its_parent(
         parent.kill()
         parent.wait()
     deadline = time.monotonic() + 5
-    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
+    while is_running(child):
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.02)
 
