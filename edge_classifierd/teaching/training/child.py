@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,7 @@ def main(parent: int) -> int:
         print(encode_answer(one), file=answers, flush=True)
 
     plan = decode_plan(sys.stdin.buffer.readline())
+    tempfile.tempdir = str(plan.folder)  # removed with the rest when this process is killed
     try:
         from edge_classifierd.teaching.training.version_maker import make_version  # noqa: PLC0415 - imports numpy
 

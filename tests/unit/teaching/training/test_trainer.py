@@ -133,6 +133,19 @@ def test_a_killed_child_is_explained_and_costs_nothing_else(tmp_path: Path) -> N
     assert list((tmp_path / "taught" / MODEL / "versions").iterdir()) == []
 
 
+def test_a_killed_child_leaves_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = pictures(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    trainer = Trainer(Versions(tmp_path), SystemClock())
+    trainer.start(drawn)
+    deadline_s = time.monotonic() + 60
+    while not list(tmp_path.rglob("edge-classifierd-*")):
+        assert time.monotonic() < deadline_s
+    os.kill(children()[0], signal.SIGKILL)
+    assert wait(trainer).stage == "failed"
+    assert not list(tmp_path.rglob("edge-classifierd-*"))
+
+
 def test_the_child_yields_to_all_others_and_is_the_first_to_be_ended(tmp_path: Path) -> None:
     trainer = Trainer(Versions(tmp_path), SystemClock())
     trainer.start(pictures(tmp_path))
