@@ -78,12 +78,13 @@ class Publisher:
         return not self._thread.is_alive()
 
     def after_events(self, call: Callable[[], None]) -> None:
-        """Make a call on this thread when no event waits for its acknowledgement, at most 50 ms later, in order.
+        """Make a call on this thread when no event waits for its acknowledgement, at most 0.1 s later, in order.
 
         What else a frame publishes would compete with its event for Python's lock and reach the broker first.
         """
         self._after_events.append((self._clock.monotonic() + _AFTER_EVENTS_S, call))
-        self._wake.set()
+        if not self._handed:  # otherwise the acknowledgement wakes the thread
+            self._wake.set()
 
     @property
     def delivered(self) -> int:
@@ -115,7 +116,7 @@ class Publisher:
             self._outbox.maintain()
             self._unread = self._unread or not self._outbox.durable
             if not self._results:
-                self._wake.wait(_AFTER_EVENTS_S if self._after_events else _IDLE_S)
+                self._wake.wait(_AFTER_EVENTS_S if self._after_events or self._handed else _IDLE_S)
         self._process_results()
         self._make_calls(at_once=True)
         self._flush()

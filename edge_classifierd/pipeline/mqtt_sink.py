@@ -96,9 +96,9 @@ class MqttSink:
 
     def publish_state(self, plan: Plan, state: PipelineState) -> None:
         """Publish the pipeline's state."""
-        topic, payload = self._topics.state(plan.section.name), encode_state(state)
+        topic = self._topics.state(plan.section.name)
         options = {"content_type": JSON, "schema": STATE_SCHEMA, "expiry_s": _EXPIRY_S}
-        self._after_events(partial(self._publish, topic, payload, **options))
+        self._after_events(lambda: self._publish(topic, encode_state(state), **options))
 
     def publish_motion(self, plan: Plan, *, moving: bool) -> None:
         """Publish whether something moves in front of the camera, if the motion gate is enabled."""

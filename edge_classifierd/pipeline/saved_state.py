@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edge_classifierd.clock import TimePoint, timestamp
 from edge_classifierd.errors import EdgeClassifierError
+from edge_classifierd.events.schema import dump
 from edge_classifierd.preprocess import Region
 from edge_classifierd.state_file import StateFile
 
@@ -199,11 +200,11 @@ class SavedState:
 
 def encode_watches(pipeline: str, watches: SavedWatches) -> dict[str, str]:
     """Return the watches as a value of the outbox's state, to be stored with their events."""
-    return {_WATCHES + pipeline: json.dumps(_watches_document(watches), ensure_ascii=False)}
+    return {_WATCHES + pipeline: dump(_watches_document(watches)).decode()}
 
 
 def _dump_commands(commands: SavedCommands) -> str:
-    return json.dumps(_commands_document(commands), ensure_ascii=False)
+    return dump(_commands_document(commands)).decode()
 
 
 def _commands_document(commands: SavedCommands) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.clock import timestamp
-from edge_classifierd.events.schema import EventType
+from edge_classifierd.events.schema import EventType, dump
 from edge_classifierd.mqtt.message import JSON
 from edge_classifierd.mqtt.retained_topics import REMOVAL_DELAY_S
 
@@ -152,8 +152,7 @@ class WatchStatistics:
                 "clock_synchronised": self._synchronised,
             }
             topic = self._topics.watch_stats(*watch)
-            payload = json.dumps(document, separators=(",", ":"))
-            self._retained.set(topic, payload, content_type=JSON, schema=SCHEMA_VERSION, expiry_s=_EXPIRY_S)
+            self._retained.set(topic, dump(document), content_type=JSON, schema=SCHEMA_VERSION, expiry_s=_EXPIRY_S)
         self._unpublished.clear()
 
     def _restart_if_over(self, count: _Count) -> None:
@@ -187,7 +186,8 @@ class WatchStatistics:
 
 def _encode(count: _Count) -> str:
     last_seen = None if count.last_seen is None else timestamp(count.last_seen)
-    return json.dumps({"day": count.day.isoformat(), "count": count.count, "last_seen": last_seen, "sure": count.sure})
+    document = {"day": count.day.isoformat(), "count": count.count, "last_seen": last_seen, "sure": count.sure}
+    return dump(document).decode()
 
 
 def _parse(state: Mapping[str, str]) -> dict[Watch, _Count]:
