@@ -162,10 +162,9 @@ class Capture(Generic[T]):
         """Take the newest frame, waiting for one up to `timeout_s`. Checks for stalls while it waits.
 
         Called by one thread at a time. Returns None when there is no frame, at once when `finished` or when the frame
-        cannot be prepared. With `request_next` False a live source is not read until `request_next` is called or a
+        cannot be prepared. With `request_next` False the source is not read until `request_next` is called or a
         `take` finds no frame. Raises an unexpected exception of the camera's thread or of `prepare` (a bug).
         """
-        request_next = request_next or not self._camera.source.live
         left_s = timeout_s
         while True:
             item = self._slot.take(min(left_s, _STALL_CHECK_S), request_next=request_next)

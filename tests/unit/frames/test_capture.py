@@ -108,11 +108,17 @@ def test_a_slow_reader_of_a_live_source_gets_fresh_frames_and_stale_ones_are_cou
     assert found[-1] <= 0.7 / FRESHNESS_S
 
 
-def test_a_source_that_is_not_live_is_read_without_a_request(bench: Bench) -> None:
-    camera = ScriptedCamera([["frame"] * 3], live=False)
+@pytest.mark.parametrize("live", [True, False])
+def test_the_next_frame_is_read_when_it_is_requested(bench: Bench, live: bool) -> None:
+    """Earlier it would compete with the preparation of this one."""
+    camera = ScriptedCamera([["frame"] * 3], live=live)
     capture = bench.capture(camera)
     assert capture.take(1.0, request_next=False) is not None
-    until(lambda: camera.reads == 2)
+    if not live:  # a live one goes on after 10 ms
+        time.sleep(0.1)
+        assert camera.reads == 1
+    capture.request_next()
+    until(lambda: camera.reads >= 2)
 
 
 def test_a_source_that_is_not_live_never_loses_a_frame(bench: Bench) -> None:
