@@ -329,6 +329,31 @@ check "a new password opens it" within 10 page_answers api/overview "$second"
 check "the one from before does not any more" bash -c "$(declare -f page_answers); ! page_answers api/overview '$password'"
 check "neither is in the journal" bash -c "! journalctl -o cat --no-pager | grep -qF -e '${password:-none was shown}' -e '${second:-none was shown}'"
 
+# ---------------------------------------------------------------- the roll-out of a model
+mkdir /root/models
+cp "$checkout/models/efficientnet_lite2_int8.tflite" /root/models/rolled_out.tflite
+sha256=$(sha256sum /root/models/rolled_out.tflite | cut -d' ' -f1)
+python3 -m http.server --bind 127.0.0.1 --directory /root/models 8091 >/root/models.log 2>&1 &
+models=$!
+cp $config /root/config.kept
+pid=$(property MainPID)
+roll_out() { # FILE SHA256
+  sed "/name: garden/a\\    model: {url: \"http://127.0.0.1:8091/$1\", sha256: $2}" /root/config.kept >$config
+  systemctl reload "$unit"
+}
+roll_out missing.tflite "${sha256//[0-9]/0}"
+check "a model that cannot be fetched is a reason in health" within 20 grep -q 'missing.tflite' $health
+seen=$(event_count)
+check "while the old one goes on" within 20 more_events "$seen"
+roll_out rolled_out.tflite "$sha256"
+check "a model is fetched, verified and used under the unit's restrictions" within 60 grep -q "\"sha256\":\"$sha256\"" $health
+seen=$(event_count)
+check "it makes events" within 20 more_events "$seen"
+check "in the same process" test "$(property MainPID)" = "$pid"
+kill "$models"
+cp /root/config.kept $config
+systemctl reload "$unit"
+
 # ---------------------------------------------------------------- a training, in a child of the confined service
 teach() { PYTHONPATH=$checkout/tests timeout $((90 * slack)) /opt/edge-classifierd/venv/bin/python "$checkout/tests/system/teach.py" "$second" "$@"; }
 child() { pgrep -f '[e]dge_classifierd.teaching.training.child'; }
