@@ -20,4 +20,5 @@ print(*(line for line in dev if not line.startswith(("edge-classifierd", "mypy",
 P
 uv pip install --python "$work/venv" --requirement "$work/tools.txt"
 uv pip list --python "$work/venv" --format freeze
-"$work/venv/bin/python" -m pytest -q --numprocesses 2 --dist loadfile -p no:cacheprovider "${@:-tests/unit}"
+# The generated reference is written with the newest pydantic: each version words a schema in its own way.
+"$work/venv/bin/python" -m pytest -q --ignore=tests/unit/config/generate --numprocesses 2 --dist loadfile -p no:cacheprovider "${@:-tests/unit}"

@@ -16,7 +16,7 @@ from edge_classifierd.model.bundle import bundled_model_path
 def photograph(path: Path, shape: str, number: int, taken: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tags = Image.Exif()
-    tags.get_ifd(0x8769)[0x9003] = taken
+    tags[0x8769] = {0x9003: taken}
     Image.fromarray(drawn(shape, number)).save(path, exif=tags)
 
 
