@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,9 +74,9 @@ def command(
         _signals_to(inbox),
         tempfile.TemporaryDirectory(prefix="edge-classifierd-demo-") as folder,
         _broker() as port,
+        _page_address() as page,
     ):
         config = Path(folder) / "config.yaml"
-        page = _page_address()
         section = "" if page is None else f'web: {{listen: "{page}"}}\n'
         text = _CONFIG.format(port=port, photos=json_module.dumps(str(photos)), page=section)
         config.write_text(text, encoding="utf-8")
@@ -96,15 +96,23 @@ def command(
     return ExitCode.OK
 
 
-def _page_address() -> str | None:
-    """Return a free address for the page; None without the page's libraries, or when no port can be had."""
+@contextmanager
+def _page_address() -> Iterator[str | None]:
+    """Reserve an address for the page; None without the page's libraries, or when no port can be had.
+
+    No other program gets the port meanwhile; the page does, because both sockets have SO_REUSEADDR.
+    """
     if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn", "h11")):
-        return None
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            return f"127.0.0.1:{probe.getsockname()[1]}"
-    except OSError:
-        return None
+        yield None
+        return
+    with ExitStack() as stack:
+        address = None
+        with suppress(OSError):
+            reserved = stack.enter_context(socket.socket())
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{reserved.getsockname()[1]}"
+        yield address
 
 
 @contextmanager

@@ -154,8 +154,10 @@ def test_events_made_before_the_broker_is_there_arrive_with_it(
     with Daemon(config) as daemon:
         wait_until(lambda: "first frame classified" in daemon.said)
         time.sleep(1.5)
+        daemon.process.send_signal(signal.SIGSTOP)  # the subscriber must find the broker first
         broker.start()
         subscriber = Subscriber(broker.port)
+        daemon.process.send_signal(signal.SIGCONT)
         wait_until(lambda: len(subscriber.first) >= 4, 20)
         subscriber.close()
         daemon.end()

@@ -89,12 +89,14 @@ def test_a_demonstration_goes_on_without_the_page(monkeypatch: pytest.MonkeyPatc
     def no_port(*_: object) -> None:
         raise OSError
 
-    assert demonstration._page_address() is not None
+    with demonstration._page_address() as page:
+        assert page is not None
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == lacking else find_spec(name))
     if lacking == "a port":
-        monkeypatch.setattr("socket.create_server", no_port)
-    assert demonstration._page_address() is None
+        monkeypatch.setattr("socket.socket", no_port)
+    with demonstration._page_address() as page:
+        assert page is None
 
 
 def test_the_daemon_of_a_demonstration_that_is_killed_ends(demo: subprocess.Popen[str], tmp_path: Path) -> None:
