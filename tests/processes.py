@@ -1,4 +1,4 @@
-"""Processes of this machine, read from /proc. Any of them may end, and close a file, between two looks."""
+"""Processes of this machine, read from /proc. A process may end, or close a file, while it is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def commands() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def is_running(process: int) -> bool:
-    """Whether it has not ended; a zombie has."""
+    """Return whether a process runs; a zombie does not."""
     try:
         status = Path(f"/proc/{process}/stat").read_text()
     except OSError:
@@ -27,7 +27,7 @@ def is_running(process: int) -> bool:
 
 
 def open_files(process: int) -> dict[Path, str]:
-    """Return what each file descriptor of a process leads to, by its link in /proc."""
+    """Return the target of each open file of a process, by its link in /proc."""
     found = {}
     for link in Path(f"/proc/{process}/fd").iterdir():
         with suppress(FileNotFoundError):

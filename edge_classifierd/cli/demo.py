@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,13 +105,13 @@ def _page_address() -> Iterator[str | None]:
     if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn", "h11")):
         yield None
         return
-    with ExitStack() as stack:
-        address = None
-        with suppress(OSError):
-            reserved = stack.enter_context(socket.socket())
-            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
             reserved.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{reserved.getsockname()[1]}"
+        except OSError:
+            address = None
         yield address
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -84,17 +85,28 @@ def test_a_demonstration_serves_the_page_on_this_machine_only(demo: subprocess.P
     wait_until(answers, 30, "the page answers")
 
 
+def test_the_port_of_the_page_is_kept_for_the_page() -> None:
+    with demonstration._page_address() as page:
+        assert page is not None
+        address = ("127.0.0.1", int(page.rpartition(":")[2]))
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(address)
+        with socket.create_server(address):  # with SO_REUSEADDR, as the page does
+            pass
+
+
 @pytest.mark.parametrize("lacking", ["starlette", "uvicorn", "a port"])
 def test_a_demonstration_goes_on_without_the_page(monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
-    def no_port(*_: object) -> None:
-        raise OSError
+    class NoPort(socket.socket):
+        def bind(self, _address: object) -> None:
+            raise OSError
 
     with demonstration._page_address() as page:
         assert page is not None
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == lacking else find_spec(name))
     if lacking == "a port":
-        monkeypatch.setattr("socket.socket", no_port)
+        monkeypatch.setattr("socket.socket", NoPort)
     with demonstration._page_address() as page:
         assert page is None
 
