@@ -179,9 +179,14 @@ def test_a_hanging_inference_is_found_by_the_heartbeat_and_by_stop(bench: Bench)
 
 def test_a_result_that_waits_is_not_reported_after_a_stop(bench: Bench) -> None:
     begun: list[int] = []
-    go_on = threading.Event()
-    made = bench.run(2, 1, begun.append, report=lambda _result: go_on.wait(20))
-    until(lambda: len(begun) == 2)
+    reporting, go_on = threading.Event(), threading.Event()
+
+    def report(_result: Result) -> None:
+        reporting.set()
+        go_on.wait(20)
+
+    made = bench.run(2, 1, begun.append, report=report)
+    until(lambda: len(begun) == 2 and reporting.is_set())
     assert not made.tasks.close(0.1)
     go_on.set()
     assert made.stop()
@@ -191,9 +196,14 @@ def test_a_result_that_waits_is_not_reported_after_a_stop(bench: Bench) -> None:
 def test_a_result_that_waits_is_not_reported_when_only_the_frames_are_stopped(bench: Bench) -> None:
     """As when a command disables the pipeline: its queue goes on."""
     begun: list[int] = []
-    go_on = threading.Event()
-    made = bench.run(2, 1, begun.append, report=lambda _result: go_on.wait(20))
-    until(lambda: len(begun) == 2)
+    reporting, go_on = threading.Event(), threading.Event()
+
+    def report(_result: Result) -> None:
+        reporting.set()
+        go_on.wait(20)
+
+    made = bench.run(2, 1, begun.append, report=report)
+    until(lambda: len(begun) == 2 and reporting.is_set())
     assert made.stop_frames()
     go_on.set()
     executed = threading.Event()
