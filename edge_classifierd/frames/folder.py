@@ -93,6 +93,7 @@ class FolderSource:
         self._rate = FixedRate(fps)
         self._cancelled = threading.Event()
         self._pause = Pause(clock, self._cancelled)
+        self._decoding_s = 0.0  # of the last picture
         self._pending: deque[Path] = deque()
         self._delivered_in_pass = 0
         self._warned: set[Path] = set()
@@ -126,6 +127,7 @@ class FolderSource:
         Raises:
             SourceError: The folder is gone, or none of its pictures can be decoded.
         """
+        waited = False
         while not self._cancelled.is_set():
             if not self._pending:
                 if not self._delivered_in_pass:
@@ -133,20 +135,21 @@ class FolderSource:
                 if not self._loop:
                     return None
                 self._begin_pass(self._list())
-            path = self._pending.popleft()
+            if not waited:
+                # Decoding ends at the picture's time. Sooner it would delay the inference of the last picture.
+                self._pause.wait(self._rate.delay_s(self._clock.monotonic() + self._decoding_s))
+                waited = True
+                continue
+            path, began_s = self._pending.popleft(), self._clock.monotonic()
             try:
                 picture = read_image(path)
             except SourceError as error:
                 self._handle_failure(path, error)
                 continue
+            now_s = self._clock.monotonic()
+            self._decoding_s = now_s - began_s
             self._warned.discard(path)
-            self._pause.wait(self._rate.delay_s(self._clock.monotonic()))
-            if self._cancelled.is_set():
-                self._pending.appendleft(path)
-                break
-            frame = Frame(
-                picture, self._sequence, self._clock.monotonic(), self._clock.utc(), str(path.relative_to(self._path))
-            )
+            frame = Frame(picture, self._sequence, now_s, self._clock.utc(), str(path.relative_to(self._path)))
             self._delivered_in_pass += 1
             self._sequence += 1
             return frame
