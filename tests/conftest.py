@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 for _name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY", "RUNTIME_DIRECTORY",
               "CREDENTIALS_DIRECTORY", "EDGE_CLASSIFIERD_STATE", "EDGE_CLASSIFIERD_ROOT"):  # fmt: skip
     os.environ.pop(_name, None)
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and a daemon of theirs would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Debian 13 has /tmp in memory, where a daemon reports that its events would not survive a loss of power.
 if volatile_reason(Path(tempfile.gettempdir())):

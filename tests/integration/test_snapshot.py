@@ -53,11 +53,11 @@ def levels(made: SnapshotSource, count: int) -> list[int]:
 
 def test_pictures_come_at_the_interval(serve: Callable[[Server], Server]) -> None:
     server = SnapshotServer(PICTURES)
+    began_s = time.monotonic()
     made = source(serve(server), interval_s=0.2)
     assert made.live
-    began_s = time.monotonic()
     assert levels(made, 3) == [40, 120, 200]
-    assert 0.35 < time.monotonic() - began_s < 2
+    assert 0.35 < time.monotonic() - began_s < 10
     assert server.connections == 3
 
 

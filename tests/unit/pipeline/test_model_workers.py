@@ -231,7 +231,11 @@ def test_workers_cancel_a_read_that_stalls(bench: Bench) -> None:
     until(lambda: "delivered no frame for 0.2 s" in made.capture.last_error)
 
 
-def test_threads_belong_to_a_model_and_end_with_its_last_pipeline(bench: Bench) -> None:
+def test_threads_belong_to_a_model_and_end_with_its_last_pipeline(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("model_workers", "task_queue"):
+        monkeypatch.setattr(f"edge_classifierd.pipeline.{module}.POLL_S", 60.0)
     shared, other = SharedClassifier(Lanes(2, lambda _number: None)), SharedClassifier(Lanes(1, lambda _number: None))
     reporting = [f"report-{number}" for number in range(1, 5)]
     runs = [bench.run_with(shared, Pictures(1), name=name) for name in ("a", "b", "c")]
@@ -243,7 +247,7 @@ def test_threads_belong_to_a_model_and_end_with_its_last_pipeline(bench: Bench) 
         assert {"infer-3", *reporting} <= set(worker_threads())
         start_s = time.monotonic()
         assert run.stop()
-        assert time.monotonic() - start_s < 0.4, "idle threads wait for up to half a second"
+        assert time.monotonic() - start_s < 10, "idle threads wait for a minute"
     assert worker_threads() == []
     bench.heartbeats.register("infer-1", 1.0)  # the names are free again
     bench.heartbeats.register("report-1", 1.0)

@@ -59,12 +59,12 @@ def test_cancelling_ends_a_read_that_waits_and_holds_until_close(hardware: Hardw
 
 
 def test_a_rate_beyond_the_cameras_limits_is_kept_by_waiting(hardware: Hardware) -> None:
+    begun = time.monotonic()
     camera = opened(fps=50)
     assert hardware.set["FrameDurationLimits"] == (20000, 20000)
-    begun = time.monotonic()
     for _ in range(11):
         camera.read()
-    assert 0.18 < time.monotonic() - begun < 1
+    assert 0.18 < time.monotonic() - begun < 5
     camera.close()
     camera = opened(fps=1)
     assert hardware.set["FrameDurationLimits"] == (500000, 500000)
