@@ -62,10 +62,7 @@ class CommandQueue:
         """Replaced as a whole after a reload."""
         for pattern in (
             topics.reload_command,
-            f"{topics.base}/+/enabled/set",
-            f"{topics.base}/+/region/set",
-            f"{topics.base}/+/model/set",
-            f"{topics.base}/+/snapshot/set",
+            f"{topics.base}/+/+/set",
             f"{topics.base}/+/+/threshold/set",
         ):
             client.subscribe(pattern, self._receive)

@@ -114,7 +114,7 @@ def parse(topics: Topics, incoming: Incoming, watches: Mapping[str, frozenset[st
             command = SetThreshold(pipeline, watch, None)
             check(command, watches)
             return replace(command, threshold=_parse_threshold(text))
-    raise RefusedError("no such command")
+    raise RefusedError("no such command; there are enabled, region, model, snapshot and, of a watch, threshold")
 
 
 def check(command: Command, watches: Mapping[str, frozenset[str]]) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DISCOVERY = "homeassistant/device/edge-classifierd_porch/config"
 EVENT, IMAGE, STATE = TOPICS.event("driveway"), TOPICS.image("driveway"), TOPICS.state("driveway")
-COMMANDS = [TOPICS.reload_command, *(f"{TOPICS.base}/{one}" for one in ("+/enabled/set", "+/+/threshold/set"))]
+COMMANDS = [TOPICS.reload_command, *(f"{TOPICS.base}/{one}" for one in ("+/+/set", "+/+/threshold/set"))]
 
 
 class Device:

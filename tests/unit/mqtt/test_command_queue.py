@@ -57,7 +57,7 @@ def commands(client: FakeClient, clock: FakeClock) -> CommandQueue:
 def test_refusal_is_logged_once_a_minute_for_each_topic(
     commands: CommandQueue, client: FakeClient, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handler = client.handlers[f"{TOPICS.base}/+/enabled/set"]
+    handler = client.handlers[f"{TOPICS.base}/+/+/set"]
     for _ in range(50):
         handler(message("driveway/enabled/set", b"maybe"))
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1
@@ -70,7 +70,7 @@ def test_refusal_is_logged_once_a_minute_for_each_topic(
 def test_flood_on_invented_topics_is_logged_at_most_64_times_a_minute(
     client: FakeClient, clock: FakeClock, commands: CommandQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handler = client.handlers[f"{TOPICS.base}/+/enabled/set"]
+    handler = client.handlers[f"{TOPICS.base}/+/+/set"]
     for minute in (0.0, 61.0):
         clock.now_s = minute
         caplog.clear()
@@ -81,7 +81,7 @@ def test_flood_on_invented_topics_is_logged_at_most_64_times_a_minute(
 
 
 def test_flood_is_limited_to_the_rate(commands: CommandQueue, client: FakeClient, clock: FakeClock) -> None:
-    handler = client.handlers[f"{TOPICS.base}/+/enabled/set"]
+    handler = client.handlers[f"{TOPICS.base}/+/+/set"]
     taken = []
     for second in range(4):
         clock.now_s = float(second)
@@ -100,7 +100,7 @@ def test_queue_is_bounded(commands: CommandQueue, client: FakeClient, clock: Fak
     for second in range(10):
         clock.now_s = float(second)
         for _ in range(20):
-            client.handlers[f"{TOPICS.base}/+/enabled/set"](message("driveway/enabled/set", b"ON"))
+            client.handlers[f"{TOPICS.base}/+/+/set"](message("driveway/enabled/set", b"ON"))
     taken = 0
     while commands.take() is not None:
         taken += 1

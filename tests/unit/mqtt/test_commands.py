@@ -88,6 +88,7 @@ def test_valid_command_is_parsed(topic: str, payload: bytes, command: object) ->
         (message("driveway/enabled/set", b"\xff"), "not text"),
         (message("driveway/enabled/set", b"O" * 10_000_000), "10,000,000 bytes"),
         (message("driveway/dog/state/set", b"ON"), "no such command"),
+        (message("driveway/enable/set", b"ON"), "no such command; there are enabled, region"),
     ],
 )
 def test_invalid_command_is_refused_with_a_reason(incoming: Incoming, reason: str) -> None:
