@@ -10,18 +10,13 @@ roots=${EDGE_CLASSIFIERD_ROOTS:-/var/tmp/edge-classifierd-roots}
 root=$roots/aarch64
 # shellcheck source=tests/system/mirror.bash
 . "$here/mirror.bash"
+# shellcheck source=tests/system/arm64.bash
+. "$here/arm64.bash"
 python=${PYTHON:-$repository/.venv/bin/python}
 
 [ "$(id -u)" -eq 0 ] || { echo "skipped: needs root" >&2; exit 77; }
-for tool in debootstrap qemu-aarch64-static; do
-  command -v "$tool" >/dev/null || { echo "skipped: $tool is not installed" >&2; exit 77; }
-done
-mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc || { echo "skipped: no binfmt_misc" >&2; exit 77; }
-if [ ! -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]; then
-  # F: the kernel opens the interpreter now, so that it is found inside the root too.
-  printf '%s' ':qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:'"$(command -v qemu-aarch64-static)"':F' \
-    >/proc/sys/fs/binfmt_misc/register
-fi
+command -v debootstrap >/dev/null || { echo "skipped: debootstrap is not installed" >&2; exit 77; }
+reason=$(run_arm64) || { echo "skipped: $reason" >&2; exit 77; }
 
 mkdir -p "$roots"
 if [ ! -e "$root/.debootstrapped" ]; then

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # root.sh SUITE: builds (once) and prints the path of a Debian tree. Kept in $EDGE_CLASSIFIERD_ROOTS for later runs.
 #   fresh-trixie, fresh-bookworm  what a new user starts from: a minimal Debian with git, Python, sudo and ca-certificates
+#   fresh-trixie-arm64            the same for 64-bit ARM, whose programs qemu-user runs
 #   trixie, bookworm              a Debian that boots: systemd, a broker, the wheels that the service needs and, on trixie,
 #                                 the real picamera2 with libcamera's virtual camera
 #   operations                    trixie with what fleets are rolled out with: git, cloud-init and Ansible
@@ -13,6 +14,8 @@ root=$roots/$suite
 log=$roots/$suite.log
 # shellcheck source=tests/system/mirror.bash
 . "$here/mirror.bash"
+# shellcheck source=tests/system/arm64.bash
+. "$here/arm64.bash"
 
 in_root() { # COMMAND...: with /proc and /dev, and without touching this system's mounts
   # shellcheck disable=SC2016
@@ -36,11 +39,11 @@ copy_of() { # SUITE: starts from another tree
   rm "$root/.stamp"
 }
 
-build_fresh() { # SUITE
+build_fresh() { # SUITE [ARCHITECTURE]
   local mirror
   mirror=$(debian_mirror)
   rm -rf --one-file-system "$root"
-  debootstrap --variant=minbase --include=ca-certificates,git,python3,sudo "$1" "$root" "$mirror" >"$log" || { tail "$log"; exit 1; }
+  debootstrap ${2:+--arch="$2"} --variant=minbase --include=ca-certificates,git,python3,sudo "$1" "$root" "$mirror" >"$log" || { tail "$log"; exit 1; }
   # This machine's own way to the network.
   cp -L /etc/resolv.conf "$root/etc/resolv.conf"
   cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
@@ -92,6 +95,10 @@ if [ "$(cat "$root/.stamp" 2>/dev/null)" = "$stamp" ]; then
 fi
 exec 3>&1 >&2
 case $suite in
+  fresh-trixie-arm64)
+    run_arm64
+    build_fresh trixie arm64
+    ;;
   fresh-*) build_fresh "${suite#fresh-}" ;;
   operations)
     copy_of trixie
