@@ -154,8 +154,9 @@ class PipelineMetrics:
 
     def recover(self, flag: str) -> None:
         """Remove a reason. Does nothing when it was never added."""
-        with self._lock:
-            self._reasons.pop(flag, None)
+        if flag in self._reasons:  # rarely; called with every frame
+            with self._lock:
+                self._reasons.pop(flag, None)
 
     def set_picture_problem(self, problem: Reason | None) -> None:
         """Set what is wrong with the camera's picture; it counts as a reason."""

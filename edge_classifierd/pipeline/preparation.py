@@ -18,14 +18,16 @@ def make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
 
     One thread at a time may call it. It makes a new preprocessor when the plan's view has changed.
     """
-    plan = current_plan()
-    view, preprocess = plan.view, plan.preprocessor()
+    used = current_plan()
+    view, preprocess = used.view, used.preprocessor()
 
     def prepare(frame: Frame) -> Tensor:
-        nonlocal view, preprocess
+        nonlocal used, view, preprocess
         plan = current_plan()
-        if plan.view != view:
-            view, preprocess = plan.view, plan.preprocessor()
+        if plan is not used:
+            if plan.view != view:
+                view, preprocess = plan.view, plan.preprocessor()
+            used = plan
         square = None if frame.focus is None else frame.focus.square
         return preprocess(frame.for_model(partial(preprocess.needs, region=square)), square)
 

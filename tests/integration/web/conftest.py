@@ -14,7 +14,7 @@ from page_device import PASSWORD, PageDevice
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, StorageState
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Response, StorageState
 
 SIZES = {
     "phone": {"width": 390, "height": 844},
@@ -24,15 +24,16 @@ SIZES = {
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium."""
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Debian's Chromium. It leaves files in its temporary folder."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     binary = shutil.which("chromium")
     if binary is None:
         pytest.skip("there is no chromium; Debian's package has this name")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=arguments)
+        variables = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("chromium"))}
+        browser = playwright.chromium.launch(executable_path=binary, args=arguments, env=variables)
         yield browser
         browser.close()
 
@@ -78,10 +79,6 @@ class Problems:
 
     def _console(self, message: ConsoleMessage) -> None:
         self._add(f"console {message.type}: {message.text} ({message.location.get('url')})")
-
-    def _failed(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # the page itself ends requests that it needs no longer
-            self._add(f"{request.url}: {request.failure}")
 
     def _response(self, response: Response) -> None:
         if response.status >= 400:
