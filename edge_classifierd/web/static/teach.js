@@ -29,9 +29,12 @@ function card(device, { name, classes, in_use: version }) {
   );
 }
 
+/** Text as the name of a model, while it is typed: "Desk things" becomes "desk-things". */
+const identifier = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+
 /** The form that begins a new model. */
 function beginning(device) {
-  const name = h("input", { type: "text", id: "name", required: true, maxlength: 32, pattern: "[a-z0-9\\-]+", autocomplete: "off", autocapitalize: "off", spellcheck: "false", title: S.nameHelp });
+  const name = h("input", { type: "text", id: "name", required: true, maxlength: 32, pattern: "[a-z0-9\\-]+", autocomplete: "off", autocapitalize: "off", spellcheck: "false", title: S.nameHelp, oninput: () => (name.value = identifier(name.value)) });
   let camera = device.pipelines[0]?.name ?? null;
   const begin = async (event) => {
     event.preventDefault();

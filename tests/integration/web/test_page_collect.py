@@ -28,7 +28,7 @@ def device(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with TeachDesk(tmp_path_factory.mktemp("device")) as one:
         page = one.signed_in(chromium)
         page.goto(f"{one.url}#/teach")
-        page.get_by_label("Name", exact=True).fill("desk")
+        page.get_by_label("Name", exact=True).fill("Desk")  # the page makes it `desk`
         page.get_by_role("button", name="Begin").click()
         add_class(page, "cat")
         record(page, "cat", 8)

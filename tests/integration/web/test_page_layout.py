@@ -58,6 +58,16 @@ def test_every_page_can_be_read_and_operated(visit: Callable[..., Page], size: s
                 assert page.evaluate("document.documentElement.scrollWidth") == width, route
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_button_can_be_read_under_the_pointer(visit: Callable[..., Page], scheme: str) -> None:
+    page = visit(size="desktop", scheme=scheme)
+    for route in PAGES:
+        shown(page, route)
+        for at in range(page.locator(".btn:visible:enabled").count()):
+            page.locator(".btn:visible:enabled").nth(at).hover()
+            assert faults(page, "lowContrast") == [], route
+
+
 def test_focus_goes_through_the_page_in_its_order(visit: Callable[..., Page]) -> None:
     page = visit("#/live/driveway")
     expect(page.get_by_role("slider")).to_be_visible()
