@@ -96,7 +96,11 @@ echo "        $(buildah_ images --format '{{.Size}}' "$image"), of which the bas
 limit_files=$(ulimit -Hn)
 options=(--ulimit "nofile=$limit_files:$limit_files" --ulimit nproc=4096:4096 --network none --read-only --cap-drop=ALL
   --security-opt no-new-privileges)
-[ "$architecture" = arm64 ] || options+=(--memory 256m)
+if [ "$architecture" = arm64 ]; then
+  options+=(--security-opt mask=/sys/devices/system/cpu) # LiteRT would read there of this machine's processors, and crash
+else
+  options+=(--memory 256m)
+fi
 if [ "${RUN_IN:-podman}" = podman ]; then
   for candidate in "" runc; do # crun refuses a machine with both versions of cgroups
     [ -z "$candidate" ] && runtime=() || runtime=(--runtime "$candidate")
