@@ -149,6 +149,7 @@ def test_undo_gives_a_camera_exactly_its_earlier_model(visit: Callable[..., Page
     page.get_by_role("button", name="Use version 1").click()
     uses(device, page, "birds", 1, True)
     page.goto(f"{device.url}#/teach/cups/compare/1")
+    expect(page.get_by_role("heading", level=1)).to_have_text("cups")  # no longer the button of `birds`
     page.get_by_role("button", name="Use version 1").click()
     expect(page.locator(".toast")).to_contain_text("cups, version 1")
     uses(device, page, "cups", 1, True)
