@@ -29,7 +29,7 @@ for _name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "STATE_DIRECTORY
               "CREDENTIALS_DIRECTORY", "EDGE_CLASSIFIERD_STATE", "EDGE_CLASSIFIERD_ROOT"):  # fmt: skip
     os.environ.pop(_name, None)
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and a daemon of theirs would ignore it too.
+# Programs that a shell starts in the background ignore Ctrl-C, and so would the daemons that these tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

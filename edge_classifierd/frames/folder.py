@@ -93,7 +93,7 @@ class FolderSource:
         self._rate = FixedRate(fps)
         self._cancelled = threading.Event()
         self._pause = Pause(clock, self._cancelled)
-        self._decoding_s = 0.0  # of the last picture
+        self._decoding_s = 0.0  # how long the previous picture took to decode
         self._pending: deque[Path] = deque()
         self._delivered_in_pass = 0
         self._warned: set[Path] = set()
@@ -136,7 +136,8 @@ class FolderSource:
                     return None
                 self._begin_pass(self._list())
             if not waited:
-                # Decoding ends at the picture's time. Sooner it would delay the inference of the last picture.
+                # Begin so that decoding ends when the picture is due. Decoding earlier would slow down the inference of
+                # the previous picture.
                 self._pause.wait(self._rate.delay_s(self._clock.monotonic() + self._decoding_s))
                 waited = True
                 continue

@@ -160,7 +160,7 @@ class PipelineFrames:
         if not self._stopping:
             task()
             self._reported += 1  # by one thread at a time
-            if self._next_in - self._reported >= self._max_in_flight - 1:  # there was no room for a frame
+            if self._next_in - self._reported >= self._max_in_flight - 1:  # until now there was no room for a frame
                 self._offer()
 
     def _report_one(self, frame: Frame, read_output: ReadOutput) -> None:

@@ -32,7 +32,9 @@ def test_online_while_connected_and_offline_after_stop(
     wait_until(lambda: subscriber.last(STATUS) == b"online")
     wait_until(lambda: client.connected)
     assert client.status_sentence == f"connected to 127.0.0.1:{broker.port}"
+    started = time.monotonic()
     assert client.stop(2.0)
+    assert time.monotonic() - started < 1.0
     wait_until(lambda: subscriber.last(STATUS) == b"offline")
     assert not client.alive
     late = retained(broker.port)
@@ -273,7 +275,7 @@ def test_stop_is_quick_while_waiting_for_the_next_attempt(make_broker: Any, make
     failure_sentence(client)
     started = time.monotonic()
     assert client.stop()
-    assert time.monotonic() - started < 5.0
+    assert time.monotonic() - started < 0.5
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -111,7 +111,7 @@ def test_a_network_camera_is_open_within_a_second_and_its_frames_are_fresh(
     began_s = time.monotonic()
     source.open()
     source.read()
-    assert time.monotonic() - began_s < 4.0, "FFmpeg alone looks at a stream for 5 s"
+    assert time.monotonic() - began_s < 2.0
     for _ in range(30):
         frame = source.read()
     assert time.monotonic() - frame.captured_s < 0.5
@@ -136,7 +136,7 @@ def test_a_stream_that_stalls_is_a_failure_after_the_stall_timeout(
     arrived_s: list[float] = []
     with pytest.raises(SourceError, match=r"no (picture|data)( for| within) 1 s; check"):
         drain(source, arrived_s)
-    assert 0.2 <= time.monotonic() - arrived_s[-1] < 10.0
+    assert 0.5 <= time.monotonic() - arrived_s[-1] < 2.0
     source.close()
 
 
@@ -148,7 +148,7 @@ def test_a_server_that_says_nothing_is_a_failure_after_the_stall_timeout(
     began_s = time.monotonic()
     with pytest.raises(SourceError, match=r": no answer within 0\.5 s; check the camera and the network"):
         source.open()
-    assert 0.4 <= time.monotonic() - began_s < 10.0
+    assert 0.4 <= time.monotonic() - began_s < 1.5
     source.close()
 
 
@@ -309,7 +309,7 @@ def test_cancelling_ends_a_blocked_call_at_once(
     serve: Callable[[Server], Server], make: Callable[..., Server], blocked: str
 ) -> None:
     server = serve(SilentServer(make.scheme) if blocked == "open" else make(frames=40, then="stall"))  # type: ignore[attr-defined]
-    source = camera(server, stall_timeout_s=30.0)
+    source = camera(server, stall_timeout_s=3.0)
     cancelled_s: list[float] = []
     if blocked == "read":
         source.open()
@@ -321,8 +321,9 @@ def test_cancelling_ends_a_blocked_call_at_once(
     threading.Timer(1.2, cancel).start()
     with pytest.raises(SourceError, match="cancelled"):
         source.open() if blocked == "open" else [source.read() for _ in range(100)]
+    assert time.monotonic() - cancelled_s[0] < 0.3
     source.close()
-    assert time.monotonic() - cancelled_s[0] < 5.0
+    assert time.monotonic() - cancelled_s[0] < 0.8
 
 
 def test_a_cancelled_source_does_not_even_connect(serve: Callable[[Server], Server]) -> None:
@@ -397,12 +398,14 @@ def test_a_camera_that_goes_and_comes_back_is_captured_again(
 
 
 def test_stopping_a_capture_of_a_stalled_camera_takes_no_time(serve: Callable[[Server], Server]) -> None:
-    reader = Camera(camera(serve(SilentServer("rtsp")), 30.0), name="porch", clock=SystemClock(), stall_timeout_s=30.0)
+    reader = Camera(camera(serve(SilentServer("rtsp")), 2.0), name="porch", clock=SystemClock(), stall_timeout_s=2.0)
     capture = Capture(reader, grey, name="porch")
     reader.attach(capture)
     capture.start()
     assert capture.take(0.3) is None
-    assert capture.stop(5.0)
+    began_s = time.monotonic()
+    assert capture.stop(2.0)
+    assert time.monotonic() - began_s < 0.6
 
 
 def test_a_process_ends_cleanly_while_ffmpeg_still_waits_for_a_silent_camera(

@@ -25,7 +25,7 @@ SIZES = {
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Debian's Chromium. It leaves files in its temporary folder."""
+    """Debian's Chromium, with a temporary folder of its own, because it does not remove all of its files."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     binary = shutil.which("chromium")
     if binary is None:

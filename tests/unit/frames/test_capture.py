@@ -224,18 +224,17 @@ def test_a_camera_that_hangs_is_reopened_after_the_stall_timeout(
     captured = capture.take(5.0)
     assert captured is not None
     assert captured.prepared == 1
-    assert 0.2 <= time.monotonic() - began < 5
+    assert 0.2 <= time.monotonic() - began < 3
     assert camera.opened == 2
     assert "porch: the source delivered no frame for 0.2 s" in caplog.text
 
 
 def test_a_read_that_ignores_being_cancelled_stops_the_beat(bench: Bench) -> None:
     camera = ScriptedCamera([["deaf"]])
-    began_s = time.monotonic()
     capture = bench.capture(camera, stall_timeout_s=0.1)
     until(lambda: camera.reads)
     assert capture.take(0.05) is None
-    assert capture.last_beat_s >= began_s, "within the stall timeout a read counts as progress"
+    assert time.monotonic() - capture.last_beat_s < 0.2  # within the stall timeout
     for _ in range(4):
         assert capture.take(0.1) is None
     assert time.monotonic() - capture.last_beat_s > 0.25
