@@ -31,7 +31,6 @@ from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.event_pictures import EventPictures
-from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.validation import preflight
@@ -39,6 +38,7 @@ from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
 from edge_classifierd.pipeline.surroundings import Surroundings
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
+from edge_classifierd.pipeline.workers.model_workers import PipelineThreads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

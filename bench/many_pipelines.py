@@ -40,12 +40,12 @@ from edge_classifierd.inference.runtime import find_runtime
 from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
-from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.validation import preflight
 from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
 from edge_classifierd.pipeline.surroundings import Surroundings
+from edge_classifierd.pipeline.workers.model_workers import PipelineThreads
 
 if TYPE_CHECKING:
     import av

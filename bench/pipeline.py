@@ -42,12 +42,12 @@ from edge_classifierd.inference.scores import Scores, top_k
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.classifiers import Classifiers
 from edge_classifierd.pipeline.event_builder import EventBuilder
-from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.pipeline import Pipeline
 from edge_classifierd.pipeline.planning.validation import preflight
 from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
 from edge_classifierd.pipeline.surroundings import Surroundings
+from edge_classifierd.pipeline.workers.model_workers import PipelineThreads
 from edge_classifierd.preprocess import Preprocessor
 
 if TYPE_CHECKING:

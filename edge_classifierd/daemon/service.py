@@ -35,7 +35,6 @@ from edge_classifierd.mqtt.retained_topics import RetainedTopics
 from edge_classifierd.mqtt.topics import Topics
 from edge_classifierd.pipeline.cameras import Cameras
 from edge_classifierd.pipeline.event_pictures import EventPictures
-from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.mqtt_sink import MqttSink
 from edge_classifierd.pipeline.observation.control import CommandOutcome
 from edge_classifierd.pipeline.planning.validation import plan_pipelines
@@ -43,6 +42,7 @@ from edge_classifierd.pipeline.rest import RestTimes
 from edge_classifierd.pipeline.saved_state import SavedState
 from edge_classifierd.pipeline.surroundings import Surroundings
 from edge_classifierd.pipeline.watch_statistics import WatchStatistics
+from edge_classifierd.pipeline.workers.model_workers import PipelineThreads
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -159,17 +159,23 @@ class Capture(Generic[T]):
         self._gate = gate
 
     def take(self, timeout_s: float, *, request_next: bool = True) -> Captured[T] | None:
-        """Take the newest frame, waiting for one up to `timeout_s`. Checks for stalls while it waits.
+        """Take and prepare the newest frame: `take_newest`, then `prepare`."""
+        newest = self.take_newest(timeout_s, request_next=request_next)
+        return None if newest is None else self.prepare(newest)
 
-        Called by one thread at a time. Returns None when there is no frame, at once when `finished` or when the frame
-        cannot be prepared. With `request_next` False the source is not read until `request_next` is called or a
-        `take` finds no frame. Raises an unexpected exception of the camera's thread or of `prepare` (a bug).
+    def take_newest(self, timeout_s: float, *, request_next: bool = True) -> Captured[T] | Frame | None:
+        """Take the newest frame for `prepare`, waiting for one up to `timeout_s`. Checks for stalls while it waits.
+
+        Called by one thread at a time. Returns None when there is no frame, at once when `finished`. With
+        `request_next` False the source is not read until `request_next` is called or a `take` finds no frame. Raises an
+        unexpected exception of the camera's thread (a bug).
         """
         left_s = timeout_s
         while True:
             item = self._slot.take(min(left_s, _STALL_CHECK_S), request_next=request_next)
             if item is not None:
-                return item if isinstance(item, Captured) else self._prepared(item)
+                gate = self._gate
+                return item if gate is None or isinstance(item, Captured) else gate.aim(item)
             if self._slot.ended:
                 break
             self._camera.check_stall()
@@ -179,6 +185,19 @@ class Capture(Generic[T]):
         if self._bug is not None and self._slot.empty:
             raise self._bug
         return None
+
+    def prepare(self, newest: Captured[T] | Frame) -> Captured[T] | None:
+        """Prepare what `take_newest` has returned; any thread, as far as the function `prepare` allows it.
+
+        Returns None when the frame cannot be prepared, and counts it. Raises an unexpected exception (a bug).
+        """
+        if isinstance(newest, Captured):
+            return newest
+        try:
+            return Captured(newest, self._prepare(newest))
+        except EdgeClassifierError as error:
+            self.skip(error)
+            return None
 
     def request_next(self) -> None:
         """Read the next frame if the last one was taken; any thread."""
@@ -283,13 +302,3 @@ class Capture(Generic[T]):
         if gate is not None:
             return gate.admit(frame)
         return frame if self._prepare_when_taken else Captured(frame, self._prepare(frame))
-
-    def _prepared(self, frame: Frame) -> Captured[T] | None:
-        gate = self._gate
-        if gate is not None:
-            frame = gate.aim(frame)
-        try:
-            return Captured(frame, self._prepare(frame))
-        except EdgeClassifierError as error:
-            self.skip(error)
-            return None

@@ -10,12 +10,12 @@ from edge_classifierd.clock import process_age_s
 from edge_classifierd.errors import InferenceError, failure_sentence
 from edge_classifierd.frames.camera import CaptureStatus
 from edge_classifierd.pipeline.gating import make_gate
-from edge_classifierd.pipeline.model_workers import PipelineFrames
 from edge_classifierd.pipeline.preparation import make_prepare
 from edge_classifierd.pipeline.reporter import Reporter
 from edge_classifierd.pipeline.rest import Rest
-from edge_classifierd.pipeline.task_queue import Commands, TaskQueue
-from edge_classifierd.pipeline.thread_group import STUCK_AFTER_S
+from edge_classifierd.pipeline.workers.pipeline_frames import PipelineFrames
+from edge_classifierd.pipeline.workers.task_queue import Commands, TaskQueue
+from edge_classifierd.pipeline.workers.thread_group import STUCK_AFTER_S
 
 if TYPE_CHECKING:
     from edge_classifierd.frames.base import Frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,27 @@ if TYPE_CHECKING:
 
 
 def make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
-    """Return a function that turns the newest frame of a pipeline into the input tensor.
+    """Return a function that turns a frame of a pipeline into the input tensor; any thread may call it.
 
-    One thread at a time may call it. It makes a new preprocessor when the plan's view has changed.
+    A thread that finds all preprocessors in use makes another one, so there are as many as threads.
     """
+    unused: deque[Callable[[Frame], Tensor]] = deque([_make_prepare(current_plan)])
+
+    def prepare(frame: Frame) -> Tensor:
+        try:
+            one = unused.pop()
+        except IndexError:
+            one = _make_prepare(current_plan)
+        try:
+            return one(frame)
+        finally:
+            unused.append(one)
+
+    return prepare
+
+
+def _make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
+    """Return a function for one thread at a time, which makes a new preprocessor when the plan's view has changed."""
     used = current_plan()
     view, preprocess = used.view, used.preprocessor()
 

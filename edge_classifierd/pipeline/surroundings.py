@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from edge_classifierd.clock import Clock
     from edge_classifierd.health.heartbeat import Heartbeats
     from edge_classifierd.pipeline.cameras import Cameras
-    from edge_classifierd.pipeline.model_workers import PipelineThreads
     from edge_classifierd.pipeline.observation.observer import ResultObserver
     from edge_classifierd.pipeline.rest import RestTimes
     from edge_classifierd.pipeline.saved_state import SavedState
     from edge_classifierd.pipeline.sink import ResultSink
+    from edge_classifierd.pipeline.workers.model_workers import PipelineThreads
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,17 +36,16 @@ def test_every_frame_is_reported_once_and_in_order(bench: Bench, lanes: int) -> 
     assert [one.outcome.inference_ms for one in made.results if isinstance(one.outcome, Inference)] == list(range(40))
 
 
-def test_as_many_frames_as_lanes_are_classified_at_once_and_one_is_prepared(bench: Bench) -> None:
-    classifying, preparing = threading.Barrier(3), threading.Lock()
+def test_as_many_frames_as_lanes_are_prepared_and_then_classified_at_once(bench: Bench) -> None:
+    preparing, classifying = threading.Barrier(3), threading.Barrier(3)
 
     def prepare(frame: Frame) -> int:
-        assert preparing.acquire(blocking=False)
-        time.sleep(0.005)
-        preparing.release()
+        preparing.wait(5)
         return frame.sequence
 
     made = bench.run(9, 3, lambda _number: classifying.wait(5), prepare=prepare)
     assert made.to_the_end() == list(range(9))
+    assert not preparing.broken
     assert not classifying.broken
 
 
@@ -235,7 +234,7 @@ def test_threads_belong_to_a_model_and_end_with_its_last_pipeline(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("model_workers", "task_queue"):
-        monkeypatch.setattr(f"edge_classifierd.pipeline.{module}.POLL_S", 60.0)
+        monkeypatch.setattr(f"edge_classifierd.pipeline.workers.{module}.POLL_S", 60.0)
     shared, other = SharedClassifier(Lanes(2, lambda _number: None)), SharedClassifier(Lanes(1, lambda _number: None))
     reporting = [f"report-{number}" for number in range(1, 5)]
     runs = [bench.run_with(shared, Pictures(1), name=name) for name in ("a", "b", "c")]

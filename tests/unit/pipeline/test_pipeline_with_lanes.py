@@ -17,8 +17,8 @@ from edge_classifierd.inference.edgetpu.delegate import EdgeTpuSettings
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.inference.shared import SharedClassifier
 from edge_classifierd.mqtt.commands import SetEnabled, SetThreshold
-from edge_classifierd.pipeline.model_workers import PipelineThreads
 from edge_classifierd.pipeline.reporter import Reporter
+from edge_classifierd.pipeline.workers.model_workers import PipelineThreads
 
 if TYPE_CHECKING:
     from pathlib import Path

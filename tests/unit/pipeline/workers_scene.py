@@ -18,9 +18,10 @@ from edge_classifierd.frames.capture import Capture
 from edge_classifierd.health.heartbeat import Heartbeats
 from edge_classifierd.inference.base import Classifier, Inference
 from edge_classifierd.inference.shared import SharedClassifier
-from edge_classifierd.pipeline.model_workers import PipelineFrames, PipelineThreads
-from edge_classifierd.pipeline.task_queue import TaskQueue
-from edge_classifierd.pipeline.thread_group import STUCK_AFTER_S
+from edge_classifierd.pipeline.workers.model_workers import PipelineThreads
+from edge_classifierd.pipeline.workers.pipeline_frames import PipelineFrames
+from edge_classifierd.pipeline.workers.task_queue import TaskQueue
+from edge_classifierd.pipeline.workers.thread_group import STUCK_AFTER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from edge_classifierd.pipeline.thread_group import POLL_S, ThreadGroup
+from edge_classifierd.pipeline.workers.thread_group import POLL_S, ThreadGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -1,0 +1,1 @@
+"""The threads that classify the frames and report the results of all pipelines."""
