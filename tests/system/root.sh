@@ -5,6 +5,8 @@
 #   trixie, bookworm              a Debian that boots: systemd, a broker, the wheels that the service needs and, on trixie,
 #                                 the real picamera2 with libcamera's virtual camera
 #   operations                    trixie with what fleets are rolled out with: git, cloud-init and Ansible
+#   training                      trixie with what bench/training.py needs
+#   machine                       trixie with a kernel, for a virtual machine
 # Debian comes from the mirror that this machine's apt uses ($DEBIAN_MIRROR takes precedence).
 set -euo pipefail
 suite=$1
@@ -103,6 +105,14 @@ case $suite in
   operations)
     copy_of trixie
     install_packages iproute2 cloud-init ansible-core
+    ;;
+  training)
+    copy_of trixie
+    install_packages python3-pytest
+    ;;
+  machine)
+    copy_of trixie
+    install_packages initramfs-tools linux-image-amd64 zstd
     ;;
   *)
     build_bootable "$suite"

@@ -2,7 +2,7 @@
 # run.sh [SUITE…] (default: trixie bookworm): the whole service on a booted Debian: installed by install.sh
 # from a clean checkout, under its real unit, against a real mosquitto; on trixie with the real picamera2 on libcamera's
 # virtual camera. The suite `operations` does what docs/operations.md shows: a fleet by cloud-init and by Ansible, encrypted
-# credentials, a backup brought back, a read-only root.
+# credentials, a backup brought back, a read-only root. The suite `training` measures what a training takes from the service.
 # Needs root, debootstrap and systemd-nspawn, a Debian mirror and room for a container; without them it says why and ends
 # with 77. The first run builds the Debians (a minute or two each).
 # COMMIT=… tests another commit, WORKTREE=1 the files as they are. A suite that takes longer than $LIMIT s (900) has failed.
@@ -62,6 +62,7 @@ prepare() { # SUITE
     git -C "$repository" archive "${COMMIT:-HEAD}" | tar -x -C "$run/root/edge-classifierd"
   fi
   cp "$here/checks.bash" "$here/scenario.sh" "$here/freeze.py" "$here/network_camera.py" "$run/root/"
+  if [ -e "$here/$1.sh" ]; then cp "$here/$1.sh" "$run/root/scenario.sh"; fi
   if [ "$1" = operations ]; then prepare_operations; fi
   mkdir -p "$run/var/log/journal" # kept on the disk, so that it can be read from here
   : >"$run/root/scenario.log"
@@ -80,7 +81,6 @@ UNIT
 # finds its recipe when the container boots.
 prepare_operations() {
   local git=(git -C "$run/root/edge-classifierd" -c user.name=test -c user.email=test@example.org)
-  cp "$here/operations.sh" "$run/root/scenario.sh"
   { "${git[@]}" init -q && "${git[@]}" add -A && "${git[@]}" commit -q -m tested && "${git[@]}" tag v1.0.0; } >&2
   mkdir -p "$run/var/lib/cloud/seed/nocloud"
   printf 'instance-id: test\nlocal-hostname: camera-7\n' >"$run/var/lib/cloud/seed/nocloud/meta-data"
