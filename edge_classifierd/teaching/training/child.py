@@ -1,7 +1,7 @@
 """The child process of a training: `python -m edge_classifierd.teaching.training.child`, with a plan as JSON on stdin.
 
-It answers on stdout with one line of JSON for each step. It has the lowest priority, is the first process that the
-kernel ends for want of memory, and ends with the process that started it.
+It answers on stdout with one line of JSON for each step. It has the lowest priority and pauses where others want the
+processor, is the first process that the kernel ends for want of memory, and ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from edge_classifierd.teaching.training.child_plan import (
     decode_plan,
     encode_answer,
 )
+from edge_classifierd.teaching.training.pace import Pace
 
 _PR_SET_PDEATHSIG: Final = 1
 _LOWEST_PRIORITY: Final = 19
@@ -42,12 +43,17 @@ def main(parent: int) -> int:
     def answer(one: ChildAnswer) -> None:
         print(encode_answer(one), file=answers, flush=True)
 
+    def progress(stage: str, done: int, of: int) -> None:
+        answer(ChildProgress(stage, done, of))
+        pace.step()
+
+    pace = Pace()
     plan = decode_plan(sys.stdin.buffer.readline())
     tempfile.tempdir = str(plan.folder)  # removed with the rest when this process is killed
     try:
         from edge_classifierd.teaching.training.version_maker import make_version  # noqa: PLC0415 - imports numpy
 
-        make_version(plan, lambda stage, done, of: answer(ChildProgress(stage, done, of)))
+        make_version(plan, progress)
     except EdgeClassifierError as error:
         answer(ChildFailure(str(error)))
         return 1
