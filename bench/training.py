@@ -1,12 +1,16 @@
 """What a training takes: its memory and time, and what is left for the cameras beside it.
 
-    .venv/bin/python bench/training.py [--pictures 1000] [--rounds 3] [--seconds 15] [--only alone | camera | saturated]
+    .venv/bin/python bench/training.py [--pictures 1000] [--taught 60] [--rounds 3] [--seconds 15] [--unit]
+                                       [--only alone | camera | saturated]
 
 Trains drawn pictures of three classes in the real child process: alone, and by a real daemon with a page, a mosquitto
 and a subscriber, once with a network camera of 10 pictures a second and once with as many pictures as the classifier
 takes. Each picture of the camera makes an event. Measures alternately without and with a training, so compare the two
 figures of a round: on a machine that others use, the figures alone mean little. With TMPDIR=/dev/shm the disk, which
 each event waits for, is left out.
+
+With --unit the daemon is the installed service under its unit. Its configuration is replaced, so do this only where
+nobody needs it: `tests/system/run.sh training` does it on a booted Debian.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,8 +56,10 @@ if TYPE_CHECKING:
     from edge_classifierd.teaching.records import TrainingPictures
 
 _FPS = 10
-_TAUGHT_PICTURES = 60
 _TOO_LATE_S = 0.1
+_SERVICE = "edge-classifierd.service"
+_SERVICE_CONFIG = Path("/etc/edge-classifierd/config.yaml")
+_SERVICE_STATE = Path("/var/lib/edge-classifierd")
 
 
 class Camera(Server):
@@ -95,16 +103,45 @@ class Arrivals(Subscriber):
         super()._on_message(client, userdata, message)
 
 
+class Service:
+    """The installed service with another configuration, in place of a `Daemon`; it is its own `process`."""
+
+    def __init__(self, config: Path) -> None:
+        self.log = Path("the journal")
+        self.process = self
+        shutil.copyfile(config, _SERVICE_CONFIG)
+        subprocess.run(["systemctl", "stop", _SERVICE], check=True)
+        shutil.rmtree(_SERVICE_STATE / "taught", ignore_errors=True)
+        subprocess.run(["systemctl", "start", _SERVICE], check=True)
+        self.pid = int(self._property("MainPID"))
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["systemctl", "stop", _SERVICE], check=True)
+
+    def poll(self) -> int | None:
+        """Return None while the first process of the service runs."""
+        return None if int(self._property("MainPID")) == self.pid else 1
+
+    @property
+    def said(self) -> str:
+        return subprocess.check_output(["journalctl", "-u", _SERVICE, "-o", "cat", "--no-pager"], text=True)
+
+    def _property(self, name: str) -> str:
+        return subprocess.check_output(["systemctl", "show", "-P", name, _SERVICE], text=True)
+
+
 class Device(TeachDevice):
     """A daemon with the page whose pipeline has any source."""
 
-    def __init__(self, folder: Path, broker_port: int, source: dict[str, Any], *watches: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, broker_port: int, source: dict[str, Any], *watches: dict[str, Any], unit: bool
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         one = a_pipeline(folder, *watches, source=source, model={"threads": 2}, snapshot={"enabled": False})
         web = {"listen": f"127.0.0.1:{self.port}"}
         self.config = write_config(folder / "config.yaml", broker_port, one, web=web)
-        self.daemon = Daemon(self.config)
+        self.daemon = Service(self.config) if unit else Daemon(self.config)  # type: ignore[assignment]
         self.classes = {}
 
     def prepare(self, count: int = 8) -> None:
@@ -231,25 +268,27 @@ def train_alone(state: Path, drawn: TrainingPictures) -> None:
 
 
 @contextlib.contextmanager
-def taught_device(folder: Path, broker: Broker, source: dict[str, Any], *watches: dict[str, Any]) -> Iterator[Device]:
+def taught_device(
+    folder: Path, broker: Broker, given: argparse.Namespace, source: dict[str, Any], *watches: dict[str, Any]
+) -> Iterator[Device]:
     """A daemon that has classified for some seconds, with pictures to train on."""
     folder.mkdir()
-    with Device(folder, broker.port, source, *watches) as device:
-        device.prepare(_TAUGHT_PICTURES // 3)
+    with Device(folder, broker.port, source, *watches, unit=given.unit) as device:
+        device.prepare(given.taught // 3)
         time.sleep(3)
         yield device
 
 
-def beside_camera(folder: Path, broker: Broker, arrivals: Arrivals, rounds: int, seconds: float) -> None:
+def beside_camera(folder: Path, broker: Broker, arrivals: Arrivals, given: argparse.Namespace) -> None:
     """Print what is classified of 10 pictures a second, and how late the events are, without and with a training."""
     camera = Camera()
     source = {"type": "stream", "url": camera.url}
     try:
-        with taught_device(folder, broker, source, CAT) as device:
+        with taught_device(folder, broker, given, source, CAT) as device:
             windows: dict[bool, list[Window]] = {False: [], True: []}
-            for number in range(rounds):
+            for number in range(given.rounds):
                 for train in (False, True):
-                    one = measure(device, seconds, camera, arrivals, train=train)
+                    one = measure(device, given.seconds, camera, arrivals, train=train)
                     windows[train].append(one)
                     print(
                         f"10 a second, round {number + 1}, {one.seconds:4.1f} s{one.training}: {one.classified} of "
@@ -276,15 +315,15 @@ def join(windows: list[Window]) -> Window:
     )
 
 
-def beside_saturated(folder: Path, broker: Broker, arrivals: Arrivals, rounds: int, seconds: float) -> None:
+def beside_saturated(folder: Path, broker: Broker, arrivals: Arrivals, given: argparse.Namespace) -> None:
     """Print the rate of a classifier that always has a frame, without and with a training."""
     shown = photographs(folder.with_name("photos"), "cat", "coffee")
     source = {"type": "folder", "path": str(shown), "fps": 1000, "loop": True}
     ratios = []
-    with taught_device(folder, broker, source) as device:
-        for number in range(rounds):
+    with taught_device(folder, broker, given, source) as device:
+        for number in range(given.rounds):
             # Between two windows without one, so that a machine that becomes slower or faster does not count.
-            rates = [measure(device, seconds, None, arrivals, train=train).rate for train in (False, True, False)]
+            rates = [measure(device, given.seconds, None, arrivals, train=train).rate for train in (False, True, False)]
             ratios.append(2 * rates[1] / (rates[0] + rates[2]))
             shown_rates = ", ".join(f"{rate:.1f}" for rate in rates)
             print(f"saturated, round {number + 1}, without, with, without: {shown_rates} a second", flush=True)
@@ -294,12 +333,16 @@ def beside_saturated(folder: Path, broker: Broker, arrivals: Arrivals, rounds: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--pictures", type=int, default=1000, help="of the training that runs alone")
+    parser.add_argument("--taught", type=int, default=60, help="pictures that the daemon trains on")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15, help="of each window")
     parser.add_argument("--only", choices=["alone", "camera", "saturated"])
+    parser.add_argument("--unit", action="store_true", help="measure the installed service")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    # The service has folders /tmp and /var/tmp of its own.
+    with tempfile.TemporaryDirectory(dir="/srv" if given.unit else None) as name:
         folder = Path(name)
+        folder.chmod(0o755)
         if given.only in {None, "alone"}:
             alone(folder, given.pictures)
         if given.only == "alone":
@@ -308,9 +351,9 @@ def main() -> None:
         arrivals = Arrivals(broker.port)
         try:
             if given.only != "saturated":
-                beside_camera(folder / "camera", broker, arrivals, given.rounds, given.seconds)
+                beside_camera(folder / "camera", broker, arrivals, given)
             if given.only != "camera":
-                beside_saturated(folder / "saturated", broker, arrivals, given.rounds, given.seconds)
+                beside_saturated(folder / "saturated", broker, arrivals, given)
         finally:
             arrivals.close()
             broker.stop()
