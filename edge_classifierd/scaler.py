@@ -8,9 +8,8 @@ takes longer than both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import av.filter
@@ -30,8 +29,7 @@ _TIME_BASE = Fraction(1, 1000)
 _BT601 = frozenset({0, 2, 5, 6})
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(NamedTuple):
     """A rectangle in pixels."""
 
     x: int
@@ -142,4 +140,4 @@ def _croppable(box: Box, pixel_format: av.VideoFormat) -> Box:
     components = pixel_format.components
     whole = len({each.plane for each in components}) == 2 or any(each.bits > 8 for each in components)
     columns = 4 // pixel_format.chroma_width(4)
-    return replace(box, x=box.x - box.x % columns) if whole else box
+    return box._replace(x=box.x - box.x % columns) if whole else box

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from edge_classifierd.errors import EdgeClassifierError
 from edge_classifierd.frames.camera import CaptureStatus
@@ -28,8 +27,7 @@ _WARNING_INTERVAL_S: Final = 60.0
 """Minimum time between two warnings about frames that cannot be prepared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Captured(Generic[T]):
+class Captured(NamedTuple, Generic[T]):
     """A frame and the result of `prepare` for it (the input tensor)."""
 
     frame: Frame

@@ -69,9 +69,10 @@ class LatestSlot(Generic[T]):
 
     def request_next(self) -> None:
         """Wake the offering thread if its item was taken; any thread."""
-        with self._lock:
-            if self._item is None:
-                _signal(self._emptied)
+        if self._item is None:
+            with self._lock:
+                if self._item is None:
+                    _signal(self._emptied)
 
     def end(self, *, discard: bool = False) -> None:
         """Accept no more items and wake both threads. With `discard`, also remove the item in the slot."""

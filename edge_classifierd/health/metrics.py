@@ -154,7 +154,7 @@ class PipelineMetrics:
 
     def recover(self, flag: str) -> None:
         """Remove a reason. Does nothing when it was never added."""
-        if flag in self._reasons:  # called with every frame, and rarely true
+        if flag in self._reasons:  # called often, and rarely true
             with self._lock:
                 self._reasons.pop(flag, None)
 

@@ -155,8 +155,12 @@ class Pipeline:
         self._reporter.clear(self._classifier.accelerator)
 
     def refresh_metrics(self) -> None:
-        """Copy the counts of the capture and the state of the accelerator to the metrics."""
-        self._update_degradations()
+        """Copy the counts of the capture and the state of the accelerator to the metrics; a few times a second."""
+        for flag, sentence in self._classifier.degradations.items():
+            if sentence is None:
+                self.metrics.recover(flag)
+            else:
+                self.metrics.degrade(flag, sentence)
         self.metrics.set_accelerator(self._classifier.accelerator)
         capture = self._capture
         if capture is not None:
@@ -232,7 +236,6 @@ class Pipeline:
         """Report the result of a frame; in the order of capture."""
         if isinstance(inference, InferenceError):
             self.metrics.failed()
-            self._update_degradations()
             if not self._inference_failing:
                 _log.warning("%s: %s", self.name, inference)
                 self.metrics.degrade("inference", str(inference))
@@ -246,18 +249,9 @@ class Pipeline:
         if not self._classified:
             self._classified = True
             _log.info("%s: first frame classified, %.2f s after the start of the process", self.name, process_age_s())
-        self.metrics.set_accelerator(inference.accelerator)
-        self._update_degradations()
         self.metrics.ambiguity.record(ambiguous=result.ambiguous)
         latency_ms = (self._around.clock.monotonic() - frame.captured_s) * 1000.0
         self.metrics.classified(inference_ms=inference.inference_ms, latency_ms=latency_ms)
-
-    def _update_degradations(self) -> None:
-        for flag, sentence in self._classifier.degradations.items():
-            if sentence is None:
-                self.metrics.recover(flag)
-            else:
-                self.metrics.degrade(flag, sentence)
 
     def _finish(self) -> None:
         """Clear the watches, because the source has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -34,7 +35,7 @@ class ModelWorkers:
         """Start the threads. Raises RuntimeError when the system has no more threads."""
         self._classifier = classifier
         self._ready: SimpleQueue[PipelineFrames | None] = SimpleQueue()  # None: stop
-        self._reporting_here = threading.Semaphore(classifier.lanes - 1)
+        self._may_report = deque([True] * (classifier.lanes - 1))  # a semaphore of the library takes ten calls
         self._served: tuple[PipelineFrames, ...] = ()
         self._next_check_s = time.monotonic() + _STALL_CHECK_S
         self._group = ThreadGroup(names, self._step, lambda: self._ready.put(None), heartbeats)
@@ -81,14 +82,20 @@ class ModelWorkers:
             read_output = self._classifier.run(taken.tensor)
         except BaseException as error:  # noqa: BLE001 - an InferenceError, or a bug, which is raised in its place
             read_output = partial(raise_error, error)
-        here = self._reporting_here.acquire(blocking=False)
+        here = self._begin_report()
         if here:
             beat.enter(frames.tasks.doing)
         try:
             frames.deliver(taken, read_output, here=here)
         finally:
             if here:
-                self._reporting_here.release()
+                self._may_report.append(True)
+
+    def _begin_report(self) -> bool:
+        try:
+            return self._may_report.pop()
+        except IndexError:
+            return False
 
 
 class PipelineThreads:

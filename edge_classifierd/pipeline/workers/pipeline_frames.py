@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Never
+from typing import TYPE_CHECKING, Final, NamedTuple, Never
 
 from edge_classifierd.errors import InferenceError
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     Report = Callable[[Frame, Inference | InferenceError], None]
 
 
-@dataclass(frozen=True, slots=True)
-class TakenFrame:
+class TakenFrame(NamedTuple):
     """A frame that a worker has taken, with its number in the order of capture and its input tensor."""
 
     number: int
