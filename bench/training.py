@@ -1,6 +1,6 @@
 """What a training takes: its memory and time, and what is left for the cameras beside it.
 
-    .venv/bin/python bench/training.py [--pictures 1000] [--taught 60] [--rounds 3] [--seconds 15] [--unit]
+    .venv/bin/python bench/training.py [--pictures 1000] [--rounds 3] [--seconds 15] [--unit]
                                        [--only alone | camera | saturated]
 
 Trains drawn pictures of three classes in the real child process: alone, and by a real daemon with a page, a mosquitto
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from edge_classifierd.teaching.records import TrainingPictures
 
 _FPS = 10
+_TAUGHT_PICTURES = 60
 _TOO_LATE_S = 0.1
 _SERVICE = "edge-classifierd.service"
 _SERVICE_CONFIG = Path("/etc/edge-classifierd/config.yaml")
@@ -141,7 +142,7 @@ class Device(TeachDevice):
         one = a_pipeline(folder, *watches, source=source, model={"threads": 2}, snapshot={"enabled": False})
         web = {"listen": f"127.0.0.1:{self.port}"}
         self.config = write_config(folder / "config.yaml", broker_port, one, web=web)
-        self.daemon = Service(self.config) if unit else Daemon(self.config)  # type: ignore[assignment]
+        self.daemon = Service(self.config) if unit else Daemon(self.config)  # type: ignore[assignment] # has what is used of it
         self.classes = {}
 
     def prepare(self, count: int = 8) -> None:
@@ -274,7 +275,7 @@ def taught_device(
     """A daemon that has classified for some seconds, with pictures to train on."""
     folder.mkdir()
     with Device(folder, broker.port, source, *watches, unit=given.unit) as device:
-        device.prepare(given.taught // 3)
+        device.prepare(_TAUGHT_PICTURES // 3)
         time.sleep(3)
         yield device
 
@@ -333,13 +334,12 @@ def beside_saturated(folder: Path, broker: Broker, arrivals: Arrivals, given: ar
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--pictures", type=int, default=1000, help="of the training that runs alone")
-    parser.add_argument("--taught", type=int, default=60, help="pictures that the daemon trains on")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=15, help="of each window")
     parser.add_argument("--only", choices=["alone", "camera", "saturated"])
     parser.add_argument("--unit", action="store_true", help="measure the installed service")
     given = parser.parse_args()
-    # The service has folders /tmp and /var/tmp of its own.
+    # The service cannot see what is in /tmp and /var/tmp.
     with tempfile.TemporaryDirectory(dir="/srv" if given.unit else None) as name:
         folder = Path(name)
         folder.chmod(0o755)

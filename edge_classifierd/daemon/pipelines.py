@@ -119,7 +119,7 @@ class Pipelines:
         for pipeline in self._pipelines.values():
             if isinstance(pipeline, Pipeline):
                 pipeline.check_rest()
-                pipeline.refresh_metrics()
+                pipeline.refresh_accelerator()
 
     def execute(self, command: SetEnabled | SetRegion | SetThreshold | TakePicture | LookNow) -> None:
         """Execute a validated command, save it and publish the effective value."""

@@ -154,14 +154,18 @@ class Pipeline:
         """Clear all active watches. Other objects call it only after `stop`, when the pipeline is removed."""
         self._reporter.clear(self._classifier.accelerator)
 
-    def refresh_metrics(self) -> None:
-        """Copy the counts of the capture and the state of the accelerator to the metrics; a few times a second."""
+    def refresh_accelerator(self) -> None:
+        """Copy the state of the accelerator to the metrics. Call it a few times a second."""
         for flag, sentence in self._classifier.degradations.items():
             if sentence is None:
                 self.metrics.recover(flag)
             else:
                 self.metrics.degrade(flag, sentence)
         self.metrics.set_accelerator(self._classifier.accelerator)
+
+    def refresh_metrics(self) -> None:
+        """Copy the state of the accelerator and the counts of the capture to the metrics."""
+        self.refresh_accelerator()
         capture = self._capture
         if capture is not None:
             self.metrics.captured(frames=capture.delivered, dropped=capture.dropped, skipped=capture.skipped)

@@ -35,7 +35,7 @@ def make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
 
 
 def _make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
-    """Return a function for one thread at a time, which makes a new preprocessor when the plan's view has changed."""
+    """Return a function that one thread at a time may call; it follows changes of the plan's view."""
     used = current_plan()
     view, preprocess = used.view, used.preprocessor()
 

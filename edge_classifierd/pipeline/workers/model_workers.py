@@ -42,7 +42,7 @@ class ModelWorkers:
 
     @property
     def idle(self) -> bool:
-        """Whether the workers serve no pipeline."""
+        """Whether no pipeline uses these workers."""
         return not self._served
 
     def add(self, frames: PipelineFrames) -> None:

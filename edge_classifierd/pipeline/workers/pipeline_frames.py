@@ -181,5 +181,5 @@ def _nothing() -> None:
 
 
 def raise_error(error: BaseException) -> Never:
-    """Raise an error, as the task that takes the place of a frame, or as the reading of an output."""
+    """Raise `error`: a task for a frame that has failed, or a function in place of one that reads an output."""
     raise error

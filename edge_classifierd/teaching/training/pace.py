@@ -15,7 +15,7 @@ _PAUSE: Final = 2.0
 
 
 class Pace:
-    """Called between the steps of a work, it pauses twice as long as a step took that had to wait for the processor.
+    """Pauses after a step of the training that had to wait for the processor, twice as long as the step took.
 
     The lowest priority is not enough beside a classifier that takes all it can get: its threads wake hundreds of times
     a second, and a processor that is at work, with whatever priority, takes longer to answer than an idle one. It then
@@ -26,7 +26,7 @@ class Pace:
         self._begin()
 
     def step(self) -> None:
-        """Pause if it is time to; call it between two steps, each of some milliseconds."""
+        """Pause if the last step had to wait. Call it after each step; short steps are judged together."""
         worked_s = time.monotonic() - self._since_s
         if worked_s < _LEAST_S:
             return

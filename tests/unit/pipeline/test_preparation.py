@@ -1,4 +1,4 @@
-"""Frames become input tensors in several threads at once, and follow the pipeline's region."""
+"""Several threads prepare frames at the same time, and each follows changes of the pipeline's region."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def frames() -> list[Frame]:
-    """Frames that all differ, in every part, and so large that two threads scale theirs at the same time."""
+    """Different frames, so large that two threads scale theirs at the same time."""
     large = [picture(level, noise=True).reformat(1920, 1080) for level in range(20, 220, 10)]
     return [Meeting(one, number, 0.0, datetime.now(UTC)) for number, one in enumerate(large)]
 
