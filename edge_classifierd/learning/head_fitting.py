@@ -33,7 +33,7 @@ _DEFAULT_STRENGTH: Final = 0.01
 """Used where there are too few pictures for cross-validation."""
 _MOST_DIRECTIONS: Final = 1000
 _MOST_PICTURES: Final = 1000  # for finding the directions; the time grows with the cube of their number
-_BLOCK_COLUMNS: Final = 320
+_BLOCK_COLUMNS: Final = 160
 _BLOCK_ROWS: Final = 256
 _FEWEST_FOR_FOLDS: Final = 2
 _PLAIN_SCALE: Final = 2.0  # of the plain embedding, where the detail map has 1
@@ -111,7 +111,7 @@ def fit_head(examples: Examples, seed: int) -> Fitted:
         best = min([best, *(_validate(examples, one, folds, rooted=rooted) for one in others)], key=attrgetter("loss"))
     chosen = best.candidate
     space = _Space(examples, chosen, rooted=rooted)
-    layer = space.sums(np.ones(len(examples.classes), np.bool_)).solve(best.strength)
+    (layer,) = space.sums(np.ones(len(examples.classes), np.bool_)).solve(best.strength)
     head = Head(*space.unfold(layer, best.temperature), chosen.pooling, rooted)
     return Fitted(head, best.strength, best.temperature, chosen.copies, best.accuracy, best.scores)
 
@@ -179,9 +179,9 @@ def _validate(examples: Examples, candidate: _Candidate, folds: NDArray[np.intp]
     logits = np.empty((len(_STRENGTHS), len(folds), examples.count))
     for fold in range(int(folds.max()) + 1):
         left_out = folds == fold
-        rest = everything.without(space.sums(left_out))
-        for at, strength in enumerate(_STRENGTHS):
-            logits[at, left_out] = rest.solve(strength).logits(space.originals[left_out])
+        layers = everything.without(space.sums(left_out)).solve(*_STRENGTHS)
+        logits[:, left_out] = [layer.logits(space.originals[left_out]) for layer in layers]
+        del layers  # they hold sums, of which there would be twice as many in the next round
     tried = []
     for strength, given in zip(_STRENGTHS, logits, strict=True):
         divisor = temperature(given, examples.classes, weight)
@@ -215,13 +215,15 @@ class _Space:
         moments = [(block.mean(0), block.std(0)) for block in self._features()]
         self._mean = np.concatenate([mean for mean, _ in moments])
         self._scale = self._scales(np.concatenate([deviation for _, deviation in moments]))
-        total = len(self._owner)
-        self._chosen = np.linspace(0, total - 1, min(total, _MOST_PICTURES)).round().astype(np.intp)
-        products = np.zeros((total, len(self._chosen)))
-        for block in self._scaled():
-            products += block @ block[self._chosen].T
-        self._combinations = _combinations(products[self._chosen])
-        self._rows: Floats = products @ self._combinations
+        every = np.arange(len(self._owner))
+        self._chosen = np.linspace(0, every[-1], min(len(every), _MOST_PICTURES)).round().astype(np.intp)
+        products = self._products(self._chosen)
+        self._combinations = _combinations(products)
+        self._rows: Floats = np.empty((len(every), self._combinations.shape[1]))
+        self._rows[self._chosen] = products @ self._combinations
+        del products
+        others = np.setdiff1d(every, self._chosen)
+        self._rows[others] = self._products(others) @ self._combinations
         self.originals: Floats = self._rows[:count]
         self._classes, self._count = examples.classes[self._owner], examples.count
         shares = class_weights(examples.classes, examples.count) / np.bincount(self._owner)
@@ -245,6 +247,13 @@ class _Space:
             plain, averaged = weights[:, : self._channels], weights[:, self._channels :]
             weights = np.concatenate([plain, np.tile(averaged / PARTS**2, PARTS**2)], 1)
         return weights.astype(np.float32), bias.astype(np.float32)
+
+    def _products(self, rows: NDArray[np.intp]) -> Floats:
+        """Return the products of rows with the chosen ones, shape (rows, chosen)."""
+        products = np.zeros((len(rows), len(self._chosen)))
+        for block in self._scaled():
+            products += block[rows] @ block[self._chosen].T
+        return products
 
     def _scaled(self) -> Iterator[Floats]:
         """Yield blocks of the columns of all rows, without their mean and scaled."""
@@ -289,9 +298,11 @@ def _combinations(products: Floats) -> Floats:
 
     `products` are the rows' products with one another.
     """
-    values, vectors = np.linalg.eigh(products)
-    kept = values[::-1][:_MOST_DIRECTIONS] > 1e-9 * max(float(values[-1]), 1e-12)
-    values, vectors = values[::-1][:_MOST_DIRECTIONS][kept], vectors[:, ::-1][:, :_MOST_DIRECTIONS][:, kept]
+    values, vectors = np.linalg.eigh(products)  # ascending
+    usable = int(np.count_nonzero(values > 1e-9 * max(float(values[-1]), 1e-12)))
+    first = len(values) - min(usable, _MOST_DIRECTIONS)
+    values, vectors = values[first:][::-1], vectors[:, first:][:, ::-1]
     # eigh leaves the sign of a vector open; the largest entry decides, so that every machine gives the same.
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
-    return np.asarray(vectors / np.sqrt(values))
+    vectors *= np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
+    vectors /= np.sqrt(values)
+    return np.ascontiguousarray(vectors)

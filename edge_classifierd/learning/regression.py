@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -63,6 +63,7 @@ class Sums:
             weight += one.weight
             for mine, theirs in zip(sums, (one.x, one.y, one.xx, one.xy), strict=True):
                 np.add(mine, theirs, out=mine)
+            del one, theirs  # before the next part is computed: `xx` is large
         return cls(weight, *sums)
 
     def without(self, others: Sums) -> Sums:
@@ -70,19 +71,26 @@ class Sums:
         pairs = ((self.x, others.x), (self.y, others.y), (self.xx, others.xx), (self.xy, others.xy))
         return Sums(self.weight - others.weight, *(mine - theirs for mine, theirs in pairs))
 
-    def solve(self, strength: float) -> Layer:
+    def solve(self, *strengths: float) -> Iterator[Layer]:
         """Solve the weighted least squares with the target 20 for the true class and 0 for the others.
 
-        `strength` is the ridge as a multiple of the features' mean variance; the bias is not regularised. Weights
+        Each strength is the ridge as a multiple of the features' mean variance; the bias is not regularised. Weights
         become small in the directions in which pictures of one class, or copies of a picture, differ. This is equal to
         Fisher's linear discriminant (Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 4.2).
+
+        To save memory the sums become the covariance, so they cannot be used again.
         """
         middle, height = self.x / self.weight, self.y / self.weight
-        spread = self.xx / self.weight - np.outer(middle, middle)
-        spread[np.diag_indices_from(spread)] += strength * max(float(np.trace(spread)) / len(middle), 1e-12)
+        covariance = self.xx
+        covariance /= self.weight
+        covariance -= np.outer(middle, middle)
+        variances = covariance.diagonal().copy()
+        ridge = max(float(variances.mean()), 1e-12)
         together = self.xy / self.weight - np.outer(middle, height)
-        weights = np.asarray(np.linalg.solve(spread, together).T, np.float64)
-        return Layer(weights, height - weights @ middle)
+        for strength in strengths:
+            np.fill_diagonal(covariance, variances + strength * ridge)
+            weights = np.asarray(np.linalg.solve(covariance, together).T, np.float64)
+            yield Layer(weights, height - weights @ middle)
 
 
 def softmax(logits: Floats) -> Floats:

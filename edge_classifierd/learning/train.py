@@ -23,6 +23,7 @@ from edge_classifierd.learning.training_set import (
     UNKNOWN,
     group_duplicates,
     join_recordings,
+    learning_rows,
     named_pictures,
     read_training_set,
     refuse_nothing_to_learn,
@@ -146,7 +147,7 @@ def _train(plan: TrainingPlan, cache: EmbeddingCache, progress: Progress, announ
     read = _read(plan, target, embedder, progress, announce)
     pictures, learning, held = read.pictures, read.learning, read.held
     copies, mirrored = _copies(pictures, learning, embedder, plan, progress)
-    rows = _rows(pictures.embeddings, learning)
+    rows = learning_rows(pictures.embeddings, learning)
     examples = Examples(
         embedder.without_kinds(rows),
         copies,
@@ -229,11 +230,12 @@ def _read(
     given = plan.given
     if given is None:
         named = named_pictures(plan.source, plan.unknown, beside=plan.keep_classes)
+        names = tuple(dict.fromkeys(one.class_name for one in named))
     else:
-        named = (*given.learn, *given.held_out)
+        named, names = given.every, given.class_names
     if plan.keep_classes:
-        _refuse_keeping(plan, target, dict.fromkeys(one.class_name for one in named))
-    pictures = read_training_set(plan.source, named, embedder, progress)
+        _refuse_keeping(plan, target, names)
+    pictures = read_training_set(plan.source, named, names, embedder, progress)
     refuse_too_few(pictures, 1 if plan.method == "imprinting" or plan.holdout == 0 else 2)
     groups, warnings = group_duplicates(pictures)
     warnings += warnings_about_sizes(pictures, want_many=plan.method == "regression")
@@ -267,12 +269,6 @@ def _refuse_keeping(plan: TrainingPlan, target: Extractor, names: Iterable[str])
     again = next((name for name in names if name.casefold() in known), None)
     if again is not None:
         raise UsageError(f"{plan.source}: the model already has a class `{again}`; rename the folder or remove it")
-
-
-def _rows(embeddings: NDArray[np.float32], learning: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return the embeddings of the pictures to learn from, without a copy where these are the first ones."""
-    first = len(learning)
-    return embeddings[:first] if np.array_equal(learning, np.arange(first)) else embeddings[learning]
 
 
 def _copies(

@@ -11,7 +11,7 @@ import numpy as np
 from edge_classifierd.errors import SourceError, UsageError, counted
 from edge_classifierd.frames.image import read_image
 from edge_classifierd.learning.dataset import Picture, images_below, read_dataset
-from edge_classifierd.learning.duplicates import burst_pairs, difference_hash, grouped, near_duplicates
+from edge_classifierd.learning.duplicates import BITS, burst_pairs, difference_hash, grouped, near_duplicates
 from edge_classifierd.learning.unrelated import pictures_to_learn
 
 if TYPE_CHECKING:
@@ -45,6 +45,16 @@ class GivenPictures:
     held_out: tuple[Picture, ...]
     recordings: Mapping[Path, str]
     """Pictures of one recording are alike; so they stay in one fold of the cross-validation where there are enough."""
+
+    @property
+    def every(self) -> tuple[Picture, ...]:
+        """Return all pictures; those to learn from are the last ones, so that built-in ones can follow them."""
+        return *self.held_out, *self.learn
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the classes in the order of the pictures to learn from."""
+        return tuple(dict.fromkeys(one.class_name for one in (*self.learn, *self.held_out)))
 
     def divide(self, pictures: Sequence[Picture]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the positions in `pictures` to learn from and those held out, both ascending."""
@@ -93,11 +103,17 @@ def named_pictures(source: Path, unknown: Path | None, *, beside: bool) -> tuple
     return pictures
 
 
-def read_training_set(source: Path, pictures: Sequence[Picture], embedder: Embedder, progress: Progress) -> TrainingSet:
-    """Read the pictures and compute their embeddings. Raises UsageError when none can be read."""
+def read_training_set(
+    source: Path, pictures: Sequence[Picture], names: tuple[str, ...], embedder: Embedder, progress: Progress
+) -> TrainingSet:
+    """Read the pictures of the classes `names` and compute their embeddings.
+
+    Raises UsageError when none can be read.
+    """
     readable: list[Picture] = []
-    hashes, unreadable = [], []
+    unreadable = []
     embeddings = np.empty((len(pictures), embedder.columns), np.float32)
+    hashes = np.empty((len(pictures), BITS), np.bool_)
     for number, picture in enumerate(pictures, 1):
         try:
             frame = read_image(picture.path)
@@ -105,16 +121,14 @@ def read_training_set(source: Path, pictures: Sequence[Picture], embedder: Embed
             unreadable.append(str(error))
         else:
             embeddings[len(readable)] = embedder(embedder.prepare(frame))
+            hashes[len(readable)] = difference_hash(frame)
             readable.append(picture)
-            hashes.append(difference_hash(frame))
         progress("reading pictures", number, len(pictures))
     if not readable:
         raise UsageError(f"none of the {len(pictures)} pictures can be read: {summarised(unreadable)[0]}")
-    names = tuple(dict.fromkeys(one.class_name for one in pictures))
     classes = np.array([names.index(one.class_name) for one in readable], np.intp)
-    return TrainingSet(
-        source, tuple(readable), names, classes, embeddings[: len(readable)], np.stack(hashes), tuple(unreadable)
-    )
+    count = len(readable)
+    return TrainingSet(source, tuple(readable), names, classes, embeddings[:count], hashes[:count], tuple(unreadable))
 
 
 def with_built_in_unknown(training_set: TrainingSet, embedder: Embedder, progress: Progress) -> TrainingSet:
@@ -209,6 +223,12 @@ def join_recordings(
             joined = [(first.setdefault(name, at), at) for name, at in zip(recordings, members, strict=True)]
             pairs.append(np.array(joined, np.intp))
     return grouped(len(groups), np.concatenate(pairs))
+
+
+def learning_rows(embeddings: NDArray[np.float32], learning: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the embeddings of the pictures to learn from, without a copy where these stand together."""
+    together = slice(learning[0], learning[-1] + 1)
+    return embeddings[together if len(learning) == together.stop - together.start else learning]
 
 
 def warnings_about_sizes(training_set: TrainingSet, *, want_many: bool) -> list[str]:

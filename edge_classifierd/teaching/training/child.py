@@ -35,8 +35,6 @@ def main(parent: int) -> int:
     """Train according to the plan on stdin. `parent` is the process that started this one."""
     _end_with_parent(parent)
     _yield_to_others()
-    # Read when numpy is imported. The matrices are small: with several threads the fit took five times as long.
-    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
 

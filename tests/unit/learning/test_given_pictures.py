@@ -11,6 +11,7 @@ from edge_classifierd.learning.training_set import (
     GivenPictures,
     TrainingSet,
     join_recordings,
+    learning_rows,
     refuse_nothing_to_learn,
 )
 
@@ -31,6 +32,17 @@ def test_given_pictures_stay_on_their_side(tmp_path: Path) -> None:
     given = GivenPictures((pictures[0], pictures[3]), (pictures[1], pictures[2]), {})
     learning, held = given.divide(pictures[1:])  # the first cannot be read
     assert (learning.tolist(), held.tolist()) == ([2], [0, 1])
+
+
+def test_embeddings_to_learn_from_are_not_copied_though_built_in_ones_follow(tmp_path: Path) -> None:
+    pictures = training_set(tmp_path, "a", "a", "b", "b", "b").pictures
+    given = GivenPictures((pictures[0], pictures[2], pictures[4]), (pictures[3], pictures[1]), {})
+    assert given.class_names == ("a", "b")
+    learning, _ = given.divide(given.every)
+    embeddings = np.arange(12.0, dtype=np.float32).reshape(6, 2)  # the last one is built-in
+    rows = learning_rows(embeddings, np.append(learning, 5))
+    assert rows.tolist() == embeddings[2:].tolist()
+    assert np.shares_memory(rows, embeddings)
 
 
 def test_recordings_are_joined_where_a_class_has_three(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_the_layer_is_where_the_gradient_of_the_squares_vanishes() -> None:
     x = x.astype(np.float64)
     weight = class_weights(y, 3)
     sums = Sums.of(x, y, weight, 3)
-    layer = sums.solve(0.05)
+    (layer,) = sums.solve(0.05)
     wrong = layer.logits(x) - 20 * np.eye(3)[y]
     variance = float(weight @ ((x - weight @ x) ** 2).mean(1))
     assert np.abs((wrong * weight[:, None]).T @ x + 0.05 * variance * layer.weights).max() < 1e-9
@@ -45,8 +45,9 @@ def test_sums_without_some_examples_are_the_sums_of_the_others() -> None:
     x, y = clouds(10)
     x, weight, some = x.astype(np.float64), class_weights(y, 3), np.arange(30) % 3 == 0
     every, left, others = (Sums.of(x[at], y[at], weight[at], 3) for at in (some | True, some, ~some))
-    assert every.without(left).solve(0.1).weights == pytest.approx(others.solve(0.1).weights)
-    assert every.without(left).solve(0.1).bias == pytest.approx(others.solve(0.1).bias)
+    for one, other in zip(every.without(left).solve(0.1, 1.0), others.solve(0.1, 1.0), strict=True):
+        assert one.weights == pytest.approx(other.weights)
+        assert one.bias == pytest.approx(other.bias)
 
 
 def test_classes_weigh_alike_however_many_pictures_they_have() -> None:
@@ -143,7 +144,7 @@ def test_prototypes_work_from_one_picture_a_class() -> None:
 def test_added_classes_win_for_their_pictures_and_take_none_of_the_others() -> None:
     x, y = clouds(100, classes=12, features=300, spread=0.2, filled=0.15)
     old = y < 10
-    layer = Sums.of(x[old].astype(np.float64), y[old], class_weights(y[old], 10), 10).solve(0.01)
+    (layer,) = Sums.of(x[old].astype(np.float64), y[old], class_weights(y[old], 10), 10).solve(0.01)
     weights, bias = layer.weights.astype(np.float32), layer.bias.astype(np.float32)
     new = np.concatenate([np.flatnonzero(y == 10)[:4], np.flatnonzero(y == 11)[:4]])
     fitted = extend(examples(x[new], y[new] - 10), weights, bias)
