@@ -9,7 +9,10 @@ import numpy as np
 from moving_pictures import encoded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Draw = Callable[[str, int], np.ndarray]
 
 SIDE = 96
 SHAPES = ("disc", "stripes", "cross")
@@ -37,9 +40,9 @@ def write(path: Path, pixels: np.ndarray) -> None:
     path.write_bytes(encoded(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
 
 
-def folders(root: Path, count: int, shapes: tuple[str, ...] = SHAPES) -> Path:
+def folders(root: Path, count: int, shapes: tuple[str, ...] = SHAPES, draw: Draw = drawn) -> Path:
     """`count` pictures of each shape in `root`/<shape>/<number>.jpg."""
     for shape in shapes:
         for number in range(count):
-            write(root / shape / f"{number}.jpg", drawn(shape, number))
+            write(root / shape / f"{number}.jpg", draw(shape, number))
     return root

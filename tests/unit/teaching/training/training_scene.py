@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from drawn_pictures import folders
+from drawn_pictures import drawn, folders
 
 from edge_classifierd.teaching.records import TrainingClass, TrainingPicture, TrainingPictures
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from drawn_pictures import Draw
 
     from edge_classifierd.teaching.training.trainer import Trainer, TrainingState
 
@@ -19,16 +21,16 @@ CLASSES = {"disc": "round thing", "stripes": "stripes", "cross": "unknown"}
 """The drawn shapes and the names of their classes."""
 
 
-def pictures(state: Path, count: int = 12) -> TrainingPictures:
+def pictures(state: Path, count: int = 12, draw: Draw = drawn) -> TrainingPictures:
     """Draw `count` pictures of each class in recordings of four; the second recording is held out."""
-    root = folders(state / "taught" / MODEL / "pictures", count)
+    root = folders(state / "taught" / MODEL / "pictures", count, draw=draw)
     classes = []
     for number, (shape, name) in enumerate(CLASSES.items()):
-        drawn = [
+        every = [
             TrainingPicture(f"{shape}-{at}", root / shape / f"{at}.jpg", f"{shape}{at // 4}") for at in range(count)
         ]
-        held_out = tuple(one for one in drawn if one.recording == f"{shape}1")
-        learn = tuple(one for one in drawn if one not in held_out)
+        held_out = tuple(one for one in every if one.recording == f"{shape}1")
+        learn = tuple(one for one in every if one not in held_out)
         slug = name.replace(" ", "-")
         classes.append(TrainingClass(f"class-{number}", slug, name, name == "unknown", learn, held_out, estimate=True))
     return TrainingPictures(MODEL, tuple(classes))
