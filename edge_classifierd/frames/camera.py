@@ -217,7 +217,7 @@ class Camera:
         """Offer the frames of the source until it ends or the camera stops. Raises SourceError, MissingError."""
         self._beat_s = self.clock.monotonic()
         self.source.open()
-        while not self._stopping.is_set():
+        while not self._ended:
             frame = self._read()
             if frame is None:
                 return
@@ -245,7 +245,7 @@ class Camera:
     def _offer(self, frame: Frame) -> None:
         """Offer a frame to every capture, then wait until they have taken it, a live frame for `FRESHNESS_S`."""
         if self.source.live:
-            self._picture_check.observe(frame.picture, self.clock.monotonic())
+            self._picture_check.observe(frame.picture, self._beat_s)
         offered = [capture for capture in self._captures if capture.offer(frame)]
         if self._delivering_since_s is None and any(capture.delivering for capture in self._captures):
             self._recovered()

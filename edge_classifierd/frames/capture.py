@@ -68,7 +68,7 @@ class Capture(Generic[T]):
         self._gate = gate
         self._prepare_when_taken = prepare_when_taken
         self._name = name
-        self._rate = RateLimit(max_fps)
+        self._rate = None if max_fps is None else RateLimit(max_fps)
         self._on_status = on_status
         self._on_frame = on_frame
         self._slot: LatestSlot[Captured[T] | Frame] = LatestSlot()
@@ -118,7 +118,7 @@ class Capture(Generic[T]):
     @property
     def ready(self) -> bool:
         """Whether `take` has something to return at once: a frame, or the end of the source or a bug."""
-        return not self._slot.empty or self._slot.ended
+        return self._slot.ready
 
     @property
     def finished(self) -> bool:
@@ -150,7 +150,7 @@ class Capture(Generic[T]):
 
     def set_max_fps(self, max_fps: float | None) -> None:
         """Change the maximum number of frames per second; any thread."""
-        self._rate = RateLimit(max_fps)
+        self._rate = None if max_fps is None else RateLimit(max_fps)
 
     def set_gate(self, gate: FrameGate | None) -> None:
         """Use another gate, or none, from the next frame on; any thread."""
@@ -240,10 +240,15 @@ class Capture(Generic[T]):
         """Put a frame into the slot. Return False when it is left out: too early, gated, or it cannot be prepared."""
         if self._on_frame is not None:
             self._on_frame(frame)
-        if not self._rate.allows(frame.captured_s):
+        rate, gate = self._rate, self._gate  # which another thread may change meanwhile
+        if rate is not None and not rate.allows(frame.captured_s):
             return False
+        item: Captured[T] | Frame | None
         try:
-            item = self._admitted(frame)
+            if gate is not None:
+                item = gate.admit(frame)
+            else:
+                item = frame if self._prepare_when_taken else Captured(frame, self._prepare(frame))
         except EdgeClassifierError as error:
             self.skip(error)
             return False
@@ -293,10 +298,3 @@ class Capture(Generic[T]):
     def _notify(self) -> None:
         if self._on_ready is not None:
             self._on_ready()
-
-    def _admitted(self, frame: Frame) -> Captured[T] | Frame | None:
-        """Return what is put into the slot, None for a frame that the gate leaves out."""
-        gate = self._gate
-        if gate is not None:
-            return gate.admit(frame)
-        return frame if self._prepare_when_taken else Captured(frame, self._prepare(frame))

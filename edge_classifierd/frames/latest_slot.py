@@ -34,6 +34,11 @@ class LatestSlot(Generic[T]):
         """Whether the slot is empty now."""
         return self._item is None
 
+    @property
+    def ready(self) -> bool:
+        """Whether `take` returns at once: there is an item, or there will be none."""
+        return self._item is not None or self._ended
+
     def put(self, item: T) -> bool:
         """Put `item` into the slot. Return whether it replaces one that was not taken. Does nothing after `end`."""
         with self._lock:

@@ -87,14 +87,12 @@ class OwnPace:
 class RateLimit:
     """Selects frames so that at most `max_fps` per second remain."""
 
-    def __init__(self, max_fps: float | None) -> None:
-        self._period_s = None if max_fps is None else 1.0 / max_fps
+    def __init__(self, max_fps: float) -> None:
+        self._period_s = 1.0 / max_fps
         self._due_s = -inf
 
     def allows(self, now_s: float) -> bool:
         """Return whether a frame of this time is due; a tenth of a period early is accepted, as cameras jitter."""
-        if self._period_s is None:
-            return True
         if now_s < self._due_s - self._period_s / 10:
             return False
         late = now_s > self._due_s + self._period_s

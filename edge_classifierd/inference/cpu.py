@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from edge_classifierd.errors import InferenceError, MissingError
 from edge_classifierd.inference.base import Classifier, Inference
 from edge_classifierd.inference.runtime import edgetpu_sentence, one_line
-from edge_classifierd.inference.scores import Scores, check_output
+from edge_classifierd.inference.scores import Scores
 from edge_classifierd.memory_maps import release_file
 from edge_classifierd.model.bundle import model_title
 
@@ -42,7 +43,10 @@ class CpuClassifier(Classifier):
         self._title = model_title(bundle.path)
         self._shape = bundle.input.shape
         self._dtype = np.dtype(bundle.input.dtype)
-        self._output = bundle.output
+        # For some operators the runtime computes type and shape itself, so the output may be another one.
+        self._output_dtype = np.dtype(bundle.output.dtype)
+        self._output_size = math.prod(bundle.output.shape)
+        self._described = f"{bundle.output.shape} {bundle.output.dtype}"
         self._scores = Scores(bundle.output, bundle.output_kind)
         self._interpreter: Interpreter | None = runtime.make_interpreter(
             bundle.path, threads, input_shape=bundle.input.shape
@@ -71,7 +75,11 @@ class CpuClassifier(Classifier):
             raw = interpreter.get_tensor(self._output_index)
         except (RuntimeError, ValueError) as error:
             raise InferenceError(f"{self._title}: {self.runtime} failed to run it: {one_line(str(error))}") from error
-        check_output(raw, self._output, self._title)
+        if raw.dtype != self._output_dtype or raw.size != self._output_size:
+            raise InferenceError(
+                f"{self._title}: its output is {raw.shape} {raw.dtype}, but the file describes {self._described}; "
+                "convert the model again"
+            )
         return partial(self._read, raw, inference_ms)
 
     def invoke(self) -> None:

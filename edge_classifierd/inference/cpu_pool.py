@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from edge_classifierd.inference.base import Classifier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.preprocess import Tensor
@@ -59,9 +59,13 @@ class CpuPool(Classifier):
 
     def classify(self, tensor: Tensor) -> Inference:
         """Classify one tensor on an idle member; wait for one if all are busy. Raises InferenceError."""
+        return self.run(tensor)()
+
+    def run(self, tensor: Tensor) -> Callable[[], Inference]:
+        """Like `classify`; the returned function reads the output while the member may classify the next tensor."""
         member = self._idle.get()
         try:
-            return member.classify(tensor)
+            return member.run(tensor)
         finally:
             self._idle.put(member)
 

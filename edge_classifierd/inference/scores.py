@@ -53,18 +53,6 @@ class Scores:
         return _both(scores) if self._binary else scores
 
 
-def check_output(raw: NDArray[Any], output: TensorSpec, model: str) -> None:
-    """Raise InferenceError when the runtime's output has another type or size than the file describes.
-
-    For some operators the runtime computes shape and type itself.
-    """
-    if raw.dtype != output.dtype or raw.size != math.prod(output.shape):
-        raise InferenceError(
-            f"{model}: its output is {raw.shape} {raw.dtype}, but the file describes {output.shape} {output.dtype}; "
-            "convert the model again"
-        )
-
-
 def top_k(confidences: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Return the indices of the `count` highest confidences, best first; the lower index first among equals.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,7 @@ class SharedClassifier(Classifier):
     def __init__(self, classifier: Classifier) -> None:
         self.lanes = classifier.lanes
         self._classifier = classifier
-        self._lock: contextlib.AbstractContextManager[object]
-        self._lock = threading.Lock() if self.lanes == 1 else contextlib.nullcontext()
+        self._lock = threading.Lock()  # held by each call where there is one lane
 
     @property
     def runtime(self) -> str:
@@ -49,11 +47,12 @@ class SharedClassifier(Classifier):
 
     def classify(self, tensor: Tensor) -> Inference:
         """Wait until the classifier is free, then classify. Raises InferenceError."""
-        with self._lock:
-            return self._classifier.classify(tensor)
+        return self.run(tensor)()
 
     def run(self, tensor: Tensor) -> Callable[[], Inference]:
         """Like `classify`; the returned function reads the output while the next tensor may be classified."""
+        if self.lanes > 1:
+            return self._classifier.run(tensor)
         with self._lock:
             return self._classifier.run(tensor)
 

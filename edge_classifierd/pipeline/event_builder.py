@@ -95,8 +95,10 @@ class EventBuilder:
         if self._round:
             views = (view, *reversed(self._round))
             self._round.clear()
-        outcome = self.policy.observe(*(each.observation for each in views))
-        strongest = max(views, key=_confidence) if len(views) > 1 else view
+            outcome = self.policy.observe(*(each.observation for each in views))
+            strongest = max(views, key=_confidence)
+        else:
+            outcome, strongest = self.policy.observe(view.observation), view
         self._reportable, self._best, self._ranked = strongest.reportable, strongest.observation.best, None
         shown = (strongest.frame, strongest.inference)
         if not outcome.decisions:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from edge_classifierd.frames.base import Frame
     from edge_classifierd.pipeline.planning.plan import Plan
-    from edge_classifierd.preprocess import Tensor
+    from edge_classifierd.preprocess import Preprocessor, Tensor
 
 
 def make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
@@ -19,34 +19,23 @@ def make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
 
     A thread that finds all preprocessors in use makes another one, so there are as many as threads.
     """
-    unused: deque[Callable[[Frame], Tensor]] = deque([_make_prepare(current_plan)])
+    first = current_plan()
+    unused: deque[tuple[Plan, Preprocessor]] = deque([(first, first.preprocessor())])
 
     def prepare(frame: Frame) -> Tensor:
-        try:
-            one = unused.pop()
-        except IndexError:
-            one = _make_prepare(current_plan)
-        try:
-            return one(frame)
-        finally:
-            unused.append(one)
-
-    return prepare
-
-
-def _make_prepare(current_plan: Callable[[], Plan]) -> Callable[[Frame], Tensor]:
-    """Return a function that one thread at a time may call; it follows changes of the plan's view."""
-    used = current_plan()
-    view, preprocess = used.view, used.preprocessor()
-
-    def prepare(frame: Frame) -> Tensor:
-        nonlocal used, view, preprocess
         plan = current_plan()
-        if plan is not used:
-            if plan.view != view:
-                view, preprocess = plan.view, plan.preprocessor()
-            used = plan
-        square = None if frame.focus is None else frame.focus.square
-        return preprocess(frame.for_model(partial(preprocess.needs, region=square)), square)
+        try:
+            made_for, preprocess = unused.pop()
+        except IndexError:
+            made_for, preprocess = plan, plan.preprocessor()
+        try:
+            if plan is not made_for:
+                if plan.view != made_for.view:
+                    preprocess = plan.preprocessor()
+                made_for = plan
+            square = None if frame.focus is None else frame.focus.square
+            return preprocess(frame.for_model(partial(preprocess.needs, region=square)), square)
+        finally:
+            unused.append((made_for, preprocess))
 
     return prepare

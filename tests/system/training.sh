@@ -10,7 +10,7 @@ install_service() { ./install.sh >/root/install.log 2>&1 || { cat /root/install.
 check "the service is installed" install_service
 for beside in camera saturated; do
   echo "        $beside"
-  measure() { /opt/edge-classifierd/venv/bin/python -u bench/training.py --unit --only "$beside" 2>&1 | sed 's/^/        /'; }
+  measure() { /opt/edge-classifierd/venv/bin/python -u bench/training.py --unit --only "$beside" 2>&1 | sed -u 's/^/        /'; }
   measure || failures=$((failures + 1))
 done
 verdict

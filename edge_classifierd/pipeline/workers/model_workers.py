@@ -82,7 +82,10 @@ class ModelWorkers:
             read_output = self._classifier.run(taken.tensor)
         except BaseException as error:  # noqa: BLE001 - an InferenceError, or a bug, which is raised in its place
             read_output = partial(raise_error, error)
-        here = self._begin_report()
+        try:
+            here = self._may_report.pop()
+        except IndexError:
+            here = False
         if here:
             beat.enter(frames.tasks.doing)
         try:
@@ -90,12 +93,6 @@ class ModelWorkers:
         finally:
             if here:
                 self._may_report.append(True)
-
-    def _begin_report(self) -> bool:
-        try:
-            return self._may_report.pop()
-        except IndexError:
-            return False
 
 
 class PipelineThreads:

@@ -84,8 +84,9 @@ class PipelineFrames:
             number = self._next_in
             self._next_in += newest is not None or task is not None
             self._ended = task is not None
-            self._claimed = False
-        self._offer()
+            self._claimed = another = self._can_be_taken()
+        if another and self._queue is not None:
+            self._queue(self)
         if newest is not None:
             return self._prepare(newest, number)
         if task is not None:
@@ -123,17 +124,16 @@ class PipelineFrames:
     def _offer(self) -> None:
         """Wait for a worker if there is a frame to take and fewer than the maximum are in flight; any thread."""
         with self._lock:
-            if (
-                self._claimed
-                or self._stopping
-                or self._ended
-                or self._next_in - self._reported >= self._max_in_flight
-                or not self.capture.ready
-            ):
+            if self._claimed or not self._can_be_taken():
                 return
             self._claimed = True
         if self._queue is not None:
             self._queue(self)
+
+    def _can_be_taken(self) -> bool:
+        """Return whether there is a frame and room for it; the caller has the lock."""
+        room = self._next_in - self._reported < self._max_in_flight
+        return room and not self._stopping and not self._ended and self.capture.ready
 
     def _deliver(self, number: int, task: Task, *, here: bool) -> None:
         following: list[Task] = []

@@ -87,7 +87,3 @@ def test_a_rate_limit_gives_no_burst_after_a_pause() -> None:
         False,
         True,
     ]
-
-
-def test_without_a_rate_every_frame_is_allowed() -> None:
-    assert all(RateLimit(None).allows(0.0) for _ in range(3))

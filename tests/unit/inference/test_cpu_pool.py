@@ -8,13 +8,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edge_classifierd.inference.base import Inference
+from edge_classifierd.inference.base import Classifier, Inference
 from edge_classifierd.inference.cpu_pool import CpuPool, share_threads
 from edge_classifierd.inference.factory import make_classifier
 from edge_classifierd.model.bundle import bundled_model_path, load_bundle
 
 
-class Member:
+class Member(Classifier):
     runtime = "r 1"
     accelerator = "cpu"
 
@@ -94,3 +94,7 @@ def test_instances_score_as_one_does() -> None:
     expected = one.classify(tensor).confidences
     for _ in range(4):
         np.testing.assert_array_equal(two.classify(tensor).confidences, expected)
+    read = two.run(tensor)
+    for _ in range(2):
+        two.run(np.zeros_like(tensor))  # before the output of the first is read
+    np.testing.assert_array_equal(read().confidences, expected)
