@@ -61,10 +61,11 @@ class ModelWorkers:
     # The methods below run in the workers.
 
     def _step(self, beat: Beat) -> None:
+        frames = None
         try:
             frames = self._ready.get(timeout=POLL_S)
         except Empty:
-            frames = None
+            beat.progress()
         if frames is not None:
             self._process(frames, beat)
         if time.monotonic() >= self._next_check_s:
@@ -77,19 +78,20 @@ class ModelWorkers:
         taken = frames.take()
         if taken is None:
             return
+        number, captured = taken
         read_output: ReadOutput
         try:
-            read_output = self._classifier.run(taken.tensor)
+            read_output = self._classifier.run(captured.prepared)
         except BaseException as error:  # noqa: BLE001 - an InferenceError, or a bug, which is raised in its place
             read_output = partial(raise_error, error)
         try:
-            here = self._may_report.pop()
-        except IndexError:
+            here = bool(self._may_report) and self._may_report.pop()
+        except IndexError:  # another worker was faster
             here = False
         if here:
             beat.enter(frames.tasks.doing)
         try:
-            frames.deliver(taken, read_output, here=here)
+            frames.deliver(number, captured.frame, read_output, here=here)
         finally:
             if here:
                 self._may_report.append(True)

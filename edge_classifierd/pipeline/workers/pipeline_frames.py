@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Never
+from typing import TYPE_CHECKING, Final, Never
 
 from edge_classifierd.errors import InferenceError
+from edge_classifierd.frames.capture import Captured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_classifierd.frames.base import Frame
-    from edge_classifierd.frames.capture import Capture, Captured
+    from edge_classifierd.frames.capture import Capture
     from edge_classifierd.inference.base import Inference
     from edge_classifierd.pipeline.workers.task_queue import Task, TaskQueue
     from edge_classifierd.preprocess import Tensor
 
     ReadOutput = Callable[[], Inference]
     Report = Callable[[Frame, Inference | InferenceError], None]
-
-
-class TakenFrame(NamedTuple):
-    """A frame that a worker has taken, with its number in the order of capture and its input tensor."""
-
-    number: int
-    frame: Frame
-    tensor: Tensor
 
 
 class PipelineFrames:
@@ -62,10 +55,11 @@ class PipelineFrames:
         self._queue = queue
         self.capture.notify(self._offer)
 
-    def take(self) -> TakenFrame | None:
+    def take(self) -> tuple[int, Captured[Tensor]] | None:
         """Take and prepare the newest frame, after `queue` was called. Return None when there is none.
 
-        The end of the source and an exception (a bug) are reported in their place, after the earlier frames.
+        The number counts the frames in the order of capture, for `deliver`. The end of the source and an exception (a
+        bug) are reported in their place, after the earlier frames.
         """
         with self._lock:
             if self._stopping:
@@ -87,6 +81,9 @@ class PipelineFrames:
             self._claimed = another = self._can_be_taken()
         if another and self._queue is not None:
             self._queue(self)
+        if isinstance(newest, Captured):  # the camera's thread has prepared it
+            self.capture.request_next()
+            return number, newest
         if newest is not None:
             return self._prepare(newest, number)
         if task is not None:
@@ -95,9 +92,9 @@ class PipelineFrames:
             self._leave()
         return None
 
-    def deliver(self, taken: TakenFrame, read_output: ReadOutput, *, here: bool) -> None:
+    def deliver(self, number: int, frame: Frame, read_output: ReadOutput, *, here: bool) -> None:
         """Report the result of a frame when those before it are reported; with `here`, in this thread if possible."""
-        self._deliver(taken.number, partial(self._report_one, taken.frame, read_output), here=here)
+        self._deliver(number, partial(self._report_one, frame, read_output), here=here)
         if self._lanes > 1:  # this worker is free, and the one that took the latest frame may still prepare it
             self.capture.request_next()
 
@@ -108,7 +105,7 @@ class PipelineFrames:
             self._done.clear()
             return self._left.wait_for(lambda: not self._working, timeout_s)
 
-    def _prepare(self, newest: Captured[Tensor] | Frame, number: int) -> TakenFrame | None:
+    def _prepare(self, newest: Frame, number: int) -> tuple[int, Captured[Tensor]] | None:
         task: Task = _nothing
         try:
             captured = self.capture.prepare(newest)
@@ -117,7 +114,7 @@ class PipelineFrames:
         # Only now, unless a worker waits: the camera's thread would compete for Python's lock with the preparation.
         self.capture.request_next()
         if captured is not None:
-            return TakenFrame(number, captured.frame, captured.prepared)
+            return number, captured
         self._deliver(number, task, here=False)
         return None
 
@@ -136,13 +133,16 @@ class PipelineFrames:
         return room and not self._stopping and not self._ended and self.capture.ready
 
     def _deliver(self, number: int, task: Task, *, here: bool) -> None:
-        following: list[Task] = []
         with self._lock:
             self._working -= 1
             if self._stopping:
                 self._left.notify_all()
                 return
-            self._done[number] = task
+            if number != self._next_out:
+                self._done[number] = task
+                return
+            following: list[Task] = [partial(self._execute, task)]
+            self._next_out += 1
             while self._next_out in self._done:
                 following.append(partial(self._execute, self._done.pop(self._next_out)))
                 self._next_out += 1

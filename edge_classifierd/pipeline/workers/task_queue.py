@@ -27,6 +27,8 @@ class TaskThreads:
     def __init__(self, heartbeats: Heartbeats) -> None:
         self._heartbeats = heartbeats
         self._ready: SimpleQueue[TaskQueue | None] = SimpleQueue()  # None: stop
+        self.schedule: Final = self._ready.put
+        """Have one of the threads execute the tasks of a queue."""
         self._lock = threading.Lock()  # protects all that follows
         self._users = 0
         self._group: ThreadGroup | None = None
@@ -47,14 +49,11 @@ class TaskThreads:
                 self._group.stop(timeout_s)
                 self._group = None
 
-    def schedule(self, queue: TaskQueue) -> None:
-        """Have one of the threads execute the tasks of `queue`."""
-        self._ready.put(queue)
-
     def _step(self, beat: Beat) -> None:
         try:
             queue = self._ready.get(timeout=POLL_S)
         except Empty:
+            beat.progress()
             return
         if queue is not None:
             beat.enter(queue.doing)

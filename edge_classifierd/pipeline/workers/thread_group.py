@@ -27,8 +27,9 @@ class ThreadGroup:
 
         Args:
             names: One for each thread.
-            step: Waits up to `POLL_S` for something to do and does it; called with the heartbeat of the thread. An
-                exception is a bug: it ends the thread, and the watchdog then finds that its heartbeat has stopped.
+            step: Waits up to `POLL_S` for something to do and does it; called with the heartbeat of the thread, on
+                which it records what it does, or that there was nothing to do. An exception is a bug: it ends the
+                thread, and the watchdog then finds that its heartbeat has stopped.
             wake: Ends the wait of one thread in `step`.
             heartbeats: Receives a heartbeat for each thread.
 
@@ -63,6 +64,6 @@ class ThreadGroup:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self, beat: Beat) -> None:
+        beat.progress()
         while not self._stopping:
-            beat.progress()
             self._step(beat)
