@@ -223,7 +223,8 @@ class _Space:
         self._rows[self._chosen] = products @ self._combinations
         del products
         others = np.setdiff1d(every, self._chosen)
-        self._rows[others] = self._products(others) @ self._combinations
+        if len(others):
+            self._rows[others] = self._products(others) @ self._combinations
         self.originals: Floats = self._rows[:count]
         self._classes, self._count = examples.classes[self._owner], examples.count
         shares = class_weights(examples.classes, examples.count) / np.bincount(self._owner)
