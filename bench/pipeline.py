@@ -8,6 +8,8 @@ other in one process; the ratio is the median over many short rounds, so that a 
 between does not count. `2` is the daemon's `threads: 2`, which it shares out among as many instances of the model as it
 does by itself; `1x2` is one instance with two threads, `2x1` two instances with one each. The bare loop always has one
 interpreter with all the threads together.
+The bare loop runs at one of several speeds, by process, which changes the ratio. `between` does not need it: the median
+time from the end of an inference to the next one of the same worker, in microseconds.
 With --frames N the pipeline then runs on for N frames and the resident memory on the way is shown.
 """
 
@@ -148,6 +150,25 @@ class Bare:
         return count / elapsed
 
 
+class Timed:
+    """An interpreter that notes the time between the end of an inference and the next one of the same thread."""
+
+    def __init__(self, interpreter: Any, ended: threading.local) -> None:
+        self._interpreter = interpreter
+        self._ended = ended
+        self.between_s: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._interpreter, name)
+
+    def invoke(self) -> None:
+        since_s = getattr(self._ended, "at_s", None)
+        if since_s is not None:
+            self.between_s.append(time.perf_counter() - since_s)
+        self._interpreter.invoke()
+        self._ended.at_s = time.perf_counter()
+
+
 class Running:
     """The real pipeline on the synthetic camera."""
 
@@ -167,7 +188,8 @@ class Running:
             cameras=Cameras(clock, lambda *_: Camera(picture, self._may_deliver)),
             threads=PipelineThreads(heartbeats),
         )
-        self.pipeline = Pipeline(plan, Classifiers().get(plan), self.metrics, surroundings)
+        self._shared = Classifiers().get(plan)
+        self.pipeline = Pipeline(plan, self._shared, self.metrics, surroundings)
         self.pipeline.start()
 
     @property
@@ -184,6 +206,16 @@ class Running:
         self._may_deliver.clear()
         time.sleep(0.03)  # for the frames that are on their way
         return rate
+
+    def between_us(self, seconds: float) -> float:
+        """Median time between two inferences of a worker; to be measured last."""
+        whole: Any = self._shared._classifier
+        ended, timed = threading.local(), []
+        for member in getattr(whole, "_members", (whole,)):
+            member._interpreter = Timed(member._interpreter, ended)
+            timed.append(member._interpreter)
+        self.rate(seconds)
+        return round(statistics.median(one for each in timed for one in each.between_s) * 1e6, 1)
 
     def wait_for(self, count: int) -> None:
         self._may_deliver.set()
@@ -252,6 +284,7 @@ def measure(model: Path | None, instances: int | None, threads: int, options: ar
             for _ in range(options.rounds):
                 whole.append(running.rate(options.seconds))
                 bare.append(loop.rate(options.seconds))
+            between_us = running.between_us(max(1.0, 5 * options.seconds))
             running.stop()
             # Each pipeline window against the mean of the bare windows before and after it.
             ratios = [rate / ((bare[i] + bare[i + 1]) / 2) for i, rate in enumerate(whole)]
@@ -260,6 +293,7 @@ def measure(model: Path | None, instances: int | None, threads: int, options: ar
                 "pipeline_fps": round(statistics.median(whole), 1),
                 "ratio": round(statistics.median(ratios), 4),
                 "ratio_quartiles": [round(each, 4) for each in statistics.quantiles(ratios, n=4)[::2]],
+                "between_us": between_us,
             }
         result["stages_us"] = stages(plan)
         if options.frames:
@@ -306,6 +340,8 @@ def main() -> None:
                 f"  {pixel_format:<8} bare {row['bare_fps']:7.1f} fps   pipeline {row['pipeline_fps']:7.1f} fps   "
                 f"ratio {row['ratio']:.3f} (half of the rounds {low:.3f} to {high:.3f})"
             )
+        for pixel_format in ("rgb24", "yuv420p"):
+            print(f"  {'between ' + pixel_format:<26} {result[pixel_format]['between_us']:9.1f} µs")
         for stage, value in result["stages_us"].items():
             print(f"  {stage:<26} {value:9.1f} µs")
 
