@@ -208,7 +208,7 @@ class Running:
         return rate
 
     def between_us(self, seconds: float) -> float:
-        """Median time between two inferences of a worker; to be measured last."""
+        """Return the median time between two inferences of a worker. Call it last: later rates would be too low."""
         whole: Any = self._shared._classifier
         ended, timed = threading.local(), []
         for member in getattr(whole, "_members", (whole,)):

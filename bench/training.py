@@ -150,7 +150,7 @@ class Device(TeachDevice):
         self.classes = {}
 
     def prepare(self, count: int) -> None:
-        """Import the model `shapes` with `count` pictures."""
+        """Draw `count` pictures and import them as the model `shapes`."""
         archive = self.folder / "shapes.zip"
         with zipfile.ZipFile(archive, "w") as opened:
             for number in range(count):

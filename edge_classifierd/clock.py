@@ -35,8 +35,9 @@ class SystemClock:
         self._synchronised_until = 0.0
         self._synchronised = False
 
-    monotonic = staticmethod(time.monotonic)  # called a dozen times a frame: itself, not in a method
-    """Return seconds since boot; the same for all processes of the machine."""
+    # Called a dozen times for each frame, so it is the library's function itself and no method that calls it.
+    monotonic = staticmethod(time.monotonic)
+    """Returns seconds since boot; the same for all processes of the machine."""
 
     def utc(self) -> datetime:
         """Return the wall clock, aware, in UTC."""

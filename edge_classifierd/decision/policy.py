@@ -33,7 +33,7 @@ class Policy:
         Several views show different parts of a scene, the newest first. They count as one frame, and for each watch the
         view with the greatest confidence decides.
         """
-        ambiguous = tuple([view.lead < self._margin for view in views]) if self._margin > 0 else (False,) * len(views)
+        ambiguous = [self._margin > 0 and view.lead < self._margin for view in views]
         decisions: list[Decision] = []
         for watch in self._watches.values():
             watch.observe(views, ambiguous, into=decisions)
@@ -52,7 +52,7 @@ class Policy:
 
     def active(self) -> tuple[str, ...]:
         """Return the names of the watches that are on."""
-        return tuple([name for name, watch in self._watches.items() if watch.is_active])
+        return tuple(name for name, watch in self._watches.items() if watch.is_active)
 
     def states(self) -> Mapping[str, WatchState]:
         """Return the state of every watch by name, in the order of the configuration."""

@@ -217,7 +217,7 @@ class Camera:
         """Offer the frames of the source until it ends or the camera stops. Raises SourceError, MissingError."""
         self._beat_s = self.clock.monotonic()
         self.source.open()
-        while not self._ended:
+        while not self._stopping.is_set():
             frame = self._read()
             if frame is None:
                 return

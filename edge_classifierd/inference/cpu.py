@@ -43,7 +43,7 @@ class CpuClassifier(Classifier):
         self._title = model_title(bundle.path)
         self._shape = bundle.input.shape
         self._dtype = np.dtype(bundle.input.dtype)
-        # For some operators the runtime computes type and shape itself, so the output may be another one.
+        # What the file describes. The runtime computes the type and shape of some outputs itself, so they can differ.
         self._output_dtype = np.dtype(bundle.output.dtype)
         self._output_size = math.prod(bundle.output.shape)
         self._described = f"{bundle.output.shape} {bundle.output.dtype}"

@@ -48,12 +48,15 @@ class GivenPictures:
 
     @property
     def every(self) -> tuple[Picture, ...]:
-        """Return all pictures; those to learn from are the last ones, so that built-in ones can follow them."""
+        """Return all pictures, first those held out; built-in pictures, which are learnt from too, follow later.
+
+        So all pictures to learn from follow one another (see `learning_rows`).
+        """
         return *self.held_out, *self.learn
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Return the classes in the order of the pictures to learn from."""
+        """Return the name of each class once, in the order of `learn`; then classes that are only held out."""
         return tuple(dict.fromkeys(one.class_name for one in (*self.learn, *self.held_out)))
 
     def divide(self, pictures: Sequence[Picture]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -226,7 +229,12 @@ def join_recordings(
 
 
 def learning_rows(embeddings: NDArray[np.float32], learning: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return the embeddings of the pictures to learn from, without a copy where these stand together."""
+    """Return the embeddings of the pictures to learn from: a view, not a copy, where their rows follow one another.
+
+    Args:
+        embeddings: Shape (pictures, columns).
+        learning: Positions of the pictures to learn from, ascending; at least one.
+    """
     together = slice(learning[0], learning[-1] + 1)
     return embeddings[together if len(learning) == together.stop - together.start else learning]
 

@@ -28,7 +28,7 @@ class TaskThreads:
         self._heartbeats = heartbeats
         self._ready: SimpleQueue[TaskQueue | None] = SimpleQueue()  # None: stop
         self.schedule: Final = self._ready.put
-        """Have one of the threads execute the tasks of a queue."""
+        """Makes one of the threads execute the tasks of a `TaskQueue`, its argument."""
         self._lock = threading.Lock()  # protects all that follows
         self._users = 0
         self._group: ThreadGroup | None = None

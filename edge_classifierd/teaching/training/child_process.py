@@ -21,8 +21,8 @@ _LIMITS: Final = {
     # The matrices are small: with several threads the fit took five times as long.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    # Of glibc: what has more bytes goes back to the system as soon as it is freed. By default the threshold grows with
-    # use, up to 32 MB, and a training of 1,000 pictures then takes 10 MB more.
+    # For glibc: a larger block of memory (in bytes) goes back to the system as soon as it is freed. Without this, glibc
+    # raises the limit itself, up to 32 MB, and a training of 1,000 pictures takes more memory.
     "MALLOC_MMAP_THRESHOLD_": "1000000",
 }
 _BUSY_AFTER_S: Final = 30.0

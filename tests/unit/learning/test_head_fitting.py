@@ -50,6 +50,16 @@ def test_sums_without_some_examples_are_the_sums_of_the_others() -> None:
         assert one.bias == pytest.approx(other.bias)
 
 
+def test_strengths_are_solved_one_by_one_or_together() -> None:
+    x, y = clouds(10)
+    weight = class_weights(y, 3)
+    sums = [Sums.of(x.astype(np.float64), y, weight, 3) for _ in range(3)]
+    together, alone = [*sums[0].solve(0.1, 1.0)], [*sums[1].solve(0.1), *sums[2].solve(1.0)]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one.weights, other.weights)
+        np.testing.assert_array_equal(one.bias, other.bias)
+
+
 def test_classes_weigh_alike_however_many_pictures_they_have() -> None:
     y = np.array([0] * 90 + [1] * 10)
     weight = class_weights(y, 2)
