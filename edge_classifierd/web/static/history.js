@@ -1,7 +1,7 @@
 // The history of a watch's confidence, with a line to drag for its threshold.
 import { get, put } from "./api.js?v=__BUILD__";
 import { T, percent, time } from "./text.js?v=__BUILD__";
-import { attempt, button, css, fill, h, say, segments, toast } from "./ui.js?v=__BUILD__";
+import { attempt, button, css, drag, fill, h, say, segments, toast } from "./ui.js?v=__BUILD__";
 
 const SPANS = [["120", "2 min"], ["3600", "1 h"], ["86400", "24 h"]];
 const LIVE_S = 120;
@@ -117,15 +117,13 @@ export class History {
 
   #grab(event) {
     event.preventDefault();
-    this.#slider.focus();
-    this.#slider.setPointerCapture(event.pointerId);
-    const box = this.#canvas.getBoundingClientRect();
-    const height = box.height - TOP - BOTTOM;
-    const move = ({ clientY }) => this.#propose(Math.round(100 * (1 - (clientY - box.top - TOP) / height)) / 100);
-    const end = () => this.#slider.removeEventListener("pointermove", move);
-    this.#slider.addEventListener("pointermove", move);
-    this.#slider.addEventListener("pointerup", end, { once: true });
-    this.#slider.addEventListener("pointercancel", end, { once: true });
+    this.#slider.focus({ preventScroll: true });
+    const value = ({ clientY }) => {
+      const { top, height } = this.#canvas.getBoundingClientRect();
+      return 1 - (clientY - top - TOP) / (height - TOP - BOTTOM);
+    };
+    const offset = this.#candidate - value(event); // the handle is seldom pressed in its middle
+    drag(this.#slider, event, (now) => this.#propose(Math.round(100 * (value(now) + offset)) / 100));
   }
 
   #key(event) {

@@ -1,7 +1,7 @@
 // The editor of a pipeline's region: by mouse, finger, keys and number fields. It covers the live picture.
 import { put } from "./api.js?v=__BUILD__";
 import { T } from "./text.js?v=__BUILD__";
-import { attempt, button, copy, css, h } from "./ui.js?v=__BUILD__";
+import { attempt, button, copy, css, drag, h } from "./ui.js?v=__BUILD__";
 
 const LEAST = 0.05;
 const SIDES = ["nw", "n", "ne", "e", "se", "s", "sw", "w"];
@@ -87,24 +87,22 @@ export class RegionEditor {
   #grab(event) {
     if (event.button !== 0) return;
     event.preventDefault();
-    const box = this.overlay.getBoundingClientRect();
-    const at = ({ clientX, clientY }) => [clamp((clientX - box.left) / box.width, 0, 1), clamp((clientY - box.top) / box.height, 0, 1)];
+    // Where the picture is now: the page may move under the pointer, for example when the link to the device is lost.
+    const at = ({ clientX, clientY }) => {
+      const box = this.overlay.getBoundingClientRect();
+      return [clamp((clientX - box.left) / box.width, 0, 1), clamp((clientY - box.top) / box.height, 0, 1)];
+    };
     const [startX, startY] = at(event);
-    let start = this.#region;
-    let sides = event.target.dataset.side ?? "";
+    const start = this.#region;
+    const sides = event.target.dataset.side ?? "";
     const draws = event.target === this.overlay;
-    this.#rectangle.focus();
-    this.overlay.setPointerCapture(event.pointerId);
-    const move = (now) => {
+    this.#rectangle.focus({ preventScroll: true });
+    drag(this.overlay, event, (now) => {
       const [x, y] = at(now);
       if (!draws) return this.#show(moved(start, sides, x - startX, y - startY));
-      start = { x: Math.min(x, startX), y: Math.min(y, startY), width: Math.abs(x - startX), height: Math.abs(y - startY) };
-      if (start.width >= LEAST && start.height >= LEAST) this.#show(moved(start, "nw", 0, 0));
-      return sides;
-    };
-    const end = () => this.overlay.removeEventListener("pointermove", move);
-    this.overlay.addEventListener("pointermove", move);
-    for (const type of ["pointerup", "pointercancel"]) this.overlay.addEventListener(type, end, { once: true });
+      const drawn = { x: Math.min(x, startX), y: Math.min(y, startY), width: Math.abs(x - startX), height: Math.abs(y - startY) };
+      return drawn.width >= LEAST && drawn.height >= LEAST && this.#show(moved(drawn, "nw", 0, 0));
+    });
   }
 
   #key(event) {

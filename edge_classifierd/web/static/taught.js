@@ -22,23 +22,29 @@ function note(pipeline, value) {
   } catch { /* storage is switched off: Models has all versions */ }
 }
 
+/** Changes of models run one after another: each is undone to what the one before it has left. */
+let last = Promise.resolve();
+const inTurn = (change) => (last = last.then(change));
+
 /** Use a version on a camera; offer to undo it. Return whether it worked. `changed` is called after an undo. */
-export async function use(device, name, version, pipeline, changed = () => {}) {
-  const { model, overridden } = device.pipeline(pipeline) ?? { overridden: [] };
-  // What `restore` needs: the model of the camera, whether a command had put it there, and the version of `name`, which
-  // other cameras may use.
-  const before = { name, to: version, at: Date.now(), taught: model?.taught ? model.name : null, version: model?.version, commanded: overridden.includes("model") };
+export function use(device, name, version, pipeline, changed = () => {}) {
+  let before = null;
   const work = async () => {
+    await device.refresh();
+    const { model, overridden } = device.pipeline(pipeline) ?? { overridden: [] };
+    // What `restore` needs: the model of the camera, whether a command had put it there, and the version of `name`, which
+    // other cameras may use.
+    before = { name, to: version, at: Date.now(), taught: model?.taught ? model.name : null, version: model?.version, commanded: overridden.includes("model") };
     before.inUse = (await get(["taught", name])).in_use;
     await post(["taught", name, "versions", String(version), "use"], { pipeline });
     note(pipeline, before);
     await device.refresh();
   };
-  return attempt(work, S.used(name, version, pipeline), () => restore(device, pipeline, before, changed));
+  return inTurn(() => attempt(work, S.used(name, version, pipeline), () => restore(device, pipeline, before, changed)));
 }
 
 /** Give a camera exactly the model that it had before a change, and the taught model its version. */
-async function restore(device, pipeline, { name, to, taught, version, commanded, inUse }, changed) {
+function restore(device, pipeline, { name, to, taught, version, commanded, inUse }, changed) {
   const work = async () => {
     if (taught !== name) await put(["pipelines", pipeline, "model"], commanded ? { taught } : null);
     if (inUse !== null && inUse !== to) await post(["taught", name, "versions", String(inUse), "use"], {});
@@ -46,7 +52,7 @@ async function restore(device, pipeline, { name, to, taught, version, commanded,
     await device.refresh();
     changed();
   };
-  return attempt(work, taught ? S.used(taught, version, pipeline) : S.back(pipeline), () => use(device, name, to, pipeline, changed));
+  return inTurn(() => attempt(work, taught ? S.used(taught, version, pipeline) : S.back(pipeline), () => use(device, name, to, pipeline, changed)));
 }
 
 /** Return a button that takes the last change of a camera's model back; null without one in the last day. */
@@ -69,8 +75,8 @@ export function offer(place, device, pipeline) {
   fill(place, back ?? (shown && h("a", { class: "btn main", href: "#/teach" }, S.begin)));
 }
 
-/** What each camera runs, to be compared. */
-export const ran = (device) => device.pipelines.map(({ name, model }) => [name, model?.name, model?.version]);
+/** What each camera runs and what its last change replaced, to be compared. */
+export const ran = (device) => device.pipelines.map(({ name, model }) => [name, model?.name, model?.version, stored()[name]]);
 
 export const versions = (name) => get(["taught", name, "versions"]);
 

@@ -39,7 +39,20 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-export const button = (label, onclick, kind = "") => h("button", { type: "button", class: `btn ${kind}`, onclick }, label);
+/** Return a button. Pressed again while its change is under way it does nothing. */
+export function button(label, onclick, kind = "") {
+  let changing = false;
+  const press = async (event) => {
+    if (changing) return;
+    changing = true;
+    try {
+      await onclick(event);
+    } finally {
+      changing = false;
+    }
+  };
+  return h("button", { type: "button", class: `btn ${kind}`, onclick: press }, label);
+}
 
 export const notice = (...text) => h("p", { class: "notice" }, ...text);
 
@@ -64,6 +77,15 @@ export function segments(label, options, chosen, onchange) {
 export function select(label, options, onchange) {
   const list = h("select", { onchange: () => onchange(list.value) }, options.map(([value, text]) => h("option", { value }, text)));
   return h("label", { class: "field" }, h("span", {}, label), list);
+}
+
+/** Call `move(event)` as the pointer of the event `pressed` moves, until it is released. */
+export function drag(element, pressed, move) {
+  element.setPointerCapture(pressed.pointerId);
+  const over = new AbortController();
+  const listen = (type, listener) => element.addEventListener(type, (event) => event.pointerId === pressed.pointerId && listener(event), { signal: over.signal });
+  listen("pointermove", move);
+  for (const type of ["pointerup", "pointercancel"]) listen(type, () => over.abort());
 }
 
 /** Show a sentence for 8 seconds, with a way back where there is one. */

@@ -91,7 +91,6 @@ export class Uploads {
 
   #done() {
     this.close();
-    Object.assign(this, { element: this.element });
     this.#closed = false;
     [this.#all, this.#kept, this.#similar, this.#refused] = [0, 0, 0, []];
     this.#show();
