@@ -47,7 +47,13 @@ def with_orientation(jpeg: bytes, orientation: int) -> bytes:
 
 
 def write_video(
-    path: Path, levels: list[int], *, codec: str = "mpeg4", fps: int = 25, noise: bool = False, **options: str
+    path: Path,
+    levels: list[int],
+    *,
+    codec: str = "mpeg4",
+    fps: int | Fraction = 25,
+    noise: bool = False,
+    **options: str,
 ) -> Path:
     """A video with one frame per grey level."""
     with av.open(str(path), "w", options=options) as container:

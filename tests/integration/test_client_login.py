@@ -23,9 +23,7 @@ def test_unreachable_broker_is_logged_once_and_retried(
 ) -> None:
     broker = make_broker(start=False)
     client = make_client(broker.port)
-    before = time.monotonic()
     client.start()
-    assert time.monotonic() - before < 0.2
     wait_until(lambda: "connection refused" in client.status_sentence)
     time.sleep(1.0)
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]

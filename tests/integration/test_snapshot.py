@@ -57,7 +57,7 @@ def test_pictures_come_at_the_interval(serve: Callable[[Server], Server]) -> Non
     made = source(serve(server), interval_s=0.2)
     assert made.live
     assert levels(made, 3) == [40, 120, 200]
-    assert 0.35 < time.monotonic() - began_s < 2
+    assert 0.35 < time.monotonic() - began_s < 5
     assert server.connections == 3
 
 

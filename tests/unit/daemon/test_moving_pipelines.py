@@ -124,4 +124,6 @@ def test_a_requested_picture_does_not_wait_for_motion(tmp_path: Path) -> None:
         assert "image" not in scene.retained("driveway")
         scene.execute(TakePicture("driveway"))
         until(lambda: "image" in scene.retained("driveway"))
+        until(lambda: scene.figures().inferences == 2)  # counted after the picture is out
+        scene.frames_pass(shown(scene))
         assert scene.figures().inferences == 2

@@ -154,8 +154,8 @@ def test_a_source_is_finished_after_its_last_frame(bench: Bench) -> None:
     assert capture.take(0.0) is not None
     assert capture.finished
     began = time.monotonic()
-    assert capture.take(5.0) is None
-    assert time.monotonic() - began < 1
+    assert capture.take(60.0) is None
+    assert time.monotonic() - began < 30
     assert [status for status, _ in bench.statuses] == [CaptureStatus.DELIVERING, CaptureStatus.FINISHED]
     assert capture.stop(1.0)
     assert capture.last_beat_s == inf
@@ -199,9 +199,7 @@ def test_waiting_to_retry_ends_at_once_when_stopped(bench: Bench) -> None:
     before_s = capture.last_beat_s
     time.sleep(0.05)
     assert capture.last_beat_s > before_s  # a planned wait counts as progress
-    began = time.monotonic()
-    assert capture.stop(5.0)
-    assert time.monotonic() - began < 1
+    assert capture.stop(5.0)  # False, had it waited to the end
     assert capture.status is CaptureStatus.STOPPED
 
 
@@ -231,13 +229,12 @@ def test_a_camera_that_hangs_is_reopened_after_the_stall_timeout(
 
 def test_a_read_that_ignores_being_cancelled_stops_the_beat(bench: Bench) -> None:
     camera = ScriptedCamera([["deaf"]])
-    capture = bench.capture(camera, stall_timeout_s=0.1)
+    capture = bench.capture(camera, stall_timeout_s=1.0)
+    begun_s = time.monotonic()
     until(lambda: camera.reads)
-    assert capture.take(0.05) is None
-    assert time.monotonic() - capture.last_beat_s < 0.2  # within the stall timeout
-    for _ in range(4):
-        assert capture.take(0.1) is None
-    assert time.monotonic() - capture.last_beat_s > 0.25
+    assert capture.take(0.2) is None
+    assert capture.last_beat_s > begun_s + 0.15  # within the stall timeout it goes on
+    until(lambda: time.monotonic() - capture.last_beat_s > 0.25)
     assert not capture.stop(0.05)
     camera.wake.set()
     assert capture.stop(2.0)

@@ -64,7 +64,7 @@ def test_a_rate_beyond_the_cameras_limits_is_kept_by_waiting(hardware: Hardware)
     assert hardware.set["FrameDurationLimits"] == (20000, 20000)
     for _ in range(11):
         camera.read()
-    assert 0.18 < time.monotonic() - begun < 1
+    assert 0.18 < time.monotonic() - begun < 5
     camera.close()
     camera = opened(fps=1)
     assert hardware.set["FrameDurationLimits"] == (500000, 500000)
