@@ -18,7 +18,7 @@ _SECRET_KEY: Final = re.compile(r"pass|pwd|token|secret", re.IGNORECASE)
 _SECRET_IN_LINE: Final = re.compile(
     r"((?:pass|pwd|token|secret)\w*[\"']?\s*:[ \t]*)(?!!(?:credential|env|file)\b)\S.*", re.IGNORECASE
 )
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/?#@]*:.{0,300}@)?\S+")  # passwords hold spaces
 _STANDARD_TAG: Final = "tag:yaml.org,2002:"
 
 _Span = tuple[int, int, str]

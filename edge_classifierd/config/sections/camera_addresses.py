@@ -1,18 +1,25 @@
-"""The addresses of cameras: what is accepted, and how they are shown without their passwords."""
+"""The addresses of cameras: what is accepted, their parts, and how they are shown without their passwords."""
 
+import ipaddress
 import re
 from typing import Annotated
+from urllib.parse import SplitResult
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from edge_classifierd.config.descriptions import Expected
 from edge_classifierd.config.sections.paths import FOLDER, resolve
+from edge_classifierd.errors import SourceError
 
+# Scheme, login, host with port, and the rest.
+_PARTS = re.compile(r"(.*?)://(?:([^/?#]*)@)?([^/?#]*)(.*)", re.DOTALL)
+_SERVER = re.compile(r"(\[[^\[\]]*\]|[^:]*)(?::(.*))?", re.DOTALL)
 _SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "tcp", "udp")
 # As in rtsp://camera/user=admin_password=secret_channel=1_stream=0.sdp
 _MASKED_IN_PATH = r"((?:pass(?:word|wd)?|pwd|token)=).*?(?=_(?:channel|stream)=|[&/;?]|$)"
 _ESCAPES = "in a password write / as %2F, ? as %3F, # as %23 and @ as %40"
+_HOSTLESS = ("tcp", "udp")  # tcp://:5000?listen and udp://:5000 receive
 
 
 def mask_userinfo(text: str) -> str:
@@ -29,6 +36,27 @@ def shown_url(text: str) -> str:
     return re.sub(rf"(://.*?){_MASKED_IN_PATH}", r"\1\2***", shown, flags=re.IGNORECASE | re.DOTALL)
 
 
+def split_address(address: str) -> SplitResult:
+    """Return the parts of an address with `://`.
+
+    `urlsplit` does not accept every password, and its errors contain parts of them.
+
+    Raises:
+        SourceError: It is no valid address; the text shows no secrets.
+    """
+    mistake = _mistake(address)
+    if mistake is not None:
+        raise SourceError(f"{shown_url(address)}: {mistake}")
+    scheme, login, server, rest = _parts(address)
+    path, _, query = rest.partition("#")[0].partition("?")
+    return SplitResult(scheme.lower(), server if login is None else f"{login}@{server}", path, query, "")
+
+
+def _parts(address: str) -> tuple[str, str | None, str, str]:
+    match = _PARTS.fullmatch(address)
+    return (match[1], match[2], match[3], match[4]) if match else ("", None, "", "")
+
+
 def _address(value: object, info: ValidationInfo) -> str:
     if not isinstance(value, str) or not value or len(value) > 4096 or "\0" in value:
         raise PydanticCustomError("expected", "")
@@ -41,26 +69,41 @@ def _address(value: object, info: ValidationInfo) -> str:
     if scheme.lower() not in _SCHEMES:
         allowed = ", ".join(f"{known}://" for known in _SCHEMES)
         raise PydanticCustomError("rule", f"must be a file or begin with one of {allowed}")
-    if not rest.rpartition("@")[2].strip("/"):
-        raise PydanticCustomError("rule", "names no host after ://")
-    _check_port(rest)
+    if (mistake := _mistake(value)) is not None:
+        raise PydanticCustomError("rule", mistake)
     return scheme.lower() + separator + rest
 
 
-def _check_port(rest: str) -> None:
-    """Check the port of an address without its scheme.
+def _mistake(address: str) -> str | None:
+    """Return what is wrong with an address with `://`, without any part of it.
 
-    The host ends at the first /, ? or #, also where that stands in a password: what follows looks like a port then.
+    An `@` behind the first /, ? or # belongs to the path, unless a password may have begun before: at a `:` before that
+    first character or, in an address without a login, at a `:` before that `@`.
     """
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    after_bracket = authority.rpartition("@")[2].rpartition("]")[2]
-    port = after_bracket.partition(":")[2]
-    if re.fullmatch(r"[0-9]*", port) is None:
-        raise PydanticCustomError("rule", "has a port that is no number" + (f"; {_ESCAPES}" if "@" in rest else ""))
-    if ":" in after_bracket and "@" in rest and "@" not in authority:
-        raise PydanticCustomError("rule", f"has an @ behind the first /, ? or #; {_ESCAPES}")
-    if port and not 0 < int(port) <= 65_535:
-        raise PydanticCustomError("rule", "has a port that is not between 1 and 65535")
+    scheme, login, server, rest = _parts(address)
+    match = _SERVER.fullmatch(server)
+    host, port = (match[1], match[2]) if match else (server, None)
+    escapes = f"; {_ESCAPES}" if "@" in address else ""
+    if ("[" in host or "]" in host) and not _is_ipv6(host):
+        return "has [ or ] in its host, which is no IPv6 address" + escapes
+    if re.fullmatch(r"[0-9]*", port or "") is None:
+        return "has a port that is no number" + escapes
+    before, at, _ = rest.rpartition("@")
+    if at and (port is not None or ":" in (before if login is None else login)):
+        return f"has an @ behind the first /, ? or #; {_ESCAPES}, and in a path @ as %40"
+    if port and (len(port) > 5 or not 0 < int(port) <= 65_535):
+        return "has a port that is not between 1 and 65535"
+    if not (server if scheme.lower() in _HOSTLESS else host):
+        return "names no host after ://"
+    return None
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host[1:-1])
+    except ValueError:
+        return False
+    return True
 
 
 def _snapshot_address(value: object, info: ValidationInfo) -> str:

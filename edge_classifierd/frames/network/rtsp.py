@@ -6,8 +6,8 @@ import contextlib
 import re
 import socket
 from typing import Final
-from urllib.parse import urlsplit
 
+from edge_classifierd.config.sections.camera_addresses import split_address as urlsplit
 from edge_classifierd.frames.network.http_client import shown_names
 
 _MOST_BYTES: Final = 65_536

@@ -14,9 +14,9 @@ from collections import deque
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, Protocol
-from urllib.parse import urlsplit
 
 from edge_classifierd.config.sections.camera_addresses import shown_url
+from edge_classifierd.config.sections.camera_addresses import split_address as urlsplit
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.damage import Damage

@@ -31,6 +31,8 @@ from edge_classifierd.config.loading.hidden_secrets import hide_secrets
         ("url: 'rtsp://me:hunter 2@porch/1'\n", "url: 'rtsp://***@porch/1'\n"),
         ('url: "http://porch/s?pwd=hunter2"\n', 'url: "http://porch/s?***"\n'),
         ("# url: rtsp://me:hunter2@porch/1\n", "# url: rtsp://***@porch/1\n"),
+        ("# url: rtsp://me:hunter 2@porch/1\n", "# url: rtsp://***@porch/1\n"),
+        ("# see http://porch/1 or ask me@home\n", "# see http://porch/1 or ask me@home\n"),
         ("password:\nname: x\n", "password:\nname: x\n"),
         ("labels: [a, b]\nname: passage\n", "labels: [a, b]\nname: passage\n"),
     ],

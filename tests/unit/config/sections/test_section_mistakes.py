@@ -134,6 +134,23 @@ from config_files import MINIMAL, pipeline_on_yard, pipeline_with, sentences, tw
             "source.url: has an @ behind the first /, ? or #; in a password write / as %2F, ? as %3F, # as %23",
         ),
         (
+            "pipelines: [{name: a, source: {type: stream, url: 'rtsp://admin:12@34/56@127.0.0.1:9/video'}}]",
+            "source.url: has an @ behind the first /, ? or #; in a password write / as %2F",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: stream, url: 'rtsp://ad/min:1234@127.0.0.1/video'}}]",
+            "source.url: has an @ behind the first /, ? or #",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: snapshot, url: 'http://a[b/c@127.0.0.1/picture'}}]",
+            "source.url: has [ or ] in its host, which is no IPv6 address; in a password write / as %2F",
+        ),
+        (
+            "pipelines: [{name: a, source: {type: stream, url: 'http://[::1/'}}]",
+            "source.url: has [ or ] in its host, which is no IPv6 address",
+        ),
+        ("pipelines: [{name: a, source: {type: stream, url: 'http:///video'}}]", "source.url: names no host"),
+        (
             "pipelines: [{name: a, source: {type: stream, url: 'http://x:99999/'}}]",
             "source.url: has a port that is not between 1 and 65535",
         ),
