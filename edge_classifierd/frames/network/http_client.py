@@ -12,9 +12,9 @@ import socket
 import ssl
 from email.message import Message
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin
 
-from edge_classifierd.config.sections.camera_addresses import shown_url
+from edge_classifierd.config.sections.camera_addresses import shown_url, split_address
 from edge_classifierd.errors import SourceError
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ _MOST_REDIRECTS: Final = 5
 _HASHES: Final = {"SHA-256": hashlib.sha256, "MD5": hashlib.md5}
 """Digest algorithms (RFC 7616), the best first."""
 _PARAMETER: Final = re.compile(r'(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
+# A comma outside quotation marks: only complete quoted strings follow it.
+_NEXT_CHALLENGE: Final = re.compile(
+    r',\s*(?=(?:Basic|Digest|Bearer)\b)(?=(?:[^"]|"(?:[^"\\]|\\.)*")*$)', re.IGNORECASE | re.DOTALL
+)
+_MOST_CHALLENGE: Final = 4096
 
 _STATUS_WORDS: Final = {
     401: "401 unauthorised; check the user name and password in the address",
@@ -55,17 +60,19 @@ class HttpRequest:
 
     def open(self, headers: Mapping[str, str] | None = None) -> None:
         """Send the request, log in when asked to, and follow redirects. Raises SourceError."""
-        url, origin = self._url, urlsplit(self._url)
-        login: dict[str, str] = {}
-        for _ in range(_MOST_REDIRECTS + 2):
-            parts = urlsplit(url)
+        origin = parts = split_address(self._url)
+        login: dict[str, bytes] = {}
+        redirects = answers = 0
+        while True:
             self._response = response = self._get(parts, {**(headers or {}), **login})
             if response.status in {301, 302, 303, 307, 308}:
-                url, login = self._redirected(url, response.getheader("Location", "")), {}
-            elif response.status == 401 and not login:
-                same_server = (parts.scheme, parts.netloc.rpartition("@")[2]) == (
-                    origin.scheme, origin.netloc.rpartition("@")[2])  # fmt: skip
-                login = {"Authorization": self._login(response, _target(parts), origin if same_server else parts)}
+                redirects += 1
+                if redirects > _MOST_REDIRECTS:
+                    raise SourceError(f"{self._shown}: redirected more than {_MOST_REDIRECTS} times; check the address")
+                parts, login, answers = self._redirected(parts, response), {}, 0
+            elif response.status == 401 and (answers == 0 or (answers == 1 and _is_stale(response))):
+                login = {"Authorization": self._login(response, origin, parts)}
+                answers += 1
             elif response.status in {200, 304}:
                 self.status, self.headers = response.status, response.headers
                 return
@@ -74,7 +81,6 @@ class HttpRequest:
                 words = _STATUS_WORDS.get(response.status, f"{response.status} {reason}; check the camera")
                 raise SourceError(f"{self._shown}: {words}")
             self.close()
-        raise SourceError(f"{self._shown}: redirected more than {_MOST_REDIRECTS} times; check the address")
 
     def receive(self, most: int) -> bytes:
         """Return up to `most` bytes of the body, none at its end. Raises SourceError."""
@@ -103,7 +109,7 @@ class HttpRequest:
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
 
-    def _get(self, parts: SplitResult, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def _get(self, parts: SplitResult, headers: Mapping[str, str | bytes]) -> http.client.HTTPResponse:
         try:
             kind: type[http.client.HTTPConnection] = http.client.HTTPConnection
             options = {}
@@ -125,22 +131,36 @@ class HttpRequest:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._failure(error, opening=True) from None
 
-    def _redirected(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
-        if urlsplit(target).scheme not in {"http", "https"} or not urlsplit(target).hostname:
+    def _redirected(self, parts: SplitResult, response: http.client.HTTPResponse) -> SplitResult:
+        base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        try:
+            target = split_address(urljoin(base, _text(response.getheader("Location", ""))))
+        except (SourceError, ValueError):
+            target = None
+        if target is None or target.scheme not in {"http", "https"}:
             raise SourceError(f"{self._shown}: redirects to something that is not HTTP; check the address")
         return target
 
-    def _login(self, response: http.client.HTTPResponse, target: str, parts: SplitResult) -> str:
-        if parts.username is None:
+    def _login(self, response: http.client.HTTPResponse, origin: SplitResult, parts: SplitResult) -> bytes:
+        """Return the header `Authorization`. The configured login goes to its host only, never from https to http."""
+        same = _host(parts) == _host(origin) and (origin.scheme, parts.scheme) != ("https", "http")
+        holder = origin if same and origin.username is not None else parts
+        if holder.username is None and not same:
+            target = shown_names(shown_url(parts.geturl()))
+            raise SourceError(
+                f"{self._shown}: redirects to {target}, which asks for a login; give that address, with the user name "
+                "and password"
+            )
+        if holder.username is None:
             raise SourceError(
                 f"{self._shown}: 401 unauthorised; put the user name and password into the address (http://USER:PASSWORD@…)"
             )
-        user, password = unquote(parts.username), unquote(parts.password or "")
+        user, password = (unquote(one or "", errors="surrogateescape") for one in (holder.username, holder.password))
         try:
-            return authorisation(response.headers.get_all("WWW-Authenticate") or [], "GET", target, user, password)
+            header = authorisation(_challenges(response), "GET", _target(parts), user, password)
         except ValueError as error:
             raise SourceError(f"{self._shown}: 401 unauthorised; {error}") from None
+        return _bytes(header)
 
     def _failure(self, error: Exception, *, opening: bool) -> SourceError:
         words = "the connection ended early; check the camera and the network"
@@ -203,24 +223,25 @@ def authorisation(challenges: list[str], method: str, target: str, user: str, pa
         challenges: The values of the headers `WWW-Authenticate`.
         method: The request's method.
         target: The request's target, path and query.
-        user: The user name.
+        user: The user name. What is hashed is what is sent: UTF-8, as RFC 7616 asks and as curl does, also where the
+            camera names no charset. A byte of another encoding, written as %FC in the address, is a surrogate.
         password: The password.
 
     Raises:
         ValueError: No offered scheme is supported; the text names them.
     """
-    offers = [offer for challenge in challenges for offer in re.split(r",\s*(?=(?:Basic|Digest|Bearer)\b)", challenge)]
+    offers = [offer for challenge in challenges for offer in _NEXT_CHALLENGE.split(challenge)]
     digests = {}
     for offer in offers:
         if offer.lower().startswith("digest"):
-            fields = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(offer)}
+            fields = _fields(offer)
             digests[fields.get("algorithm", "MD5").upper()] = fields
     for name in _HASHES:
         for algorithm in (name, f"{name}-SESS"):
             if algorithm in digests:
                 return _digest(digests[algorithm], algorithm, (method, target), (user, password))
     if any(offer.lower().startswith("basic") for offer in offers):
-        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        return "Basic " + base64.b64encode(_bytes(f"{user}:{password}")).decode()
     if not challenges:
         raise ValueError("check the user name and password in the address")
     names = ", ".join(sorted(f"Digest {name}" for name in digests)) or ", ".join(offers)
@@ -237,7 +258,7 @@ def _digest(fields: dict[str, str], algorithm: str, request: tuple[str, str], lo
     (method, target), (user, password) = request, login
 
     def hashed(text: str) -> str:
-        return _HASHES[algorithm.removesuffix("-SESS")](text.encode()).hexdigest()
+        return _HASHES[algorithm.removesuffix("-SESS")](_bytes(text)).hexdigest()
 
     realm, nonce, client_nonce, count = (
         fields.get("realm", ""),
@@ -264,6 +285,33 @@ def _digest(fields: dict[str, str], algorithm: str, request: tuple[str, str], lo
     return "Digest " + ", ".join(answer)
 
 
+def _challenges(response: http.client.HTTPResponse) -> list[str]:
+    return [_text(one)[:_MOST_CHALLENGE] for one in response.headers.get_all("WWW-Authenticate") or []]
+
+
+def _fields(challenge: str) -> dict[str, str]:
+    return {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(challenge)}
+
+
+def _is_stale(response: http.client.HTTPResponse) -> bool:
+    """Whether the login was right, but its nonce is too old (RFC 7616, 3.3)."""
+    return any(_fields(one).get("stale", "").lower() == "true" for one in _challenges(response))
+
+
+def _host(parts: SplitResult) -> str:
+    return (parts.hostname or "").removesuffix(".")
+
+
+def _text(header: str) -> str:
+    """Return a header that `http.client` decoded as Latin-1 as UTF-8; other bytes become surrogates."""
+    return header.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _target(parts: SplitResult) -> str:
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-    return path + (f"?{quote(parts.query, safe='/%:@!$&()*+,;=~?')}" if parts.query else "")
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~", errors="surrogateescape")
+    query = quote(parts.query, safe="/%:@!$&()*+,;=~?", errors="surrogateescape")
+    return path + (f"?{query}" if query else "")

@@ -56,3 +56,12 @@ def test_the_strongest_offer_is_taken() -> None:
 def test_an_unknown_algorithm_is_named() -> None:
     with pytest.raises(ValueError, match=r"offers only Digest SHA-512; set it to Digest \(MD5 or SHA-256\) or Basic"):
         authorisation(['Digest realm="x", nonce="1", algorithm=SHA-512'], "GET", "/", "me", "secret")
+
+
+@pytest.mark.parametrize("realm", ["Login, Basic cam", "a, Digest b", 'say \\"hi\\", Basic x', "x=1, y=2"])
+@pytest.mark.parametrize("scheme", ["Digest", "digest"])
+def test_a_realm_may_hold_the_words_of_a_challenge(scheme: str, realm: str) -> None:
+    challenge = f'{scheme} realm="{realm}", nonce="1", qop="auth"'
+    for offers in ([challenge], [f'basic realm="x", {challenge}'], [f'{challenge}, BASIC realm="x"']):
+        header = authorisation(offers, "GET", "/", "me", "secret")
+        assert f'realm="{realm}", nonce="1"' in header
