@@ -15,7 +15,7 @@ from moving_pictures import encoded, h264_access_units, picture, sound_that_goes
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 FRAME_S = 0.02
 LEVELS = (40, 80, 120, 160, 200)
@@ -133,15 +133,25 @@ class SnapshotServer(Server):
     """One JPEG per HTTP request, as cameras give it at another address than their video's.
 
     `login` is the header `WWW-Authenticate` of the answer to a request without a login. With `etag` an unchanged
-    picture is answered with 304. `pictures` are sent one after the other, the last one for ever.
+    picture is answered with 304. `pictures` are sent one after the other, the last one for ever. `kind` is their type.
+    The answers of the numbers in `stalls` stop in the middle.
     """
 
     def __init__(
-        self, pictures: Sequence[bytes] = (), *, login: str = "", etag: bool = False, tls: ssl.SSLContext | None = None
+        self,
+        pictures: Sequence[bytes] = (),
+        *,
+        login: str = "",
+        etag: bool = False,
+        tls: ssl.SSLContext | None = None,
+        kind: str = "image/jpeg",
+        stalls: frozenset[int] = frozenset(),
     ) -> None:
         self._pictures = list(pictures) or [encoded(picture(LEVELS[0]))]
         self._login = login
         self._etag = etag
+        self._kind = kind
+        self._stalls = stalls
         self.tls = tls
         self.scheme = "https" if tls else "http"
         self.requests: list[str] = []
@@ -152,7 +162,12 @@ class SnapshotServer(Server):
         while b"\r\n\r\n" not in request:
             request += connection.recv(65536)
         self.requests.append(request.decode())
-        connection.sendall(self._answer(request.decode()))
+        answer = self._answer(request.decode())
+        if len(self.requests) in self._stalls:
+            connection.sendall(answer[: len(answer) // 2])
+            self.stopping.wait(60)
+        else:
+            connection.sendall(answer)
 
     def _answer(self, request: str) -> bytes:
         if self._login and "\nAuthorization: " not in request:
@@ -164,7 +179,7 @@ class SnapshotServer(Server):
             return f"HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\n\r\n".encode()
         if not self._etag:
             self._pictures = self._pictures[1:] or self._pictures
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nETag: {tag}\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {self._kind}\r\nETag: {tag}\r\nContent-Length: {len(data)}\r\n\r\n"
         return head.encode() + data
 
 
@@ -210,8 +225,23 @@ class RtspServer(Server):
         refuse: str = "",
         first: int = 0,
         key_frame_every: int = 5,
+        login: str = "",
+        statuses: Mapping[str, str] | None = None,
     ) -> None:
-        """`refuse` is the challenge of every login; `first` is the number of the first frame that is sent."""
+        """Prepare the camera.
+
+        Args:
+            frames: How many it sends.
+            then: What happens after them.
+            refuse: Challenges (lines) of every login.
+            first: The number of the first frame that is sent.
+            key_frame_every: Distance of two key frames.
+            login: The challenge of a request without a login.
+            statuses: Answers to methods other than 200, after the login.
+        """
+        self._login = login
+        self._statuses = statuses or {}
+        self.requests: list[str] = []
         self._frames = frames
         self._then = then
         self._refuse = refuse
@@ -233,6 +263,14 @@ class RtspServer(Server):
             lines = head.decode().split("\r\n")
             method = lines[0].split()[0]
             sequence = next(line.split(":")[1].strip() for line in lines if line.lower().startswith("cseq"))
+            self.requests.append(head.decode())
+            if self._login and b"\nAuthorization: " not in head:
+                status = f"401 Unauthorized\r\nWWW-Authenticate: {self._login}"
+            else:
+                status = self._statuses.get(method, "")
+            if status:
+                connection.sendall(f"RTSP/1.0 {status}\r\nCSeq: {sequence}\r\n\r\n".encode())
+                continue
             connection.sendall(self._answer(method, sequence))
             if method == "PLAY":
                 self._play(connection)
@@ -242,8 +280,8 @@ class RtspServer(Server):
 
     def _answer(self, method: str, sequence: str) -> bytes:
         if self._refuse and method == "DESCRIBE":
-            status = f"RTSP/1.0 401 Unauthorized\r\nCSeq: {sequence}\r\n"
-            return f"{status}WWW-Authenticate: {self._refuse}\r\n\r\n".encode()
+            challenges = "".join(f"WWW-Authenticate: {one}\r\n" for one in self._refuse.splitlines())
+            return f"RTSP/1.0 401 Unauthorized\r\nCSeq: {sequence}\r\n{challenges}\r\n".encode()
         extra, body = "", ""
         if method == "OPTIONS":
             extra = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"

@@ -17,7 +17,7 @@ from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.damage import Damage
 from edge_classifierd.frames.h264 import FrameNumbers
 from edge_classifierd.frames.sound_frames import MOST_WITHOUT_KEY, SoundFrames
-from edge_classifierd.frames.video_errors import in_words, no_answer
+from edge_classifierd.frames.video_errors import RefusedStreamError, in_words, no_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -314,7 +314,10 @@ class Video:
 
     def _failure(self, error: av.error.FFmpegError, *, opening: bool) -> SourceError:
         words = self._settings.words.get(error.errno or 0) or in_words(error, self._settings.timeout_s, opening=opening)
-        return SourceError(f"{self._shown}: {words}")
+        text = f"{self._shown}: {words}"
+        if isinstance(error, av.error.HTTPClientError | av.error.HTTPServerError):  # of RTSP, too
+            return RefusedStreamError(text, unauthorised=isinstance(error, av.error.HTTPUnauthorizedError))
+        return SourceError(text)
 
 
 def flip_vertically(picture: av.VideoFrame) -> None:

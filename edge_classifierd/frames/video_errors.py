@@ -7,10 +7,14 @@ from typing import Final
 
 import av.error
 
+from edge_classifierd.errors import SourceError
+
 _WORDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (av.error.HTTPUnauthorizedError, "401 unauthorised; check the user name and password in the address"),
     (av.error.HTTPForbiddenError, "403 forbidden; check the account's rights on the camera"),
     (av.error.HTTPNotFoundError, "404 not found; check the path in the address"),
+    (av.error.HTTPClientError, "refused; check the address, and whether the camera serves too many viewers"),
+    (av.error.HTTPServerError, "refused; check the camera, and whether it serves too many viewers"),
     (av.error.ConnectionRefusedError, "connection refused; check that the camera is on, and the port"),
     (av.error.ConnectionResetError, "the connection was reset; check the camera"),
     (av.error.BrokenPipeError, "the connection was closed; check the camera"),
@@ -19,6 +23,15 @@ _WORDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (av.error.IsADirectoryError, "a folder, not a video; for pictures use `type: folder`"),
     (av.error.ProtocolNotFoundError, "this kind of address is unknown to FFmpeg; use a file, rtsp:// or http(s)://"),
 )
+
+
+class RefusedStreamError(SourceError):
+    """The server answered with the status of an error."""
+
+    def __init__(self, text: str, *, unauthorised: bool) -> None:
+        super().__init__(text)
+        self.unauthorised: Final = unauthorised
+        """The login was refused."""
 
 
 def in_words(  # noqa: PLR0911 - one return a cause

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from moving_pictures import encoded, level, picture
@@ -152,6 +152,9 @@ def test_a_server_that_says_nothing_is_a_failure_after_the_stall_timeout(
     source.close()
 
 
+DIGEST = 'Digest realm="x", nonce="1", algorithm='
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -163,8 +166,39 @@ def test_a_server_that_says_nothing_is_a_failure_after_the_stall_timeout(
         (lambda: RtspServer(refuse='Basic realm="x"'), "401 unauthorised; check the user name and password"),
         (
             lambda: RtspServer(refuse='Digest realm="x", nonce="1", algorithm="SHA-256"'),
-            "401 unauthorised; the camera offers Digest with SHA-256 only, which cannot be used over RTSP; set the ",
+            "401 unauthorised; the camera asks for Digest with SHA-256, which works only for JPEG over HTTP; set the ",
         ),
+        (
+            lambda: RtspServer(refuse=f"{DIGEST}MD5\n{DIGEST}SHA-256"),
+            "401 unauthorised; the camera asks for Digest with SHA-256, which works only for JPEG over HTTP; set the ",
+        ),
+        (
+            lambda: RtspServer(refuse=f"{DIGEST}SHA-256\n{DIGEST}MD5"),
+            "401 unauthorised; check the user name and password",
+        ),
+        (
+            lambda: SnapshotServer(login=f"{DIGEST}SHA-256", kind="video/mp2t"),
+            "401 unauthorised; the camera asks for Digest with SHA-256, which works only for JPEG over HTTP; set the ",
+        ),
+        (lambda: RtspServer(statuses={"SETUP": "453 Not Enough Bandwidth"}), "453 Not Enough Bandwidth; too many may"),
+        (
+            lambda: RtspServer(statuses={"PLAY": "454 Session Not Found"}),
+            "454 Session Not Found; its limit of",
+        ),
+        (lambda: RtspServer(statuses={"OPTIONS": "503 Busy"}), "503 Busy; too many may be watching it, or it is still"),
+        (
+            lambda: RtspServer(statuses={"DESCRIBE": "551 Option not supported"}),
+            "551 Option not supported; the camera does not support this request: set another `transport`",
+        ),
+        (
+            lambda: RtspServer(statuses={"PLAY": "455 Method Not Valid in This State"}, login='Basic realm="x"'),
+            "455 Method Not Valid in This State; the camera does not support this request",
+        ),
+        (
+            lambda: RtspServer(statuses={"PLAY": "404 Not Found"}, login=f"{DIGEST}MD5"),
+            "404 Not Found; check the path in the address",
+        ),
+        (lambda: RtspServer(statuses={"DESCRIBE": "499 Odd"}), "499 Odd; check the address and the camera"),
         (
             lambda: SnapshotServer(login='Digest realm="x", nonce="1", algorithm=SHA-512'),
             "offers only Digest SHA-512; set it",
@@ -191,6 +225,33 @@ def test_a_refusal_is_one_sentence_without_secrets(
         chain += repr(error)
         error = error.__cause__  # type: ignore[assignment]
     assert "secret" not in chain + caplog.text + capfd.readouterr().err
+
+
+def test_a_refused_login_is_not_sent_again_to_be_explained(serve: Callable[[Server], Server]) -> None:
+    server = RtspServer(statuses={"DESCRIBE": "401 Unauthorized"})
+    source = camera(serve(server))
+    with pytest.raises(SourceError, match="401 unauthorised; check the user name"):
+        source.open()
+    source.close()
+    assert [one.split()[0] for one in server.requests] == ["OPTIONS", "DESCRIBE"] * 2
+    assert "Authorization" not in "".join(server.requests[2:])
+
+
+@pytest.mark.parametrize(
+    ("transport", "refused", "asked"),
+    [("tcp", "PLAY", "RTP/AVP/TCP;unicast;interleaved=0-1"), ("udp", "SETUP", "RTP/AVP;unicast;client_port=")],
+)
+def test_a_refusal_is_looked_for_as_ffmpeg_asked_and_leaves_no_session(
+    serve: Callable[[Server], Server], transport: Literal["tcp", "udp"], refused: str, asked: str
+) -> None:
+    server = RtspServer(statuses={refused: "453 Not Enough Bandwidth"})
+    source = NetworkSource(serve(server).url, transport=transport, stall_timeout_s=5, clock=SystemClock())
+    with pytest.raises(SourceError, match="453 Not Enough Bandwidth; too many may be watching it"):
+        source.open()
+    source.close()
+    setup = next(one for one in reversed(server.requests) if one.startswith("SETUP"))
+    assert re.search(rf"^SETUP rtsp://127\.0\.0\.1:\d+/live/track1 RTSP/1\.0\r\n(?s:.*)Transport: {asked}", setup)
+    until(lambda: server.requests[-1].startswith("TEARDOWN" if refused == "PLAY" else "SETUP"))
 
 
 def test_a_closed_port_is_one_sentence() -> None:

@@ -116,7 +116,7 @@ class HttpRequest:
             if parts.scheme == "https":
                 kind, options = (
                     http.client.HTTPSConnection,
-                    {"context": _tls_context(verify=self._verify, ca_file=self._ca_file)},
+                    {"context": tls_context(verify=self._verify, ca_file=self._ca_file)},
                 )
             connection = kind(parts.hostname or "", parts.port, timeout=self._timeout_s, **options)  # type: ignore[arg-type]
             self._connection = connection
@@ -180,7 +180,8 @@ class HttpRequest:
         return SourceError(f"{self._shown}: {words}")
 
 
-def _tls_context(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext:
+def tls_context(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext:
+    """Return the settings of TLS; `verify` checks the certificate, with `ca_file` or the system's."""
     context = ssl.create_default_context(cafile=ca_file if verify else None)
     if verify:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # certificates that cameras made themselves lack extensions
@@ -192,7 +193,7 @@ def _tls_context(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext:
 def explain_tls(host: str, port: int, ca_file: Path | None, timeout_s: float) -> str | None:
     """Return why a certificate is not accepted, or None when it is: FFmpeg does not report the cause."""
     try:
-        context = _tls_context(verify=True, ca_file=ca_file)
+        context = tls_context(verify=True, ca_file=ca_file)
         with (
             socket.create_connection((host, port), timeout_s) as plain,
             context.wrap_socket(plain, server_hostname=host),

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from edge_classifierd.config.sections.camera_addresses import shown_url
-from edge_classifierd.config.sections.camera_addresses import split_address as urlsplit
+from edge_classifierd.config.sections.camera_addresses import shown_url, split_address
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.damage import Damage
-from edge_classifierd.frames.network.http_client import HttpRequest, explain_tls
+from edge_classifierd.frames.network.http_client import HttpRequest, explain_tls, tls_context
 from edge_classifierd.frames.network.mjpeg import MjpegStream
 from edge_classifierd.frames.network.rtsp import explain_refusal
 from edge_classifierd.frames.video import InputSettings, Video
+from edge_classifierd.frames.video_errors import RefusedStreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -271,12 +271,12 @@ class _Connection:
                 wanted=lambda: not self.unwanted,  # also while only sound comes
                 damage=self._damage,
             )
-        except SourceError as error:
-            if "401 " in str(error) and target.url.startswith("rtsp://"):
-                words = explain_refusal(target.url, target.timeout_s)
-                raise SourceError(f"{target.shown}: {words}") from None
+        except RefusedStreamError as error:
+            words = self._explain_refusal(logs_in=not error.unauthorised)
+            raise (error if words is None else SourceError(f"{target.shown}: {words}")) from None
+        except SourceError:
             if target.verify and target.url.startswith("rtsps://"):
-                parts = urlsplit(target.url)
+                parts = split_address(target.url)
                 cause = explain_tls(parts.hostname or "", parts.port or 322, target.ca_file, target.timeout_s)
                 if cause is not None:
                     raise SourceError(f"{target.shown}: {cause}") from None
@@ -288,6 +288,19 @@ class _Connection:
             self._deliver(video)
         finally:
             video.close()
+
+    def _explain_refusal(self, *, logs_in: bool) -> str | None:
+        target = self._target
+        if not target.url.startswith(("rtsp", "http")):
+            return None
+        encrypted = target.url.startswith(("rtsps:", "https:"))
+        return explain_refusal(
+            target.url,
+            target.options.get("rtsp_transport", "tcp"),
+            target.timeout_s,
+            context=tls_context(verify=target.verify, ca_file=target.ca_file) if encrypted else None,
+            logs_in=logs_in,
+        )
 
     def _wait_for_key_frame(self) -> None:
         now_s = self._clock.monotonic()
