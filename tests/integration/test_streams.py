@@ -237,6 +237,22 @@ def test_a_refused_login_is_not_sent_again_to_be_explained(serve: Callable[[Serv
     assert "Authorization" not in "".join(server.requests[2:])
 
 
+class RefusesOtherwise(RtspServer):
+    """Refuses the second connection's login."""
+
+    def serve(self, connection: socket.socket) -> None:
+        if self.connections > 1:
+            self._statuses = {"OPTIONS": "401 Unauthorized"}
+        super().serve(connection)
+
+
+def test_a_refusal_that_cannot_be_repeated_is_one_sentence(serve: Callable[[Server], Server]) -> None:
+    source = camera(serve(RefusesOtherwise(statuses={"SETUP": "453 Not Enough Bandwidth"})))
+    with pytest.raises(SourceError, match="refused; check the address, and whether the camera serves too many viewers"):
+        source.open()
+    source.close()
+
+
 @pytest.mark.parametrize(
     ("transport", "refused", "asked"),
     [("tcp", "PLAY", "RTP/AVP/TCP;unicast;interleaved=0-1"), ("udp", "SETUP", "RTP/AVP;unicast;client_port=")],
