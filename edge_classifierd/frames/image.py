@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.jpeg import decode_jpeg, read_header
+from edge_classifierd.frames.jpeg import decode_jpeg, has_end, read_header
 from edge_classifierd.frames.video import flip_vertically
 
 if TYPE_CHECKING:
@@ -76,20 +76,32 @@ Image.MAX_IMAGE_PIXELS = _MOST_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
-def read_image(path: Path) -> av.VideoFrame:
+class UnreadableFileError(SourceError):
+    """The file cannot be opened or read now; nothing is known about its content."""
+
+
+def read_image(path: Path, *, to_end: bool = False) -> av.VideoFrame:
     """Decode the first picture in a file.
 
     The size that the file announces is checked before memory is taken: at most `MOST_MEMORY`.
+
+    Args:
+        path: The file.
+        to_end: Take a JPEG without its end marker as incomplete, although FFmpeg decodes many of them.
 
     Returns:
         The picture as its EXIF orientation says. A JPEG keeps its pixel format (yuvj420p …) and its rotation, which
         `View.quarter_turns` applies; every other format becomes rgb24 and is upright.
 
     Raises:
-        SourceError: The file is missing, unreadable, empty, incomplete, damaged, too large or not a picture.
+        UnreadableFileError: The file is missing or cannot be read.
+        SourceError: The file is empty, incomplete, damaged, too large or not a picture.
     """
     with _open(path) as file:
-        return _read(file, str(path))
+        try:
+            return _read(file, str(path), to_end=to_end)
+        except OSError as error:
+            raise UnreadableFileError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
 
 
 def decode_image(data: bytes, name: str, *, most_bytes: int) -> av.VideoFrame:
@@ -103,7 +115,7 @@ def decode_image(data: bytes, name: str, *, most_bytes: int) -> av.VideoFrame:
     return _read(io.BytesIO(data), name)
 
 
-def _read(file: BinaryIO, name: str) -> av.VideoFrame:
+def _read(file: BinaryIO, name: str, *, to_end: bool = False) -> av.VideoFrame:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(_HEAD_BYTES)
@@ -115,14 +127,9 @@ def _read(file: BinaryIO, name: str) -> av.VideoFrame:
         raise SourceError(f"{name}: not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF picture; remove it or convert it")
     if size > MOST_MEMORY:
         raise SourceError(f"{name}: {size / 1e6:.0f} MB is too large for a picture; remove it")
-    try:
-        if found.name == "JPEG":
-            return _read_jpeg(file.read(), name)
-        return av.VideoFrame.from_numpy_buffer(_decode(file, found, name, size), "rgb24")
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise SourceError(f"{name}: cannot be read ({error.strerror}); check the disk") from error
+    if found.name == "JPEG":
+        return _read_jpeg(file.read(), name, to_end=to_end)
+    return av.VideoFrame.from_numpy_buffer(_decode(file, found, name, size), "rgb24")
 
 
 def _open(path: Path) -> BinaryIO:
@@ -131,14 +138,16 @@ def _open(path: Path) -> BinaryIO:
             raise SourceError(f"{path}: not a regular file; remove it")
         return path.open("rb")
     except FileNotFoundError as error:
-        raise SourceError(f"{path}: no such file; check the path") from error
+        raise UnreadableFileError(f"{path}: no such file; check the path") from error
     except PermissionError as error:
-        raise SourceError(f"{path}: permission denied; make it readable for the service user") from error
+        raise UnreadableFileError(f"{path}: permission denied; make it readable for the service user") from error
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
+        raise UnreadableFileError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
 
 
-def _read_jpeg(data: bytes, name: str) -> av.VideoFrame:
+def _read_jpeg(data: bytes, name: str, *, to_end: bool) -> av.VideoFrame:
+    if to_end and not has_end(data):
+        raise SourceError(f"{name}: the end of the JPEG data is missing; replace or remove it")
     header = read_header(data)
     picture = decode_jpeg(data, name, most_memory=MOST_MEMORY, header=header)
     if header is not None and header.exif and _orientation_in(header.exif) in {2, 4, 5, 7}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,7 +32,8 @@ _DARK: Final = (20, 128, 128)
 _FRAME_HEADERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
-_START_OF_SCAN, _APP1 = 0xDA, 0xE1
+_START_OF_SCAN, _END_OF_IMAGE, _APP1 = 0xDA, 0xD9, 0xE1
+_SEGMENT_OR_END: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _EXIF: Final = b"Exif\0\0"
 
 
@@ -73,6 +75,17 @@ def read_header(data: bytes) -> JpegHeader | None:
             at += 2 + length
     except (IndexError, struct.error):
         return None
+
+
+def has_end(data: bytes) -> bool:
+    """Return whether the end marker (EOI) of the first picture is there, so that none of its scans is missing."""
+    at = 2
+    while found := _SEGMENT_OR_END.search(data, at):
+        at = found.end()
+        if data[at - 1] == _END_OF_IMAGE:
+            return True
+        at += int.from_bytes(data[at : at + 2])
+    return False
 
 
 def _frame_header(data: bytes, at: int, *, progressive: bool) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from moving_pictures import encoded, level, picture, with_orientation
 from PIL import Image, ImageFile
 
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames.image import IMAGE_SUFFIXES, MOST_MEMORY, read_image
+from edge_classifierd.frames.image import IMAGE_SUFFIXES, MOST_MEMORY, UnreadableFileError, read_image
 from edge_classifierd.frames.jpeg import read_header
 from edge_classifierd.preprocess import View
 from edge_classifierd.scaler import Box, Scaler
@@ -396,3 +396,11 @@ def test_pillows_limits_are_set() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None
     assert Image.MAX_IMAGE_PIXELS < 30_000_000
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_a_file_that_the_disk_does_not_give_is_unreadable_and_not_damaged(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").symlink_to("/proc/self/mem")  # its first page is not there
+    with pytest.raises(UnreadableFileError, match=r"bad\.jpg: cannot be read"):
+        read_image(tmp_path / "bad.jpg")
+    with pytest.raises(UnreadableFileError, match=r"gone\.jpg: no such file"):
+        read_image(tmp_path / "gone.jpg")

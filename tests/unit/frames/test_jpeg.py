@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image
 
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.frames.jpeg import encode_jpeg
+from edge_classifierd.frames.jpeg import encode_jpeg, has_end
 from edge_classifierd.preprocess import Region, View
 
 if TYPE_CHECKING:
@@ -122,3 +124,20 @@ def test_more_quality_takes_more_bytes_and_is_nearer_to_the_picture(tmp_path: Pa
     assert sorted(made, key=len) == made
     errors = [float(np.abs(decoded(tmp_path, jpeg) - noise).mean()) for jpeg in made]
     assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+@pytest.mark.parametrize("restart", [0, 5])
+def test_the_end_is_that_of_the_last_scan(restart: int, *, progressive: bool) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+    file = io.BytesIO()
+    # An embedded preview has an end of its own.
+    Image.fromarray(noise).save(
+        file, "JPEG", progressive=progressive, restart_marker_blocks=restart, exif=b"Exif\0\0\xff\xda\xff\xd9"
+    )
+    data = file.getvalue()
+    assert has_end(data)
+    assert has_end(data + b"\xff\xda\0\x0cftypmp42")
+    for length in range(0, len(data) - 1, 7):
+        assert not has_end(data[:length])
+        assert not has_end(data[:length].ljust(len(data), b"\0"))
