@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
-import select
-import struct
 import threading
+from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.folder import is_picture, natural_order, walk_folders
-from edge_classifierd.frames.image import read_image
+from edge_classifierd.frames.image import UnreadableFileError, read_image
+from edge_classifierd.frames.inotify import Inotify
 from edge_classifierd.frames.pacing import FixedRate, Pause
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from av import VideoFrame
 
     from edge_classifierd.clock import Clock
 
@@ -27,23 +27,94 @@ _log = logging.getLogger(__name__)
 _POLL_S: Final = 1.0
 """How often the folder is listed where the kernel reports no changes (network shares)."""
 _SETTLED_S: Final = 0.5
-"""A file is complete when it has not changed for this long, and can be decoded."""
+"""Where the kernel reports nothing, a file is complete when it has not changed for this long, and can be decoded."""
+_OVERWRITTEN_S: Final = 2.0
+"""A file that has been changing for this long is tried although it was changed just now."""
 _GIVE_UP_S: Final = 30.0
-"""A file that cannot be decoded is skipped when it has not changed for this long."""
+"""A file that has not changed for this long is no longer being written: skipped when it cannot be decoded."""
 _DELETE_AFTER_S: Final = 5.0
 """A picture is deleted this long after it was delivered, when it has been classified."""
 _CLOCK_SKEW_S: Final = 2.0
 _STEP_S: Final = 0.25
 _MOST_LISTING_SHARE: Final = 20
+_MOST_ABSENT: Final = 10_000
 
-_Stamp = tuple[int, int]
-"""Modification time in nanoseconds, and size."""
+
+class _Stamp(NamedTuple):
+    """What tells whether a file was changed or moved."""
+
+    modified_ns: int
+    size: int
+    device: int
+    inode: int
+
+    def same_content(self, other: _Stamp | None) -> bool:
+        """Return whether the file at one path was not changed; a share that is mounted again has new inodes."""
+        return other is not None and self[:2] == other[:2]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A new picture."""
+
+    stamp: _Stamp
+    since_s: float
+    """When it was first seen with this stamp."""
+    first_s: float
+    """When it was first seen."""
+    error: SourceError | None = None
+    """Why it could not be read with this stamp."""
+    warned: bool = False
+
+    def see(self, stamp: _Stamp, now_s: float) -> None:
+        """Record the stamp of now."""
+        if not stamp.same_content(self.stamp):
+            self.since_s, self.error = now_s, None
+        self.stamp = stamp
+
+    @property
+    def damaged(self) -> bool:
+        """Whether its content could be read, but not decoded."""
+        return self.error is not None and not isinstance(self.error, UnreadableFileError)
+
+
+@dataclass(slots=True)
+class _Done:
+    """The pictures that are done, as they were when the folder was last listed."""
+
+    present: dict[Path, _Stamp]
+    absent: dict[Path, _Stamp] = field(default_factory=dict)
+    """They may come back: their folder is away, or they are on their way to another one."""
+    most_absent: int = _MOST_ABSENT
+
+    def update(self, found: dict[Path, _Stamp], folders: set[Path]) -> dict[Path, _Stamp]:
+        """Take in a listing, with the folders whose pictures are all in it; return the pictures that are not done."""
+        new = {
+            path: stamp
+            for path, stamp in found.items()
+            if not stamp.same_content(self.present.get(path) or self.absent.get(path))
+        }
+        if new:
+            done = {*self.present.values(), *self.absent.values()}  # maybe under another name
+            new = {path: stamp for path, stamp in new.items() if stamp not in done}
+        self.absent = {
+            path: stamp
+            for path, stamp in self.absent.items()
+            if path not in found and path.parent not in folders
+        }  # fmt: skip
+        self.absent |= {path: stamp for path, stamp in self.present.items() if path not in found}
+        self.most_absent = max(self.most_absent, len(found))
+        for path in list(self.absent)[: -self.most_absent]:
+            del self.absent[path]
+        self.present = {path: stamp for path, stamp in found.items() if path not in new}
+        return new
 
 
 class FolderWatch:
     """Each new picture of a folder once, when it is complete; never ends.
 
-    Pictures that are older than this object are left alone, unless pictures are deleted after use.
+    Pictures that are there at the start are left alone, unless pictures are deleted after use. When the folder is
+    missing then, these are the pictures that are older than this object.
     """
 
     def __init__(
@@ -58,15 +129,15 @@ class FolderWatch:
         self._cancelled = threading.Event()
         self._pause = Pause(clock, self._cancelled)
         self._begun_ns = int((clock.utc().timestamp() - _CLOCK_SKEW_S) * 1e9)
-        self._known: dict[Path, _Stamp] | None = None
-        """The pictures that are done, as they were; None before the first opening."""
-        self._waiting: dict[Path, tuple[_Stamp, float]] = {}
-        """New pictures, with the time at which they were first seen like this."""
-        self._failures: dict[Path, SourceError] = {}
+        self._late = False
+        """Whether the folder was missing at the start."""
+        self._done: _Done | None = None
+        """None before the first opening."""
+        self._waiting: dict[Path, _Waiting] = {}
         self._deliverable: list[Path] = []
         self._delivered: list[tuple[Path, _Stamp, float]] = []
         """Pictures to delete, with the time of their delivery."""
-        self._notifier: _Notifier | None = None
+        self._inotify: Inotify | None = None
         self._list_again_s = -inf
         self._skipped = 0
         self._sequence = 0
@@ -89,16 +160,23 @@ class FolderWatch:
 
     def open(self) -> None:
         """List the folder. Raises SourceError when it is missing or unreadable."""
-        found = self._list()
-        if self._known is None:
-            old = {path: stamp for path, stamp in found.items() if stamp[0] < self._begun_ns}
-            self._known = {} if self._delete else old
-        self._notifier = _Notifier()
+        self._inotify = Inotify()
+        try:
+            found, _ = self._list()
+        except SourceError:
+            self._late = self._done is None
+            self._inotify.close()
+            raise
+        if self._done is None:
+            old = {path: stamp for path, stamp in found.items() if not self._late or stamp.modified_ns < self._begun_ns}
+            self._done = _Done({} if self._delete else old)
+        self._waiting.clear()
+        self._deliverable.clear()
         self._list_again_s = -inf
 
     def read(self) -> Frame:
         """Wait for the next new picture. Raises SourceError when the folder is gone."""
-        if self._known is None:
+        if self._done is None or self._inotify is None:
             raise SourceError(f"{self._path}: not open")
         while not self._cancelled.is_set():
             self._delete_delivered()
@@ -113,9 +191,9 @@ class FolderWatch:
     def close(self) -> None:
         """Stop watching."""
         self._delete_delivered(everything=True)
-        if self._notifier is not None:
-            self._notifier.close()
-            self._notifier = None
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
         self._cancelled.clear()
 
     def cancel(self) -> None:
@@ -124,23 +202,12 @@ class FolderWatch:
 
     def _next_frame(self) -> Frame | None:
         """Return the next complete picture, if there is one."""
-        assert self._known is not None
         while self._deliverable:
             path = self._deliverable.pop(0)
-            stamp = self._waiting[path][0]
-            try:
-                picture = read_image(path)
-                if _stamp(path) != stamp:  # it was written to meanwhile
-                    continue
-            except FileNotFoundError:
-                self._waiting.pop(path, None)
+            picture = self._read_complete(path)
+            if picture is None:
                 continue
-            except SourceError as error:
-                self._failures[path] = error
-                continue
-            del self._waiting[path]
-            self._failures.pop(path, None)
-            self._known[path] = stamp
+            stamp = self._finish(path)
             self._pause.wait(self._rate.delay_s(self._clock.monotonic()))
             if self._delete:
                 self._delivered.append((path, stamp, self._clock.monotonic()))
@@ -151,57 +218,94 @@ class FolderWatch:
             return frame
         return None
 
+    def _read_complete(self, path: Path) -> VideoFrame | None:
+        """Return the picture when it is complete, and was not changed while it was read."""
+        assert self._inotify is not None
+        waiting, now_s = self._waiting[path], self._clock.monotonic()
+        try:
+            stamp = _stamp(path)
+            waiting.see(stamp, now_s)
+            if not self._may_be_complete(path, now_s):
+                return None
+            last_try = now_s - waiting.since_s >= _GIVE_UP_S
+            picture = read_image(path, to_end=not last_try and path not in self._inotify.complete)
+            self._inotify.update()
+            changed = not _stamp(path).same_content(stamp) or (path in self._inotify.writing and not last_try)
+        except SourceError as error:
+            waiting.error = error
+            if last_try:
+                self._warn(path)
+            return None
+        except OSError:  # the next listing shows whether it is gone
+            return None
+        return None if changed else picture
+
+    def _may_be_complete(self, path: Path, now_s: float) -> bool:
+        assert self._inotify is not None
+        waiting = self._waiting[path]
+        unchanged_s = now_s - waiting.since_s
+        if unchanged_s >= _GIVE_UP_S:
+            return True
+        if waiting.damaged or path in self._inotify.writing:
+            return False
+        if path in self._inotify.complete or unchanged_s >= _SETTLED_S:
+            return True
+        return now_s - waiting.first_s >= _OVERWRITTEN_S
+
+    def _warn(self, path: Path) -> None:
+        """Skip a picture whose content cannot be decoded; one that cannot be read is tried again."""
+        waiting = self._waiting[path]
+        if waiting.damaged:
+            self._skipped += 1
+            _log.warning("skipped: %s", waiting.error)
+            self._finish(path)
+        elif not waiting.warned:
+            waiting.warned = True
+            _log.warning("waiting for a picture: %s", waiting.error)
+
+    def _finish(self, path: Path) -> _Stamp:
+        assert self._done is not None
+        stamp = self._done.present[path] = self._waiting.pop(path).stamp
+        return stamp
+
     def _wait(self) -> None:
         """Wait a little, until the folder changes or it is to be listed again."""
         now_s = self._clock.monotonic()
         self._pause.until_s = now_s + 10 * _POLL_S
         timeout_s = max(0.0, min(_STEP_S, self._list_again_s - now_s))
-        if self._notifier is None or self._notifier.broken:
+        if self._inotify is None or self._inotify.broken:
             self._cancelled.wait(timeout_s)
-        elif self._notifier.wait(timeout_s):
+        elif self._inotify.wait(timeout_s):
             self._list_again_s = min(self._list_again_s, now_s + _STEP_S)
 
     def _look(self) -> None:
         """List the folder and find the pictures that are new and complete."""
-        assert self._known is not None
+        assert self._done is not None
+        assert self._inotify is not None
         began_s = self._clock.monotonic()
-        found = self._list()
+        self._inotify.update()
+        found, folders = self._list()
         now_s = self._clock.monotonic()
-        if found:  # the empty folder may be a share that is not mounted now
-            self._known = {path: stamp for path, stamp in self._known.items() if path in found}
-        new = {path: stamp for path, stamp in found.items() if self._known.get(path) != stamp}
+        new = self._done.update(found, folders)
+        self._inotify.keep_only(new.keys())
         for path in self._waiting.keys() - new.keys():
             del self._waiting[path]
         for path, stamp in new.items():
-            if self._waiting.get(path, (None, 0.0))[0] != stamp:
-                self._waiting[path] = (stamp, now_s)
-                self._failures.pop(path, None)
-        for path in self._failures.keys() - new.keys():
-            del self._failures[path]
-        self._give_up(now_s)
-        ready = [
-            path
-            for path, (_, since_s) in self._waiting.items()
-            if path not in self._failures and now_s - since_s >= _SETTLED_S
-        ]
-        self._deliverable = sorted(ready, key=lambda path: (self._waiting[path][0][0], natural_order(path)))
-        pause_s = _SETTLED_S if len(self._waiting) > len(self._failures) else _POLL_S
-        self._list_again_s = now_s + max(pause_s, _MOST_LISTING_SHARE * (now_s - began_s))
+            self._waiting.setdefault(path, _Waiting(stamp, now_s, now_s)).see(stamp, now_s)
+        self._deliverable = sorted(
+            (path for path in self._waiting if self._may_be_complete(path, now_s)), key=self._order
+        )  # fmt: skip
+        hurry = any(waiting.error is None for waiting in self._waiting.values())
+        self._list_again_s = now_s + max(_SETTLED_S if hurry else _POLL_S, _MOST_LISTING_SHARE * (now_s - began_s))
 
-    def _give_up(self, now_s: float) -> None:
-        """Skip the pictures that cannot be decoded and do not change any more."""
-        assert self._known is not None
-        for path, error in list(self._failures.items()):
-            stamp, since_s = self._waiting[path]
-            if now_s - since_s >= _GIVE_UP_S:
-                self._skipped += 1
-                _log.warning("skipped: %s", error)
-                self._known[path] = stamp
-                del self._waiting[path], self._failures[path]
+    def _order(self, path: Path) -> tuple[object, ...]:
+        waiting = self._waiting[path]
+        return waiting.error is not None, waiting.stamp.modified_ns, natural_order(path)
 
-    def _list(self) -> dict[Path, _Stamp]:
-        found = {}
-        folders = []
+    def _list(self) -> tuple[dict[Path, _Stamp], set[Path]]:
+        """Return the pictures, and the folders that hold some; an empty one may be a share that is not mounted now."""
+        assert self._inotify is not None
+        found, folders, holding, incomplete = {}, [], set(), set()
         for folder, names in walk_folders(self._path, recursive=self._recursive):
             folders.append(folder)
             for name in names:
@@ -209,18 +313,20 @@ class FolderWatch:
                     path = folder / name
                     try:
                         found[path] = _stamp(path)
-                    except OSError:  # it went since the folder was listed
+                        holding.add(folder)
+                    except FileNotFoundError:  # it went since the folder was listed
                         continue
-        if self._notifier is not None:
-            self._notifier.watch(folders)
-        return found
+                    except OSError:
+                        incomplete.add(folder)
+        self._inotify.watch(folders)
+        return found, holding - incomplete
 
     def _delete_delivered(self, *, everything: bool = False) -> None:
         limit_s = inf if everything else self._clock.monotonic() - _DELETE_AFTER_S
         while self._delivered and self._delivered[0][2] <= limit_s:
             path, stamp, _ = self._delivered.pop(0)
             try:
-                if _stamp(path) == stamp:
+                if _stamp(path).same_content(stamp):
                     path.unlink()
             except FileNotFoundError:
                 continue
@@ -235,45 +341,4 @@ class FolderWatch:
 
 def _stamp(path: Path) -> _Stamp:
     found = path.stat()
-    return found.st_mtime_ns, found.st_size
-
-
-class _Notifier:
-    """Learns from the kernel that a folder changed (inotify(7)); `broken` where it cannot."""
-
-    _CREATED_OR_CHANGED: Final = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200  # modify, close_write, moved_*, create, delete
-    _NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
-
-    def __init__(self) -> None:
-        self._library = ctypes.CDLL(None, use_errno=True)
-        self._descriptor = self._library.inotify_init1(self._NONBLOCK_CLOEXEC)
-        self._folders: set[Path] = set()
-
-    @property
-    def broken(self) -> bool:
-        """Whether the kernel reports nothing, so that only listing remains."""
-        return bool(self._descriptor < 0)
-
-    def watch(self, folders: list[Path]) -> None:
-        """Watch these folders; those that are gone are forgotten by the kernel."""
-        for folder in set(folders) - self._folders:
-            if self._descriptor >= 0:
-                self._library.inotify_add_watch(self._descriptor, os.fsencode(folder), self._CREATED_OR_CHANGED)
-        self._folders = set(folders)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for a change; return whether there was one."""
-        if not select.select([self._descriptor], [], [], timeout_s)[0]:
-            return False
-        while True:
-            try:
-                if len(os.read(self._descriptor, 65_536)) < struct.calcsize("iIII"):
-                    return True
-            except BlockingIOError:
-                return True
-
-    def close(self) -> None:
-        """Stop watching."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+    return _Stamp(found.st_mtime_ns, found.st_size, found.st_dev, found.st_ino)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from moving_pictures import encoded, level, picture
+from PIL import Image
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames import folder_watch
-from edge_classifierd.frames.folder_watch import FolderWatch
+from edge_classifierd.frames.folder_watch import FolderWatch, _Done, _Stamp
+from edge_classifierd.frames.image import read_image
+from edge_classifierd.frames.inotify import Inotify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from edge_classifierd.frames.base import Frame
 
 
 @pytest.fixture(autouse=True, params=["inotify", "polling"])
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in {
         "_POLL_S": 0.2,
         "_SETTLED_S": 0.1,
+        "_OVERWRITTEN_S": 0.5,
         "_GIVE_UP_S": 0.6,
         "_DELETE_AFTER_S": 0.2,
         "_STEP_S": 0.05,
     }.items():
         monkeypatch.setattr(folder_watch, name, value)
     if request.param == "polling":
-        monkeypatch.setattr(folder_watch._Notifier, "broken", True)
+        monkeypatch.setattr(Inotify, "broken", True)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -55,8 +63,9 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Reader]]:
 class Reader:
     """Reads a source in a thread, as a capture does."""
 
-    def __init__(self, source: FolderWatch) -> None:
+    def __init__(self, source: FolderWatch, *, as_nobody: bool = False) -> None:
         self.source = source
+        self._as_nobody = as_nobody
         self.frames: list[Frame] = []
         self.error: SourceError | None = None
         source.open()
@@ -73,12 +82,14 @@ class Reader:
         self.source.close()
 
     def until(self, names: list[str]) -> None:
-        deadline_s = time.monotonic() + 5
+        deadline_s = time.monotonic() + 60
         while sorted(name or "" for name in self.names) != sorted(names):
             assert time.monotonic() < deadline_s, self.names
             time.sleep(0.01)
 
     def _run(self) -> None:
+        if self._as_nobody and os.geteuid() == 0:
+            ctypes.CDLL(None).setfsuid(65_534)  # root may read everything; of this thread only
         try:
             while True:
                 self.frames.append(self.source.read())
@@ -201,3 +212,164 @@ def test_a_folder_that_is_created_later_is_watched_from_its_first_picture(tmp_pa
     reader.stop()
     assert time.monotonic() < source.pauses_until_s + 60
     shutil.rmtree(tmp_path / "later")
+
+
+def test_what_is_there_at_the_start_is_old_also_with_a_wrong_clock(
+    tmp_path: Path, watch: Callable[..., Reader]
+) -> None:
+    future = time.time() + 3600
+    os.utime(old(tmp_path / "in/old.jpg"), (future, future))
+    reader = watch()
+    (tmp_path / "in/new.jpg").write_bytes(encoded(picture(200)))
+    reader.until(["new.jpg"])
+
+
+def test_pictures_that_are_moved_within_the_tree_are_not_repeated(tmp_path: Path, watch: Callable[..., Reader]) -> None:
+    old(tmp_path / "in/old.jpg")
+    reader = watch()
+    (tmp_path / "in/new.jpg").write_bytes(encoded(picture(200)))
+    reader.until(["new.jpg"])
+    (tmp_path / "in/2024-06-01").mkdir()
+    for name in ("old.jpg", "new.jpg"):
+        (tmp_path / "in" / name).rename(tmp_path / "in/2024-06-01" / name)
+    time.sleep(0.6)
+    (tmp_path / "in/last.jpg").write_bytes(encoded(picture(200)))
+    reader.until(["new.jpg", "last.jpg"])
+
+
+def test_a_subfolder_that_was_away_is_not_repeated(tmp_path: Path, watch: Callable[..., Reader]) -> None:
+    old(tmp_path / "in/a/old.jpg")
+    old(tmp_path / "in/b/old.jpg")
+    reader = watch()
+    for number in range(3):
+        (tmp_path / "in/b").rename(tmp_path / "away")
+        old(tmp_path / f"in/a/{number}.jpg")
+        reader.until([f"a/{at}.jpg" for at in range(number + 1)])
+        time.sleep(0.6)
+        (tmp_path / "away").rename(tmp_path / "in/b")
+    old(tmp_path / "in/b/new.jpg")
+    reader.until(["a/0.jpg", "a/1.jpg", "a/2.jpg", "b/new.jpg"])
+
+
+def test_pictures_that_are_absent_are_forgotten_in_time() -> None:
+    done = _Done({}, most_absent=10)
+    for day in range(50):
+        found = {Path(f"/in/{day}/{at}.jpg"): _Stamp(day, at, 1, 100 * day + at) for at in range(5)}
+        assert done.update(found, {Path(f"/in/{day}")}) == found  # all are new
+        done.present = found
+    assert list(done.absent) == [Path(f"/in/{day}/{at}.jpg") for day in (47, 48) for at in range(5)]
+    for _ in range(2):  # deleted one by one
+        assert done.update({Path("/in/49/4.jpg"): _Stamp(49, 4, 1, 4904)}, {Path("/in/49")}) == {}
+    assert Path("/in/49/0.jpg") not in done.absent
+
+
+def test_pictures_of_a_burst_that_a_lost_share_interrupts_come_when_it_is_back(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = FolderWatch(folder, clock=SystemClock())
+    source.open()
+    for number in range(6):
+        (folder / f"{number}.jpg").write_bytes(encoded(picture(40)))
+    names = [source.read().name for _ in range(2)]
+    folder.rename(tmp_path / "away")
+    with pytest.raises(SourceError, match="no such folder"):
+        names.extend(frame.name for frame in iter(source.read, None))
+    source.close()
+    time.sleep(1.0)
+    (tmp_path / "away").rename(folder)
+    reader = Reader(source)
+    reader.until([f"{number}.jpg" for number in range(6) if f"{number}.jpg" not in names])
+    assert source.skipped == 0
+    reader.stop()
+
+
+def test_a_picture_that_cannot_be_read_is_tried_until_it_can_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tempfile.TemporaryDirectory() as name:  # others may enter it
+        folder = Path(name)
+        folder.chmod(0o755)
+        source = FolderWatch(folder, clock=SystemClock())
+        reader = Reader(source, as_nobody=True)
+        old(tmp_path / "late.jpg").chmod(0)
+        shutil.move(tmp_path / "late.jpg", folder)
+        time.sleep(1.5)
+        assert reader.names == []
+        (folder / "late.jpg").chmod(0o644)
+        reader.until(["late.jpg"])
+        reader.stop()
+    assert source.skipped == 0
+    assert caplog.text.count("late.jpg: permission denied") == 1
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_picture_that_is_overwritten_all_the_time_is_delivered(
+    tmp_path: Path, watch: Callable[..., Reader], *, atomic: bool
+) -> None:
+    reader = watch()
+    deadline_s = time.monotonic() + 60
+    while len(reader.frames) < 3:
+        assert time.monotonic() < deadline_s
+        written = tmp_path / "in" / ("next.tmp" if atomic else "latest.jpg")
+        written.write_bytes(encoded(picture(120)))
+        written.rename(tmp_path / "in/latest.jpg")
+        time.sleep(0.03)
+    assert {level(frame.picture) for frame in reader.frames} == {level(reader.frames[0].picture)}
+
+
+def test_a_picture_with_room_for_its_rest_is_waited_for(
+    tmp_path: Path, watch: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_watch, "_GIVE_UP_S", 60.0)
+    reader = watch()
+    noise = np.random.default_rng(1).integers(0, 255, (120, 160, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg", progressive=True)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    with (tmp_path / "in/slow.jpg").open("wb") as file:
+        file.truncate(len(data))
+        file.write(data[: len(data) // 2])
+        file.flush()
+        time.sleep(1.0)
+        assert reader.names == []
+        file.write(data[len(data) // 2 :])
+    reader.until(["slow.jpg"])
+    whole = read_image(tmp_path / "whole.jpg").to_ndarray(format="gray")
+    assert np.array_equal(reader.frames[0].picture.to_ndarray(format="gray"), whole)
+
+
+def test_a_jpeg_that_never_gets_its_end_is_used_at_last(tmp_path: Path, watch: Callable[..., Reader]) -> None:
+    reader = watch()
+    data = encoded(picture(120))
+    assert data.endswith(b"\xff\xd9")
+    (tmp_path / "in/short.jpg").write_bytes(data[:-2])
+    reader.until(["short.jpg"])
+
+
+def test_a_closed_file_is_used_at_once_and_an_open_one_is_waited_for(
+    tmp_path: Path, watch: Callable[..., Reader], monkeypatch: pytest.MonkeyPatch, quick: str
+) -> None:
+    if quick == "polling":
+        pytest.skip("needs what the kernel reports")
+    monkeypatch.setattr(folder_watch, "_GIVE_UP_S", 600.0)
+    reader = watch()
+    with (tmp_path / "in/open.jpg").open("wb") as file:
+        file.write(encoded(picture(120)))
+        file.flush()
+        time.sleep(1.0)
+        assert reader.names == []
+    reader.until(["open.jpg"])
+    monkeypatch.setattr(folder_watch, "_SETTLED_S", 600.0)
+    monkeypatch.setattr(folder_watch, "_OVERWRITTEN_S", 600.0)
+    (tmp_path / "in/closed.jpg").write_bytes(encoded(picture(120)))
+    reader.until(["open.jpg", "closed.jpg"])
+    (tmp_path / "in/closed.jpg").rename(tmp_path / "x.jpg")
+    old(tmp_path / "y.jpg").rename(tmp_path / "in/moved.jpg")
+    reader.until(["open.jpg", "closed.jpg", "moved.jpg"])
+
+
+def test_a_file_that_is_open_but_not_written_to_any_more_is_used(tmp_path: Path, watch: Callable[..., Reader]) -> None:
+    reader = watch()
+    with (tmp_path / "in/open.jpg").open("wb") as file:
+        file.write(encoded(picture(120)))
+        file.flush()
+        reader.until(["open.jpg"])
