@@ -16,7 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.damage import Damage
 from edge_classifierd.frames.h264 import FrameNumbers
-from edge_classifierd.frames.sound_frames import MOST_WITHOUT_KEY, SoundFrames
+from edge_classifierd.frames.sound_frames import SoundFrames
 from edge_classifierd.frames.video_errors import RefusedStreamError, in_words, no_answer
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _STRICTNESS: Final = {
     # Without CABAC, a slice must end where its data ends.
     "h264": {"err_detect": "aggressive"},
 }
-_INTRA_ONLY: Final = frozenset({"mjpeg", "rawvideo", "png", "bmp", "tiff", "dvvideo", "prores", "ffv1", "huffyuv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class InputSettings:
     """FFmpeg's options of the input."""
     timeout_s: float | None = None
     live: bool = False
-    """A camera: decode without delay, and skip what comes before the first key frame."""
+    """A camera: decode without delay, and nothing before the first packet of a key frame."""
     copy_packets: bool = False
     """Decode copies of the packets, because closing the input unmaps theirs."""
     quiet: bool = False
@@ -60,8 +59,8 @@ class InputSettings:
 class Video:
     """An open input; used and closed by one thread, because FFmpeg crashes otherwise.
 
-    Frames own their memory. Frames that are damaged, or that depend on a damaged or missing one, are skipped until the
-    next sound key frame.
+    Frames own their memory. Frames before the first key frame, and frames that are damaged or depend on a damaged or
+    missing one, are skipped until the next sound key frame.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Video:
             settings: How to open it.
             shown: Names the input in messages, without secrets.
             on_idle: For inputs opened non-blocking: called whenever there is no packet yet; waits a little, may raise.
-            on_skip: Called for each packet that is skipped while the first key frame is awaited; may raise.
+            on_skip: Called for each packet whose frame is skipped while the first key frame is awaited; may raise.
             damage: Counts what is skipped, over several inputs of one source.
             wanted: Called before every packet, also of sound: when it returns False, `read` returns None.
 
@@ -112,13 +111,15 @@ class Video:
         if undelayed and name == "h264":
             context.thread_count = 1
         self._numbers = FrameNumbers(context.extradata) if name == "h264" else None
-        self._awaits_first = settings.live and name not in _INTRA_ONLY
-        self._without_key = 0
-        self._sound = SoundFrames(self._damage, independent=name in _INTRA_ONLY)
+        self._awaits_first = settings.live and not context.codec.intra_only
+        self._sound = SoundFrames(self._damage, context.codec)
         self._packets_read = 0
         self._has_timestamps = True
         self._scaler = VideoReformatter()
         self._target: tuple[tuple[int, int], tuple[int, int]] | None = None
+        announced = self._stream.sample_aspect_ratio
+        # As FFmpeg's players do, the container's ratio is preferred to the one in the coded video, which may change.
+        self._ratio = announced if announced != context.sample_aspect_ratio else None
         # Packets of every stream, not of ours alone: where sound goes on without pictures PyAV would never come back.
         self._packets: Iterator[Packet[Any]] = self._container.demux()
 
@@ -206,15 +207,12 @@ class Video:
 
     def _wait_for_first_key(self, packet: Packet[Any]) -> bool:
         """Return whether the packet is skipped because it comes before the first key frame."""
-        if not self._awaits_first or not packet.size:
+        if not self._awaits_first or not packet.size or packet.is_corrupt:
             return False
-        if packet.is_corrupt:
+        if packet.is_keyframe or self._sound.awaited_enough:
+            self._awaits_first = False
             return False
-        if packet.is_keyframe or self._without_key >= MOST_WITHOUT_KEY:
-            self._awaits_first, self._without_key = False, 0
-            return False
-        self._without_key += 1
-        self._damage.skipped += 1
+        self._sound.skip()
         if self._on_skip is not None:
             self._on_skip()
         return True
@@ -227,13 +225,20 @@ class Video:
                 return
             if self._numbers is not None and self._numbers.missing_before(bytes(packet)):
                 self._sound.damaged("frames after a missing one")
+        frames = self._decoded(packet)
+        for frame in frames:
+            self._ready.extend(self._sound.add(frame))
+        if frames and self._sound.awaits_first and self._on_skip is not None:
+            self._on_skip()
+
+    def _decoded(self, packet: Packet[Any]) -> list[av.VideoFrame]:
         try:
-            frames = packet.decode()
+            return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame)]
         except av.error.EOFError:  # read again after its end
-            return
+            return []
         except av.error.InvalidDataError:
             self._sound.damaged("data that cannot be decoded")
-            return
+            return []
         except av.error.FFmpegError as error:
             width, height = self.size
             if width * height > MOST_PIXELS or isinstance(error, av.error.ArgumentError):
@@ -242,9 +247,6 @@ class Video:
                     "supported: set the camera to a smaller picture"
                 ) from None
             raise self._failure(error, opening=False) from None
-        for frame in frames:
-            if isinstance(frame, av.VideoFrame):
-                self._ready.extend(self._sound.add(frame))
 
     def _number(self, packet: Packet[Any]) -> None:
         """Record the timestamp of a packet; one without (raw H.264) is given its number, to recognise its frame."""
@@ -252,7 +254,7 @@ class Video:
         if packet.pts is None:
             self._has_timestamps = False
             packet.pts = packet.dts = self._packets_read
-        self._sound.send(packet.pts)
+        self._sound.send(packet.pts, key=packet.is_keyframe)
 
     def _next_packet(self) -> Packet[Any] | None:
         """Return the next packet of the video; None at the end, or when no more is wanted."""
@@ -306,8 +308,8 @@ class Video:
 
     def _square_size(self, picture: av.VideoFrame) -> tuple[int, int]:
         width, height = picture.width, picture.height
-        ratio = float(self._stream.codec_context.sample_aspect_ratio or self._stream.sample_aspect_ratio or 1)
-        if not 0.2 <= ratio <= 5 or abs(ratio - 1) < 0.01 or picture.rotation:  # scaling would lose the rotation
+        ratio = float(self._ratio or self._stream.codec_context.sample_aspect_ratio or 1)
+        if not 0.2 <= ratio <= 5 or abs(ratio - 1) < 0.01:
             return width, height
         target = (round(width * ratio / 2) * 2, height) if ratio > 1 else (width, round(height / ratio / 2) * 2)
         return target if target[0] * target[1] <= MOST_PIXELS else (width, height)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -145,6 +146,105 @@ def test_what_comes_before_the_first_key_frame_of_a_camera_is_skipped_and_counte
     assert np.abs(found[0] - clean[15]).mean() < 0.5
 
 
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "b_frames", "counted"),
+    [
+        ("mpeg4 mp4", 0, True),
+        ("mpeg4 avi", 0, True),
+        ("mpeg4 m4v", 2, True),
+        ("h263p avi", 0, True),  # all its packets are marked as key frames
+        ("msmpeg4 avi", 0, True),
+        ("flv flv", 0, True),
+        ("mpeg2video ts", 2, False),  # the decoder of files leaves them out itself
+    ],
+)
+def test_what_comes_before_the_first_key_frame_is_skipped_with_every_codec(
+    tmp_path: Path, kind: str, b_frames: int, counted: bool, live: bool
+) -> None:
+    codec, suffix = kind.split()
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"g": "15", "bf": str(b_frames), "qmax": "3"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(FRAMES):
+            container.mux(stream.encode(scene(number)))
+        container.mux(stream.encode(None))
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as container:
+        out = container.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            if number >= 6:
+                packet.stream = out
+                container.mux(packet)
+    asked = []
+    shown = {}
+    for path in (whole, cut):
+        video = Video(str(path), InputSettings(live=live), shown=path.name, on_skip=lambda: asked.append(1))
+        shown[path] = []
+        while (frame := video.read()) is not None:
+            shown[path].append(frame.to_ndarray(format="gray").astype(int))
+        if path == whole:
+            assert (video.skipped, asked) == (0, [])
+        skipped = video.skipped
+        video.close()
+    assert len(shown[whole]) == FRAMES
+    assert len(shown[cut]) in range(FRAMES - 15 - b_frames, FRAMES - 14)
+    assert asked
+    if counted or live:
+        assert skipped >= 9 - b_frames
+    for frame in shown[cut]:
+        assert min(np.abs(frame - one).mean() for one in shown[whole]) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "lost", "at_least"),
+    [
+        # An open GOP: frames that are shown before a key frame, but sent after it, depend on the damaged frames too.
+        ("libx265", {"x265-params": "keyint=15:min-keyint=15:bframes=3:log-level=none"}, range(6), FRAMES - 16),
+        ("libx265", {"x265-params": "keyint=15:min-keyint=15:bframes=3:log-level=none"}, range(18, 21), FRAMES - 18),
+    ],
+)
+def test_little_more_than_what_depends_on_missing_frames_is_skipped(
+    tmp_path: Path, codec: str, options: dict[str, str], lost: range, at_least: int
+) -> None:
+    path = tmp_path / "a.mkv"
+    shown: list[list[np.ndarray]] = []
+    for left_out in (range(0), lost):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=25, options=options)
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            packets = [packet for number in range(FRAMES) for packet in stream.encode(scene(number))]
+            for number, packet in enumerate(packets + stream.encode(None)):
+                if number not in left_out:
+                    container.mux(packet)
+        video = Video(str(path), InputSettings(), shown="a.mkv")
+        frames = iter(video.read, None)
+        shown.append([frame.to_ndarray(format="gray").astype(int) for frame in frames if frame is not None])
+        assert (video.skipped > 0) == bool(left_out)
+        video.close()
+    assert len(shown[0]) == FRAMES
+    assert at_least <= len(shown[1]) < FRAMES - len(lost)
+    for frame in shown[1]:
+        assert min(np.abs(frame - one).mean() for one in shown[0]) < 0.5
+
+
+def test_frames_whose_type_the_decoder_does_not_know_are_delivered(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("flashsv", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "bgr24"
+        for number in range(5):
+            container.mux(stream.encode(scene(number).reformat(format="bgr24")))
+        container.mux(stream.encode(None))
+    video = Video(str(path), InputSettings(), shown="a.avi")
+    assert [video.read() is not None for _ in range(6)] == [True] * 5 + [False]
+    assert video.skipped == 0
+    video.close()
+
+
 @pytest.mark.parametrize(
     ("ratio", "size"), [((2, 1), (320, 120)), ((1, 2), (160, 240)), ((12, 11), (174, 120)), ((1, 1), (160, 120))]
 )
@@ -165,6 +265,29 @@ def test_pixels_that_are_not_square_are_shown_in_the_scenes_proportions(
     assert frame is not None
     assert (frame.width, frame.height) == size
     assert frame.format.name == "yuv420p"
+    video.close()
+
+
+def test_the_containers_ratio_of_the_pixels_is_preferred_and_belongs_to_the_picture_before_its_rotation(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(1, 1)
+        stream.set_display_rotation(-90)
+        container.mux(stream.encode(scene(0)))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    square = struct.pack(">4s2I", b"pasp", 1, 1)
+    assert data.count(square) == 1
+    path.write_bytes(data.replace(square, struct.pack(">4s2I", b"pasp", 2, 1)))  # as `ffmpeg -aspect -c copy` does
+    video = Video(str(path), InputSettings(), shown="a.mp4")
+    frame = video.read()
+    assert frame is not None
+    assert (frame.width, frame.height, frame.rotation) == (2 * WIDTH, HEIGHT, -90)
     video.close()
 
 
