@@ -82,10 +82,12 @@ class HttpServer(Server):
         then: str = "close",
         damaged: frozenset[int] = frozenset(),
         bare: bool = False,
+        kind: str = "",
         frame_s: float = FRAME_S,
         port: int = 0,
     ) -> None:
         self._status = status
+        self._kind = kind
         self._frames = frames
         self._then = then
         self._damaged = damaged
@@ -96,7 +98,7 @@ class HttpServer(Server):
     def serve(self, connection: socket.socket) -> None:
         while b"\r\n\r\n" not in connection.recv(65536):
             pass
-        kind = "application/octet-stream" if self._bare else "multipart/x-mixed-replace; boundary=next"
+        kind = self._kind or ("application/octet-stream" if self._bare else "multipart/x-mixed-replace; boundary=next")
         head = f"HTTP/1.0 {self._status}\r\nContent-Type: {kind}\r\n\r\n"
         connection.sendall(head.encode())
         if not self._status.startswith("200"):

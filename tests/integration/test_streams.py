@@ -118,6 +118,25 @@ def test_a_network_camera_is_open_within_a_second_and_its_frames_are_fresh(
     source.close()
 
 
+@pytest.mark.parametrize(
+    "server",
+    [
+        lambda: HttpServer("200 OK\r\nContent-Length: 0"),
+        lambda: HttpServer("200 OK\r\nContent-Length: 900"),
+        lambda: HttpServer(kind="text/html"),
+        lambda: HttpServer(kind="text/html", bare=True),
+    ],
+    ids=["length 0", "short length", "text/html", "bare text/html"],
+)
+def test_motion_jpeg_is_found_whatever_its_head_says(
+    serve: Callable[[Server], Server], server: Callable[[], Server]
+) -> None:
+    source = camera(serve(server()))
+    source.open()
+    assert [source.read().sequence for _ in range(15)] == list(range(15))
+    source.close()
+
+
 @pytest.mark.parametrize("make", [HttpServer, RtspServer])
 def test_the_end_of_a_live_stream_is_a_failure(serve: Callable[[Server], Server], make: Callable[..., Server]) -> None:
     source = camera(serve(make(frames=60)))

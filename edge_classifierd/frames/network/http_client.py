@@ -75,6 +75,8 @@ class HttpRequest:
                 answers += 1
             elif response.status in {200, 304}:
                 self.status, self.headers = response.status, response.headers
+                if response.headers.get_content_maintype() == "multipart":
+                    response.length = None  # endless, whatever length the camera gives
                 return
             else:
                 reason = "".join(one for one in response.reason if one.isprintable())[:60]

@@ -223,12 +223,12 @@ class _Connection:
         try:
             request.open()
             kind = request.headers.get("Content-Type", "").lower()
-            if kind.startswith("text/html"):
-                raise SourceError(f"{target.shown}: sends a web page; give the address of the camera's video")
             if kind.startswith(_VIDEO_TYPES) and "mjpeg" not in kind:
                 return False
             head = self._sniff(request) if not kind.startswith(("multipart/", "image/jp")) else b""
             if head and b"\xff\xd8\xff" not in head:
+                if kind.startswith("text/html"):
+                    raise SourceError(f"{target.shown}: sends a web page; give the address of the camera's video")
                 return False
             parts = [head] if head else []
             stream = MjpegStream(
