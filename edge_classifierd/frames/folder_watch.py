@@ -16,6 +16,7 @@ from edge_classifierd.frames.inotify import Inotify
 from edge_classifierd.frames.pacing import FixedRate, Pause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from av import VideoFrame
@@ -48,9 +49,9 @@ class _Stamp(NamedTuple):
     device: int
     inode: int
 
-    def same_content(self, other: _Stamp | None) -> bool:
+    def same_content(self, other: _Stamp) -> bool:
         """Return whether the file at one path was not changed; a share that is mounted again has new inodes."""
-        return other is not None and self[:2] == other[:2]
+        return self[:2] == other[:2]
 
 
 @dataclass(slots=True)
@@ -85,28 +86,37 @@ class _Done:
     present: dict[Path, _Stamp]
     absent: dict[Path, _Stamp] = field(default_factory=dict)
     """They may come back: their folder is away, or they are on their way to another one."""
+    reported: set[Path] = field(default_factory=set)
+    """Those of which the kernel reports when they are written to."""
     most_absent: int = _MOST_ABSENT
 
-    def update(self, found: dict[Path, _Stamp], folders: set[Path]) -> dict[Path, _Stamp]:
-        """Take in a listing, with the folders whose pictures are all in it; return the pictures that are not done."""
-        new = {
-            path: stamp
-            for path, stamp in found.items()
-            if not stamp.same_content(self.present.get(path) or self.absent.get(path))
-        }
+    def update(
+        self, found: dict[Path, _Stamp], folders: set[Path], is_written: Callable[[Path], bool]
+    ) -> dict[Path, _Stamp]:
+        """Take in a listing, with the folders whose pictures are all in it; return the pictures that are not done.
+
+        `is_written` tells whether the kernel has reported that a file was written to.
+        """
+
+        def is_done(path: Path, stamp: _Stamp) -> bool:
+            old = self.present.get(path) or self.absent.get(path)
+            if old is None or stamp.same_content(old):
+                return old is not None
+            # An FTP client may set the time of a file after it was sent (MFMT).
+            return path in self.reported and stamp[1:] == old[1:] and not is_written(path)
+
+        new = {path: stamp for path, stamp in found.items() if not is_done(path, stamp)}
         if new:
             done = {*self.present.values(), *self.absent.values()}  # maybe under another name
             new = {path: stamp for path, stamp in new.items() if stamp not in done}
-        self.absent = {
-            path: stamp
-            for path, stamp in self.absent.items()
-            if path not in found and path.parent not in folders
-        }  # fmt: skip
+        kept = [path for path in self.absent if path not in found and path.parent not in folders]
+        self.absent = {path: self.absent[path] for path in kept}
         self.absent |= {path: stamp for path, stamp in self.present.items() if path not in found}
         self.most_absent = max(self.most_absent, len(found))
         for path in list(self.absent)[: -self.most_absent]:
             del self.absent[path]
         self.present = {path: stamp for path, stamp in found.items() if path not in new}
+        self.reported &= self.present.keys()
         return new
 
 
@@ -137,7 +147,7 @@ class FolderWatch:
         self._deliverable: list[Path] = []
         self._delivered: list[tuple[Path, _Stamp, float]] = []
         """Pictures to delete, with the time of their delivery."""
-        self._inotify: Inotify | None = None
+        self._inotify = Inotify()
         self._list_again_s = -inf
         self._skipped = 0
         self._sequence = 0
@@ -160,12 +170,11 @@ class FolderWatch:
 
     def open(self) -> None:
         """List the folder. Raises SourceError when it is missing or unreadable."""
-        self._inotify = Inotify()
+        self._inotify.open()
         try:
             found, _ = self._list()
         except SourceError:
             self._late = self._done is None
-            self._inotify.close()
             raise
         if self._done is None:
             old = {path: stamp for path, stamp in found.items() if not self._late or stamp.modified_ns < self._begun_ns}
@@ -176,7 +185,7 @@ class FolderWatch:
 
     def read(self) -> Frame:
         """Wait for the next new picture. Raises SourceError when the folder is gone."""
-        if self._done is None or self._inotify is None:
+        if self._done is None:
             raise SourceError(f"{self._path}: not open")
         while not self._cancelled.is_set():
             self._delete_delivered()
@@ -191,9 +200,7 @@ class FolderWatch:
     def close(self) -> None:
         """Stop watching."""
         self._delete_delivered(everything=True)
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
+        self._inotify.close()
         self._cancelled.clear()
 
     def cancel(self) -> None:
@@ -220,7 +227,6 @@ class FolderWatch:
 
     def _read_complete(self, path: Path) -> VideoFrame | None:
         """Return the picture when it is complete, and was not changed while it was read."""
-        assert self._inotify is not None
         waiting, now_s = self._waiting[path], self._clock.monotonic()
         try:
             stamp = _stamp(path)
@@ -241,7 +247,6 @@ class FolderWatch:
         return None if changed else picture
 
     def _may_be_complete(self, path: Path, now_s: float) -> bool:
-        assert self._inotify is not None
         waiting = self._waiting[path]
         unchanged_s = now_s - waiting.since_s
         if unchanged_s >= _GIVE_UP_S:
@@ -265,6 +270,9 @@ class FolderWatch:
 
     def _finish(self, path: Path) -> _Stamp:
         assert self._done is not None
+        if path in self._inotify.complete:
+            self._inotify.complete.remove(path)
+            self._done.reported.add(path)
         stamp = self._done.present[path] = self._waiting.pop(path).stamp
         return stamp
 
@@ -273,7 +281,7 @@ class FolderWatch:
         now_s = self._clock.monotonic()
         self._pause.until_s = now_s + 10 * _POLL_S
         timeout_s = max(0.0, min(_STEP_S, self._list_again_s - now_s))
-        if self._inotify is None or self._inotify.broken:
+        if self._inotify.broken:
             self._cancelled.wait(timeout_s)
         elif self._inotify.wait(timeout_s):
             self._list_again_s = min(self._list_again_s, now_s + _STEP_S)
@@ -281,12 +289,11 @@ class FolderWatch:
     def _look(self) -> None:
         """List the folder and find the pictures that are new and complete."""
         assert self._done is not None
-        assert self._inotify is not None
         began_s = self._clock.monotonic()
         self._inotify.update()
         found, folders = self._list()
         now_s = self._clock.monotonic()
-        new = self._done.update(found, folders)
+        new = self._done.update(found, folders, self._inotify.is_written)
         self._inotify.keep_only(new.keys())
         for path in self._waiting.keys() - new.keys():
             del self._waiting[path]
@@ -304,7 +311,6 @@ class FolderWatch:
 
     def _list(self) -> tuple[dict[Path, _Stamp], set[Path]]:
         """Return the pictures, and the folders that hold some; an empty one may be a share that is not mounted now."""
-        assert self._inotify is not None
         found, folders, holding, incomplete = {}, [], set(), set()
         for folder, names in walk_folders(self._path, recursive=self._recursive):
             folders.append(folder)

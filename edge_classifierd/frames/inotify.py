@@ -27,12 +27,17 @@ class Inotify:
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(None, use_errno=True)
-        self._descriptor = self._library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._descriptor = -1
         self._folders: dict[int, Path] = {}
         self.writing: set[Path] = set()
         """Files that were changed and not closed since; not those that were only created, as a link is."""
         self.complete: set[Path] = set()
         """Files that were closed after writing, or moved to their place."""
+
+    def open(self) -> None:
+        """Begin anew, with nothing watched."""
+        self.close()
+        self._descriptor = self._library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
 
     @property
     def broken(self) -> bool:
@@ -72,13 +77,21 @@ class Inotify:
                 self._take(number, mask, events[at - length : at].rstrip(b"\0"))
         return changed
 
+    def is_written(self, path: Path) -> bool:
+        """Return whether it was reported up to now that a file is being or was written."""
+        self.update()
+        return path in self.writing or path in self.complete
+
     def keep_only(self, paths: Collection[Path]) -> None:
         """Forget all other files."""
         self.writing.intersection_update(paths)
         self.complete.intersection_update(paths)
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching; safe to call twice."""
+        self._folders = {}
+        self.writing.clear()
+        self.complete.clear()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def inotify() -> Iterator[Inotify]:
     inotify = Inotify()
+    inotify.open()
     yield inotify
     inotify.close()
 
