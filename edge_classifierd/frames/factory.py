@@ -55,7 +55,7 @@ def make_source(section: Source, clock: Clock, region: Region | None = None, nee
 
 def _folder(section: FolderSection, clock: Clock) -> FrameSource:
     if section.watch:
-        from edge_classifierd.frames.folder_watch import FolderWatch as Watch  # noqa: PLC0415
+        from edge_classifierd.frames.watch.folder_watch import FolderWatch as Watch  # noqa: PLC0415
 
         return Watch(
             section.path,

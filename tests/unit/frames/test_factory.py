@@ -15,12 +15,12 @@ from edge_classifierd.config.sections.sources import Source
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.factory import make_source
 from edge_classifierd.frames.folder import FolderSource
-from edge_classifierd.frames.folder_watch import FolderWatch
 from edge_classifierd.frames.network.snapshot import SnapshotSource
 from edge_classifierd.frames.network.stream_source import NetworkSource
 from edge_classifierd.frames.picamera.source import Picamera2Source
 from edge_classifierd.frames.stream import VideoFileSource
 from edge_classifierd.frames.v4l2 import V4l2Source
+from edge_classifierd.frames.watch.folder_watch import FolderWatch
 
 
 @pytest.mark.parametrize(

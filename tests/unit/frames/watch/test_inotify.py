@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_classifierd.frames.inotify import Inotify
+from edge_classifierd.frames.watch.inotify import Inotify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -18,10 +19,11 @@ from PIL import Image
 
 from edge_classifierd.clock import SystemClock
 from edge_classifierd.errors import SourceError
-from edge_classifierd.frames import folder_watch
-from edge_classifierd.frames.folder_watch import FolderWatch, _Done, _Stamp
 from edge_classifierd.frames.image import read_image
-from edge_classifierd.frames.inotify import Inotify
+from edge_classifierd.frames.watch import folder_watch
+from edge_classifierd.frames.watch.folder_watch import FolderWatch
+from edge_classifierd.frames.watch.inotify import Inotify
+from edge_classifierd.frames.watch.known_pictures import DonePictures, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -268,15 +270,32 @@ def test_a_subfolder_that_was_away_is_not_repeated(tmp_path: Path, watch: Callab
     reader.until(["a/0.jpg", "a/1.jpg", "a/2.jpg", "b/new.jpg"])
 
 
+def test_old_pictures_of_a_share_that_is_mounted_later_are_left_alone(
+    tmp_path: Path, watch: Callable[..., Reader]
+) -> None:
+    reader = watch()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as share:  # another file system
+        old(Path(share) / "old.jpg")
+        (Path(share) / "new.jpg").write_bytes(encoded(picture(200)))
+        if subprocess.run(["mount", "--bind", share, tmp_path / "in"], capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a folder (root has it)")
+        try:
+            reader.until(["new.jpg"])
+            (tmp_path / "in/last.jpg").write_bytes(encoded(picture(200)))
+            reader.until(["new.jpg", "last.jpg"])
+        finally:
+            subprocess.run(["umount", "--lazy", tmp_path / "in"], check=True)
+
+
 def test_pictures_that_are_absent_are_forgotten_in_time() -> None:
-    done = _Done({}, most_absent=10)
+    done = DonePictures({}, most_absent=10)
     for day in range(50):
-        found = {Path(f"/in/{day}/{at}.jpg"): _Stamp(day, at, 1, 100 * day + at) for at in range(5)}
+        found = {Path(f"/in/{day}/{at}.jpg"): Stamp(day, at, 1, 100 * day + at) for at in range(5)}
         assert done.update(found, {Path(f"/in/{day}")}, lambda _: True) == found  # all are new
         done.present = found
     assert list(done.absent) == [Path(f"/in/{day}/{at}.jpg") for day in (47, 48) for at in range(5)]
     for _ in range(2):  # deleted one by one
-        assert done.update({Path("/in/49/4.jpg"): _Stamp(49, 4, 1, 4904)}, {Path("/in/49")}, lambda _: True) == {}
+        assert done.update({Path("/in/49/4.jpg"): Stamp(49, 4, 1, 4904)}, {Path("/in/49")}, lambda _: True) == {}
     assert Path("/in/49/0.jpg") not in done.absent
 
 

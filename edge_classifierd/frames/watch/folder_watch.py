@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from edge_classifierd.errors import SourceError
 from edge_classifierd.frames.base import Frame
 from edge_classifierd.frames.folder import is_picture, natural_order, walk_folders
-from edge_classifierd.frames.image import UnreadableFileError, read_image
-from edge_classifierd.frames.inotify import Inotify
+from edge_classifierd.frames.image import read_image
 from edge_classifierd.frames.pacing import FixedRate, Pause
+from edge_classifierd.frames.watch.inotify import Inotify
+from edge_classifierd.frames.watch.known_pictures import DonePictures, Stamp, WaitingPicture, stamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from av import VideoFrame
@@ -38,93 +37,13 @@ _DELETE_AFTER_S: Final = 5.0
 _CLOCK_SKEW_S: Final = 2.0
 _STEP_S: Final = 0.25
 _MOST_LISTING_SHARE: Final = 20
-_MOST_ABSENT: Final = 10_000
-
-
-class _Stamp(NamedTuple):
-    """What tells whether a file was changed or moved."""
-
-    modified_ns: int
-    size: int
-    device: int
-    inode: int
-
-    def same_content(self, other: _Stamp) -> bool:
-        """Return whether the file at one path was not changed; a share that is mounted again has new inodes."""
-        return self[:2] == other[:2]
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A new picture."""
-
-    stamp: _Stamp
-    since_s: float
-    """When it was first seen with this stamp."""
-    first_s: float
-    """When it was first seen."""
-    error: SourceError | None = None
-    """Why it could not be read with this stamp."""
-    warned: bool = False
-
-    def see(self, stamp: _Stamp, now_s: float) -> None:
-        """Record the stamp of now."""
-        if not stamp.same_content(self.stamp):
-            self.since_s, self.error = now_s, None
-        self.stamp = stamp
-
-    @property
-    def damaged(self) -> bool:
-        """Whether its content could be read, but not decoded."""
-        return self.error is not None and not isinstance(self.error, UnreadableFileError)
-
-
-@dataclass(slots=True)
-class _Done:
-    """The pictures that are done, as they were when the folder was last listed."""
-
-    present: dict[Path, _Stamp]
-    absent: dict[Path, _Stamp] = field(default_factory=dict)
-    """They may come back: their folder is away, or they are on their way to another one."""
-    reported: set[Path] = field(default_factory=set)
-    """Those of which the kernel reports when they are written to."""
-    most_absent: int = _MOST_ABSENT
-
-    def update(
-        self, found: dict[Path, _Stamp], folders: set[Path], is_written: Callable[[Path], bool]
-    ) -> dict[Path, _Stamp]:
-        """Take in a listing, with the folders whose pictures are all in it; return the pictures that are not done.
-
-        `is_written` tells whether the kernel has reported that a file was written to.
-        """
-
-        def is_done(path: Path, stamp: _Stamp) -> bool:
-            old = self.present.get(path) or self.absent.get(path)
-            if old is None or stamp.same_content(old):
-                return old is not None
-            # An FTP client may set the time of a file after it was sent (MFMT).
-            return path in self.reported and stamp[1:] == old[1:] and not is_written(path)
-
-        new = {path: stamp for path, stamp in found.items() if not is_done(path, stamp)}
-        if new:
-            done = {*self.present.values(), *self.absent.values()}  # maybe under another name
-            new = {path: stamp for path, stamp in new.items() if stamp not in done}
-        kept = [path for path in self.absent if path not in found and path.parent not in folders]
-        self.absent = {path: self.absent[path] for path in kept}
-        self.absent |= {path: stamp for path, stamp in self.present.items() if path not in found}
-        self.most_absent = max(self.most_absent, len(found))
-        for path in list(self.absent)[: -self.most_absent]:
-            del self.absent[path]
-        self.present = {path: stamp for path, stamp in found.items() if path not in new}
-        self.reported &= self.present.keys()
-        return new
 
 
 class FolderWatch:
     """Each new picture of a folder once, when it is complete; never ends.
 
-    Pictures that are there at the start are left alone, unless pictures are deleted after use. When the folder is
-    missing then, these are the pictures that are older than this object.
+    Pictures that are there at the start are left alone, unless pictures are deleted after use. Where the folder or a
+    share in it comes later, these are the pictures that are older than this object.
     """
 
     def __init__(
@@ -141,11 +60,13 @@ class FolderWatch:
         self._begun_ns = int((clock.utc().timestamp() - _CLOCK_SKEW_S) * 1e9)
         self._late = False
         """Whether the folder was missing at the start."""
-        self._done: _Done | None = None
+        self._devices: set[int] = set()
+        """The file systems whose pictures were seen; a share that is mounted later is a new one."""
+        self._done: DonePictures | None = None
         """None before the first opening."""
-        self._waiting: dict[Path, _Waiting] = {}
+        self._waiting: dict[Path, WaitingPicture] = {}
         self._deliverable: list[Path] = []
-        self._delivered: list[tuple[Path, _Stamp, float]] = []
+        self._delivered: list[tuple[Path, Stamp, float]] = []
         """Pictures to delete, with the time of their delivery."""
         self._inotify = Inotify()
         self._list_again_s = -inf
@@ -178,7 +99,8 @@ class FolderWatch:
             raise
         if self._done is None:
             old = {path: stamp for path, stamp in found.items() if not self._late or stamp.modified_ns < self._begun_ns}
-            self._done = _Done({} if self._delete else old)
+            self._done = DonePictures({} if self._delete else old)
+            self._devices = {self._path.stat().st_dev, *(stamp.device for stamp in found.values())}
         self._waiting.clear()
         self._deliverable.clear()
         self._list_again_s = -inf
@@ -229,14 +151,14 @@ class FolderWatch:
         """Return the picture when it is complete, and was not changed while it was read."""
         waiting, now_s = self._waiting[path], self._clock.monotonic()
         try:
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
             waiting.see(stamp, now_s)
             if not self._may_be_complete(path, now_s):
                 return None
             last_try = now_s - waiting.since_s >= _GIVE_UP_S
             picture = read_image(path, to_end=not last_try and path not in self._inotify.complete)
             self._inotify.update()
-            changed = not _stamp(path).same_content(stamp) or (path in self._inotify.writing and not last_try)
+            changed = not stamp_of(path).same_content(stamp) or (path in self._inotify.writing and not last_try)
         except SourceError as error:
             waiting.error = error
             if last_try:
@@ -268,7 +190,7 @@ class FolderWatch:
             waiting.warned = True
             _log.warning("waiting for a picture: %s", waiting.error)
 
-    def _finish(self, path: Path) -> _Stamp:
+    def _finish(self, path: Path) -> Stamp:
         assert self._done is not None
         if path in self._inotify.complete:
             self._inotify.complete.remove(path)
@@ -293,23 +215,34 @@ class FolderWatch:
         self._inotify.update()
         found, folders = self._list()
         now_s = self._clock.monotonic()
+        self._leave_old_alone(found)
         new = self._done.update(found, folders, self._inotify.is_written)
         self._inotify.keep_only(new.keys())
         for path in self._waiting.keys() - new.keys():
             del self._waiting[path]
         for path, stamp in new.items():
-            self._waiting.setdefault(path, _Waiting(stamp, now_s, now_s)).see(stamp, now_s)
+            self._waiting.setdefault(path, WaitingPicture(stamp, now_s, now_s)).see(stamp, now_s)
         self._deliverable = sorted(
             (path for path in self._waiting if self._may_be_complete(path, now_s)), key=self._order
         )  # fmt: skip
         hurry = any(waiting.error is None for waiting in self._waiting.values())
         self._list_again_s = now_s + max(_SETTLED_S if hurry else _POLL_S, _MOST_LISTING_SHARE * (now_s - began_s))
 
+    def _leave_old_alone(self, found: dict[Path, Stamp]) -> None:
+        """Take the pictures of a share that was mounted just now as done where they are older than this object."""
+        assert self._done is not None
+        mounted = {stamp.device for stamp in found.values()} - self._devices
+        self._devices |= mounted
+        if mounted and not self._delete:
+            for path, stamp in found.items():
+                if stamp.device in mounted and stamp.modified_ns < self._begun_ns:
+                    self._done.present.setdefault(path, stamp)
+
     def _order(self, path: Path) -> tuple[object, ...]:
         waiting = self._waiting[path]
         return waiting.error is not None, waiting.stamp.modified_ns, natural_order(path)
 
-    def _list(self) -> tuple[dict[Path, _Stamp], set[Path]]:
+    def _list(self) -> tuple[dict[Path, Stamp], set[Path]]:
         """Return the pictures, and the folders that hold some; an empty one may be a share that is not mounted now."""
         found, folders, holding, incomplete = {}, [], set(), set()
         for folder, names in walk_folders(self._path, recursive=self._recursive):
@@ -318,7 +251,7 @@ class FolderWatch:
                 if is_picture(name):
                     path = folder / name
                     try:
-                        found[path] = _stamp(path)
+                        found[path] = stamp_of(path)
                         holding.add(folder)
                     except FileNotFoundError:  # it went since the folder was listed
                         continue
@@ -332,7 +265,7 @@ class FolderWatch:
         while self._delivered and self._delivered[0][2] <= limit_s:
             path, stamp, _ = self._delivered.pop(0)
             try:
-                if _stamp(path).same_content(stamp):
+                if stamp_of(path).same_content(stamp):
                     path.unlink()
             except FileNotFoundError:
                 continue
@@ -343,8 +276,3 @@ class FolderWatch:
                         "%s: cannot be deleted (%s); give the service user the right to write in its folder",
                         path, error.strerror,
                     )  # fmt: skip
-
-
-def _stamp(path: Path) -> _Stamp:
-    found = path.stat()
-    return _Stamp(found.st_mtime_ns, found.st_size, found.st_dev, found.st_ino)

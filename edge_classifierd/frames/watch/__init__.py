@@ -1,0 +1,1 @@
+"""A folder that pictures keep coming into."""
