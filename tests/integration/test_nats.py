@@ -123,7 +123,7 @@ def make_client(nats: Nats, **keys: Any) -> MqttClient:
     return MqttClient(section, topics=TOPICS, clock=SystemClock(), backoff=Backoff(0.1, 0.4), answer_timeout_s=3.0)
 
 
-def test_events_reach_a_consumer_in_order_although_nats_is_killed(nats: Nats, tmp_path: Path) -> None:
+def test_every_event_reaches_a_consumer_although_nats_is_killed(nats: Nats, tmp_path: Path) -> None:
     consumer = nats.consumer("edge-classifierd/+/+/event", "events")
     client = make_client(nats)
     outbox = Outbox(tmp_path / "outbox.sqlite3", topic=lambda _: EVENT, clock=SystemClock())
@@ -140,9 +140,9 @@ def test_events_reach_a_consumer_in_order_although_nats_is_killed(nats: Nats, tm
         wait_until(lambda: client.connected, 30)
     wait_until(lambda: outbox.depth == 0, 30)
     total = outbox.last_position
-    wait_until(lambda: len({payload for _, payload in consumer.received}) == total, 30)
-    numbers = [json.loads(payload)["seq"] for _, payload in consumer.received]
-    assert list(dict.fromkeys(numbers)) == list(range(1, total + 1))
+    # What was on its way to the consumer at a kill comes again after 30 s (`ack_wait`), behind newer events.
+    wait_until(lambda: len({payload for _, payload in consumer.received}) == total, 90)
+    assert {json.loads(payload)["seq"] for _, payload in consumer.received} == set(range(1, total + 1))
     consumer.close()
     publisher.stop()
     client.stop()
