@@ -234,7 +234,7 @@ class TeachingStore(ModelStore):
     def import_(
         self, file: Path, name: str, progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None
     ) -> tuple[TaughtModel, tuple[str, ...]]:
-        """Make a model from a zip archive; return it and a sentence for each picture that could not be read.
+        """Make a model from a zip archive; return it and sentences about what was left out.
 
         Raises UsageError, SourceError, NameTakenError or StoreFullError; then there is no new model.
         """
@@ -249,7 +249,7 @@ class TeachingStore(ModelStore):
                 running.insert(within, content)
             running.stored = True
             self._finish_folders()
-        return self.model(name), tuple(running.refused)
+        return self.model(name), (*content.left_out, *running.refused)
 
     def _purge(self) -> None:
         """Remove what has been in the bin for 7 days, once an hour, unless the wall clock may be wrong."""

@@ -16,12 +16,15 @@ from teaching_scene import SetClock, add, frame, photo
 from edge_classifierd.errors import EdgeClassifierError, UsageError
 from edge_classifierd.learning.dataset import read_dataset
 from edge_classifierd.teaching import adding
+from edge_classifierd.teaching.archives.reader import open_archive
 from edge_classifierd.teaching.records import Guess, NameTakenError, StoreFullError
 from edge_classifierd.teaching.store import TeachingStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+JPEG = photo(1)
 
 
 def exported(store: TeachingStore, name: str, path: Path) -> Path:
@@ -38,6 +41,13 @@ def archive(path: Path, files: Mapping[str, bytes], **options: Any) -> Path:
 
 def sides(store: TeachingStore, name: str) -> dict[str, tuple[int, int, bool]]:
     return {one.name: (len(one.learn), len(one.held_out), one.estimate) for one in store.training_set(name).classes}
+
+
+def classes(store: TeachingStore, made: Path, name: str = "made") -> list[str]:
+    """Import an archive; return the names of its classes but `unknown`."""
+    model, sentences = store.import_(made, name)
+    assert sentences == ()
+    return [one.name for one in model.classes[1:]]
 
 
 def left_behind(tmp_path: Path) -> list[str]:
@@ -107,6 +117,80 @@ def test_held_out_folders_stay_held_out(store: TeachingStore, tmp_path: Path) ->
     assert sides(store, "hand") == {"a": (10, 12, False), "b": (10, 12, False)}
 
 
+def test_an_export_that_is_zipped_again_as_a_folder_is_the_same(full: TeachingStore, tmp_path: Path) -> None:
+    with zipfile.ZipFile(exported(full, "birds", tmp_path / "birds.zip")) as opened:
+        files = {f"birds/{name}": opened.read(name) for name in opened.namelist()}
+    full.import_(archive(tmp_path / "again.zip", {"birds/": b"", **files}), "again")
+    assert sides(full, "again") == sides(full, "birds")
+    assert [one.recordings for one in full.model("again").classes] == [1, 2]
+    assert full.model("again").pipeline == "garden"
+
+
+@pytest.mark.parametrize("outer", ["", "pictures/", "Repo-main/data/"])
+@pytest.mark.parametrize("inner", ["", "train/"])
+def test_outer_folders_are_ignored(store: TeachingStore, tmp_path: Path, outer: str, inner: str) -> None:
+    files = {f"{outer}{inner}{name}/0.jpg": JPEG for name in ("cat", "dog")}
+    assert classes(store, archive(tmp_path / "made.zip", files)) == ["cat", "dog"]
+
+
+def test_files_that_are_no_pictures_are_left_out_with_one_sentence(store: TeachingStore, tmp_path: Path) -> None:
+    pictures = {"cat/0.jpg": JPEG, "dog/0.jpg": photo(2)}
+    others = ("cat/1.MOV", "cat/2.mov", "cat/1.AAE", "README.md", "LICENSE", "cat/index.json")
+    of_a_system = ("cat/Desktop.ini", "dog/thumbs.db", "cat/@eaDir/0.jpg/THUMB_M.jpg", "__MACOSX/cat/._0.jpg", ".git/a")
+    made = archive(tmp_path / "made.zip", pictures | dict.fromkeys(others + of_a_system, b"x"))
+    model, sentences = store.import_(made, "made")
+    assert sentences == (f"{made}: left out 6 files that are no pictures (.mov, .aae, .json, .md, no suffix)",)
+    assert [one.pictures for one in model.classes] == [0, 1, 1]
+
+
+def test_only_pictures_count_for_the_size_of_an_archive(tmp_path: Path) -> None:
+    made = archive(tmp_path / "made.zip", {"a/1.jpg": JPEG, "a/1.mov": bytes(100_000), "a/2.mov": b""})
+    opened, reader = open_archive(made, most_pictures=1, most_bytes=50_000)
+    opened.close()
+    assert len(reader.content.pictures) == 1
+    for pictures, size in ((0, 50_000), (1, 100)):
+        with pytest.raises(UsageError, match="too large"):
+            open_archive(made, most_pictures=pictures, most_bytes=size)
+
+
+def test_backslashes_separate_folders(store: TeachingStore, tmp_path: Path) -> None:
+    files = {"pets\\": b"", "pets\\cat\\0.jpg": JPEG, "pets\\dog\\0.jpg": JPEG}
+    assert classes(store, archive(tmp_path / "made.zip", files)) == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("written", ["Tür".encode(), "Tu\u0308r".encode(), "Tür".encode("cp437")])
+def test_names_that_are_not_marked_as_utf_8_are_read(store: TeachingStore, tmp_path: Path, written: bytes) -> None:
+    placeholder = b"x" * len(written)
+    made = archive(tmp_path / "made.zip", {f"{placeholder.decode()}/0.jpg": JPEG, "dog/0.jpg": JPEG})
+    made.write_bytes(made.read_bytes().replace(placeholder + b"/", written + b"/"))
+    assert classes(store, made) == ["Tür", "dog"]
+
+
+def test_the_length_of_a_name_is_that_of_its_composed_form(store: TeachingStore, tmp_path: Path) -> None:
+    made = archive(tmp_path / "made.zip", {"u\u0308" * 60 + "/0.jpg": JPEG})
+    assert classes(store, made) == ["ü" * 60]
+
+
+def test_an_archive_with_a_comment_or_a_large_form_is_read(store: TeachingStore, tmp_path: Path) -> None:
+    made = archive(tmp_path / "made.zip", {"cat/0.jpg": JPEG, "dog/0.jpg": JPEG})
+    plain = made.read_bytes()
+    comment = b"deadbeef" * 8191
+    made.write_bytes(plain[:-2] + struct.pack("<H", len(comment)) + comment)
+    assert classes(store, made) == ["cat", "dog"]
+    made.write_bytes(plain[:-22] + zip64_end(plain))
+    assert classes(store, made, "large") == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("file", ["train/a/1.jpg", "index.json"])
+def test_an_unusual_compression_is_refused(store: TeachingStore, tmp_path: Path, file: str) -> None:
+    made = tmp_path / "made.zip"
+    with zipfile.ZipFile(made, "w") as opened:
+        opened.writestr("train/b/1.jpg", JPEG)
+        opened.writestr(file, JPEG, zipfile.ZIP_LZMA)
+    with pytest.raises(UsageError, match=f"`{file}` is encrypted or unusually compressed"):
+        store.import_(made, "made")
+
+
 def test_foreign_bytes_are_encoded_anew(store: TeachingStore, tmp_path: Path) -> None:
     jpeg = photo(1)
     secret = b"Exif\0\0GPS 52.5 N"
@@ -118,9 +202,6 @@ def test_foreign_bytes_are_encoded_anew(store: TeachingStore, tmp_path: Path) ->
     assert b"GPS" not in content
 
 
-JPEG = photo(1)
-
-
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
@@ -128,14 +209,27 @@ JPEG = photo(1)
         ({"a.jpg": JPEG}, "is in no class"),
         ({"train/a.jpg": JPEG, "train/a/1.jpg": JPEG}, "is in no class"),
         ({"train/a/b/c.jpg": JPEG}, "is in no class"),
-        ({"../a/1.jpg": JPEG}, "only plain file names"),
-        ({"/etc/a/1.jpg": JPEG}, "only plain file names"),
-        ({"a/../../1.jpg": JPEG}, "only plain file names"),
-        ({"a\\b/1.jpg": JPEG}, "only plain file names"),
-        ({"a*/1.jpg": JPEG}, "none of the characters"),
-        ({f"{'x' * 61}/1.jpg": JPEG}, "is in no class"),
-        ({"a/1.jpg": JPEG, "A/1.jpg": JPEG}, "differ in case only"),
-        ({"a/1.jpg": JPEG, "a/run.sh": b"#!/bin/sh"}, "is no picture"),
+        ({"../a/1.jpg": JPEG}, "not a plain path .* make the archive again"),
+        ({"/etc/a/1.jpg": JPEG}, "not a plain path"),
+        ({"a/../../1.jpg": JPEG}, "not a plain path"),
+        ({"..\\a\\1.jpg": JPEG}, "not a plain path"),
+        ({"\\\\nas\\a\\1.jpg": JPEG}, "not a plain path"),
+        ({"C:\\a\\1.jpg": JPEG}, "not a plain path"),
+        ({"a/" * 500 + "1.jpg": JPEG}, "too long a path; make the archive again"),
+        ({"a/1.jpg": JPEG, "a\\1.jpg": JPEG}, "`a/1.jpg` is in the archive twice; make the archive again"),
+        ({"Tür/1.jpg": JPEG, "Tu\u0308r/1.jpg": JPEG}, "in the archive twice"),
+        ({"ds/cat/0.jpg": JPEG, "ds/dog/0.jpg": JPEG, "ds/cover.jpg": JPEG}, "`ds/cover.jpg` is in no class"),
+        (
+            {"x.jpg": JPEG, "x.jpg/a/0.jpg": JPEG, "x.jpg/a/b/0.jpg": JPEG, "x.jpg/b/b/0.jpg": JPEG},
+            "`x.jpg` is in no class",
+        ),
+        ({"train/a/1.jpg": JPEG, "valid/a/1.jpg": JPEG}, "`valid/a/1.jpg` .* rename the folder `valid` to `held-out`"),
+        ({"a*/1.jpg": JPEG}, "made.zip: .* none of the characters .* rename the folder"),
+        ({"cat/0.jpg": JPEG, "cat/1.jpg": JPEG, "cat/more/0.jpg": JPEG}, "`cat/more/0.jpg` is in no class"),
+        ({f"{'x' * 61}/1.jpg": JPEG}, "is too long; rename the folder to at most 60 characters"),
+        ({"a/1.jpg": JPEG, "A/1.jpg": JPEG}, "differ only in case"),
+        ({"coffee mug/1.jpg": JPEG, "coffee_mug/1.jpg": JPEG}, "or in `_` and spaces"),
+        ({"a/1.mp4": b"x", "a/2.MP4": b"x"}, r"holds no pictures, but 2 files that are no pictures \(.mp4\)"),
         ({"a/1.jpg": bytes(8_000_001)}, "more than 8 MB"),
         ({"a/1.jpg": JPEG, "index.json": b"[" * 100_000}, "index.json is damaged"),
         ({"a/1.jpg": JPEG, "index.json": b"{}"}, "not one that this version wrote"),
@@ -162,19 +256,22 @@ def test_a_name_that_occurs_twice_is_refused(store: TeachingStore, tmp_path: Pat
         opened.writestr("a/1.jpg", JPEG)
         with pytest.warns(UserWarning, match="Duplicate"):
             opened.writestr("a/1.jpg", JPEG)
-    with pytest.raises(UsageError, match="occur once"):
+    with pytest.raises(UsageError, match="in the archive twice"):
         store.import_(made, "made")
 
 
-@pytest.mark.parametrize("damage", ["cut", "comment", "no zip", "flipped"])
+@pytest.mark.parametrize("damage", ["cut", "trailing", "comment with an end record", "no zip", "flipped"])
 def test_a_damaged_archive_is_refused_in_a_sentence(store: TeachingStore, tmp_path: Path, damage: str) -> None:
     made = archive(tmp_path / "made.zip", {"a/1.jpg": JPEG, "b/1.jpg": JPEG})
     content = bytearray(made.read_bytes())
     if damage == "cut":
         content = content[: len(content) // 2]
-    elif damage == "comment":
-        content[-2:] = b"\1\0"
-        content += b"x"
+    elif damage == "trailing":
+        content += b"\r\n"
+    elif damage == "comment with an end record":
+        hidden = content[-22:] + b"x"
+        content[-2:] = struct.pack("<H", len(hidden))
+        content += hidden
     elif damage == "no zip":
         content = bytearray(b"hello")
     else:
@@ -199,10 +296,21 @@ def bomb(kind: str) -> bytes:
     if kind == "false size":  # the directory claims 100 bytes
         at = content.rindex(b"PK\1\2")
         content[at + 24 : at + 28] = struct.pack("<I", 100)
-    elif kind == "zip64":
-        locator = b"PK\6\7" + bytes(16)
-        content[-22:-22] = locator
+    elif kind.startswith("zip64"):
+        moved = 1 if kind == "zip64 elsewhere" else 0
+        content[-22:] = zip64_end(content, directory_bytes=1_000_000_000, moved=moved)
+    elif kind == "large directory":
+        content[-10:-6] = struct.pack("<I", 1_000_000_000)
     return bytes(content)
+
+
+def zip64_end(content: bytes, *, directory_bytes: int | None = None, moved: int = 0) -> bytes:
+    """Return the end of an archive in the form for large ones, which some programs write for small ones."""
+    end = content[-22:]
+    count, size, offset = struct.unpack("<HII", end[10:20])
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, directory_bytes or size, offset)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(content) - 22 + moved, 1)
+    return record + locator + end[:8] + b"\xff" * 12 + b"\0\0"
 
 
 @pytest.mark.parametrize(
@@ -211,6 +319,8 @@ def bomb(kind: str) -> bytes:
         ("one large file", "more than 8 MB"),
         ("false size", "damaged"),
         ("zip64", "too many files"),
+        ("zip64 elsewhere", "no complete zip archive"),
+        ("large directory", "too many files"),
         ("many files", "too many|too large"),
     ],
 )
