@@ -136,7 +136,7 @@ def decode_jpeg(data: bytes, name: str, *, most_memory: int, header: JpegHeader 
 
 
 def encode_jpeg(
-    picture: av.VideoFrame, view: View, *, max_width: int, quality: int, mark: Region | None = None
+    picture: av.VideoFrame, view: View, *, max_width: float, quality: int, mark: Region | None = None
 ) -> bytes:
     """Return the view's region as a JPEG.
 

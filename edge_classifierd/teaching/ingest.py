@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import av
     from numpy.typing import NDArray
 
-MOST_BYTES: Final = 8_000_000
-"""Of a picture as it is offered."""
+MOST_BYTES: Final = 25_000_000
+"""Of a picture as it is offered: a photo of 24 megapixels. Decoding it is bounded by `frames.image.MOST_MEMORY`."""
 TOO_SIMILAR_BITS: Final = 10
 """A picture whose hash differs from one of its class in fewer bits is not kept."""
 _MOST_PIXELS_A_SIDE: Final = 1024
@@ -27,6 +27,9 @@ _THUMBNAIL_PIXELS_A_SIDE: Final = 160
 _QUALITY, _THUMBNAIL_QUALITY = 90, 75
 _MOST_MEMORY: Final = 16_000_000
 _LEAST_PIXELS_A_SIDE: Final = 16
+"""Of a stored picture."""
+_LEAST_LENGTH_OF_THIN: Final = 800
+"""Earlier versions also stored thinner pictures: long ones that became thin when they were scaled."""
 # Markers of ITU-T T.81, table B.1: JFIF's APP0, tables, a baseline frame, the restart interval.
 _PLAIN: Final = frozenset({0xE0, 0xDB, 0xC0, 0xC4, 0xDD})
 _COMMENT: Final = 0xFE
@@ -79,9 +82,9 @@ def distances(one: bytes, others: list[bytes]) -> NDArray[np.intp]:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Return whether a JPEG is no larger than those encoded here and holds nothing but the picture."""
+    """Return whether a JPEG has a size that is stored and holds nothing but the picture."""
     header = read_header(data)
-    if header is None or max(header.width, header.height) > _MOST_PIXELS_A_SIDE or not data.endswith(b"\xff\xd9"):
+    if header is None or not _is_stored_size(header.width, header.height) or not data.endswith(b"\xff\xd9"):
         return False
     at = 2
     while data[at : at + 2] != _START_OF_SCAN:
@@ -90,13 +93,25 @@ def _is_plain(data: bytes) -> bool:
         if data[at] != 0xFF or not (marker in _PLAIN or own_comment):
             return False
         at = end
-    return min(header.width, header.height) >= _LEAST_PIXELS_A_SIDE
+    return True
+
+
+def _is_stored_size(width: int, height: int) -> bool:
+    shorter, longer = sorted((width, height))
+    if shorter >= _LEAST_PIXELS_A_SIDE and longer <= _MOST_PIXELS_A_SIDE:
+        return True
+    return shorter <= _LEAST_PIXELS_A_SIDE and longer >= _LEAST_LENGTH_OF_THIN
 
 
 def _scaled(frame: av.VideoFrame, view: View, most_a_side: int, quality: int, name: str) -> bytes:
     across = view.quarter_turns(frame) % 2
     box = view.region_box(*((frame.height, frame.width) if across else (frame.width, frame.height)))
-    if min(box.width, box.height) < _LEAST_PIXELS_A_SIDE and most_a_side == _MOST_PIXELS_A_SIDE:
-        raise SourceError(f"{name}: {box.width}x{box.height} pixels are too small; give a larger picture or region")
-    width = most_a_side if box.width >= box.height else round(most_a_side * box.width / box.height)
+    longer, shorter = max(box.width, box.height), min(box.width, box.height)
+    stored = most_a_side == _MOST_PIXELS_A_SIDE
+    if stored and shorter * most_a_side < _LEAST_PIXELS_A_SIDE * max(longer, most_a_side):
+        thin = f" when they are scaled to {most_a_side}" if shorter >= _LEAST_PIXELS_A_SIDE else ""
+        raise SourceError(
+            f"{name}: {box.width}x{box.height} pixels are too small{thin}; give a larger picture or region"
+        )
+    width = most_a_side if box.width >= box.height else most_a_side * box.width / box.height
     return encode_jpeg(frame, view, max_width=max(2, width), quality=quality)

@@ -113,13 +113,21 @@ def test_a_picture_that_is_not_there_is_none_whatever_it_is_called(store: Teachi
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b"", "empty"), (b"hello", "not a JPEG"), (photo(1)[:200], "damaged"), (bytes(8_000_001), "more than 8 MB")],
+    [(b"", "empty"), (b"hello", "not a JPEG"), (photo(1)[:200], "damaged"), (bytes(25_000_001), "more than 25 MB")],
 )
 def test_what_is_no_picture_is_refused_in_a_sentence(
     store: TeachingStore, robin: str, content: bytes, sentence: str
 ) -> None:
     with pytest.raises(SourceError, match=sentence):
         store.add_picture("birds", class_id=robin, picture=content, source="upload")
+    assert places(store, robin) == [0, 0, 0]
+
+
+def test_a_picture_that_is_too_thin_when_it_is_scaled_is_refused(store: TeachingStore, robin: str) -> None:
+    for width, height in ((2000, 17), (17, 2000), (17, 1089)):
+        sentence = f"{width}x{height} pixels are too small when they are scaled to 1024; give a larger picture"
+        with pytest.raises(SourceError, match=sentence):
+            store.add_picture("birds", class_id=robin, picture=frame(1, side=height, width=width), source="camera")
     assert places(store, robin) == [0, 0, 0]
 
 
