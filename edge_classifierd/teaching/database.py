@@ -88,7 +88,7 @@ class TeachingDatabase:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
         """Yield a connection for one consistent reading; None while there is no index. Raises TeachingError."""
-        with self._lock, self._translated():
+        with self._lock, self.translated():
             if self._connection is None and not self.path.exists():
                 yield None
                 return
@@ -108,7 +108,7 @@ class TeachingDatabase:
 
         The first one of a process removes what an interrupted process left behind.
         """
-        with self._lock, self._translated():
+        with self._lock, self.translated():
             self.make_folder(self.folder)
             connection = self._opened()
             connection.execute("BEGIN IMMEDIATE")
@@ -234,7 +234,8 @@ class TeachingDatabase:
             self.own(folder)
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
+        """Raise TeachingError for errors of the disk and the index."""
         try:
             yield
         except PermissionError as error:
@@ -242,7 +243,9 @@ class TeachingDatabase:
                 f"{error.filename or self.path}: permission denied; run this as root (`sudo`)"
             ) from error
         except OSError as error:
-            raise TeachingError(f"{error.filename or self.path}: {error.strerror or error}; check the disk") from error
+            raise TeachingError(
+                f"{error.filename or self.folder}: {error.strerror or error}; check the disk"
+            ) from error
         except sqlite3.DatabaseError as error:
             if (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _BUGS:
                 raise

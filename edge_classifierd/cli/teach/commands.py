@@ -171,7 +171,11 @@ def import_command(
     for sentence in refused:
         complain(sentence)
     pictures = sum(one.pictures for one in model.classes) + model.to_sort
-    show(f"{model.name}: {counted(len(model.classes), 'class')}, {counted(pictures, 'picture')}")
+    left_out = f", {len(refused)} left out" if refused else ""
+    show(f"{model.name}: {counted(len(model.classes), 'class')}, {counted(pictures, 'picture')}{left_out}")
+    empty = [one.name for one in model.classes if not one.pictures]
+    if refused and empty:
+        complain(f"no pictures are in {', '.join(empty)}; convert or replace those that were left out")
     return ExitCode.OK
 
 

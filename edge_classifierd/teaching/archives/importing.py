@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
-from edge_classifierd.errors import SourceError, UsageError
+from edge_classifierd.errors import SourceError, UsageError, shortened
 from edge_classifierd.state_file import lock_alone
 from edge_classifierd.teaching.adding import MOST_BYTES, MOST_PICTURES_OF_A_MODEL, refuse_when_full
+from edge_classifierd.teaching.archives.export import INDEX
 from edge_classifierd.teaching.archives.reader import ArchivedPicture, open_archive
 from edge_classifierd.teaching.classes import MOST_CLASSES, insert_class_row
 from edge_classifierd.teaching.database import IMPORT_PREFIX
 from edge_classifierd.teaching.groups import group_of
+from edge_classifierd.teaching.ingest import MOST_BYTES as MOST_PICTURE_BYTES
 from edge_classifierd.teaching.ingest import distances, encode
-from edge_classifierd.teaching.records import UNKNOWN, slug_for
+from edge_classifierd.teaching.records import UNKNOWN, checked_class_name, folded, slug_for
 from edge_classifierd.teaching.rows import milliseconds
 
 if TYPE_CHECKING:
@@ -61,39 +64,50 @@ class Import:
         """A sentence for each picture that could not be decoded."""
 
     def __enter__(self) -> Self:
-        """Make and lock the temporary folder."""
-        self._database.make_folder(self._folder / "pictures")
-        self._database.own(self._folder)
-        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        lock_alone(self._lock)
+        """Make and lock the temporary folder. Raises TeachingError."""
+        try:
+            with self._database.translated():
+                self._database.make_folder(self._folder / "pictures")
+                self._database.own(self._folder)
+                self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                lock_alone(self._lock)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remove the temporary folder, unless it has become the model's."""
         if not self.stored:
             shutil.rmtree(self._folder, ignore_errors=True)
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
 
     def read(self, file: Path, progress: Callable[[str, int, int], None]) -> PictureArchive:
         """Check an archive, decode all its pictures and write them to the temporary folder.
 
-        Raises UsageError or SourceError when the archive, or every picture in it, is not accepted.
+        Raises UsageError or SourceError when the archive, or every picture in it, is not accepted; TeachingError when
+        a picture cannot be written.
         """
+        if os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113 - Path's raise in a closed folder
+            raise UsageError(f"{file}: not a regular file; save the zip archive to a file first")
         opened, reader = open_archive(file, most_pictures=MOST_PICTURES_OF_A_MODEL, most_bytes=MOST_BYTES)
         with opened:
-            pictures = reader.content.pictures
-            for number, archived in enumerate(pictures, 1):
+            content = _checked(reader.content, str(file))
+            sizes = {one.filename: one.file_size for one in zipfile.ZipFile(opened).infolist()}
+            for number, archived in enumerate(content.pictures, 1):
                 try:
+                    _refuse_large(sizes[archived.file], archived.file)
                     encoded = encode(reader.read(archived), name=archived.file, keep=True)
                 except SourceError as error:
                     self.refused.append(f"{file}: {error}")
                 else:
                     self._write(archived, encoded.jpeg, encoded.thumbnail, encoded.hash)
-                progress("reading pictures", number, len(pictures))
+                progress("reading pictures", number, len(content.pictures))
         if not self._pictures:
             raise SourceError(self.refused[0])
         os.sync()
-        return reader.content
+        return content
 
     def refuse_when_full(self, within: ModelTransaction) -> None:
         """Raise StoreFullError when the pictures do not fit."""
@@ -128,13 +142,14 @@ class Import:
     def _write(self, archived: ArchivedPicture, jpeg: bytes, thumbnail: bytes, bits: bytes) -> None:
         picture = self._ulids.new()
         path = self._folder / "pictures" / f"{picture}.jpg"
-        path.write_bytes(jpeg)
-        self._database.own(path)
+        with self._database.translated():
+            path.write_bytes(jpeg)
+            self._database.own(path)
         self._pictures.append(_Imported(picture, archived, bits, thumbnail, len(jpeg) + len(thumbnail)))
 
     def _insert_classes(self, within: ModelTransaction, content: PictureArchive) -> dict[str, str]:
         """Return the identifier of each class by its name; the class `unknown` is always there."""
-        named = [*content.slugs, *(one.archived.class_name for one in self._pictures if one.archived.class_name)]
+        named = [*content.slugs, *(one.class_name for one in content.pictures if one.class_name)]
         found: dict[str, str] = {}
         if len({UNKNOWN, *named}) > MOST_CLASSES:
             raise UsageError(f"{within.name}: a model has at most {MOST_CLASSES} classes; leave folders out")
@@ -160,3 +175,28 @@ class Import:
                 (found[archived], within.model, own[0].source, _SIDES.get(sides)),
             )
         return found
+
+
+def _refuse_large(size: int, name: str) -> None:
+    if size > MOST_PICTURE_BYTES:
+        most = f"{MOST_PICTURE_BYTES // 1_000_000} MB"
+        raise SourceError(f"{name}: {size / 1e6:.0f} MB is more than {most}; scale it down")
+
+
+def _checked(content: PictureArchive, file: str) -> PictureArchive:
+    """Return the archive with the names of classes in `index.json` in their normal form. Raises UsageError."""
+    slugs: dict[str, str] = {}
+    for name, slug in content.slugs.items():
+        try:
+            normal = checked_class_name(name)
+        except UsageError as error:
+            raise UsageError(f"{file}: {INDEX}: the class `{slug}`: {error}") from error
+        slugs[UNKNOWN if folded(normal) == UNKNOWN else normal] = slug
+    names = slugs.keys() | {one.class_name for one in content.pictures if one.class_name}
+    if len(slugs) < len(content.slugs) or len({folded(one) for one in names}) < len(names):
+        raise UsageError(f"{file}: {INDEX}: two classes have the same name; rename one")
+    for one in content.pictures:
+        if one.guess is not None and any("\ud800" <= letter <= "\udfff" for letter in one.guess.label):
+            shown = shortened(one.guess.label)
+            raise UsageError(f"{file}: {INDEX}: `{one.file}`: the guess `{shown}` is no valid text; leave it out")
+    return replace(content, slugs=slugs)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from typing import TYPE_CHECKING
 
+import av
 import numpy as np
 import pytest
 from moving_pictures import encoded
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    import av
-
     folder = tmp_path / "state"
     folder.mkdir()
     store = TeachingStore(folder, SystemClock())
@@ -61,6 +61,17 @@ def test_an_export_is_imported_elsewhere(state: Path, tmp_path: Path) -> None:
     )
     assert run("list", "--state", str(other))[1] == "fowl: unknown 0, robin 2, 1 to sort\n"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_import_counts_what_it_left_out_and_names_classes_without_pictures(state: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
+        made.writestr("wren/1.jpg", encoded(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        made.writestr("wren/2.jpg", b"damaged")
+        made.writestr("tit/1.heic", b"\0\0\0\x18ftypheic")
+    code, out, error = run("import", str(tmp_path / "x.zip"), "--name", "x", "--state", str(state))
+    assert (code, out) == (0, "x: 3 classes, 1 picture, 2 left out\n")
+    assert "no pictures are in unknown, tit; convert or replace those that were left out" in error
 
 
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(state: Path, tmp_path: Path) -> None:
