@@ -39,6 +39,16 @@ class SidedPicture:
     """None while it is not decided."""
 
 
+def sides_are_decided(connection: sqlite3.Connection, model: int) -> bool:
+    """Return whether every picture in a class has a side."""
+    undecided = connection.execute(
+        "SELECT 1 FROM pictures JOIN classes ON classes.id = class"
+        " WHERE pictures.model = ? AND binned_ms IS NULL AND held_out IS NULL LIMIT 1",
+        (model,),
+    )
+    return undecided.fetchone() is None
+
+
 def assign_sides(connection: sqlite3.Connection, model: int) -> None:
     """Decide the side of every picture in a class that has none yet, and store it."""
     rows = connection.execute(

@@ -11,7 +11,7 @@ from edge_classifierd.events.ulid import is_ulid
 from edge_classifierd.teaching import adding, steps
 from edge_classifierd.teaching.archives.export import chunks, entries
 from edge_classifierd.teaching.archives.importing import Import
-from edge_classifierd.teaching.held_out import assign_sides
+from edge_classifierd.teaching.held_out import assign_sides, sides_are_decided
 from edge_classifierd.teaching.ingest import encode
 from edge_classifierd.teaching.model_store import ModelStore
 from edge_classifierd.teaching.records import (
@@ -23,6 +23,7 @@ from edge_classifierd.teaching.records import (
     checked_model_name,
 )
 from edge_classifierd.teaching.rows import (
+    ModelTransaction,
     living_class,
     milliseconds,
     model_number,
@@ -226,10 +227,15 @@ class TeachingStore(ModelStore):
 
         Decides the side of pictures that have none yet. The pictures in the bin are left out.
         """
+        folder = self._database.pictures_folder(model)
+        with self._database.reading() as connection:  # a disk that is full or read-only can still be saved
+            number = model_number(connection, model)
+            assert connection is not None
+            if sides_are_decided(connection, number):
+                return chunks(*entries(ModelTransaction(connection, number, model, self._now_ms())), folder)
         with self._writing(model) as within:
             assign_sides(within.connection, within.model)
-            document, files = entries(within)
-        return chunks(document, files, self._database.pictures_folder(model))
+            return chunks(*entries(within), folder)
 
     def import_(
         self, file: Path, name: str, progress: Callable[[str, int, int], None] = lambda _what, _done, _of: None
