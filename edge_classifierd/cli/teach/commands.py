@@ -133,6 +133,8 @@ def export_command(
     """
     from edge_classifierd.cli.outputs import refuse_unwritable
 
+    if str(output) == "-":
+        raise UsageError(f"--output {output}: an archive is not written to standard output; give the name of a file")
     refuse_unwritable("--output", output, replaced=True)
     parts = store_in(state).export(name)
     temporary = output.with_name(f".{output.name}.new")
@@ -173,7 +175,7 @@ def import_command(
     pictures = sum(one.pictures for one in model.classes) + model.to_sort
     left_out = f", {len(refused)} left out" if refused else ""
     show(f"{model.name}: {counted(len(model.classes), 'class')}, {counted(pictures, 'picture')}{left_out}")
-    empty = [one.name for one in model.classes if not one.pictures]
+    empty = [one.name for one in model.classes if not one.pictures and not one.unknown]
     if refused and empty:
         complain(f"no pictures are in {', '.join(empty)}; convert or replace those that were left out")
     return ExitCode.OK
