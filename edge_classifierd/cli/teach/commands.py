@@ -169,14 +169,13 @@ def import_command(
     from edge_classifierd.cli.tables import progress_bar
 
     with progress_bar() as progress:
-        model, refused = store_in(state).import_(file, name, progress)
-    for sentence in refused:
+        model, left_out = store_in(state).import_(file, name, progress)
+    for sentence in left_out:
         complain(sentence)
     pictures = sum(one.pictures for one in model.classes) + model.to_sort
-    left_out = f", {len(refused)} left out" if refused else ""
-    show(f"{model.name}: {counted(len(model.classes), 'class')}, {counted(pictures, 'picture')}{left_out}")
+    show(f"{model.name}: {counted(len(model.classes), 'class')}, {counted(pictures, 'picture')}")
     empty = [one.name for one in model.classes if not one.pictures and not one.unknown]
-    if refused and empty:
+    if left_out and empty:
         complain(f"no pictures are in {', '.join(empty)}; convert or replace those that were left out")
     return ExitCode.OK
 

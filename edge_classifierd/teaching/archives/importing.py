@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import zipfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
@@ -94,10 +93,9 @@ class Import:
         opened, reader = open_archive(file, most_pictures=MOST_PICTURES_OF_A_MODEL, most_bytes=MOST_BYTES)
         with opened:
             content = _checked(reader.content, str(file))
-            sizes = {one.filename: one.file_size for one in zipfile.ZipFile(opened).infolist()}
             for number, archived in enumerate(content.pictures, 1):
                 try:
-                    _refuse_large(sizes[archived.file], archived.file)
+                    _refuse_large(reader.size(archived), archived.file)
                     encoded = encode(reader.read(archived), name=archived.file, keep=True)
                 except SourceError as error:
                     self.refused.append(f"{file}: {error}")

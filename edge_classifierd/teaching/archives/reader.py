@@ -111,6 +111,10 @@ class ArchiveReader:
         self._files = self._listed()
         self.content = self._checked(most_pictures, most_bytes)
 
+    def size(self, picture: ArchivedPicture) -> int:
+        """Return how many bytes a picture has, as the archive says."""
+        return self._files[picture.file].file_size
+
     def read(self, picture: ArchivedPicture) -> bytes:
         """Return the bytes of a picture."""
         return self._read(picture.file, MOST_BYTES)

