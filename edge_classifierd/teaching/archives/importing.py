@@ -177,8 +177,7 @@ class Import:
 
 def _refuse_large(size: int, name: str) -> None:
     if size > MOST_PICTURE_BYTES:
-        most = f"{MOST_PICTURE_BYTES // 1_000_000} MB"
-        raise SourceError(f"{name}: {size / 1e6:.0f} MB is more than {most}; scale it down")
+        raise SourceError(f"{name}: larger than {MOST_PICTURE_BYTES // 1_000_000} MB; scale it down")
 
 
 def _checked(content: PictureArchive, file: str) -> PictureArchive:
