@@ -75,7 +75,7 @@ def _address(value: object, info: ValidationInfo) -> str:
 
 
 def _mistake(address: str) -> str | None:
-    """Return what is wrong with an address with `://`, without any part of it.
+    """Return what is wrong with an address that has `://`; the text shows no part of the address.
 
     An `@` behind the first /, ? or # belongs to the path, unless a password may have begun before: at a `:` before that
     first character or, in an address without a login, at a `:` before that `@`.

@@ -33,7 +33,7 @@ _SIGNATURES: Final = (
     (4, b"ftyphei", "a HEIC picture"),
     (4, b"ftypmif", "a HEIC picture"),
 )
-"""Where which bytes stand in what cameras send instead of a JPEG."""
+"""How to recognise what cameras send instead of a JPEG: a place, the bytes there, and a name."""
 
 
 class SnapshotSource:
@@ -165,7 +165,7 @@ class SnapshotSource:
         )
 
     def _body(self, request: HttpRequest) -> bytes:
-        """Return the body without white space before it; its beginning when the connection ends in it."""
+        """Return the body without white space before it; only a part of it when the connection breaks off."""
         data = b""
         while True:
             try:

@@ -94,13 +94,18 @@ class FolderWatch:
         self._inotify.open()
         try:
             found, _ = self._list()
-        except SourceError:
+            device = self._path.stat().st_dev
+        except (SourceError, OSError) as error:
             self._late = self._done is None
-            raise
+            if isinstance(error, SourceError):
+                raise
+            raise SourceError(
+                f"{self._path}: cannot be read ({error.strerror}); check the disk or the share"
+            ) from error
         if self._done is None:
             old = {path: stamp for path, stamp in found.items() if not self._late or stamp.modified_ns < self._begun_ns}
             self._done = DonePictures({} if self._delete else old)
-            self._devices = {self._path.stat().st_dev, *(stamp.device for stamp in found.values())}
+            self._devices = {device, *(stamp.device for stamp in found.values())}
         self._waiting.clear()
         self._deliverable.clear()
         self._list_again_s = -inf

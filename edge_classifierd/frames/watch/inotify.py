@@ -35,7 +35,7 @@ class Inotify:
         """Files that were closed after writing, or moved to their place."""
 
     def open(self) -> None:
-        """Begin anew, with nothing watched."""
+        """Start again, with no folder watched yet."""
         self.close()
         self._descriptor = self._library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
 

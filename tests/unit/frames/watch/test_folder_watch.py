@@ -287,6 +287,22 @@ def test_old_pictures_of_a_share_that_is_mounted_later_are_left_alone(
             subprocess.run(["umount", "--lazy", tmp_path / "in"], check=True)
 
 
+def test_a_folder_that_goes_while_it_is_opened_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    source = FolderWatch(tmp_path / "in", clock=SystemClock())
+    listed = source._list
+
+    def list_and_lose() -> object:
+        found = listed()
+        (tmp_path / "in").rmdir()
+        return found
+
+    monkeypatch.setattr(source, "_list", list_and_lose)
+    with pytest.raises(SourceError, match=r"in: cannot be read .*; check the disk or the share"):
+        source.open()
+    source.close()
+
+
 def test_pictures_that_are_absent_are_forgotten_in_time() -> None:
     done = DonePictures({}, most_absent=10)
     for day in range(50):
